@@ -1,0 +1,39 @@
+"""What a plugin author imports. Everything here is public; it changes only with a version and a notice.
+
+A plugin imports this module and nothing else of dcbench. `dcbench.hookspecs` says which hooks there are.
+"""
+
+from dcbench.architectures import Architecture, new_network
+from dcbench.component import Component, option
+from dcbench.condensed import CondensedSet
+from dcbench.data import ResidentSplit
+from dcbench.datasets import Dataset, DatasetInfo, Split, Splits
+from dcbench.errors import DcbenchError
+from dcbench.hookspecs import hookimpl
+from dcbench.methods import Checkpoint, Method, Setting, Task
+from dcbench.progress import Progress
+from dcbench.records import Record
+from dcbench.training import accuracy, train_network
+
+__all__ = [
+    "Architecture",
+    "Checkpoint",
+    "Component",
+    "CondensedSet",
+    "Dataset",
+    "DatasetInfo",
+    "DcbenchError",
+    "Method",
+    "Progress",
+    "Record",
+    "ResidentSplit",
+    "Setting",
+    "Split",
+    "Splits",
+    "Task",
+    "accuracy",
+    "hookimpl",
+    "new_network",
+    "option",
+    "train_network",
+]

@@ -1,0 +1,45 @@
+"""The ``dcbench`` command. One file per command; what is heavy is imported when a command runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from dcbench import __version__
+from dcbench.cli.describe import describe
+from dcbench.cli.leaderboard import leaderboard
+from dcbench.cli.list import list_
+from dcbench.cli.plugin import plugin
+from dcbench.cli.run import run
+from dcbench.errors import DcbenchError
+
+
+class UserError(click.ClickException):
+    """How a `DcbenchError` reaches the terminal: one message, exit code 2."""
+
+    exit_code = 2
+
+
+class Commands(click.Group):
+    """A group of commands in which a user's mistake is a message, not a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except DcbenchError as error:
+            raise UserError(str(error)) from None
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="dcbench")
+def main() -> None:
+    """Benchmark dataset condensation: condense, train fresh networks, compare.
+
+    `dcbench run` alone condenses real digits in a few minutes and shows a table.
+    """
+
+
+for command in (run, list_, describe, leaderboard, plugin):
+    main.add_command(command)

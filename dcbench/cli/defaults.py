@@ -1,0 +1,8 @@
+"""What `dcbench run` does when it is told nothing: names of plugins, which the core itself does not know."""
+
+DATASET = "digits"
+METHODS = ("gradmatch", "herding", "random", "whole")
+NETWORK = "convnet"
+EVAL_NETWORKS = ("convnet", "mlp", "lenet", "alexnet")
+IPC = 1
+PROTOCOL = "dc"

@@ -1,0 +1,159 @@
+"""Progress on the terminal: an observer like any plugin could be."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from datetime import timedelta
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+from rich.progress import Progress as Bars
+
+from dcbench.budgets import Budget
+from dcbench.hookspecs import hookimpl
+from dcbench.progress import Progress
+
+ANNOUNCE_SECONDS = 60.0
+LONG_SECONDS = 3600.0
+
+
+class Display:
+    """Two bars, the run's and the current piece's, and a line whenever something takes long."""
+
+    def __init__(self, budget: Budget) -> None:
+        """Prepare the bars; they appear on entering the context."""
+        self.console = Console(stderr=True)
+        self._budget = budget
+        self._bars = Bars(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[to_go]}"),
+            console=self.console,
+            transient=True,
+        )
+        self._run = self._bars.add_task("run", total=None, to_go="")
+        self._piece = self._bars.add_task("", total=None, to_go="")
+        self._clock = Clock()
+        self._announced: set[str] = set()
+
+    def __enter__(self) -> Self:
+        """Show the bars."""
+        self._catch = warnings.catch_warnings()
+        self._catch.__enter__()
+        warnings.showwarning = lambda message, *_, **__: self.console.print(f"Warning: {message}")
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Take the bars away."""
+        self._bars.stop()
+        self._catch.__exit__(kind, error, trace)
+
+    @hookimpl
+    def dcbench_progress(self, progress: Progress) -> None:
+        """Move the bars."""
+        self._clock.tick(progress)
+        left = self._clock.piece_seconds_left
+        self._bars.update(
+            self._piece,
+            description=f"{progress.phase} {progress.work} [dim]{progress.piece}[/dim]",
+            completed=progress.done,
+            total=progress.total or None,
+            to_go=spell(left) + " to go" if left is not None else "",
+        )
+        run_left = self._clock.run_seconds_left
+        self._bars.update(
+            self._run,
+            completed=progress.run_done,
+            total=progress.run_total,
+            to_go=spell(run_left) + " to go" if run_left is not None else "",
+        )
+        self._announce(progress)
+        if progress.done == progress.total > 0 and not self.console.is_terminal:
+            self.console.print(
+                f"[{progress.run_done + 1}/{progress.run_total}] {progress.phase} {progress.work}, {progress.piece}: "
+                f"{spell(self._clock.piece_seconds)}",
+                markup=False,
+                soft_wrap=True,
+            )
+
+    def _announce(self, progress: Progress) -> None:
+        """Say once for each kind of long work how long it will take here."""
+        work, step = f"{progress.phase} {progress.work}", self._clock.step_seconds
+        if step is None or work in self._announced:
+            return
+        self._announced.add(work)
+        expected = step * progress.total * progress.pieces_left
+        if expected < ANNOUNCE_SECONDS:
+            return
+        times = f" for {progress.pieces_left} of them" if progress.pieces_left > 1 else ""
+        advice = ""
+        if expected > LONG_SECONDS and self._budget.official:
+            advice = " --budget quick gives a first look in far less."
+        self.console.print(
+            f"{work}: about {spell(expected)} here{times} ({step:.2g} s a step).{advice}", markup=False, soft_wrap=True
+        )
+
+
+class Clock:
+    """How long steps and pieces take, from the moments that are reported.
+
+    Attributes:
+        step_seconds: of the current piece, once a few steps have been timed.
+        piece_seconds: since the current piece started.
+        piece_seconds_left, run_seconds_left: estimates, None while there is nothing to go by.
+    """
+
+    def __init__(self) -> None:
+        """Start with nothing known."""
+        self.step_seconds: float | None = None
+        self.piece_seconds = 0.0
+        self.piece_seconds_left: float | None = None
+        self.run_seconds_left: float | None = None
+        self._run_started = self._piece_started = self._first_step_at = time.monotonic()
+        self._first_step = 0
+
+    def tick(self, progress: Progress) -> None:
+        """Take note of a moment."""
+        now = time.monotonic()
+        if progress.total == 0:  # a piece starts
+            self._piece_started, self._first_step = now, 0
+            self.step_seconds = self.piece_seconds_left = None
+            return
+        self.piece_seconds = now - self._piece_started
+        if not self._first_step:  # the first step warms up, and after a checkpoint it is not step 1
+            self._first_step, self._first_step_at = progress.done, now
+            return
+        timed, elapsed = progress.done - self._first_step, now - self._first_step_at
+        if elapsed < 1.0 or timed < 2:
+            return
+        self.step_seconds = elapsed / timed
+        self.piece_seconds_left = self.step_seconds * (progress.total - progress.done)
+        self.run_seconds_left = self._run_left(progress, now)
+
+    def _run_left(self, progress: Progress, now: float) -> float:
+        """Estimate the rest: this kind of work at its own pace, other work at the mean of what is done."""
+        assert self.step_seconds is not None
+        assert self.piece_seconds_left is not None
+        alike = self.piece_seconds_left + self.step_seconds * progress.total * (progress.pieces_left - 1)
+        others = max(0, progress.run_total - progress.run_done - progress.pieces_left)
+        if not progress.run_done:
+            return alike
+        mean = (self._piece_started - self._run_started) / progress.run_done
+        return alike + others * mean
+
+
+def spell(seconds: float) -> str:
+    """Return a duration in words short enough for a bar, e.g. ``4 h 56 min``, ``3:07`` or ``12 s``."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if seconds < 3600:
+        return str(timedelta(seconds=round(seconds)))[2:]
+    hours, rest = divmod(round(seconds / 60), 60)
+    return f"{hours} h {rest:02d} min"

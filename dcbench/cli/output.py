@@ -1,0 +1,50 @@
+"""Printing tables, for people or as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from dcbench.leaderboard import Row
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+
+
+def print_json(value: Any) -> None:
+    """Print a value as indented JSON."""
+    click.echo(json.dumps(value, indent=2))
+
+
+def print_scores(table: Sequence[Row], title: str, as_json: bool) -> None:
+    """Print a cross-architecture table."""
+    if as_json:
+        print_json([asdict(row) for row in table])
+        return
+    from rich.console import Console
+
+    from dcbench.report.tables import terminal_table
+
+    console = Console()
+    console.print(terminal_table(table, title), soft_wrap=not console.is_terminal)
+
+
+def print_rows(rows: Sequence[dict[str, str]], as_json: bool) -> None:
+    """Print a plain table, a column per key."""
+    if as_json:
+        print_json(rows)
+        return
+    import rich.box
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table(box=rich.box.SIMPLE_HEAD)
+    for key in rows[0] if rows else []:
+        shown.add_column(key, overflow="fold")
+    for row in rows:
+        shown.add_row(*row.values())
+    Console().print(shown)

@@ -1,0 +1,128 @@
+"""What data sets, architectures and methods have in common: a name, a version and documented options."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+
+from dcbench.errors import DcbenchError, unknown_name
+
+
+def option(default: Any, description: str, *, source: str = "", **constraints: Any) -> Any:
+    """Declare one option of a component: a pydantic field with a meaning and a source.
+
+    Args:
+        default: the value when the user says nothing. ``None`` stands for a value that depends on the
+            setting and is filled in by `Method.resolve`.
+        description: what the option means, with its unit.
+        source: where the default comes from (paper, equation, table).
+        constraints: pydantic's own, such as ``ge=1``.
+    """
+    return Field(default, description=description, json_schema_extra={"source": source}, **constraints)
+
+
+class Component(BaseModel):
+    """A frozen, typed set of options with a name. The base of `Dataset`, `Architecture` and `Method`.
+
+    The fields of a subclass are its options. Unknown options are refused, values are validated, and an
+    instance never changes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+
+    kind: ClassVar[str]
+    name: ClassVar[str]
+    """The name users type: lower case, digits and underscores, unique among its kind."""
+    version: ClassVar[str] = "1"
+    """Raised whenever the same options would give different results; part of every key."""
+    citation: ClassVar[str] = ""
+    """Where it was published: authors, title, venue, year."""
+
+    @classmethod
+    def summary(cls) -> str:
+        """Return the first line of the docstring."""
+        return (cls.__doc__ or "").strip().split("\n")[0]
+
+    @classmethod
+    def configure(cls, options: Mapping[str, Any]) -> Self:
+        """Build an instance from options as a user gives them, strings included.
+
+        Raises:
+            DcbenchError: for an unknown option or a value that does not fit, naming both.
+        """
+        for key in options:
+            if key not in cls.model_fields:
+                raise unknown_name(f"option of {cls.kind} {cls.name}", key, cls.model_fields)
+        values = {key: _parse(value, cls.model_fields[key]) for key, value in options.items()}
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise DcbenchError(_first_problem(cls, error)) from None
+
+    @classmethod
+    def option_rows(cls) -> list[dict[str, str]]:
+        """Describe every option: name, type, default, meaning and source, in order of declaration."""
+        rows = []
+        for key, field in cls.model_fields.items():
+            extra = field.json_schema_extra
+            source = str(extra.get("source", "")) if isinstance(extra, dict) else ""
+            rows.append(
+                {
+                    "option": key,
+                    "type": _type_name(field),
+                    "default": "by setting" if field.default is None else str(field.default),
+                    "meaning": field.description or "",
+                    "source": source,
+                }
+            )
+        return rows
+
+    def changed_options(self, default: Self) -> dict[str, Any]:
+        """Return the options in which this instance differs from ``default``."""
+        ours, theirs = self.model_dump(mode="json"), default.model_dump(mode="json")
+        return {key: value for key, value in ours.items() if value != theirs[key]}
+
+    def __str__(self) -> str:
+        """Return the canonical spelling: ``name``, ``name@2`` or ``name:norm=batch,width=64``."""
+        version = "" if self.version == "1" else f"@{self.version}"
+        fields = type(self).model_fields
+        changed = {
+            key: value for key, value in self.model_dump(mode="json").items() if value != fields[key].default
+        }
+        options = ",".join(f"{key}={changed[key]}" for key in sorted(changed))
+        return f"{self.name}{version}{':' + options if options else ''}"
+
+
+def _parse(value: Any, field: FieldInfo) -> Any:
+    """Read a string from the command line as JSON where its field is not itself a string."""
+    if not isinstance(value, str):
+        return value
+    if value.lower() == "none" and type(None) in get_args(field.annotation):
+        return None
+    if str in (field.annotation, *get_args(field.annotation)):
+        return value
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError:
+        return value
+
+
+def _first_problem(cls: type[Component], error: ValidationError) -> str:
+    problem = error.errors()[0]
+    place = ".".join(str(part) for part in problem["loc"]) or "options"
+    message = problem["msg"][0].lower() + problem["msg"][1:]
+    return f"option {place!r} of {cls.kind} {cls.name!r}: {message}, got {problem['input']!r}."
+
+
+def _type_name(field: FieldInfo) -> str:
+    annotation = field.annotation
+    choices = [str(value) for value in get_args(annotation) if isinstance(value, str)]
+    if choices:
+        return " | ".join(choices)
+    members = [t for t in get_args(annotation) if t is not type(None)]
+    shown = members[0] if members else annotation
+    return getattr(shown, "__name__", str(shown))

@@ -1,0 +1,153 @@
+"""The condensed set: what every method returns, what the evaluation trains on, and its file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from dcbench.data import ResidentSplit
+from dcbench.errors import DcbenchError
+from dcbench.files import write_atomically
+
+FORMAT = "dcbench-set/1"
+
+
+@dataclass(frozen=True)
+class CondensedSet:
+    """A condensed set.
+
+    Attributes:
+        images: float32, shape (N, C, H, W), in normalised space, detached, on the CPU.
+        labels: int64, shape (N,), or soft: float32, shape (N, K).
+        indices: for a coreset, the chosen images' positions in the training split: int64, shape (N,).
+        history: named curves of the condensation, e.g. its loss: float tensors of shape (steps,).
+    """
+
+    images: Tensor
+    labels: Tensor
+    indices: Tensor | None = None
+    history: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def select(cls, train: ResidentSplit, indices: Tensor) -> CondensedSet:
+        """Return the coreset of the given training images."""
+        indices = indices.cpu()
+        return cls(train.normalised(indices).cpu(), train.labels.cpu()[indices], indices=indices)
+
+    @property
+    def track(self) -> str:
+        """The ranking it belongs to: ``hard-label`` or ``soft-label``."""
+        return "hard-label" if self.labels.ndim == 1 else "soft-label"
+
+    @property
+    def storage_bytes(self) -> int:
+        """Bytes of the images and labels as tensors."""
+        return self.images.nbytes + self.labels.nbytes
+
+    def sha256(self) -> str:
+        """Hash the images and labels: shapes, types and values, nothing else."""
+        digest = hashlib.sha256()
+        for tensor in (self.images, self.labels):
+            digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+            digest.update(tensor.contiguous().numpy().data)
+        return digest.hexdigest()
+
+
+def check_set(condensed: CondensedSet, train: ResidentSplit, ipc: int | None) -> None:
+    """Check that a method returned a usable condensed set.
+
+    Args:
+        condensed: what the method returned.
+        train: the training split it was given.
+        ipc: images per class, or None where the method decides for itself.
+
+    Raises:
+        ValueError: saying what was expected and what was found.
+    """
+    info = train.info
+    shape = (info.channels, *info.size)
+    images, labels = condensed.images, condensed.labels
+    if images.dtype != torch.float32 or images.shape[1:] != shape or images.requires_grad:
+        raise ValueError(
+            f"images must be detached float32 of shape (N, {', '.join(map(str, shape))}), "
+            f"found {images.dtype} of {tuple(images.shape)}"
+        )
+    if images.device.type != "cpu" or labels.device.type != "cpu":
+        raise ValueError("images and labels must be on the CPU")
+    if not bool(torch.isfinite(images).all()):
+        raise ValueError("images must be finite, found NaN or infinity")
+    if labels.ndim == 2:
+        if labels.dtype != torch.float32 or labels.shape != (len(images), info.num_classes):
+            raise ValueError(f"soft labels must be float32 of shape ({len(images)}, {info.num_classes})")
+        if ipc is not None and len(images) != ipc * info.num_classes:
+            raise ValueError(f"expected {ipc * info.num_classes} images, found {len(images)}")
+        return
+    if labels.dtype != torch.int64 or labels.shape != (len(images),):
+        raise ValueError(
+            f"labels must be int64 of shape ({len(images)},), found {labels.dtype} of {tuple(labels.shape)}"
+        )
+    if bool((labels < 0).any()) or bool((labels >= info.num_classes).any()):
+        raise ValueError(f"labels must lie in 0..{info.num_classes - 1}")
+    counts = torch.bincount(labels, minlength=info.num_classes)
+    if ipc is not None and not bool((counts == ipc).all()):
+        raise ValueError(f"expected exactly {ipc} images of every class, found {counts.tolist()}")
+
+
+def save_set(path: Path, condensed: CondensedSet, header: Mapping[str, Any]) -> None:
+    """Write a condensed set as safetensors, its provenance in the metadata, in one piece or not at all.
+
+    The images are left out where the set is the whole training split, which would only be copied.
+    """
+    tensors = {f"history.{name}": curve.contiguous() for name, curve in condensed.history.items()}
+    tensors["labels"] = condensed.labels.contiguous()
+    if condensed.indices is not None:
+        tensors["indices"] = condensed.indices.contiguous()
+    if condensed.indices is None or len(condensed.indices) < header["train_size"]:
+        tensors["images"] = condensed.images.contiguous()
+    # One metadata entry: safetensors keeps several in no fixed order, and the bytes are to be repeatable.
+    text = json.dumps({"format": FORMAT, **header}, sort_keys=True)
+    write_atomically(path, save_tensors(tensors, metadata={"dcbench": text}))
+
+
+def load_set(path: Path, train: ResidentSplit) -> tuple[CondensedSet, dict[str, Any]]:
+    """Read a condensed set and its header, and check the tensors against the hash in the header.
+
+    Args:
+        path: the file.
+        train: the training split, from which a set stored by its indices alone is restored.
+
+    Raises:
+        DcbenchError: naming the file, when it is unreadable, damaged or not a condensed set.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = _header(file.metadata())
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        history = {k.removeprefix("history."): v for k, v in tensors.items() if k.startswith("history.")}
+        if "images" in tensors:
+            indices = tensors.get("indices")
+            condensed = CondensedSet(tensors["images"], tensors["labels"], indices, history)
+        else:
+            condensed = CondensedSet.select(train, tensors["indices"])
+        stated = header["set_sha256"]
+    except (OSError, SafetensorError, KeyError, ValueError, IndexError) as error:
+        raise DcbenchError(f"{path} cannot be read as a condensed set: {error}") from None
+    if condensed.sha256() != stated:
+        raise DcbenchError(f"{path} is damaged: its tensors do not match the hash in its header.")
+    return condensed, header
+
+
+def _header(metadata: Mapping[str, str] | None) -> dict[str, Any]:
+    header = json.loads((metadata or {})["dcbench"])
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise ValueError(f"its format is not {FORMAT}")
+    return header

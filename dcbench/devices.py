@@ -1,0 +1,40 @@
+"""Choosing the device and making it repeat itself."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from dcbench.errors import DcbenchError
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device a user names: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+
+    ``auto`` is the first CUDA device if there is one, else the CPU. On CUDA, deterministic kernels and full
+    float32 are switched on, so that the same spec gives the same bytes.
+
+    Raises:
+        DcbenchError: for a name that is no device, or a device that is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise DcbenchError(f"unknown device {name!r}: use auto, cpu, cuda or cuda:N.") from None
+    if device.type == "cpu":
+        return torch.device("cpu")
+    if device.type != "cuda":
+        raise DcbenchError(f"device {name!r} is not supported: use auto, cpu, cuda or cuda:N.")
+    count = torch.cuda.device_count()
+    index = device.index or 0
+    if index >= count:
+        raise DcbenchError(f"device {name!r} is not there: torch sees {count} CUDA devices.")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    return torch.device("cuda", index)

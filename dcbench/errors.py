@@ -1,0 +1,26 @@
+"""The one exception for mistakes that a user can make, and the message for a name that does not exist."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class DcbenchError(Exception):
+    """A mistake of the user's or a missing piece of their machine: said in one message, exit code 2.
+
+    Plugins raise it too, for options or settings they cannot serve. Anything else that a plugin raises
+    is taken as a defect of the plugin and recorded as a failure.
+    """
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> DcbenchError:
+    """Return the error for a ``name`` that is not among the ``known`` ones of this ``kind``.
+
+    The nearest known name is suggested, then all of them are listed.
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    choices = f" Known {kind}s: {', '.join(names)}." if names else f" There are no {kind}s."
+    return DcbenchError(f"unknown {kind} {name!r}.{hint}{choices}")

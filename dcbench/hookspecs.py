@@ -1,0 +1,76 @@
+"""The hooks a dcbench plugin may implement: the whole plugin interface, in order of a run.
+
+A plugin is a module (or any object) registered under the entry point group ``dcbench``. It marks its
+functions with ``dcbench.api.hookimpl``; a hook is known by its function's name. A function may leave out
+arguments it does not need. A name that is not below is an error of the plugin.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    from dcbench.architectures import Architecture
+    from dcbench.datasets import Dataset
+    from dcbench.methods import Method
+    from dcbench.progress import Progress
+    from dcbench.records import Record
+
+PROJECT = "dcbench"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+# --- Registration: called once each, when the plugins have been loaded -------------------------------
+
+
+@hookspec
+def dcbench_register_datasets() -> list[type[Dataset]]:  # type: ignore[empty-body]
+    """Return the data set classes this plugin provides.
+
+    Called once per process. A name that another plugin has registered too is an error that names both
+    distributions; the order of plugins never decides.
+    """
+
+
+@hookspec
+def dcbench_register_architectures() -> list[type[Architecture]]:  # type: ignore[empty-body]
+    """Return the architecture classes this plugin provides, for matching and for evaluation.
+
+    Called once per process, with the same rule for names.
+    """
+
+
+@hookspec
+def dcbench_register_methods() -> list[type[Method]]:  # type: ignore[empty-body]
+    """Return the condensation method classes this plugin provides.
+
+    Called once per process, with the same rule for names.
+    """
+
+
+# --- Observation: called during a run; the return value is ignored -----------------------------------
+# An observer that raises is reported once and no longer called; the run goes on unharmed.
+
+
+@hookspec
+def dcbench_progress(progress: Progress) -> None:
+    """Observe the progress of a run.
+
+    Called when a piece of work starts, after each of its steps, and when it ends.
+
+    Args:
+        progress: what is being done, how many of its steps are done, and how much of the run.
+    """
+
+
+@hookspec
+def dcbench_record_added(record: Record) -> None:
+    """Observe a record, just after it has been written to the results.
+
+    Args:
+        record: one evaluation of one condensed set by one network, or a failure.
+    """

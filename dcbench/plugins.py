@@ -1,0 +1,237 @@
+"""Loading plugins, tolerantly, and the registries made of what they provide."""
+
+from __future__ import annotations
+
+import traceback
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from importlib.metadata import Distribution, EntryPoint, entry_points
+from typing import Any, TypeVar
+
+import pluggy
+
+from dcbench import hookspecs
+from dcbench.architectures import Architecture
+from dcbench.component import Component
+from dcbench.datasets import Dataset
+from dcbench.errors import DcbenchError, unknown_name
+from dcbench.methods import Method
+
+C = TypeVar("C", bound=Component)
+
+GROUP = "dcbench"
+
+
+@dataclass(frozen=True)
+class PluginInfo:
+    """One entry point and what became of it.
+
+    Attributes:
+        name: of the entry point.
+        module: what it points at.
+        distribution, version: the package that brings it.
+        error: the last line of the traceback if it failed to load, else empty.
+        provides: what it registered, as ``kind name``.
+    """
+
+    name: str
+    module: str
+    distribution: str
+    version: str
+    error: str = ""
+    provides: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The components of one kind, by name, each with the plugin that brought it."""
+
+    kind: str
+    classes: dict[str, type[Component]] = field(default_factory=dict)
+    origins: dict[str, PluginInfo] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names, sorted."""
+        return iter(sorted(self.classes))
+
+    def get(self, name: str) -> type[Component]:
+        """Return the class of that name.
+
+        Raises:
+            DcbenchError: when there is none, with the nearest name and the list.
+        """
+        if name not in self.classes:
+            raise unknown_name(self.kind, name, self.classes)
+        return self.classes[name]
+
+    def add(self, component: type[Component], origin: PluginInfo) -> None:
+        """Register a class.
+
+        Raises:
+            DcbenchError: when the name is taken, naming both distributions.
+        """
+        name = component.name
+        if name in self.classes:
+            raise DcbenchError(
+                f"{self.kind} {name!r} is registered twice: by {self.origins[name].distribution} "
+                f"({self.origins[name].module}) and by {origin.distribution} ({origin.module}). Uninstall one."
+            )
+        self.classes[name] = component
+        self.origins[name] = origin
+
+
+class Plugins:
+    """Everything that is installed: the plugin manager, the registries, and what failed to load."""
+
+    def __init__(self) -> None:
+        """Start with nothing but the hook specifications."""
+        self.manager = pluggy.PluginManager(hookspecs.PROJECT)
+        self.manager.add_hookspecs(hookspecs)
+        self.infos: list[PluginInfo] = []
+        self.datasets = Registry(Dataset.kind)
+        self.architectures = Registry(Architecture.kind)
+        self.methods = Registry(Method.kind)
+        self._silenced: set[str] = set()
+
+    @classmethod
+    def load(cls) -> Plugins:
+        """Load every installed plugin. A plugin that fails is listed with its error and left out.
+
+        Raises:
+            DcbenchError: when two plugins register the same name.
+        """
+        plugins = cls()
+        for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
+            plugins.add_entry_point(point)
+        return plugins
+
+    def add_entry_point(self, point: EntryPoint) -> None:
+        """Import what an entry point names and register it, or note why that failed."""
+        owner: Distribution | None = point.dist
+        info = PluginInfo(
+            point.name, point.value, owner.name if owner else "unknown", owner.version if owner else "unknown"
+        )
+        try:
+            module = point.load()
+        except Exception as error:
+            self.infos.append(_failed(info, error))
+            return
+        self.add(module, info)
+
+    def add(self, plugin: object, info: PluginInfo) -> None:
+        """Register a plugin object and what it provides.
+
+        Raises:
+            DcbenchError: when it registers a name that is taken.
+        """
+        known = set(self.manager.get_plugins())
+        try:
+            self.manager.register(plugin, name=f"{info.distribution}:{info.name}")
+            self.manager.check_pending()
+            provided = self._provided(plugin)
+        except Exception as error:
+            if plugin in self.manager.get_plugins() and plugin not in known:
+                self.manager.unregister(plugin)
+            self.infos.append(_failed(info, error))
+            return
+        provides = tuple(f"{component.kind} {component.name}" for _, component in provided)
+        info = PluginInfo(info.name, info.module, info.distribution, info.version, provides=provides)
+        self.infos.append(info)
+        for registry, component in provided:
+            registry.add(component, info)
+
+    def _provided(self, plugin: object) -> list[tuple[Registry, type[Component]]]:
+        """Call the registration hooks of this one plugin."""
+        hook = self.manager.hook
+        bases: Iterable[tuple[pluggy.HookCaller, Registry, type[Component]]] = (
+            (hook.dcbench_register_datasets, self.datasets, Dataset),
+            (hook.dcbench_register_architectures, self.architectures, Architecture),
+            (hook.dcbench_register_methods, self.methods, Method),
+        )
+        found: list[tuple[Registry, type[Component]]] = []
+        for caller, registry, base in bases:
+            for implementation in caller.get_hookimpls():
+                if implementation.plugin is plugin:
+                    components = implementation.function()
+                    found += [(registry, _checked(component, base)) for component in components]
+        return found
+
+    def observe(self, hook: str, **arguments: Any) -> None:
+        """Call an observer hook. One that raises is reported once and not called again."""
+        for implementation in getattr(self.manager.hook, hook).get_hookimpls():
+            if implementation.plugin_name in self._silenced:
+                continue
+            try:
+                implementation.function(*(arguments[name] for name in implementation.argnames))
+            except Exception as error:
+                self._silenced.add(implementation.plugin_name)
+                warnings.warn(
+                    f"plugin {implementation.plugin_name} failed as an observer and is no longer called: "
+                    f"{_last_line(error)}",
+                    stacklevel=2,
+                )
+
+    def make_dataset(self, text: str) -> Dataset:
+        """Return the data set that a user names, e.g. ``cifar10``."""
+        return _make(self.datasets, text, Dataset)
+
+    def make_architecture(self, text: str) -> Architecture:
+        """Return the architecture that a user names, e.g. ``convnet`` or ``convnet:norm=batch``."""
+        return _make(self.architectures, text, Architecture)
+
+    def method_class(self, name: str) -> type[Method]:
+        """Return the method of that name."""
+        found = self.methods.get(name)
+        assert issubclass(found, Method)
+        return found
+
+    def missing(self, error: DcbenchError) -> DcbenchError:
+        """Add to an unknown-name error which plugins failed to load, since one may be why."""
+        broken = [info for info in self.infos if info.error]
+        if not broken:
+            return error
+        names = ", ".join(f"{info.name} ({info.distribution})" for info in broken)
+        return DcbenchError(f"{error} Plugins that failed to load: {names}; see `dcbench plugin list`.")
+
+
+def parse_spelling(text: str) -> tuple[str, dict[str, str]]:
+    """Split ``name:key=value,key=value`` into the name and its options.
+
+    Raises:
+        DcbenchError: when an option has no ``=``.
+    """
+    name, _, rest = text.partition(":")
+    options = {}
+    for part in filter(None, rest.split(",")):
+        key, equals, value = part.partition("=")
+        if not equals:
+            raise DcbenchError(f"{text!r}: {part!r} is not of the form option=value.")
+        options[key] = value
+    return name, options
+
+
+def _make(registry: Registry, text: str, base: type[C]) -> C:
+    name, options = parse_spelling(text)
+    component = registry.get(name)
+    assert issubclass(component, base)
+    return component.configure(options)
+
+
+def _checked(component: Any, base: type[Component]) -> type[Component]:
+    if not (isinstance(component, type) and issubclass(component, base)):
+        raise TypeError(f"registered {component!r}, which is not a subclass of {base.__name__}")
+    if not isinstance(getattr(component, "name", None), str):
+        raise TypeError(f"{component.__name__} has no name")
+    return component
+
+
+def _failed(info: PluginInfo, error: Exception) -> PluginInfo:
+    return PluginInfo(info.name, info.module, info.distribution, info.version, error=_last_line(error))
+
+
+def _last_line(error: BaseException) -> str:
+    return traceback.format_exception_only(error)[-1].strip()
+
+
+Loader = Callable[[], Plugins]

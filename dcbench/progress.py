@@ -1,0 +1,32 @@
+"""What observers are told during a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One moment of a run.
+
+    Attributes:
+        phase: ``condense`` or ``evaluate``.
+        work: what kind of work it is; pieces of the same kind take about the same time,
+            e.g. ``gradmatch on digits, ipc 1``.
+        piece: which one of its kind, e.g. ``set 2 of 5``.
+        done: steps done of this piece; 0 when it starts.
+        total: steps of this piece, of equal work.
+        pieces_left: how many pieces of the same kind are still to be done, this one included.
+        run_done: pieces of the run that are finished.
+        run_total: pieces of the run.
+    """
+
+    phase: Literal["condense", "evaluate"]
+    work: str
+    piece: str
+    done: int
+    total: int
+    pieces_left: int
+    run_done: int
+    run_total: int

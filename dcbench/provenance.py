@@ -1,0 +1,97 @@
+"""Where a result comes from: code, machine, memory."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import platform
+import resource
+import subprocess
+import sys
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+
+import torch
+
+import dcbench
+
+
+def now() -> str:
+    """Return the time in UTC, to the second, in ISO 8601."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@cache
+def source_sha256(cls: type) -> str:
+    """Return the hash of the file that defines a class."""
+    return hashlib.sha256(Path(inspect.getfile(cls)).read_bytes()).hexdigest()
+
+
+@cache
+def git_state() -> tuple[str | None, bool | None]:
+    """Return the commit of the checkout dcbench is imported from, and whether it has changes.
+
+    Both are None where it is no checkout, as after installing a wheel.
+    """
+    folder = Path(dcbench.__file__).resolve().parent.parent
+    if not (folder / ".git").exists():
+        return None, None
+    try:
+        sha = _git(folder, "rev-parse", "HEAD")
+        dirty = bool(_git(folder, "status", "--porcelain", "--", "dcbench", "plugins", "pyproject.toml"))
+    except (OSError, subprocess.CalledProcessError):
+        return None, None
+    return sha, dirty
+
+
+def _git(folder: Path, *words: str) -> str:
+    done = subprocess.run(["git", "-C", str(folder), *words], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def describe_device(device: torch.device) -> str:
+    """Return the device in words, e.g. ``cpu: AMD EPYC, 2 threads``."""
+    if device.type == "cuda":
+        return f"cuda: {torch.cuda.get_device_name(device)}"
+    return f"{device.type}: {_processor()}, {torch.get_num_threads()} threads"
+
+
+@cache
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+class PeakMemory:
+    """The most memory in use since this object was made, in bytes.
+
+    On CUDA it is what torch allocated on the device; elsewhere the resident memory of the process. Where the
+    system cannot reset its high-water mark (other than Linux), the peak is the process's so far.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        """Reset the high-water mark."""
+        self._device = device
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+            return
+        try:
+            Path("/proc/self/clear_refs").write_text("5")
+        except OSError:
+            pass
+
+    def read(self) -> int:
+        """Return the peak."""
+        if self._device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self._device)
+        try:
+            lines = Path("/proc/self/status").read_text().splitlines()
+            return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+        except (OSError, StopIteration):
+            unit = 1 if sys.platform == "darwin" else 1024
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,80 @@
+"""Records: one JSON line for each evaluation of one condensed set by one network with one seed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+RECORD_SCHEMA = 1
+
+
+class Record(BaseModel):
+    """One trial, or one failure.
+
+    Attributes:
+        schema_: version of this list of fields (``schema`` in JSON).
+        status: ``ok`` or ``failed``; a failure never counts as done.
+        error: what went wrong, else empty.
+        key: evaluation key; the condense key where condensation failed.
+        condense_key, set_sha256: which condensed set.
+        dataset, dataset_sha256, ipc: ipc is None where the method does not depend on it.
+        method, method_version, options: options are resolved, all of them.
+        changed_options: names of those that are not the method's defaults in this setting.
+        matching_network: None where the method does not depend on it.
+        condense_seed, eval_seed: seeds.
+        evaluation_network, protocol, budget: how it was judged.
+        engine: which implementation computed it.
+        track: ``hard-label`` or ``soft-label``; never ranked together.
+        accuracy: fraction of the test split classified correctly after the last epoch.
+        n_test: images in the test split.
+        condense_seconds, eval_seconds: wall time.
+        peak_memory_bytes: while condensing; on CUDA what was allocated there, else resident memory.
+        storage_bytes: of the condensed images and labels as tensors.
+        plugin, plugin_version, source_sha256: the distribution that brought the method and its file's hash.
+        device, torch, dcbench, git_sha, git_dirty, started_at: where, with what and when (UTC).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
+
+    schema_: int = Field(RECORD_SCHEMA, alias="schema")
+    status: Literal["ok", "failed"]
+    error: str = ""
+    key: str
+    condense_key: str
+    set_sha256: str | None
+    dataset: str
+    dataset_sha256: str
+    ipc: int | None
+    method: str
+    method_version: str
+    options: dict[str, Any]
+    changed_options: list[str]
+    matching_network: str | None
+    condense_seed: int
+    evaluation_network: str | None
+    protocol: str
+    budget: str
+    engine: str
+    track: str | None
+    eval_seed: int | None
+    accuracy: float | None = Field(ge=0, le=1)
+    n_test: int
+    condense_seconds: float | None
+    eval_seconds: float | None
+    peak_memory_bytes: int | None
+    storage_bytes: int | None
+    plugin: str
+    plugin_version: str
+    source_sha256: str
+    device: str
+    torch: str
+    dcbench: str
+    git_sha: str | None
+    git_dirty: bool | None
+    started_at: str
+
+    def to_json(self) -> str:
+        """Return the record as one line of JSON, keys sorted, without the line's end."""
+        return json.dumps(self.model_dump(mode="json", by_alias=True), sort_keys=True)

@@ -1,0 +1,1 @@
+"""What a run and a leaderboard show: tables and pictures."""

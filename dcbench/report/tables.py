@@ -1,0 +1,104 @@
+"""Tables of scores for people: on the terminal, in Markdown, as CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import rich.box
+from rich.table import Table
+from tabulate import tabulate
+
+from dcbench.leaderboard import Row, Score, networks_of, scores_frame
+
+DASH = "–"
+
+LEGEND = (
+    "Test accuracy in %: mean over condensed sets of the mean over networks (standard deviation between sets / "
+    "within a set). * marks the network matched on; unseen is the mean over the others. "
+    "n is sets x networks per set."
+)
+
+
+def percent(value: float | None) -> str:
+    """Return a fraction as a percentage with one decimal, or a dash."""
+    return DASH if value is None else f"{100 * value:.1f}"
+
+
+def deviations(score: Score) -> str:
+    """Return the two deviations in points, between sets and within a set."""
+    return f"{percent(score.between_std)} / {percent(score.within_std)}"
+
+
+def seconds(value: float | None) -> str:
+    """Return seconds with two digits that matter, or a dash."""
+    if value is None:
+        return DASH
+    return f"{value:.2g}" if value < 10 else f"{value:.0f}"
+
+
+def count(row: Row) -> str:
+    """Return sets x networks per set, over the networks of a row."""
+    counts = sorted({(score.sets, score.trials) for score in row.scores.values()})
+    return ", ".join(
+        f"{sets}x{trials // sets}" if trials % sets == 0 else f"{trials} in {sets}" for sets, trials in counts
+    )
+
+
+def label(row: Row) -> str:
+    """Return the method with the options that are not its defaults."""
+    return f"{row.method} ({row.options})" if row.options else row.method
+
+
+def terminal_table(table: Sequence[Row], title: str) -> Table:
+    """Return the cross-architecture table for the terminal."""
+    networks = networks_of(table)
+    shown = Table(title=title, caption=LEGEND, box=rich.box.SIMPLE_HEAD, title_justify="left", caption_justify="left")
+    datasets = len({row.dataset for row in table}) > 1
+    budgets = len({row.budget for row in table}) > 1
+    for name in (["data set"] if datasets else []) + ["ipc", "method"] + (["budget"] if budgets else []):
+        shown.add_column(name, overflow="fold")
+    for name in (*networks, "unseen", "n", "seconds"):
+        shown.add_column(name, justify="right")
+    previous = None
+    for row in table:
+        if previous is not None and (row.dataset, row.ipc) != previous:
+            shown.add_section()
+        previous = (row.dataset, row.ipc)
+        head = [row.dataset] if datasets else []
+        head += [str(row.ipc or "all"), label(row)] + ([row.budget] if budgets else [])
+        cells = [_terminal_cell(row, network) for network in networks]
+        shown.add_row(*head, *cells, percent(row.unseen_mean), count(row), seconds(row.condense_seconds))
+    return shown
+
+
+def _terminal_cell(row: Row, network: str) -> str:
+    score = row.scores.get(network)
+    if score is None:
+        return DASH
+    mark = "*" if network == row.matching_network else ""
+    return f"[bold]{percent(score.mean)}{mark}[/bold]\n[dim]{deviations(score)}[/dim]"
+
+
+def markdown(table: Sequence[Row]) -> str:
+    """Return the cross-architecture table in Markdown."""
+    networks = networks_of(table)
+    lines = []
+    for row in table:
+        line = {"method": label(row), "matched on": row.matching_network or DASH}
+        for network in networks:
+            score = row.scores.get(network)
+            mark = "*" if network == row.matching_network else ""
+            line[network] = f"{percent(score.mean)}{mark} ({deviations(score)})" if score else DASH
+        line |= {
+            "unseen": percent(row.unseen_mean),
+            "n": count(row),
+            "condense seconds": seconds(row.condense_seconds),
+        }
+        lines.append(line)
+    align = ["left", "left", *["right"] * (len(networks) + 3)]
+    return tabulate(lines, headers="keys", tablefmt="github", disable_numparse=True, colalign=align)
+
+
+def csv(table: Sequence[Row]) -> str:
+    """Return a table in long form as CSV: a line per row and evaluation network."""
+    return str(scores_frame(table).to_csv(index=False, float_format="%.6f", lineterminator="\n"))

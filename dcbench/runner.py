@@ -1,0 +1,196 @@
+"""Carrying out a plan: condense, evaluate, record, and go on when a cell fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+
+import dcbench
+from dcbench.architectures import Architecture
+from dcbench.condense import condense, stored_set
+from dcbench.condensed import CondensedSet
+from dcbench.evaluate import evaluate
+from dcbench.plan import Cell, Plan
+from dcbench.plugins import Plugins
+from dcbench.progress import Progress
+from dcbench.provenance import describe_device, git_state, now, source_sha256
+from dcbench.records import Record
+from dcbench.report.picture import save_picture
+from dcbench.specs import EvaluationSpec
+from dcbench.store import Store
+
+ENGINE = "plain"
+
+
+@dataclass
+class Outcome:
+    """What a run did.
+
+    Attributes:
+        condensed: condensed sets made.
+        evaluated: trials added.
+        failures: records of what failed.
+    """
+
+    condensed: int = 0
+    evaluated: int = 0
+    failures: list[Record] = field(default_factory=list)
+
+
+class Runner:
+    """Carries out one plan into one results folder."""
+
+    def __init__(self, plan: Plan, plugins: Plugins, store: Store, force: bool = False) -> None:
+        """Find out what is left to do.
+
+        Args:
+            plan: what to do.
+            plugins: whose observers are told.
+            store: the results.
+            force: do again what is done.
+        """
+        self.plan, self.plugins, self.store, self.force = plan, plugins, store, force
+        pending = ((cell, plan.pending(cell, store, force)) for cell in plan.cells)
+        self.todo = [(cell, trials) for cell, trials in pending if trials]
+        self.outcome = Outcome()
+        self._run_done = 0
+        self._run_total = sum(1 + len(trials) for _, trials in self.todo)
+
+    def run(self) -> Outcome:
+        """Do what is left to do. Failures are recorded, and the other cells go on."""
+        for index, (cell, trials) in enumerate(self.todo):
+            done_before = self._run_done
+            condensed = self._condense(cell, index)
+            if condensed is not None:
+                for number in range(len(trials)):
+                    self._evaluate(cell, condensed, trials, number)
+            self._run_done = done_before + 1 + len(trials)
+        return self.outcome
+
+    def _condense(self, cell: Cell, index: int) -> CondensedSet | None:
+        """Return the cell's condensed set, from the results or made now; None if that failed."""
+        spec, train = cell.spec, cell.bench.train
+        condensed = None if self.force else stored_set(spec, train, self.store)
+        if condensed is None:
+            alike = [other for other, _ in self.todo[index:] if other.work == cell.work]
+            report = self._reporter("condense", cell.work, f"seed {spec.seed}", len(alike))
+            try:
+                condensed = condense(spec, cell.method, cell.architecture, train, self.store, report)
+            except Exception as error:
+                self._record_failure(cell, error)
+                return None
+            self.outcome.condensed += 1
+        if not self.store.picture_path(spec).exists() or self.force:
+            save_picture(self.store.picture_path(spec), condensed, train.info, spec.ipc)
+        self._run_done += 1
+        return condensed
+
+    def _evaluate(
+        self, cell: Cell, condensed: CondensedSet, trials: list[tuple[Architecture, int]], number: int
+    ) -> None:
+        """Run one trial and record it."""
+        network, seed = trials[number]
+        left = sum(1 for other, _ in trials[number:] if other == network)
+        work = f"{network} on {len(condensed.images)} images of {cell.spec.dataset}"
+        report = self._reporter("evaluate", work, f"{cell.work}, seed {seed}", left)
+        spec = EvaluationSpec(
+            set_sha256=condensed.sha256(),
+            dataset=cell.spec.dataset,
+            dataset_sha256=cell.spec.dataset_sha256,
+            evaluation_network=str(network),
+            protocol=self.plan.protocol.name,
+            budget=self.plan.budget.name,
+            seed=seed,
+        )
+        started_at = now()
+        try:
+            trial = evaluate(
+                spec, condensed, cell.bench.test, network, self.plan.protocol, self.plan.budget, report
+            )
+        except Exception as error:
+            self._record_failure(cell, error, spec)
+            return
+        self._add(
+            cell,
+            status="ok",
+            key=spec.key(),
+            set_sha256=spec.set_sha256,
+            evaluation_network=spec.evaluation_network,
+            track=condensed.track,
+            eval_seed=seed,
+            accuracy=trial.accuracy,
+            eval_seconds=round(trial.seconds, 3),
+            storage_bytes=condensed.storage_bytes,
+            started_at=started_at,
+        )
+        self.outcome.evaluated += 1
+        self._run_done += 1
+
+    def _record_failure(self, cell: Cell, error: Exception, trial: EvaluationSpec | None = None) -> None:
+        record = self._add(
+            cell,
+            status="failed",
+            error=f"{type(error).__name__}: {error}",
+            key=trial.key() if trial else cell.spec.key(),
+            set_sha256=trial.set_sha256 if trial else None,
+            evaluation_network=trial.evaluation_network if trial else None,
+            track=None,
+            eval_seed=trial.seed if trial else None,
+            accuracy=None,
+            eval_seconds=None,
+            storage_bytes=None,
+            started_at=now(),
+        )
+        self.outcome.failures.append(record)
+
+    def _add(self, cell: Cell, *, status: Literal["ok", "failed"], **fields: Any) -> Record:
+        """Write a record with what the cell and the machine say, and tell the observers."""
+        spec, cost = cell.spec, self.store.read_cost(cell.spec)
+        origin = self.plugins.methods.origins[spec.method]
+        git_sha, git_dirty = git_state()
+        record = Record(
+            status=status,
+            condense_key=spec.key(),
+            dataset=spec.dataset,
+            dataset_sha256=spec.dataset_sha256,
+            ipc=spec.ipc,
+            method=spec.method,
+            method_version=spec.method_version,
+            options=spec.options,
+            changed_options=list(cell.changed_options),
+            matching_network=spec.matching_network,
+            condense_seed=spec.seed,
+            protocol=self.plan.protocol.name,
+            budget=self.plan.budget.name,
+            engine=ENGINE,
+            n_test=len(cell.bench.data.test.labels),
+            condense_seconds=round(cost.seconds, 3) if cost else None,
+            peak_memory_bytes=cost.peak_memory_bytes if cost else None,
+            plugin=origin.distribution,
+            plugin_version=origin.version,
+            source_sha256=source_sha256(type(cell.method)),
+            device=describe_device(self.plan.device),
+            torch=torch.__version__,
+            dcbench=dcbench.__version__,
+            git_sha=git_sha,
+            git_dirty=git_dirty,
+            **fields,
+        )
+        self.store.append(record)
+        self.plugins.observe("dcbench_record_added", record=record)
+        return record
+
+    def _reporter(
+        self, phase: Literal["condense", "evaluate"], work: str, piece: str, left: int
+    ) -> Callable[[int, int], None]:
+        """Return the callback that passes a piece's steps on to the observers; says that it starts."""
+
+        def report(done: int, total: int) -> None:
+            moment = Progress(phase, work, piece, done, total, left, self._run_done, self._run_total)
+            self.plugins.observe("dcbench_progress", progress=moment)
+
+        report(0, 0)
+        return report

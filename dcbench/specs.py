@@ -1,0 +1,70 @@
+"""Specs: what to do, and the keys under which it is known once done.
+
+There are two keys. The condense key covers all that a condensed set depends on; the evaluation key starts
+from the hash of the condensed tensors. Adding an evaluation network never condenses anything anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+SCHEMA = 1
+"""Raised when the meaning of a field below changes, which gives every spec a new key."""
+
+
+class _Spec(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def key(self) -> str:
+        """Return the SHA-256 of the canonical JSON of all fields, as 64 hexadecimal digits."""
+        text = json.dumps({"schema": SCHEMA, **self.model_dump(mode="json")}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+class CondenseSpec(_Spec):
+    """All that a condensed set depends on.
+
+    Attributes:
+        dataset: canonical name.
+        dataset_sha256: hash of the data, as `DatasetInfo.sha256`.
+        method: name.
+        method_version: as the plugin states it.
+        options: every option, resolved.
+        ipc: images per class, or None where the method does not depend on it.
+        matching_network: canonical name, or None where the method does not depend on it.
+        seed: of every random draw.
+    """
+
+    dataset: str
+    dataset_sha256: str
+    method: str
+    method_version: str
+    options: dict[str, Any]
+    ipc: int | None
+    matching_network: str | None
+    seed: int
+
+
+class EvaluationSpec(_Spec):
+    """All that one accuracy depends on.
+
+    Attributes:
+        set_sha256: hash of the condensed tensors.
+        dataset, dataset_sha256: what it is tested on.
+        evaluation_network: canonical name.
+        protocol: name.
+        budget: name; the quick budget bounds the protocol's steps.
+        seed: of the initialisation, the shuffles and the augmentation.
+    """
+
+    set_sha256: str
+    dataset: str
+    dataset_sha256: str
+    evaluation_network: str
+    protocol: str
+    budget: str
+    seed: int

@@ -1,0 +1,227 @@
+"""Gradient matching: synthetic images whose gradients point where the real images' gradients do.
+
+Zhao, Mopuri, Bilen, Dataset Condensation with Gradient Matching, ICLR 2021 (below: the paper).
+
+Algorithm 1 of the paper. The synthetic images S start as noise. In each of K iterations a network theta is
+drawn afresh, and T times over:
+
+    for every class c:  D_c = distance( grad_theta L(T_c), grad_theta L(S_c) )     T_c: a batch of real images
+    S     <-  S - lr_img * grad_S (sum_c D_c)                                       with momentum
+    theta <-  theta trained on S for a few epochs                                  except after the last step
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dcbench.api import CondensedSet, Method, Setting, Task, hookimpl, option, train_network
+
+PAPER = "the paper"
+CODE = "the authors' code"
+EPS = 1e-6
+
+LOOPS = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}
+"""Outer and inner loops by images per class, as in the authors' code."""
+
+
+class GradMatch(Method):
+    """Synthetic images trained so that their gradients match the real images' (gradient matching)."""
+
+    name = "gradmatch"
+    citation = "Zhao, Mopuri, Bilen, Dataset Condensation with Gradient Matching, ICLR 2021"
+    quick = {"iterations": 50}
+
+    iterations: int = option(1000, "freshly drawn networks to match on", source=f"{PAPER}, K", ge=1)
+    outer_loop: int | None = option(
+        None, "image steps per network, by ipc (the nearest of 1, 10, 20, 30, 40, 50)", source=f"{CODE}, T", ge=1
+    )
+    inner_loop: int | None = option(
+        None, "epochs of training the network between image steps, by ipc likewise", source=CODE, ge=0
+    )
+    lr_img: float | None = option(
+        None, "learning rate of the images: 0.1, but 0.01 when matching on the MLP", source=PAPER, gt=0
+    )
+    momentum_img: float = option(0.5, "momentum of the images' SGD", source=CODE, ge=0, lt=1)
+    lr_net: float = option(0.01, "learning rate of the matching network's SGD", source=PAPER, gt=0)
+    batch_real: int = option(256, "real images of a class per step", source=PAPER, ge=1)
+    batch_train: int = option(256, "synthetic images per step of the matching network", source=PAPER, ge=1)
+    bn_images: int = option(
+        16, "real images per class that set the BatchNorm statistics before each image step", source=CODE, ge=1
+    )
+    init: Literal["noise", "real"] = option("noise", "what the images start as", source=PAPER)
+    distance: Literal["layerwise", "cosine", "squared"] = option(
+        "layerwise",
+        "between gradients: 1 - cosine summed over output rows, 1 - cosine of all, or squared error",
+        source=f"{PAPER}, equation 7 and its ablation",
+    )
+
+    def resolve(self, setting: Setting) -> "GradMatch":
+        """Fill in the loops for the images per class and the learning rate for the network."""
+        if self.init == "real":
+            setting.require_enough_images()
+        outer, inner = LOOPS[min(LOOPS, key=lambda ipc: abs(ipc - setting.ipc))]
+        network = setting.network.partition(":")[0]
+        defaults = {"outer_loop": outer, "inner_loop": inner, "lr_img": 0.01 if network == "mlp" else 0.1}
+        missing = {name: value for name, value in defaults.items() if getattr(self, name) is None}
+        return self.model_copy(update=missing)
+
+    def condense(self, task: Task) -> CondensedSet:
+        """Run algorithm 1."""
+        assert self.outer_loop is not None
+        images = self._initial_images(task)
+        losses = torch.zeros(self.iterations, device=task.device)
+        optimizer = torch.optim.SGD([images], lr=self.lr_img or 0.1, momentum=self.momentum_img)
+        start = _resume(task, images, losses, optimizer)
+
+        for iteration in range(start, self.iterations):
+            network = task.new_network()
+            optimizer_net = torch.optim.SGD(network.parameters(), lr=self.lr_net)
+            for step in range(self.outer_loop):
+                self._set_batchnorm(task, network)
+                images.grad, loss = self._match(task, network, images)
+                optimizer.step()
+                losses[iteration] += loss / (task.info.num_classes * self.outer_loop)
+                if step < self.outer_loop - 1:
+                    self._train(task, network, images, optimizer_net)
+                task.progress(iteration * self.outer_loop + step + 1, self.iterations * self.outer_loop)
+            task.checkpoint.offer(lambda: _state(iteration + 1, images, losses, optimizer))  # noqa: B023
+
+        return CondensedSet(images.cpu(), task.synthetic_labels().cpu(), history={"loss": losses.cpu()})
+
+    def _initial_images(self, task: Task) -> Tensor:
+        """Return the images to start from: float32, shape (K * ipc, C, H, W), class by class."""
+        labels = range(task.info.num_classes)
+        if self.init == "real":
+            return torch.cat([task.train.draw(label, task.ipc, task.generator) for label in labels])
+        shape = (len(labels) * task.ipc, task.info.channels, *task.info.size)
+        return torch.randn(shape, generator=task.generator).to(task.device)
+
+    def _set_batchnorm(self, task: Task, network: nn.Module) -> None:
+        """Pass real images through BatchNorm layers, then freeze their statistics.
+
+        A synthetic batch, down to one image, is too small for statistics of its own.
+        """
+        network.train()
+        layers = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        if not layers:
+            return
+        labels = range(task.info.num_classes)
+        with torch.no_grad():
+            network(torch.cat([task.train.draw(label, self.bn_images, task.generator) for label in labels]))
+        for layer in layers:
+            layer.eval()
+
+    def _match(self, task: Task, network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Draw real images of every class and match the synthetic ones to them."""
+        labels = range(task.info.num_classes)
+        real = (task.train.draw(label, self.batch_real, task.generator) for label in labels)
+        return matching_gradient(network, real, images.split(task.ipc), DISTANCES[self.distance])
+
+    def _train(self, task: Task, network: nn.Module, images: Tensor, optimizer: torch.optim.Optimizer) -> None:
+        """Train the matching network on the synthetic images as they now are."""
+        assert self.inner_loop is not None
+        train_network(
+            network,
+            images,
+            task.synthetic_labels(),
+            optimizer,
+            epochs=self.inner_loop,
+            batch_size=self.batch_train,
+            generator=task.generator,
+        )
+
+
+def matching_gradient(
+    network: nn.Module,
+    real: Iterator[Tensor],
+    synthetic: Sequence[Tensor],
+    distance: Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor],
+) -> tuple[Tensor, Tensor]:
+    """Return the gradient of the summed matching distance with respect to the synthetic images.
+
+    The classes' distances do not share images, so each is differentiated on its own, and its graph freed.
+
+    Args:
+        network: the matching network.
+        real: for each class in label order, a batch of real images, (n, C, H, W).
+        synthetic: for each class, the synthetic images, (ipc, C, H, W).
+        distance: between two lists of parameter gradients.
+
+    Returns:
+        The gradient, (K * ipc, C, H, W), and the summed distance, ().
+    """
+    gradients, total = [], torch.zeros((), device=synthetic[0].device)
+    for label, (real_images, own) in enumerate(zip(real, synthetic, strict=True)):
+        target = loss_gradient(network, real_images, label)
+        own = own.detach().requires_grad_()
+        matched = distance(target, loss_gradient(network, own, label, create_graph=True))
+        gradients += torch.autograd.grad(matched, own)
+        total += matched.detach()
+    return torch.cat(gradients), total
+
+
+def loss_gradient(
+    network: nn.Module, images: Tensor, label: int, create_graph: bool = False
+) -> tuple[Tensor, ...]:
+    """Return the gradient of the mean cross-entropy of one class's images, by parameter."""
+    labels = torch.full((len(images),), label, device=images.device)
+    loss = F.cross_entropy(network(images), labels)
+    return torch.autograd.grad(loss, tuple(network.parameters()), create_graph=create_graph)
+
+
+def layerwise_distance(real: Sequence[Tensor], synthetic: Sequence[Tensor]) -> Tensor:
+    """Sum 1 - cosine over layers and, within a layer, over the rows that feed one output (equation 7).
+
+    Biases and normalisation parameters, having no rows, do not count.
+    """
+    return torch.stack(
+        [_one_minus_cosine(a.flatten(1), b.flatten(1)).sum() for a, b in zip(real, synthetic, strict=True) if a.ndim > 1]
+    ).sum()
+
+
+def cosine_distance(real: Sequence[Tensor], synthetic: Sequence[Tensor]) -> Tensor:
+    """Return 1 - cosine of all gradients as one vector."""
+    return _one_minus_cosine(_vector(real), _vector(synthetic))
+
+
+def squared_distance(real: Sequence[Tensor], synthetic: Sequence[Tensor]) -> Tensor:
+    """Return the squared Euclidean distance of all gradients as one vector."""
+    return (_vector(real) - _vector(synthetic)).square().sum()
+
+
+DISTANCES = {"layerwise": layerwise_distance, "cosine": cosine_distance, "squared": squared_distance}
+
+
+def _one_minus_cosine(a: Tensor, b: Tensor) -> Tensor:
+    return 1 - (a * b).sum(-1) / (a.norm(dim=-1) * b.norm(dim=-1) + EPS)
+
+
+def _vector(gradients: Sequence[Tensor]) -> Tensor:
+    return torch.cat([gradient.flatten() for gradient in gradients])
+
+
+def _state(done: int, images: Tensor, losses: Tensor, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    momentum = optimizer.state[images].get("momentum_buffer")
+    state = {"done": torch.tensor(done), "images": images, "losses": losses}
+    return state if momentum is None else {**state, "momentum": momentum}
+
+
+def _resume(task: Task, images: Tensor, losses: Tensor, optimizer: torch.optim.Optimizer) -> int:
+    """Put back what a checkpoint has; return the number of iterations that are done."""
+    state = task.checkpoint.load()
+    if state is None:
+        return 0
+    images.copy_(state["images"])
+    losses.copy_(state["losses"])
+    if "momentum" in state:
+        optimizer.state[images]["momentum_buffer"] = state["momentum"].to(images)
+    return int(state["done"])
+
+
+@hookimpl
+def dcbench_register_methods() -> list[type[Method]]:
+    """Provide the method."""
+    return [GradMatch]

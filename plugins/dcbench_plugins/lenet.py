@@ -1,0 +1,50 @@
+"""LeNet-5 with ReLU and max pooling, for images of any size from 4 pixels.
+
+After LeCun, Bottou, Bengio, Haffner, Gradient-Based Learning Applied to Document Recognition, 1998, in the
+form of Zhao, Mopuri, Bilen, ICLR 2021. From 28 pixels on it is theirs: 28 is padded to 32, and the second
+convolution is not padded. Smaller images, for which nothing would be left, keep their size through both
+convolutions.
+"""
+
+from torch import nn
+
+from dcbench.api import Architecture, DatasetInfo, DcbenchError, hookimpl
+
+
+class LeNet(Architecture):
+    """Two 5x5 convolutions with max pooling, then three linear layers."""
+
+    name = "lenet"
+    citation = "LeCun, Bottou, Bengio, Haffner, Gradient-Based Learning Applied to Document Recognition, 1998"
+
+    def build(self, info: DatasetInfo) -> nn.Module:
+        """Return the network."""
+        small = min(info.size) < 28
+        first = 2 if small or info.size == (28, 28) else 0
+        second = 2 if small else 0
+        height, width = ((((side + 2 * first - 4) // 2) + 2 * second - 4) // 2 for side in info.size)
+        if min(height, width) < 1:
+            raise DcbenchError(
+                f"lenet: images of {info.size[0]}x{info.size[1]} pixels ({info.name}) are too small; "
+                "it takes 4x4 and more."
+            )
+        return nn.Sequential(
+            nn.Conv2d(info.channels, 6, kernel_size=5, padding=first),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(6, 16, kernel_size=5, padding=second),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(16 * height * width, 120),
+            nn.ReLU(),
+            nn.Linear(120, 84),
+            nn.ReLU(),
+            nn.Linear(84, info.num_classes),
+        )
+
+
+@hookimpl
+def dcbench_register_architectures() -> list[type[Architecture]]:
+    """Provide the architecture."""
+    return [LeNet]

@@ -1,0 +1,139 @@
+"""MNIST, FashionMNIST, SVHN, CIFAR-10 and CIFAR-100, through torchvision: downloads and checksums are its.
+
+What is in the data root is never changed, only added to by a download. Where the root holds the MNIST
+family as the original ``.gz`` files, these are unpacked into a temporary folder. The channel means and
+deviations are those of Zhao, Mopuri, Bilen, ICLR 2021.
+"""
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torchvision import datasets as tv
+
+from dcbench.api import Dataset, DcbenchError, Split, Splits, hookimpl
+
+DIGITS = tuple(str(digit) for digit in range(10))
+
+
+class _TorchvisionDataset(Dataset):
+    """What the five have in common."""
+
+    source: ClassVar[Any]
+    channel_mean: ClassVar[tuple[float, ...]]
+    channel_std: ClassVar[tuple[float, ...]]
+
+    def load(self, root: Path) -> Splits:
+        """Read both splits from ``root``, downloading them if they are not there."""
+        train, test = self._open(root, train=True), self._open(root, train=False)
+        names = getattr(train, "classes", DIGITS)
+        return Splits(_split(train), _split(test), tuple(names), self.channel_mean, self.channel_std)
+
+    def _open(self, root: Path, train: bool) -> Any:
+        try:
+            return self._construct(root, train, download=False)
+        except (RuntimeError, OSError):
+            return self._download(root, train)
+
+    def _download(self, root: Path, train: bool) -> Any:
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            return self._construct(root, train, download=True)
+        except (RuntimeError, OSError) as error:
+            reason = str(getattr(error, "reason", error)).strip().rstrip(".")
+            raise DcbenchError(
+                f"dataset {self.name!r} is not in {root} and could not be downloaded there ({reason}). "
+                "Name the folder that has it, laid out as torchvision does, with --data-root or DCBENCH_DATA."
+            ) from None
+
+    def _construct(self, root: Path, train: bool, download: bool) -> Any:
+        return self.source(root, train=train, download=download)
+
+
+class _MNISTFamily(_TorchvisionDataset):
+    """The IDX files of MNIST and FashionMNIST, packed or not."""
+
+    def _open(self, root: Path, train: bool) -> Any:
+        packed = list((root / self.source.__name__ / "raw").glob("*.gz"))
+        try:
+            return self._construct(root, train, download=False)
+        except (RuntimeError, OSError):
+            if len(packed) < 4:
+                return self._download(root, train)
+        # torchvision checks the sums of the packed files and unpacks them beside where they are.
+        with tempfile.TemporaryDirectory() as scratch:
+            raw = Path(scratch, self.source.__name__, "raw")
+            raw.mkdir(parents=True)
+            for file in packed:
+                shutil.copy(file, raw)
+            return self._download(Path(scratch), train)
+
+
+class MNIST(_MNISTFamily):
+    """MNIST handwritten digits, 28x28 grey, 10 classes, 60,000 + 10,000 images."""
+
+    name = "mnist"
+    citation = "LeCun, Bottou, Bengio, Haffner, Gradient-Based Learning Applied to Document Recognition, 1998"
+    augmentation = {"dc": "crop_scale_rotate"}
+    source = tv.MNIST
+    channel_mean, channel_std = (0.1307,), (0.3081,)
+
+
+class FashionMNIST(_MNISTFamily):
+    """FashionMNIST articles of clothing, 28x28 grey, 10 classes, 60,000 + 10,000 images."""
+
+    name = "fashion_mnist"
+    citation = "Xiao, Rasul, Vollgraf, Fashion-MNIST, 2017"
+    source = tv.FashionMNIST
+    channel_mean, channel_std = (0.2861,), (0.3530,)
+
+
+class SVHN(_TorchvisionDataset):
+    """Street View House Numbers, 32x32 colour, 10 classes, 73,257 + 26,032 images."""
+
+    name = "svhn"
+    citation = "Netzer et al., Reading Digits in Natural Images with Unsupervised Feature Learning, 2011"
+    source = tv.SVHN
+    channel_mean, channel_std = (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)
+
+    def _construct(self, root: Path, train: bool, download: bool) -> Any:
+        return self.source(root, split="train" if train else "test", download=download)
+
+
+class CIFAR10(_TorchvisionDataset):
+    """CIFAR-10 natural images, 32x32 colour, 10 classes, 50,000 + 10,000 images."""
+
+    name = "cifar10"
+    citation = "Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009"
+    source = tv.CIFAR10
+    channel_mean, channel_std = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+
+
+class CIFAR100(_TorchvisionDataset):
+    """CIFAR-100 natural images, 32x32 colour, 100 classes, 50,000 + 10,000 images."""
+
+    name = "cifar100"
+    citation = "Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009"
+    source = tv.CIFAR100
+    channel_mean, channel_std = (0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)
+
+
+def _split(dataset: Any) -> Split:
+    """Bring torchvision's arrays to uint8 (N, C, H, W) and int64 (N,)."""
+    labels = getattr(dataset, "targets", None)
+    labels = torch.as_tensor(np.asarray(dataset.labels if labels is None else labels)).long()
+    images = torch.as_tensor(np.asarray(dataset.data))
+    if images.ndim == 3:  # N H W: grey
+        images = images.unsqueeze(1)
+    elif images.shape[-1] == 3:  # N H W C: the CIFAR family
+        images = images.permute(0, 3, 1, 2)
+    return Split(images.contiguous(), labels)
+
+
+@hookimpl
+def dcbench_register_datasets() -> list[type[Dataset]]:
+    """Provide the data sets."""
+    return [MNIST, FashionMNIST, SVHN, CIFAR10, CIFAR100]
