@@ -4,5 +4,7 @@ DATASET = "digits"
 METHODS = ("gradmatch", "herding", "random", "whole")
 NETWORK = "convnet"
 EVAL_NETWORKS = ("convnet", "mlp", "lenet", "alexnet")
+QUICK_EVAL_NETWORKS = ("convnet", "mlp", "lenet")
+"""Without AlexNet, which takes as long to train on the whole data set as all else together."""
 IPC = 1
 PROTOCOL = "dc"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     "--eval-network",
     "eval_networks",
     multiple=True,
-    help=f"Evaluation network.  [{', '.join(defaults.EVAL_NETWORKS)}]",
+    help=f"Evaluation network.  [{', '.join(defaults.EVAL_NETWORKS)}; quick without alexnet]",
 )
 @click.option(
     "--option",
@@ -112,7 +112,8 @@ def run(
         methods=methods or defaults.METHODS,
         ipcs=ipcs or (defaults.IPC,),
         networks=networks or (defaults.NETWORK,),
-        eval_networks=eval_networks or defaults.EVAL_NETWORKS,
+        eval_networks=eval_networks
+        or (defaults.EVAL_NETWORKS if chosen.official else defaults.QUICK_EVAL_NETWORKS),
         options=_parse_options(options),
         protocol=get_protocol(protocol),
         budget=chosen,

@@ -1,7 +1,8 @@
 """AlexNet cut down for small images, as the dataset-condensation literature uses it.
 
 After Krizhevsky, Sutskever, Hinton, NeurIPS 2012, in the form of Zhao, Mopuri, Bilen, ICLR 2021: five
-convolutions, three of them pooled, no dropout, one linear layer. Images of 28 pixels are padded to 32.
+convolutions, three of them pooled, no dropout, one linear layer. The first convolution pads grey images by
+4 pixels, which brings MNIST's 28 to 32, and others by 2.
 """
 
 from torch import nn
@@ -17,12 +18,12 @@ class AlexNet(Architecture):
 
     def build(self, info: DatasetInfo) -> nn.Module:
         """Return the network."""
-        padding = 4 if info.size == (28, 28) else 2
+        padding = 4 if info.channels == 1 else 2
         height, width = ((side + 2 * padding - 4) // 8 for side in info.size)
         if min(height, width) < 1:
             raise DcbenchError(
                 f"alexnet: images of {info.size[0]}x{info.size[1]} pixels ({info.name}) are too small; "
-                "it takes 8x8 and more."
+                "it takes 8x8 and more in colour, 4x4 in grey."
             )
         return nn.Sequential(
             nn.Conv2d(info.channels, 128, kernel_size=5, padding=padding),

@@ -1,8 +1,8 @@
 """The ConvNet of the dataset-condensation literature, with its ablations as options.
 
 Blocks of a 3x3 convolution, normalisation, activation and 2x2 pooling, then a linear classifier; introduced
-for few-shot learning (Gidaris, Komodakis, CVPR 2018) and used as in Zhao, Mopuri, Bilen, ICLR 2021. Images
-of 28 pixels are padded to 32 by the first convolution.
+for few-shot learning (Gidaris, Komodakis, CVPR 2018) and used as in Zhao, Mopuri, Bilen, ICLR 2021. As in
+the authors' code, the first convolution pads grey images by 3 pixels, which brings MNIST's 28 to 32.
 """
 
 from typing import Literal
@@ -44,7 +44,7 @@ class ConvNet(Architecture):
         layers: list[nn.Module] = []
         channels, size = info.channels, info.size
         for block in range(self.depth):
-            padding = 3 if block == 0 and size == (28, 28) else 1
+            padding = 3 if block == 0 and info.channels == 1 else 1
             size = (size[0] + 2 * padding - 2, size[1] + 2 * padding - 2)
             layers.append(nn.Conv2d(channels, self.width, kernel_size=3, padding=padding))
             layers += self._norm(size)

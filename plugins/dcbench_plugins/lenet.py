@@ -1,9 +1,9 @@
 """LeNet-5 with ReLU and max pooling, for images of any size from 4 pixels.
 
 After LeCun, Bottou, Bengio, Haffner, Gradient-Based Learning Applied to Document Recognition, 1998, in the
-form of Zhao, Mopuri, Bilen, ICLR 2021. From 28 pixels on it is theirs: 28 is padded to 32, and the second
-convolution is not padded. Smaller images, for which nothing would be left, keep their size through both
-convolutions.
+form of Zhao, Mopuri, Bilen, ICLR 2021: the first convolution pads grey images by 2 pixels, which brings
+MNIST's 28 to 32, and nothing else is padded. Images below 28 pixels, of which little or nothing would be
+left, keep their size through both convolutions instead.
 """
 
 from torch import nn
@@ -20,7 +20,7 @@ class LeNet(Architecture):
     def build(self, info: DatasetInfo) -> nn.Module:
         """Return the network."""
         small = min(info.size) < 28
-        first = 2 if small or info.size == (28, 28) else 0
+        first = 2 if small or info.channels == 1 else 0
         second = 2 if small else 0
         height, width = ((((side + 2 * first - 4) // 2) + 2 * second - 4) // 2 for side in info.size)
         if min(height, width) < 1:
