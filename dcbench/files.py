@@ -37,4 +37,6 @@ def ensure_writable(folder: Path) -> None:
             pass
     except OSError as error:
         reason = error.strerror or str(error)
-        raise DcbenchError(f"results cannot be written to {folder}: {reason}. Choose another with --results.") from None
+        raise DcbenchError(
+            f"results cannot be written to {folder}: {reason}. Choose another with --results."
+        ) from None

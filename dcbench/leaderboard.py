@@ -137,9 +137,7 @@ def _flat(record: Record) -> dict[str, object]:
 
 def _row(competitor: tuple[object, ...], group: pd.DataFrame) -> Row:
     dataset, ipc, method, options, matching, protocol, budget, track = competitor
-    scores = {
-        str(network): _score(trials) for network, trials in group.groupby("evaluation_network", sort=True)
-    }
+    scores = {str(network): _score(trials) for network, trials in group.groupby("evaluation_network", sort=True)}
     unseen = [score.mean for network, score in scores.items() if network != matching]
     seconds = group.groupby("condense_key")["condense_seconds"].first().mean()
     return Row(

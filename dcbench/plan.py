@@ -182,9 +182,7 @@ class _Planner:
         sets, evals = request.sets, request.evals
         if "seed" not in cls.depends_on:
             sets, evals = 1, sets * evals
-        trials = tuple(
-            (each, request.seed + number) for each in eval_networks for number in range(evals)
-        )
+        trials = tuple((each, request.seed + number) for each in eval_networks for number in range(evals))
         return [
             Cell(
                 CondenseSpec(
@@ -216,9 +214,7 @@ def make_plan(request: Request, plugins: Plugins) -> Plan:
     return _Planner(request, plugins).plan()
 
 
-def distribute_options(
-    options: Mapping[str, str], methods: list[type[Method]]
-) -> dict[str, dict[str, str]]:
+def distribute_options(options: Mapping[str, str], methods: list[type[Method]]) -> dict[str, dict[str, str]]:
     """Give each method its options.
 
     ``method.option`` goes to that method; a bare ``option`` to every method of the run that has it.

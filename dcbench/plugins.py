@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from importlib.metadata import Distribution, EntryPoint, entry_points
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import pluggy
 
@@ -44,18 +44,18 @@ class PluginInfo:
 
 
 @dataclass(frozen=True)
-class Registry:
+class Registry(Generic[C]):
     """The components of one kind, by name, each with the plugin that brought it."""
 
     kind: str
-    classes: dict[str, type[Component]] = field(default_factory=dict)
+    classes: dict[str, type[C]] = field(default_factory=dict)
     origins: dict[str, PluginInfo] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names, sorted."""
         return iter(sorted(self.classes))
 
-    def get(self, name: str) -> type[Component]:
+    def get(self, name: str) -> type[C]:
         """Return the class of that name.
 
         Raises:
@@ -65,7 +65,7 @@ class Registry:
             raise unknown_name(self.kind, name, self.classes)
         return self.classes[name]
 
-    def add(self, component: type[Component], origin: PluginInfo) -> None:
+    def add(self, component: type[C], origin: PluginInfo) -> None:
         """Register a class.
 
         Raises:
@@ -89,21 +89,27 @@ class Plugins:
         self.manager = pluggy.PluginManager(hookspecs.PROJECT)
         self.manager.add_hookspecs(hookspecs)
         self.infos: list[PluginInfo] = []
-        self.datasets = Registry(Dataset.kind)
-        self.architectures = Registry(Architecture.kind)
-        self.methods = Registry(Method.kind)
+        self.datasets: Registry[Dataset] = Registry(Dataset.kind)
+        self.architectures: Registry[Architecture] = Registry(Architecture.kind)
+        self.methods: Registry[Method] = Registry(Method.kind)
         self._silenced: set[str] = set()
 
     @classmethod
-    def load(cls) -> Plugins:
+    def load(cls, strict: bool = True) -> Plugins:
         """Load every installed plugin. A plugin that fails is listed with its error and left out.
 
         Raises:
-            DcbenchError: when two plugins register the same name.
+            DcbenchError: when two plugins register the same name, unless ``strict`` is false, which is for
+                looking at what is wrong.
         """
         plugins = cls()
         for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
-            plugins.add_entry_point(point)
+            try:
+                plugins.add_entry_point(point)
+            except DcbenchError as error:
+                if strict:
+                    raise
+                plugins.infos[-1] = replace(plugins.infos[-1], error=str(error))
         return plugins
 
     def add_entry_point(self, point: EntryPoint) -> None:
@@ -136,24 +142,24 @@ class Plugins:
             self.infos.append(_failed(info, error))
             return
         provides = tuple(f"{component.kind} {component.name}" for _, component in provided)
-        info = PluginInfo(info.name, info.module, info.distribution, info.version, provides=provides)
+        info = replace(info, provides=provides)
         self.infos.append(info)
         for registry, component in provided:
             registry.add(component, info)
 
-    def _provided(self, plugin: object) -> list[tuple[Registry, type[Component]]]:
+    def _provided(self, plugin: object) -> list[tuple[Registry[Any], type[Component]]]:
         """Call the registration hooks of this one plugin."""
         hook = self.manager.hook
-        bases: Iterable[tuple[pluggy.HookCaller, Registry, type[Component]]] = (
+        bases: Iterable[tuple[pluggy.HookCaller, Registry[Any], Any]] = (
             (hook.dcbench_register_datasets, self.datasets, Dataset),
             (hook.dcbench_register_architectures, self.architectures, Architecture),
             (hook.dcbench_register_methods, self.methods, Method),
         )
-        found: list[tuple[Registry, type[Component]]] = []
+        found: list[tuple[Registry[Any], type[Component]]] = []
         for caller, registry, base in bases:
             for implementation in caller.get_hookimpls():
                 if implementation.plugin is plugin:
-                    components = implementation.function()
+                    components: Any = implementation.function()
                     found += [(registry, _checked(component, base)) for component in components]
         return found
 
@@ -172,19 +178,31 @@ class Plugins:
                     stacklevel=2,
                 )
 
+    def registries(self) -> dict[str, Registry[Any]]:
+        """Return the registries by the plural that `dcbench list` takes."""
+        return {"datasets": self.datasets, "architectures": self.architectures, "methods": self.methods}
+
     def make_dataset(self, text: str) -> Dataset:
         """Return the data set that a user names, e.g. ``cifar10``."""
-        return _make(self.datasets, text, Dataset)
+        return self._make(self.datasets, text)
 
     def make_architecture(self, text: str) -> Architecture:
         """Return the architecture that a user names, e.g. ``convnet`` or ``convnet:norm=batch``."""
-        return _make(self.architectures, text, Architecture)
+        return self._make(self.architectures, text)
 
     def method_class(self, name: str) -> type[Method]:
         """Return the method of that name."""
-        found = self.methods.get(name)
-        assert issubclass(found, Method)
-        return found
+        return self._find(self.methods, name)
+
+    def _make(self, registry: Registry[C], text: str) -> C:
+        name, options = parse_spelling(text)
+        return self._find(registry, name).configure(options)
+
+    def _find(self, registry: Registry[C], name: str) -> type[C]:
+        try:
+            return registry.get(name)
+        except DcbenchError as error:
+            raise self.missing(error) from None
 
     def missing(self, error: DcbenchError) -> DcbenchError:
         """Add to an unknown-name error which plugins failed to load, since one may be why."""
@@ -211,13 +229,6 @@ def parse_spelling(text: str) -> tuple[str, dict[str, str]]:
     return name, options
 
 
-def _make(registry: Registry, text: str, base: type[C]) -> C:
-    name, options = parse_spelling(text)
-    component = registry.get(name)
-    assert issubclass(component, base)
-    return component.configure(options)
-
-
 def _checked(component: Any, base: type[Component]) -> type[Component]:
     if not (isinstance(component, type) and issubclass(component, base)):
         raise TypeError(f"registered {component!r}, which is not a subclass of {base.__name__}")
@@ -227,11 +238,8 @@ def _checked(component: Any, base: type[Component]) -> type[Component]:
 
 
 def _failed(info: PluginInfo, error: Exception) -> PluginInfo:
-    return PluginInfo(info.name, info.module, info.distribution, info.version, error=_last_line(error))
+    return replace(info, error=_last_line(error))
 
 
 def _last_line(error: BaseException) -> str:
     return traceback.format_exception_only(error)[-1].strip()
-
-
-Loader = Callable[[], Plugins]

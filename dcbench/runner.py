@@ -187,10 +187,12 @@ class Runner:
         self, phase: Literal["condense", "evaluate"], work: str, piece: str, left: int
     ) -> Callable[[int, int], None]:
         """Return the callback that passes a piece's steps on to the observers; says that it starts."""
+        # The callback is handed to methods, so it must not lead to the runner, which has the test split.
+        observe, run_done, run_total = self.plugins.observe, self._run_done, self._run_total
 
         def report(done: int, total: int) -> None:
-            moment = Progress(phase, work, piece, done, total, left, self._run_done, self._run_total)
-            self.plugins.observe("dcbench_progress", progress=moment)
+            moment = Progress(phase, work, piece, done, total, left, run_done, run_total)
+            observe("dcbench_progress", progress=moment)
 
         report(0, 0)
         return report

@@ -49,9 +49,7 @@ class Store:
         self.records = read_records(root / RECORDS) if (root / RECORDS).exists() else []
         self._done = {_trial(record): record for record in self.records if record.status == "ok"}
 
-    def find(
-        self, condense_key: str, network: str, protocol: str, budget: str, eval_seed: int
-    ) -> Record | None:
+    def find(self, condense_key: str, network: str, protocol: str, budget: str, eval_seed: int) -> Record | None:
         """Return the successful record of a trial, if there is one."""
         return self._done.get((condense_key, network, protocol, budget, eval_seed))
 

@@ -44,7 +44,7 @@ def train_network(
     network.train()
     for epoch in range(epochs):
         order = torch.randperm(len(images), generator=generator).to(images.device)
-        for batch in order.split(batch_size):
+        for batch in torch.split(order, batch_size):
             inputs = augment(images[batch], augmentation, generator)
             loss = F.cross_entropy(network(inputs), labels[batch])
             optimizer.zero_grad(set_to_none=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from dcbench.cli.output import json_option, print_json, print_rows
+from dcbench.cli.output import json_option, print_json
 
 
 @click.command()
@@ -21,7 +21,7 @@ def describe(name: str, as_json: bool) -> None:
     from dcbench.protocols import PROTOCOLS
 
     plugins = Plugins.load()
-    registries = (plugins.methods, plugins.architectures, plugins.datasets)
+    registries = plugins.registries().values()
     found: list[dict[str, Any]] = []
     for registry in registries:
         if name in registry.classes:
@@ -34,6 +34,7 @@ def describe(name: str, as_json: bool) -> None:
                     "summary": component.summary(),
                     "citation": component.citation,
                     "version": component.version,
+                    "quick_budget": ", ".join(f"{k}={v}" for k, v in getattr(component, "quick", {}).items()),
                     "from": f"{origin.distribution} {origin.version} ({origin.module})",
                     "options": component.option_rows(),
                 }
@@ -48,11 +49,18 @@ def describe(name: str, as_json: bool) -> None:
         print_json(found)
         return
     for each in found:
-        options = each.pop("options", None)
-        for key, value in each.items():
-            if value not in ("", None):
-                click.echo(f"{key.replace('_', ' '):>17}  {value}")
-        if options:
-            print_rows(options, as_json=False)
-        elif options is not None:
-            click.echo(f"{'options':>17}  none")
+        _print_one(each, each.pop("options", []))
+
+
+def _print_one(facts: dict[str, Any], options: list[dict[str, str]]) -> None:
+    """Print the facts, then a paragraph per option, which reads better than a table of long cells."""
+    for key, value in facts.items():
+        if value not in ("", None):
+            click.echo(f"{key.replace('_', ' '):>16}  {value}")
+    if options:
+        click.echo("\nOptions, as in -o name=value:")
+    for row in options:
+        click.echo(f"\n  {row['option']}  ({row['type']}, default: {row['default']})")
+        click.echo(f"      {row['meaning']}")
+        if row["source"]:
+            click.echo(f"      from {row['source']}")

@@ -76,12 +76,11 @@ class Display:
         )
         self._announce(progress)
         if progress.done == progress.total > 0 and not self.console.is_terminal:
-            self.console.print(
-                f"[{progress.run_done + 1}/{progress.run_total}] {progress.phase} {progress.work}, {progress.piece}: "
-                f"{spell(self._clock.piece_seconds)}",
-                markup=False,
-                soft_wrap=True,
+            place = f"[{progress.run_done + 1}/{progress.run_total}]"
+            line = (
+                f"{place} {progress.phase} {progress.work}, {progress.piece}: {spell(self._clock.piece_seconds)}"
             )
+            self.console.print(line, markup=False, soft_wrap=True)
 
     def _announce(self, progress: Progress) -> None:
         """Say once for each kind of long work how long it will take here."""
@@ -97,7 +96,9 @@ class Display:
         if expected > LONG_SECONDS and self._budget.official:
             advice = " --budget quick gives a first look in far less."
         self.console.print(
-            f"{work}: about {spell(expected)} here{times} ({step:.2g} s a step).{advice}", markup=False, soft_wrap=True
+            f"{work}: about {spell(expected)} here{times} ({step:.2g} s a step).{advice}",
+            markup=False,
+            soft_wrap=True,
         )
 
 

@@ -70,9 +70,7 @@ def show(folder: Path, dataset: str | None, ipc: int | None, as_json: bool) -> N
     table = rows(find_records(folder))
     if dataset is not None and dataset not in {row.dataset for row in table}:
         raise unknown_name("data set in these records", dataset, {row.dataset for row in table})
-    table = [
-        row for row in table if dataset in (None, row.dataset) and (ipc is None or row.ipc in (None, ipc))
-    ]
+    table = [row for row in table if dataset in (None, row.dataset) and (ipc is None or row.ipc in (None, ipc))]
     if not table and not as_json:
         raise DcbenchError(f"{folder} has no records of that kind.")
     print_scores(table, str(folder), as_json)

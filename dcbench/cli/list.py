@@ -20,12 +20,7 @@ def list_(kind: str | None, as_json: bool) -> None:
 
     plugins = Plugins.load()
     rows = []
-    registries = {
-        "datasets": plugins.datasets,
-        "architectures": plugins.architectures,
-        "methods": plugins.methods,
-    }
-    for plural, registry in registries.items():
+    for plural, registry in plugins.registries().items():
         for name in registry:
             origin = registry.origins[name].distribution
             rows.append(_row(plural, name, registry.get(name).summary(), origin))

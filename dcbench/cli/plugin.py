@@ -26,6 +26,6 @@ def list_(as_json: bool) -> None:
             "provides": ", ".join(info.provides),
             "error": info.error,
         }
-        for info in Plugins.load().infos
+        for info in Plugins.load(strict=False).infos
     ]
     print_rows(rows, as_json)

@@ -44,7 +44,9 @@ if TYPE_CHECKING:
     "[full if a data set is named, else quick]",
 )
 @click.option("--sets", type=click.IntRange(min=1), help="Condensed sets per cell.  [1]")
-@click.option("--evals", type=click.IntRange(min=1), help="Evaluation networks per set and architecture.  [5, quick 3]")
+@click.option(
+    "--evals", type=click.IntRange(min=1), help="Evaluation networks per set and architecture.  [5, quick 3]"
+)
 @click.option("--protocol", default=defaults.PROTOCOL, show_default=True, help="Evaluation protocol.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**62), help="First seed.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
@@ -212,7 +214,9 @@ def _report(plan: Plan, store: Store, outcome: Outcome, budget: Budget, as_json:
         print_scores(table, f"{datasets}: protocol {plan.protocol.name}, budget {budget.name}", as_json)
     for record in outcome.failures:
         where = f" on {record.evaluation_network}" if record.evaluation_network else ""
-        click.echo(f"Failed: {record.method} on {record.dataset}, ipc {record.ipc}{where}: {record.error}", err=True)
+        click.echo(
+            f"Failed: {record.method} on {record.dataset}, ipc {record.ipc}{where}: {record.error}", err=True
+        )
     if as_json:
         return
     if not outcome.condensed and not outcome.evaluated and not outcome.failures:

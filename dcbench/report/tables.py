@@ -52,7 +52,9 @@ def label(row: Row) -> str:
 def terminal_table(table: Sequence[Row], title: str) -> Table:
     """Return the cross-architecture table for the terminal."""
     networks = networks_of(table)
-    shown = Table(title=title, caption=LEGEND, box=rich.box.SIMPLE_HEAD, title_justify="left", caption_justify="left")
+    shown = Table(
+        title=title, caption=LEGEND, box=rich.box.SIMPLE_HEAD, title_justify="left", caption_justify="left"
+    )
     datasets = len({row.dataset for row in table}) > 1
     budgets = len({row.budget for row in table}) > 1
     for name in (["data set"] if datasets else []) + ["ipc", "method"] + (["budget"] if budgets else []):

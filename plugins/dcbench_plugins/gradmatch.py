@@ -118,7 +118,7 @@ class GradMatch(Method):
         """Draw real images of every class and match the synthetic ones to them."""
         labels = range(task.info.num_classes)
         real = (task.train.draw(label, self.batch_real, task.generator) for label in labels)
-        return matching_gradient(network, real, images.split(task.ipc), DISTANCES[self.distance])
+        return matching_gradient(network, real, torch.split(images, task.ipc), DISTANCES[self.distance])
 
     def _train(self, task: Task, network: nn.Module, images: Tensor, optimizer: torch.optim.Optimizer) -> None:
         """Train the matching network on the synthetic images as they now are."""
@@ -153,7 +153,8 @@ def matching_gradient(
     Returns:
         The gradient, (K * ipc, C, H, W), and the summed distance, ().
     """
-    gradients, total = [], torch.zeros((), device=synthetic[0].device)
+    gradients: list[Tensor] = []
+    total = torch.zeros((), device=synthetic[0].device)
     for label, (real_images, own) in enumerate(zip(real, synthetic, strict=True)):
         target = loss_gradient(network, real_images, label)
         own = own.detach().requires_grad_()
@@ -178,7 +179,11 @@ def layerwise_distance(real: Sequence[Tensor], synthetic: Sequence[Tensor]) -> T
     Biases and normalisation parameters, having no rows, do not count.
     """
     return torch.stack(
-        [_one_minus_cosine(a.flatten(1), b.flatten(1)).sum() for a, b in zip(real, synthetic, strict=True) if a.ndim > 1]
+        [
+            _one_minus_cosine(a.flatten(1), b.flatten(1)).sum()
+            for a, b in zip(real, synthetic, strict=True)
+            if a.ndim > 1
+        ]
     ).sum()
 
 
@@ -189,14 +194,16 @@ def cosine_distance(real: Sequence[Tensor], synthetic: Sequence[Tensor]) -> Tens
 
 def squared_distance(real: Sequence[Tensor], synthetic: Sequence[Tensor]) -> Tensor:
     """Return the squared Euclidean distance of all gradients as one vector."""
-    return (_vector(real) - _vector(synthetic)).square().sum()
+    return (_vector(real) - _vector(synthetic)).pow(2).sum()
 
 
 DISTANCES = {"layerwise": layerwise_distance, "cosine": cosine_distance, "squared": squared_distance}
 
 
 def _one_minus_cosine(a: Tensor, b: Tensor) -> Tensor:
-    return 1 - (a * b).sum(-1) / (a.norm(dim=-1) * b.norm(dim=-1) + EPS)
+    norms = torch.linalg.vector_norm(a, dim=-1) * torch.linalg.vector_norm(b, dim=-1)
+    cosine: Tensor = (a * b).sum(-1) / (norms + EPS)
+    return 1 - cosine
 
 
 def _vector(gradients: Sequence[Tensor]) -> Tensor:

@@ -93,7 +93,7 @@ def herd(features: Tensor, n: int) -> Tensor:
 def _features(task: Task, network: nn.Module | None, members: Tensor) -> Tensor:
     """Return features of the given images in float64, for sums that do not depend on their order."""
     batches = []
-    for batch in members.split(256):
+    for batch in torch.split(members, 256):
         images = task.train.normalised(batch)
         features = images.flatten(1) if network is None else task.features(network, images)
         batches.append(features.double())
