@@ -69,7 +69,9 @@ def dcbench_progress(progress: Progress) -> None:
 
 @hookspec
 def dcbench_record_added(record: Record) -> None:
-    """Observe a record, just after it has been written to the results.
+    """Observe a record.
+
+    Called just after it has been written to the results.
 
     Args:
         record: one evaluation of one condensed set by one network, or a failure.

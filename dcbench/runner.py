@@ -65,8 +65,9 @@ class Runner:
             done_before = self._run_done
             condensed = self._condense(cell, index)
             if condensed is not None:
+                set_sha256 = condensed.sha256()
                 for number in range(len(trials)):
-                    self._evaluate(cell, condensed, trials, number)
+                    self._evaluate(cell, condensed, set_sha256, trials, number)
             self._run_done = done_before + 1 + len(trials)
         return self.outcome
 
@@ -89,7 +90,12 @@ class Runner:
         return condensed
 
     def _evaluate(
-        self, cell: Cell, condensed: CondensedSet, trials: list[tuple[Architecture, int]], number: int
+        self,
+        cell: Cell,
+        condensed: CondensedSet,
+        set_sha256: str,
+        trials: list[tuple[Architecture, int]],
+        number: int,
     ) -> None:
         """Run one trial and record it."""
         network, seed = trials[number]
@@ -97,7 +103,7 @@ class Runner:
         work = f"{network} on {len(condensed.images)} images of {cell.spec.dataset}"
         report = self._reporter("evaluate", work, f"{cell.work}, seed {seed}", left)
         spec = EvaluationSpec(
-            set_sha256=condensed.sha256(),
+            set_sha256=set_sha256,
             dataset=cell.spec.dataset,
             dataset_sha256=cell.spec.dataset_sha256,
             evaluation_network=str(network),

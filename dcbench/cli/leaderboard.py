@@ -31,8 +31,11 @@ def build(folder: Path) -> None:
     from dcbench.report.files import build as build_tables
 
     records = find_records(folder)
-    for path in build_tables(folder):
+    written = build_tables(folder)
+    for path in written:
         click.echo(f"wrote {path}")
+    if not written:
+        click.echo(f"no table: {folder} has no official records")
     left_out = len(records) - len(official(records))
     if left_out:
         click.echo(f"left out {left_out} of {len(records)} records: quick or failed")

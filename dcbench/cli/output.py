@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from dcbench.leaderboard import Row
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
@@ -25,12 +27,10 @@ def print_scores(table: Sequence[Row], title: str, as_json: bool) -> None:
     if as_json:
         print_json([asdict(row) for row in table])
         return
-    from rich.console import Console
+    from dcbench.report.tables import LEGEND, terminal_table
 
-    from dcbench.report.tables import terminal_table
-
-    console = Console()
-    console.print(terminal_table(table, title), soft_wrap=not console.is_terminal)
+    console = _console()
+    console.print(terminal_table(table, title), f"[dim]{LEGEND}[/dim]")
 
 
 def print_rows(rows: Sequence[dict[str, str]], as_json: bool) -> None:
@@ -39,7 +39,6 @@ def print_rows(rows: Sequence[dict[str, str]], as_json: bool) -> None:
         print_json(rows)
         return
     import rich.box
-    from rich.console import Console
     from rich.table import Table
 
     shown = Table(box=rich.box.SIMPLE_HEAD)
@@ -47,4 +46,12 @@ def print_rows(rows: Sequence[dict[str, str]], as_json: bool) -> None:
         shown.add_column(key, overflow="fold")
     for row in rows:
         shown.add_row(*row.values())
-    Console().print(shown)
+    _console().print(shown)
+
+
+def _console() -> Console:
+    """Return a console of the terminal's width, or a wide one where there is no terminal."""
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=120)

@@ -19,14 +19,28 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--method", "-m", "methods", multiple=True, help="Condensation method.  [all four first-party ones]")
-@click.option("--dataset", "-d", "datasets", multiple=True, help=f"Data set.  [{defaults.DATASET}]")
-@click.option("--ipc", "ipcs", multiple=True, type=click.IntRange(min=1), help="Images per class.  [1]")
-@click.option("--network", "networks", multiple=True, help=f"Matching network.  [{defaults.NETWORK}]")
+@click.option(
+    "--method",
+    "-m",
+    "methods",
+    multiple=True,
+    metavar="NAME",
+    help=f"Condensation method.  [{', '.join(defaults.METHODS)}]",
+)
+@click.option(
+    "--dataset", "-d", "datasets", multiple=True, metavar="NAME", help=f"Data set.  [{defaults.DATASET}]"
+)
+@click.option(
+    "--ipc", "ipcs", multiple=True, type=click.IntRange(min=1), metavar="N", help="Images per class.  [1]"
+)
+@click.option(
+    "--network", "networks", multiple=True, metavar="NAME", help=f"Matching network.  [{defaults.NETWORK}]"
+)
 @click.option(
     "--eval-network",
     "eval_networks",
     multiple=True,
+    metavar="NAME",
     help=f"Evaluation network.  [{', '.join(defaults.EVAL_NETWORKS)}; quick without alexnet]",
 )
 @click.option(
@@ -40,16 +54,24 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--budget",
+    metavar="NAME",
     help="full: the paper's recipe; quick: a first look in minutes, kept out of official tables.  "
     "[full if a data set is named, else quick]",
 )
-@click.option("--sets", type=click.IntRange(min=1), help="Condensed sets per cell.  [1]")
+@click.option("--sets", type=click.IntRange(min=1), metavar="N", help="Condensed sets per cell.  [1]")
 @click.option(
-    "--evals", type=click.IntRange(min=1), help="Evaluation networks per set and architecture.  [5, quick 3]"
+    "--evals",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Evaluation networks per set and architecture.  [5, quick 3]",
 )
-@click.option("--protocol", default=defaults.PROTOCOL, show_default=True, help="Evaluation protocol.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**62), help="First seed.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option(
+    "--protocol", default=defaults.PROTOCOL, metavar="NAME", show_default=True, help="Evaluation protocol."
+)
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(0, 2**62), metavar="N", help="First seed."
+)
+@click.option("--device", default="auto", metavar="NAME", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option(
     "--data-root",
     envvar="DCBENCH_DATA",

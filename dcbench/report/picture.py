@@ -33,7 +33,6 @@ def save_picture(path: Path, condensed: CondensedSet, info: DatasetInfo, ipc: in
 def draw_picture(condensed: CondensedSet, info: DatasetInfo, columns: int) -> Image.Image:
     """Return the picture: each class's name, then its first ``columns`` images."""
     labels = condensed.labels if condensed.labels.ndim == 1 else condensed.labels.argmax(dim=1)
-    pixels = to_pixels(condensed.images, info)
     factor = max(1, round(TILE / max(info.size)))
     tile_height, tile_width = info.size[0] * factor, info.size[1] * factor
     font = ImageFont.load_default(size=min(20, max(10, tile_height // 2)))
@@ -44,8 +43,9 @@ def draw_picture(condensed: CondensedSet, info: DatasetInfo, columns: int) -> Im
     for row, name in enumerate(info.class_names):
         top = GAP + row * (tile_height + GAP)
         draw.text((GAP, top + tile_height // 2), name, fill="black", font=font, anchor="lm")
-        for column, index in enumerate(torch.nonzero(labels == row).flatten()[:columns].tolist()):
-            tile = _image(pixels[index]).resize((tile_width, tile_height), Image.Resampling.NEAREST)
+        shown = torch.nonzero(labels == row).flatten()[:columns]
+        for column, pixels in enumerate(to_pixels(condensed.images[shown], info)):
+            tile = _image(pixels).resize((tile_width, tile_height), Image.Resampling.NEAREST)
             picture.paste(tile, (margin + column * (tile_width + GAP), top))
     return picture
 
@@ -53,16 +53,24 @@ def draw_picture(condensed: CondensedSet, info: DatasetInfo, columns: int) -> Im
 def to_pixels(images: Tensor, info: DatasetInfo) -> Tensor:
     """Undo the normalisation.
 
+    Synthetic images go beyond the pixel range, and clipping them there leaves silhouettes. So an image that
+    does is compressed: from its 5th to its 95th percentile, or the pixel range where that is wider. Real
+    images stay as they are.
+
     Args:
         images: float32, shape (N, C, H, W), in normalised space.
         info: with the mean and deviation.
 
     Returns:
-        uint8, shape (N, C, H, W); values outside the pixel range are clipped.
+        uint8, shape (N, C, H, W).
     """
     mean = torch.tensor(info.mean).view(1, -1, 1, 1)
     std = torch.tensor(info.std).view(1, -1, 1, 1)
-    return (images * std + mean).clamp(0, 1).mul(255).round().to(torch.uint8)
+    pixels = images * std + mean
+    flat = pixels.flatten(1)
+    low = flat.quantile(0.05, dim=1).clamp(max=0).view(-1, 1, 1, 1)
+    high = flat.quantile(0.95, dim=1).clamp(min=1).view(-1, 1, 1, 1)
+    return ((pixels - low) / (high - low)).clamp(0, 1).mul(255).round().to(torch.uint8)
 
 
 def _image(pixels: Tensor) -> Image.Image:

@@ -13,9 +13,9 @@ from dcbench.leaderboard import Row, Score, networks_of, scores_frame
 DASH = "–"
 
 LEGEND = (
-    "Test accuracy in %: mean over condensed sets of the mean over networks (standard deviation between sets / "
-    "within a set). * marks the network matched on; unseen is the mean over the others. "
-    "n is sets x networks per set."
+    "Test accuracy in %: mean over condensed sets of the mean over networks (standard deviation "
+    "between sets/within a set). * marks the network matched on; unseen is the mean over the others; "
+    "n is sets x networks per set; seconds are for condensing one set."
 )
 
 
@@ -26,7 +26,7 @@ def percent(value: float | None) -> str:
 
 def deviations(score: Score) -> str:
     """Return the two deviations in points, between sets and within a set."""
-    return f"{percent(score.between_std)} / {percent(score.within_std)}"
+    return f"{percent(score.between_std)}/{percent(score.within_std)}"
 
 
 def seconds(value: float | None) -> str:
@@ -50,27 +50,34 @@ def label(row: Row) -> str:
 
 
 def terminal_table(table: Sequence[Row], title: str) -> Table:
-    """Return the cross-architecture table for the terminal."""
+    """Return the cross-architecture table for the terminal; it fits 80 columns with four networks."""
     networks = networks_of(table)
     shown = Table(
-        title=title, caption=LEGEND, box=rich.box.SIMPLE_HEAD, title_justify="left", caption_justify="left"
+        title=title,
+        box=rich.box.SIMPLE_HEAD,
+        padding=(0, 1),
+        pad_edge=False,
+        collapse_padding=True,
+        title_justify="left",
     )
     datasets = len({row.dataset for row in table}) > 1
     budgets = len({row.budget for row in table}) > 1
     for name in (["data set"] if datasets else []) + ["ipc", "method"] + (["budget"] if budgets else []):
         shown.add_column(name, overflow="fold")
     for name in (*networks, "unseen", "n", "seconds"):
-        shown.add_column(name, justify="right")
-    previous = None
-    for row in table:
-        if previous is not None and (row.dataset, row.ipc) != previous:
+        shown.add_column(name, justify="right", no_wrap=True)
+    for index, row in enumerate(table):
+        if index and (row.dataset, row.ipc) != (table[index - 1].dataset, table[index - 1].ipc):
             shown.add_section()
-        previous = (row.dataset, row.ipc)
         head = [row.dataset] if datasets else []
-        head += [str(row.ipc or "all"), label(row)] + ([row.budget] if budgets else [])
+        head += [str(row.ipc or "all"), _terminal_label(row)] + ([row.budget] if budgets else [])
         cells = [_terminal_cell(row, network) for network in networks]
         shown.add_row(*head, *cells, percent(row.unseen_mean), count(row), seconds(row.condense_seconds))
     return shown
+
+
+def _terminal_label(row: Row) -> str:
+    return f"{row.method}\n[dim]{row.options}[/dim]" if row.options else row.method
 
 
 def _terminal_cell(row: Row, network: str) -> str:
@@ -94,7 +101,7 @@ def markdown(table: Sequence[Row]) -> str:
         line |= {
             "unseen": percent(row.unseen_mean),
             "n": count(row),
-            "condense seconds": seconds(row.condense_seconds),
+            "seconds": seconds(row.condense_seconds),
         }
         lines.append(line)
     align = ["left", "left", *["right"] * (len(networks) + 3)]

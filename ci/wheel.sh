@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# The built wheel in an environment of its own, with a third party's plugin installed beside it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+uv build --quiet --wheel --out-dir "$scratch" .
+uv venv --quiet "$scratch/venv"
+uv pip install --quiet --python "$scratch/venv/bin/python" "$scratch"/dcbench_suite-*.whl ./tests/third_party/first_images
+cd "$scratch" # away from the checkout, so that only what is installed can be imported
+dcbench=$scratch/venv/bin/dcbench
+"$dcbench" --version
+"$dcbench" plugin list
+"$dcbench" run --dataset digits --method first_images --method random --eval-network mlp --evals 1
+"$dcbench" run --method gradmatch -o iterations=2 --eval-network mlp --evals 1
+test "$(ls results/sets/*.png | wc -l)" -eq 3

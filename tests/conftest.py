@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+import tiny_plugin
+import torch
+
+from dcbench.budgets import BUDGETS
+from dcbench.datasets import load_dataset
+from dcbench.plan import Bench, Request, make_plan
+from dcbench.plugins import PluginInfo, Plugins
+from dcbench.protocols import get_protocol
+from dcbench.runner import Runner
+from dcbench.store import Store
+
+
+# The tests' tensors are too small to share between threads; the processes they start inherit this.
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def plugins():
+    """Every installed plugin, and the tests' own."""
+    loaded = Plugins.load()
+    loaded.add(tiny_plugin, PluginInfo("tiny", "tiny_plugin", "tests", "0"))
+    return loaded
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """The tests' data set, on the CPU."""
+    return Bench(load_dataset(tiny_plugin.Tiny(), tmp_path), torch.device("cpu"))
+
+
+@pytest.fixture
+def request_for(tmp_path):
+    """Make a request that is small unless told otherwise."""
+
+    def make(**changes):
+        fields = {
+            "datasets": ("tiny",),
+            "methods": ("random",),
+            "ipcs": (1,),
+            "networks": ("linear",),
+            "eval_networks": ("linear",),
+            "options": {},
+            "protocol": get_protocol("dc"),
+            "budget": BUDGETS["full"],
+            "sets": 1,
+            "evals": 1,
+            "seed": 0,
+            "device": torch.device("cpu"),
+            "data_root": tmp_path,
+        }
+        return Request(**(fields | changes))
+
+    return make
+
+
+@pytest.fixture
+def run(plugins, request_for):
+    """Run a request into a folder and return the runner, whose store and outcome tell the rest."""
+
+    def go(folder, force=False, **changes):
+        folder.mkdir(exist_ok=True)
+        runner = Runner(make_plan(request_for(**changes), plugins), plugins, Store(folder), force)
+        runner.run()
+        return runner
+
+    return go
+
+
+@pytest.fixture
+def dcbench_command():
+    """How to start the command in a process of its own."""
+    return [sys.executable, "-c", "from dcbench.cli import main; main()"]

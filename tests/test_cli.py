@@ -1,0 +1,224 @@
+"""The command line as a user meets it: processes of their own where that matters."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+
+import pytest
+from click.testing import CliRunner
+
+from dcbench.cli import main
+from dcbench.store import RECORDS, read_records
+
+SMALL = "--dataset digits --budget quick --evals 1 --eval-network mlp"
+
+
+@pytest.fixture
+def dcbench(tmp_path, monkeypatch):
+    """Run a command line in an empty folder; return exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def invoke(line):
+        result = CliRunner().invoke(main, line.split(), terminal_width=200)
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return invoke
+
+
+def test_help_imports_neither_torch_nor_a_plugin(dcbench_command):
+    code = (
+        "import sys; from dcbench.cli import main\n"
+        "try: main(['run', '--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'pandas', 'numpy', 'pydantic', 'rich', 'pluggy', 'dcbench_plugins'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([dcbench_command[0], "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "--eval-network" in done.stdout
+
+
+def test_a_run_ends_with_a_table_and_says_where_everything_is(dcbench, tmp_path):
+    result = dcbench(f"run {SMALL} --method random --ipc 1 --ipc 2")
+    assert result.exit_code == 0
+    assert re.search(r"random\s.*\d\d\.\d", result.stdout)
+    for path in re.findall(r"Picture: (\S+)", result.stdout):
+        assert (tmp_path / path).read_bytes().startswith(b"\x89PNG")
+    assert result.stdout.count("Picture:") == 2
+    assert len(read_records(tmp_path / "results" / RECORDS)) == 2
+    again = dcbench(f"run {SMALL} --method random --ipc 1 --ipc 2")
+    assert "Everything was done already" in again.stdout
+
+
+def test_a_run_as_json(dcbench):
+    result = dcbench(f"run {SMALL} --method random --json")
+    (row,) = json.loads(result.stdout)
+    assert (row["method"], row["dataset"], row["ipc"], row["budget"]) == ("random", "digits", 1, "quick")
+    assert 0 < row["scores"]["mlp"]["mean"] < 1
+    assert row["scores"]["mlp"]["between_std"] is None
+
+
+def test_a_dry_run_shows_what_is_done_and_does_nothing(dcbench, tmp_path):
+    before = dcbench(f"run {SMALL} --method random --sets 2 --dry-run")
+    assert "To do: 2 of 2 condensations, 2 evaluations" in before.stdout
+    assert not (tmp_path / "results").exists()
+    dcbench(f"run {SMALL} --method random")
+    after = dcbench(f"run {SMALL} --method random --sets 2 --dry-run")
+    assert "To do: 1 of 2 condensations, 1 evaluations" in after.stdout
+
+
+def test_the_budget_is_full_once_a_data_set_is_named(dcbench):
+    assert "Budget: full" in dcbench("run --dataset digits --method random --dry-run").stdout
+    assert "Budget: quick" in dcbench("run --method random --dry-run").stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("run --method gradmach", "unknown method 'gradmach'. Did you mean 'gradmatch'?"),
+        ("run --dataset digit", "unknown dataset 'digit'. Did you mean 'digits'?"),
+        ("run --network convent", "unknown network 'convent'. Did you mean 'convnet'?"),
+        ("run --eval-network lenet5", "unknown network 'lenet5'. Did you mean 'lenet'?"),
+        ("run --protocol cd", "unknown protocol 'cd'. Did you mean 'dc'?"),
+        ("run --budget quik", "unknown budget 'quik'. Did you mean 'quick'?"),
+        ("run --device gpu", "unknown device 'gpu'"),
+        ("run -m gradmatch -o lr_imgs=1", "Did you mean 'lr_img'?"),
+        ("run -m gradmatch -o lr_img=abc", "got 'abc'"),
+        ("run -m gradmatch -o lr_img", "written NAME=VALUE"),
+        ("run -m gradmatch -o iterations=0", "greater than or equal to 1"),
+        ("run --ipc 0", "0 is not in the range x>=1"),
+        ("run --ipc -3", "-3 is not in the range x>=1"),
+        ("run --ipc ten", "'ten' is not a valid integer"),
+        ("run --sets 0", "0 is not in the range"),
+        ("run -m random --ipc 1000", "ipc 1000 is more than digits has to choose from"),
+        ("describe gradmach", "Did you mean 'gradmatch'?"),
+        ("leaderboard build nowhere", "'nowhere' does not exist"),
+        ("frobnicate", "No such command 'frobnicate'"),
+    ],
+)
+def test_a_mistake_gets_one_message_and_exit_code_2(dcbench, tmp_path, line, message):
+    result = dcbench(line)
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.split())
+    assert "Traceback" not in result.output
+    assert not list(tmp_path.iterdir())
+
+
+def test_data_that_are_not_there_and_cannot_be_had(dcbench, tmp_path, monkeypatch):
+    def no_network(*arguments, **options):
+        raise OSError("no network")
+
+    monkeypatch.setattr("urllib.request.urlopen", no_network)
+    result = dcbench(f"run --dataset cifar10 --data-root {tmp_path}/data")
+    assert result.exit_code == 2
+    assert f"dataset 'cifar10' is not in {tmp_path}/data and could not be downloaded there" in result.stderr
+    assert "--data-root or DCBENCH_DATA" in result.stderr
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("blocked", ["a file", "no permission"])
+def test_results_that_cannot_be_written(dcbench, tmp_path, blocked):
+    folder = tmp_path / "results"
+    if blocked == "a file":
+        folder.write_text("")
+    elif os.geteuid() == 0:
+        folder = "/proc/results"  # root may write anywhere but here
+    else:
+        folder.mkdir(mode=0o500)
+    result = dcbench(f"run {SMALL} --method random --results {folder}")
+    assert result.exit_code == 2
+    assert f"results cannot be written to {folder}" in result.stderr
+
+
+def test_a_damaged_record_is_named_and_left_alone(dcbench, tmp_path):
+    dcbench(f"run {SMALL} --method random")
+    path = tmp_path / "results" / RECORDS
+    path.write_text("{}\n" + path.read_text())
+    before = path.read_text()
+    result = dcbench(f"run {SMALL} --method random")
+    assert result.exit_code == 2
+    assert "records.jsonl, line 1 is not a record" in result.stderr
+    assert path.read_text() == before
+
+
+def test_a_failure_gives_exit_code_1_and_the_rest_is_done(dcbench, monkeypatch, tmp_path):
+    from dcbench_plugins.random import Random
+
+    def broken(self, task):
+        raise RuntimeError("no luck")
+
+    monkeypatch.setattr(Random, "condense", broken)
+    result = dcbench(f"run {SMALL} --method random --method herding -o epochs=0")
+    assert result.exit_code == 1
+    assert "Failed: random on digits, ipc 1: RuntimeError: no luck" in result.stderr
+    assert re.search(r"herding.*\d\d\.\d", result.stdout)
+    statuses = [record.status for record in read_records(tmp_path / "results" / RECORDS)]
+    assert sorted(statuses) == ["failed", "ok"]
+
+
+def test_ctrl_c_keeps_what_is_recorded_and_the_same_command_goes_on(dcbench_command, tmp_path):
+    line = [*dcbench_command, "run", *SMALL.split(), "--method", "random", "--evals", "400", "--results"]
+    process = subprocess.Popen([*line, str(tmp_path / "a")], stderr=subprocess.PIPE, text=True)
+    path = tmp_path / "a" / RECORDS
+    while process.poll() is None and not (path.exists() and path.stat().st_size > 2500):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in stderr
+    kept = len(read_records(path))
+    assert f"Interrupted. {kept} new records are kept" in stderr
+    assert 0 < kept < 400
+
+    small = [argument if argument != "400" else str(kept + 2) for argument in line]
+    assert subprocess.run([*small, str(tmp_path / "a")], capture_output=True).returncode == 0
+    assert subprocess.run([*small, str(tmp_path / "b")], capture_output=True).returncode == 0
+    interrupted, whole = (
+        {record.key: record.accuracy for record in read_records(tmp_path / folder / RECORDS)} for folder in "ab"
+    )
+    assert interrupted == whole
+    assert len(whole) == kept + 2
+
+
+def test_list_and_describe(dcbench):
+    names = {(row["kind"], row["name"]) for row in json.loads(dcbench("list --json").stdout)}
+    expected = {("methods", "gradmatch"), ("datasets", "cifar10"), ("architectures", "lenet"), ("protocols", "dc")}
+    assert expected <= names
+    only = json.loads(dcbench("list methods --json").stdout)
+    assert {row["kind"] for row in only} == {"methods"}
+    text = dcbench("describe gradmatch").stdout
+    assert "ICLR 2021" in text
+    assert "iterations  (int, default: 1000)" in text
+    (facts,) = json.loads(dcbench("describe dc --json").stdout)
+    assert (facts["kind"], facts["epochs"], facts["lr"]) == ("protocol", 300, 0.01)
+
+
+def test_plugins_are_listed_with_their_distribution(dcbench):
+    rows = json.loads(dcbench("plugin list --json").stdout)
+    (gradmatch,) = [row for row in rows if row["plugin"] == "gradmatch"]
+    assert (gradmatch["distribution"], gradmatch["provides"]) == ("dcbench-suite", "method gradmatch")
+
+
+def test_leaderboard_build_check_and_show(dcbench, tmp_path):
+    dcbench("run --dataset digits --evals 1 --eval-network mlp --method random")
+    dcbench("run --dataset digits --evals 1 --eval-network mlp --method random --budget quick")
+    assert dcbench("leaderboard check results").exit_code == 1
+    built = dcbench("leaderboard build results")
+    assert "wrote results/tables/digits.md" in built.stdout
+    assert "left out 1 of 2 records" in built.stdout
+    assert dcbench("leaderboard check results").exit_code == 0
+    shown = json.loads(dcbench("leaderboard show results --json").stdout)
+    assert {row["budget"] for row in shown} == {"full", "quick"}
+    page = tmp_path / "results" / "tables" / "digits.md"
+    page.write_text(page.read_text().replace("random", "mine"))
+    tampered = dcbench("leaderboard check results")
+    assert tampered.exit_code == 1
+    assert "tables/digits.md is not what the records give" in tampered.stderr
+    assert dcbench("leaderboard show results --dataset digit").exit_code == 2

@@ -1,0 +1,178 @@
+"""Options as users type them, and the canonical spelling that records state."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pytest
+
+from dcbench.component import Component, option
+from dcbench.errors import DcbenchError
+from dcbench.plugins import Plugins, parse_spelling
+
+
+class Knobs(Component):
+    """Has an option of every type.
+
+    More follows.
+    """
+
+    kind = "thing"
+    name = "knobs"
+
+    count: int = option(3, "how many", source="a paper, table 1", ge=1)
+    rate: float = option(0.1, "how fast", gt=0)
+    limit: int | None = option(None, "how far")
+    flag: bool = option(False, "whether")
+    norm: Literal["none", "batch"] = option("none", "which")
+    label: str = option("plain", "what")
+
+
+class NewerKnobs(Knobs):
+    """Version two."""
+
+    version = "2"
+
+
+def every_component():
+    for registry in Plugins.load().registries().values():
+        for name in registry:
+            if registry.origins[name].distribution == "dcbench-suite":
+                yield registry.get(name)
+
+
+def test_nothing_given_means_the_defaults():
+    assert Knobs.configure({}) == Knobs()
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("count", "7", 7),
+        ("rate", "1e-3", 0.001),
+        ("rate", "2", 2.0),
+        ("limit", "5", 5),
+        ("limit", "none", None),
+        ("limit", "None", None),
+        ("flag", "true", True),
+        ("flag", "True", True),
+        ("flag", "0", False),
+        ("norm", "batch", "batch"),
+        ("norm", "none", "none"),
+        ("label", "none", "none"),
+        ("label", "12", "12"),
+    ],
+)
+def test_strings_are_read_by_the_type_of_their_option(key, text, value):
+    read = getattr(Knobs.configure({key: text}), key)
+    assert read == value
+    assert type(read) is type(value)
+
+
+@pytest.mark.parametrize(("key", "value"), [("count", 7), ("flag", True), ("limit", None), ("rate", 0.5)])
+def test_values_that_are_no_strings_are_taken_as_they_are(key, value):
+    assert getattr(Knobs.configure({key: value}), key) == value
+
+
+def test_an_unknown_option_is_refused_with_the_nearest_name_and_the_list():
+    with pytest.raises(DcbenchError) as caught:
+        Knobs.configure({"lable": "x"})
+    message = str(caught.value)
+    assert message.startswith("unknown option of thing knobs 'lable'. Did you mean 'label'?")
+    assert "count, flag, label, limit, norm, rate" in message
+
+
+def test_an_unknown_option_like_no_other_gets_no_suggestion():
+    with pytest.raises(DcbenchError, match="unknown option") as caught:
+        Knobs.configure({"zzzzzz": "x"})
+    assert "Did you mean" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("count", "abc"),
+        ("count", "1.5"),
+        ("count", "0"),
+        ("count", "none"),
+        ("rate", "-1"),
+        ("rate", "nan"),
+        ("rate", "inf"),
+        ("limit", "far"),
+        ("flag", "perhaps"),
+        ("norm", "layer"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_refused_by_option_component_and_value(key, text):
+    with pytest.raises(DcbenchError, match=f"option '{key}' of thing 'knobs': .*, got ") as caught:
+        Knobs.configure({key: text})
+    assert text in str(caught.value).lower()
+
+
+def test_the_choices_are_named_when_a_value_is_not_among_them():
+    with pytest.raises(DcbenchError, match="'none' or 'batch', got 'layer'"):
+        Knobs.configure({"norm": "layer"})
+
+
+def test_an_instance_never_changes():
+    with pytest.raises(ValueError, match="frozen"):
+        Knobs().count = 4
+
+
+@pytest.mark.parametrize(
+    ("thing", "spelling"),
+    [
+        (Knobs(), "knobs"),
+        (Knobs(count=3, norm="none"), "knobs"),
+        (Knobs(norm="batch", count=5, limit=2), "knobs:count=5,limit=2,norm=batch"),
+        (NewerKnobs(), "knobs@2"),
+        (NewerKnobs(flag=True), "knobs@2:flag=True"),
+    ],
+)
+def test_the_canonical_spelling_is_the_name_the_version_and_the_changed_options_sorted(thing, spelling):
+    assert str(thing) == spelling
+
+
+def test_what_the_canonical_spelling_says_can_be_typed():
+    thing = Knobs(count=5, rate=1e-7, limit=2, flag=True, norm="batch", label="x y")
+    name, options = parse_spelling(str(thing))
+    assert name == "knobs"
+    assert Knobs.configure(options) == thing
+
+
+def test_changed_options_are_those_that_differ_from_the_given_default():
+    assert Knobs(count=5, rate=0.2).changed_options(Knobs()) == {"count": 5, "rate": 0.2}
+    assert Knobs(count=5, limit=9).changed_options(Knobs(limit=9)) == {"count": 5}
+    assert Knobs().changed_options(Knobs()) == {}
+
+
+def test_options_are_described_in_order_of_declaration():
+    rows = Knobs.option_rows()
+    assert [row["option"] for row in rows] == ["count", "rate", "limit", "flag", "norm", "label"]
+    assert rows[0] == {
+        "option": "count",
+        "type": "int",
+        "default": "3",
+        "meaning": "how many",
+        "source": "a paper, table 1",
+    }
+    assert [row["type"] for row in rows] == ["int", "float", "int", "bool", "none | batch", "str"]
+    assert rows[2]["default"] == "by setting"
+
+
+def test_the_summary_is_the_first_line_of_the_docstring():
+    assert Knobs.summary() == "Has an option of every type."
+
+
+def test_every_first_party_component_has_a_summary_and_describes_every_option():
+    components = list(every_component())
+    assert {component.kind for component in components} == {"dataset", "network", "method"}
+    for component in components:
+        assert component.summary(), component.name
+        undescribed = [row["option"] for row in component.option_rows() if not row["meaning"]]
+        assert not undescribed, (component.name, undescribed)
+
+
+def test_every_first_party_name_is_lower_case_digits_and_underscores():
+    for component in every_component():
+        assert set(component.name) <= set("abcdefghijklmnopqrstuvwxyz0123456789_")

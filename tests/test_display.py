@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from dcbench.budgets import BUDGETS
+from dcbench.cli.display import Clock, Display, spell
+from dcbench.progress import Progress
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("dcbench.cli.display.time.monotonic", lambda: now[0])
+    return now
+
+
+def moment(done, total, left=1, run_done=0, run_total=1):
+    return Progress("condense", "work", "seed 0", done, total, left, run_done, run_total)
+
+
+def display_with_text(budget):
+    display = Display(BUDGETS[budget])
+    text = io.StringIO()
+    display.console.file = text
+    return display, text
+
+
+def play(display, clock, step_seconds, steps=4, total=100, left=1):
+    display.dcbench_progress(moment(0, 0, left))
+    for step in range(1, steps + 1):
+        clock[0] += step_seconds
+        display.dcbench_progress(moment(step, total, left))
+
+
+def test_long_work_is_announced_once_with_the_quick_budget(clock):
+    display, text = display_with_text("full")
+    play(display, clock, step_seconds=20, total=1000, left=2)
+    assert text.getvalue() == (
+        "condense work: about 11 h 07 min here for 2 of them (20 s a step). "
+        "--budget quick gives a first look in far less.\n"
+    )
+
+
+def test_the_quick_budget_does_not_recommend_itself(clock):
+    display, text = display_with_text("quick")
+    play(display, clock, step_seconds=20, total=1000)
+    assert "5 h 33 min" in text.getvalue()
+    assert "--budget" not in text.getvalue()
+
+
+def test_short_work_is_not_announced(clock):
+    display, text = display_with_text("full")
+    play(display, clock, step_seconds=0.5, total=20)
+    assert text.getvalue() == ""
+
+
+def test_without_a_terminal_each_piece_gets_a_line(clock):
+    display, text = display_with_text("full")
+    play(display, clock, step_seconds=3, steps=4, total=4)
+    assert text.getvalue() == "[1/1] condense work, seed 0: 12 s\n"
+
+
+def test_the_first_step_does_not_count(clock):
+    timer = Clock()
+    for now, done in ((0, 0), (50, 1), (52, 2), (54, 3)):
+        clock[0] = now
+        timer.tick(moment(done, 10 if done else 0))
+    assert timer.step_seconds == 2
+    assert timer.piece_seconds_left == 14
+
+
+def test_the_rest_of_the_run_counts_like_pieces_and_others(clock):
+    timer = Clock()
+    clock[0] = 100  # one piece took 100 s; two like this one and one other are left
+    timer.tick(moment(0, 0, left=2, run_done=1, run_total=4))
+    for now, done in ((101, 1), (102, 2), (103, 3)):
+        clock[0] = now
+        timer.tick(moment(done, 10, left=2, run_done=1, run_total=4))
+    assert timer.run_seconds_left == 7 + 10 + 100
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 s"), (59, "59 s"), (187, "03:07"), (3600, "1 h 00 min"), (17_760, "4 h 56 min")]
+)
+def test_durations(seconds, text):
+    assert spell(seconds) == text
+
+
+def test_warnings_go_above_the_bars():
+    import warnings
+
+    display, text = display_with_text("full")
+    display.console = Console(file=text)
+    with display:
+        warnings.warn("watch out", stacklevel=1)
+    assert "Warning: watch out" in text.getvalue()

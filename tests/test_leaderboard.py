@@ -1,0 +1,426 @@
+"""From records to scores and tables: numbers worked out by hand, and nothing that depends on order."""
+
+from __future__ import annotations
+
+import random
+from io import StringIO
+
+import pandas as pd
+import pytest
+from helpers import make_record
+from rich.console import Console
+
+from dcbench.leaderboard import Row, Score, find_records, networks_of, official, rows, scores_frame
+from dcbench.report.files import build, differences, generated_files
+from dcbench.report.tables import count, csv, deviations, label, markdown, percent, seconds, terminal_table
+
+
+def trials(accuracies, seed=0, **changes):
+    """Records of one condensed set: one for each accuracy."""
+    return [
+        make_record(accuracy=accuracy, eval_seed=number, condense_seed=seed, **changes)
+        for number, accuracy in enumerate(accuracies)
+    ]
+
+
+def two_sets():
+    """Two condensed sets matched on convnet, on convnet and two other networks."""
+    return [
+        *trials([0.50, 0.60], seed=0, evaluation_network="convnet", condense_seconds=1.0),
+        *trials([0.70, 0.90], seed=1, evaluation_network="convnet", condense_seconds=4.0),
+        *trials([0.30, 0.40], seed=0, evaluation_network="mlp", condense_seconds=1.0),
+        *trials([0.20, 0.30], seed=1, evaluation_network="mlp", condense_seconds=4.0),
+        *trials([0.45], seed=0, evaluation_network="lenet", condense_seconds=1.0),
+    ]
+
+
+def whole(**changes):
+    fields = {"method": "whole", "ipc": None, "matching_network": None, "options": {}, "accuracy": 0.95}
+    return make_record(**(fields | changes))
+
+
+def several():
+    return [
+        *two_sets(),
+        *trials([0.2, 0.3], method="random", matching_network=None, options={}),
+        *trials([0.8], ipc=10),
+        *trials([0.8], dataset="another"),
+        whole(),
+    ]
+
+
+def write(folder, records, name="records.jsonl"):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text("".join(record.to_json() + "\n" for record in records))
+
+
+def only(table) -> Row:
+    (row,) = table
+    return row
+
+
+# Scores
+
+
+def test_the_mean_is_over_sets_of_the_mean_over_networks():
+    scores = only(rows(two_sets())).scores
+    assert scores["convnet"].mean == pytest.approx((0.55 + 0.80) / 2)
+    assert scores["mlp"].mean == pytest.approx((0.35 + 0.25) / 2)
+
+
+def test_sets_count_alike_however_many_networks_each_has():
+    records = [*trials([0.1, 0.1, 0.1], seed=0), *trials([0.5], seed=1)]
+    score = only(rows(records)).scores["convnet"]
+    assert score.mean == pytest.approx(0.3)
+    assert (score.sets, score.trials) == (2, 4)
+
+
+def test_between_sets_is_the_deviation_of_the_sets_means():
+    # means 0.55 and 0.80: half their difference times the square root of 2
+    assert only(rows(two_sets())).scores["convnet"].between_std == pytest.approx(0.25 / 2**0.5)
+
+
+def test_within_a_set_is_the_root_mean_square_of_the_sets_deviations():
+    # variances within: 0.1^2 / 2 and 0.2^2 / 2
+    expected = ((0.1**2 / 2 + 0.2**2 / 2) / 2) ** 0.5
+    assert only(rows(two_sets())).scores["convnet"].within_std == pytest.approx(expected)
+
+
+def test_there_is_no_deviation_between_one_set_or_within_single_networks():
+    score = only(rows(two_sets())).scores["lenet"]
+    assert (score.between_std, score.within_std) == (None, None)
+    assert only(rows(trials([0.5, 0.6]))).scores["convnet"].between_std is None
+    singles = only(rows([*trials([0.5], seed=0), *trials([0.7], seed=1)])).scores["convnet"]
+    assert singles.within_std is None
+    assert singles.between_std == pytest.approx(0.2 / 2**0.5)
+
+
+def test_a_set_with_a_single_network_does_not_count_towards_the_deviation_within():
+    records = [*trials([0.5, 0.7], seed=0), *trials([0.6], seed=1)]
+    assert only(rows(records)).scores["convnet"].within_std == pytest.approx(0.2 / 2**0.5)
+
+
+def test_unseen_is_the_mean_over_the_networks_not_matched_on():
+    assert only(rows(two_sets())).unseen_mean == pytest.approx((0.30 + 0.45) / 2)
+
+
+def test_unseen_is_nothing_where_only_the_matching_network_was_tried():
+    assert only(rows(trials([0.5]))).unseen_mean is None
+
+
+def test_every_network_is_unseen_by_a_method_that_matches_on_none():
+    records = [whole(accuracy=0.9), whole(accuracy=0.7, evaluation_network="mlp")]
+    assert only(rows(records)).unseen_mean == pytest.approx(0.8)
+
+
+def test_condense_seconds_are_the_mean_over_sets_not_over_trials():
+    assert only(rows(two_sets())).condense_seconds == pytest.approx(2.5)
+
+
+def test_condense_seconds_that_were_lost_are_left_out():
+    lost = trials([0.5], seed=0, condense_seconds=None)
+    assert only(rows(lost)).condense_seconds is None
+    assert only(rows([*lost, *trials([0.5], seed=1, condense_seconds=3.0)])).condense_seconds == 3.0
+
+
+# Rows
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"dataset": "another"},
+        {"ipc": 10},
+        {"ipc": None},
+        {"method": "dm"},
+        {"options": {"iterations": 50, "lr_img": 0.1}, "changed_options": ["iterations"]},
+        {"matching_network": "mlp"},
+        {"matching_network": None},
+        {"protocol": "dsa"},
+        {"budget": "quick"},
+        {"track": "soft-label"},
+    ],
+    ids=str,
+)
+def test_what_differs_by_more_than_seed_and_network_has_a_row_of_its_own(changes):
+    table = rows([make_record(), make_record(**changes)])
+    assert len(table) == 2
+    assert [row.scores["convnet"].trials for row in table] == [1, 1]
+
+
+def test_options_are_spelt_where_they_are_not_the_methods_defaults():
+    record = make_record(options={"b": 2, "a": 1, "c": 3}, changed_options=["b", "a"])
+    row = only(rows([record]))
+    assert row.options == "a=1, b=2"
+    assert label(row) == "gradmatch (a=1, b=2)"
+    assert label(only(rows([make_record()]))) == "gradmatch"
+
+
+def test_rows_come_by_data_set_then_ipc_then_best_first_with_any_size_last():
+    records = [
+        whole(),
+        make_record(method="worse", accuracy=0.1),
+        make_record(method="better", accuracy=0.2),
+        make_record(method="large", ipc=10, accuracy=0.05),
+        make_record(dataset="another", method="first"),
+    ]
+    assert [row.method for row in rows(records)] == ["first", "better", "worse", "large", "whole"]
+    assert rows(records)[-1].ipc is None
+
+
+def test_rows_do_not_depend_on_the_order_of_the_records():
+    records = several()
+    expected = rows(records)
+    for seed in range(10):
+        random.Random(seed).shuffle(records)
+        assert rows(records) == expected
+
+
+def test_a_later_record_of_the_same_key_wins():
+    first, second = make_record(accuracy=0.1), make_record(accuracy=0.9)
+    assert first.key == second.key
+    score = only(rows([first, second])).scores["convnet"]
+    assert score == Score(0.9, None, None, sets=1, trials=1)
+
+
+def test_a_later_failure_does_not_undo_a_success():
+    failed = make_record(status="failed", accuracy=None, track=None, error="it broke")
+    assert only(rows([make_record(accuracy=0.4), failed])).scores["convnet"].mean == 0.4
+
+
+def test_no_records_give_no_rows():
+    assert rows([]) == []
+    assert rows([make_record(status="failed", accuracy=None, track=None)]) == []
+    assert scores_frame([]).empty
+
+
+def test_networks_are_those_of_any_row():
+    assert networks_of(rows(several())) == ["convnet", "lenet", "mlp"]
+    assert networks_of([]) == []
+
+
+def test_only_successes_on_a_budget_that_is_official_may_enter_a_table():
+    good = make_record()
+    bad = [
+        make_record(status="failed", accuracy=None, track=None),
+        make_record(budget="quick"),
+        make_record(budget="made up"),
+    ]
+    assert official([*bad, good]) == [good]
+
+
+def test_records_are_found_in_every_folder_below(tmp_path):
+    write(tmp_path / "b", [make_record(eval_seed=2)])
+    write(tmp_path / "a" / "deep", [make_record(eval_seed=0), make_record(eval_seed=1)])
+    write(tmp_path / "a", [make_record(eval_seed=9)], name="something else.jsonl")
+    assert sorted(record.eval_seed for record in find_records(tmp_path)) == [0, 1, 2]
+
+
+# Tables
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, "–"), (0.12345, "12.3"), (0.0, "0.0"), (1.0, "100.0"), (0.00049, "0.0")]
+)
+def test_percent_has_one_decimal(value, text):
+    assert percent(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "–"), (0.0123, "0.012"), (1.26, "1.3"), (9.96, "10"), (10.4, "10"), (1234.5, "1234")],
+)
+def test_seconds_have_two_digits_that_matter(value, text):
+    assert seconds(value) == text
+
+
+def test_the_two_deviations_are_kept_apart_between_sets_first():
+    assert deviations(Score(0.5, 0.0123, 0.0456, 2, 4)).split("/") == ["1.2", "4.6"]
+    assert deviations(Score(0.5, None, None, 1, 1)).split("/") == ["–", "–"]
+
+
+def test_n_is_sets_times_networks_per_set():
+    def n(*sets):
+        return count(only(rows([record for seed, each in enumerate(sets) for record in trials(each, seed=seed)])))
+
+    assert n([0.1, 0.2, 0.3]) == "1x3"
+    assert n([0.1, 0.2], [0.3, 0.4]) == "2x2"
+    assert n([0.1, 0.2], [0.3]) == "3 in 2"
+    assert count(only(rows(two_sets()))) == "1x1, 2x2"
+
+
+def cells(text):
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
+
+
+def test_the_markdown_table_has_a_line_per_row_and_a_column_per_network():
+    random_rows = trials([0.2, 0.3], method="random", matching_network=None, options={}, condense_seconds=0.05)
+    head, _, *body = cells(markdown(rows([*two_sets(), *random_rows])))
+    matched, unmatched = (dict(zip(head, line, strict=True)) for line in body)
+    assert (matched["method"], matched["matched on"]) == ("gradmatch", "convnet")
+    assert matched["convnet"] == f"67.5* ({deviations(Score(0, 0.17678, 0.11180, 2, 4))})"
+    assert matched["lenet"] == f"45.0 ({deviations(Score(0, None, None, 1, 1))})"
+    assert (matched["unseen"], matched["n"]) == ("37.5", "1x1, 2x2")
+    assert (unmatched["method"], unmatched["matched on"]) == ("random", "–")
+    assert unmatched["convnet"].startswith("25.0 (")
+    assert (unmatched["lenet"], unmatched["mlp"]) == ("–", "–")
+    assert [line[-1] for line in body] == ["2.5", "0.05"]
+
+
+def test_the_csv_holds_every_score_in_full():
+    frame = pd.read_csv(StringIO(csv(rows([*two_sets(), whole()]))))
+    assert frame[["method", "evaluation_network"]].to_numpy().tolist() == [
+        ["gradmatch", "convnet"],
+        ["gradmatch", "lenet"],
+        ["gradmatch", "mlp"],
+        ["whole", "convnet"],
+    ]
+    first, last = frame.iloc[0], frame.iloc[3]
+    assert first["mean"] == pytest.approx(0.675)
+    assert first["between_std"] == pytest.approx(0.176777)
+    assert first["within_std"] == pytest.approx(0.111803)
+    assert (first["sets"], first["trials"], first["ipc"]) == (2, 4, 1)
+    assert first["unseen_mean"] == pytest.approx(0.375)
+    assert pd.isna(last["ipc"])
+    assert pd.isna(last["matching_network"])
+
+
+def printed(table):
+    console = Console(width=300, file=StringIO(), force_terminal=False)
+    console.print(terminal_table(table, "a title"))
+    return console.file.getvalue()
+
+
+def test_the_terminal_table_has_every_number():
+    text = printed(rows(two_sets()))
+    for part in ("a title", "gradmatch", "67.5*", "17.7", "11.2", "45.0", "30.0", "37.5", "1x1, 2x2", "2.5"):
+        assert part in text
+
+
+def test_the_terminal_table_names_data_set_and_budget_only_where_there_are_several():
+    one = printed(rows(two_sets()))
+    assert "data set" not in one
+    assert "budget" not in one
+    both = printed(rows([*two_sets(), make_record(dataset="another"), make_record(budget="quick")]))
+    assert "data set" in both
+    assert "another" in both
+    assert "quick" in both
+
+
+# Files
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A leaderboard with its tables built."""
+    write(tmp_path / "submissions" / "one", several())
+    build(tmp_path)
+    return tmp_path
+
+
+def table_bytes(folder):
+    return {path.name: path.read_bytes() for path in (folder / "tables").iterdir()}
+
+
+def test_there_is_a_page_per_data_set_and_the_scores_of_all(folder):
+    assert set(table_bytes(folder)) == {"another.md", "made_up.md", "scores.csv"}
+
+
+def test_build_returns_what_it_wrote(folder):
+    assert {path.name: path.read_bytes() for path in build(folder)} == table_bytes(folder)
+
+
+def test_a_page_has_a_table_per_size_each_with_the_ceiling(folder):
+    page = (folder / "tables" / "made_up.md").read_text(encoding="utf-8")
+    _, small, large = page.split("\n## ")
+    assert small.startswith("1 image per class, protocol `dc`, hard-labels")
+    assert large.startswith("10 images per class, protocol `dc`, hard-labels")
+    assert [row[0] for row in cells(small) if row[0] in ("gradmatch", "random", "whole")] == [
+        "gradmatch",
+        "random",
+        "whole",
+    ]
+    assert [row[0] for row in cells(large) if row[0] in ("gradmatch", "random", "whole")] == ["gradmatch", "whole"]
+
+
+def test_a_page_of_rows_of_any_size_alone_shows_them(tmp_path):
+    write(tmp_path, [whole()])
+    page = generated_files(tmp_path)["made_up.md"]
+    assert "## all images, protocol `dc`, hard-labels" in page
+    assert "95.0" in page
+
+
+def test_tracks_and_protocols_are_never_in_one_table(tmp_path):
+    soft = make_record(method="soft", track="soft-label")
+    write(tmp_path, [make_record(), soft, make_record(method="newer", protocol="dsa")])
+    _, *tables = generated_files(tmp_path)["made_up.md"].split("\n## ")
+    methods = {"gradmatch", "soft", "newer"}
+    assert [[row[0] for row in cells(table) if row[0] in methods] for table in tables] == [
+        ["gradmatch"],
+        ["soft"],
+        ["newer"],
+    ]
+
+
+def test_failures_and_reduced_budgets_are_never_in_built_tables(folder):
+    before = table_bytes(folder)
+    write(
+        folder / "submissions" / "two",
+        [
+            make_record(budget="quick", accuracy=1.0),
+            make_record(budget="quick", dataset="only quick"),
+            make_record(status="failed", accuracy=None, track=None, dataset="only failed"),
+        ],
+    )
+    build(folder)
+    assert table_bytes(folder) == before
+
+
+def test_built_tables_do_not_differ_from_the_records(folder):
+    assert differences(folder) == []
+
+
+def test_an_empty_folder_has_no_tables_and_no_differences(tmp_path):
+    assert build(tmp_path) == []
+    assert differences(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_edited_number_is_reported(folder):
+    page = folder / "tables" / "made_up.md"
+    page.write_text(page.read_text(encoding="utf-8").replace("67.5", "76.5"), encoding="utf-8")
+    assert differences(folder) == ["tables/made_up.md is not what the records give"]
+
+
+def test_a_missing_table_is_reported(folder):
+    (folder / "tables" / "scores.csv").unlink()
+    assert differences(folder) == ["tables/scores.csv is missing"]
+
+
+@pytest.mark.parametrize("name", ["invented.md", "invented.csv"])
+def test_a_table_that_no_record_backs_is_reported_and_removed_by_build(folder, name):
+    (folder / "tables" / name).write_text("| 99.9 |")
+    assert differences(folder) == [f"tables/{name} is backed by no record"]
+    build(folder)
+    assert differences(folder) == []
+    assert not (folder / "tables" / name).exists()
+
+
+def test_a_new_record_makes_the_tables_differ_until_they_are_built(folder):
+    write(folder / "submissions" / "two", [make_record(method="newcomer")])
+    assert differences(folder) == [
+        "tables/made_up.md is not what the records give",
+        "tables/scores.csv is not what the records give",
+    ]
+    build(folder)
+    assert differences(folder) == []
+
+
+def test_the_same_records_give_the_same_bytes_in_any_order_and_any_files(folder, tmp_path_factory):
+    for seed in range(3):
+        other, records = tmp_path_factory.mktemp("other"), several()
+        random.Random(seed).shuffle(records)
+        write(other / "x", records[:4])
+        write(other / "a" / "b", records[4:])
+        build(other)
+        assert table_bytes(other) == table_bytes(folder)

@@ -1,0 +1,96 @@
+"""The baselines: random, herding, whole."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from dcbench_plugins.convnet import ConvNet
+from dcbench_plugins.herding import Herding, herd
+from dcbench_plugins.random import Random
+from dcbench_plugins.whole import Whole
+from test_gradmatch import make_task
+
+from dcbench.condensed import check_set
+from dcbench.errors import DcbenchError
+from dcbench.methods import Setting
+
+
+@pytest.fixture
+def task(tiny):
+    return make_task(tiny, ConvNet(width=4, depth=1), ipc=3)
+
+
+def setting(bench, ipc):
+    counts = tuple(len(members) for members in bench.train.class_indices)
+    return Setting(bench.info, counts, ipc, "convnet")
+
+
+def test_random_draws_different_images_of_each_class(task, tiny):
+    condensed = Random().condense(task)
+    check_set(condensed, tiny.train, ipc=3)
+    assert len(set(condensed.indices.tolist())) == 9
+    assert torch.equal(condensed.images, tiny.train.normalised(condensed.indices))
+
+
+def test_random_depends_on_the_seed(tiny):
+    draws = [Random().condense(make_task(tiny, ConvNet(), seed=seed)).sha256() for seed in (0, 0, 1)]
+    assert draws[0] == draws[1] != draws[2]
+
+
+@pytest.mark.parametrize("method", [Random(), Herding()])
+def test_selection_needs_as_many_images_as_it_is_to_select(method, tiny):
+    method.resolve(setting(tiny, ipc=6))
+    with pytest.raises(DcbenchError, match=r"ipc 7 .* class 'c' has 6 training images"):
+        method.resolve(setting(tiny, ipc=7))
+
+
+def naive_herd(rows, n):
+    """The definition, without shortcuts: all candidate means, smallest distance first."""
+    chosen = []
+    for _ in range(n):
+        free = [i for i in range(len(rows)) if i not in chosen]
+        distances = [torch.dist(rows.mean(0), rows[[*chosen, i]].mean(0)).item() for i in free]
+        chosen.append(free[distances.index(min(distances))])
+    return chosen
+
+
+def test_herding_agrees_with_its_definition():
+    rows = torch.randn(12, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert herd(rows, 12).tolist() == naive_herd(rows, 12)
+
+
+def test_the_first_herded_image_is_the_nearest_to_the_class_mean(tiny):
+    task = make_task(tiny, ConvNet(width=4, depth=1), ipc=1)
+    condensed = Herding(space="pixels").condense(task)
+    for label, members in enumerate(tiny.train.class_indices):
+        pixels = tiny.train.normalised(members).flatten(1).double()
+        nearest = (pixels - pixels.mean(0)).norm(dim=1).argmin()
+        assert condensed.indices[label] == members[nearest]
+
+
+def test_herding_in_feature_space_trains_its_network(task, tiny):
+    trained = Herding(epochs=30, lr=0.1).condense(task)
+    check_set(trained, tiny.train, ipc=3)
+    untrained = Herding(epochs=0).condense(make_task(tiny, ConvNet(width=4, depth=1), ipc=3))
+    assert trained.sha256() != untrained.sha256()
+
+
+def test_herding_in_pixels_needs_no_network_and_no_luck(tiny):
+    sets = [Herding(space="pixels").condense(make_task(tiny, ConvNet(), ipc=3, seed=seed)) for seed in (0, 1)]
+    assert sets[0].sha256() == sets[1].sha256()
+
+
+def test_whole_is_everything(task, tiny):
+    condensed = Whole().condense(task)
+    assert torch.equal(condensed.images, tiny.train.normalised(slice(None)))
+    assert torch.equal(condensed.labels, tiny.train.labels)
+
+
+@pytest.mark.parametrize("method", [Random(), Herding(epochs=1), Whole()])
+def test_nothing_that_is_given_is_changed(method, task, tiny):
+    images, labels = tiny.train.images.clone(), tiny.train.labels.clone()
+    random_state = torch.get_rng_state()
+    method.condense(task)
+    assert torch.equal(tiny.train.images, images)
+    assert torch.equal(tiny.train.labels, labels)
+    assert torch.equal(torch.get_rng_state(), random_state)

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import pytest
+from dcbench_plugins.gradmatch import GradMatch
+from dcbench_plugins.herding import Herding
+from dcbench_plugins.random import Random
+
+from dcbench.budgets import BUDGETS
+from dcbench.errors import DcbenchError
+from dcbench.plan import distribute_options, make_plan
+
+
+@pytest.fixture
+def plan(plugins, request_for):
+    return lambda **changes: make_plan(request_for(**changes), plugins)
+
+
+def test_repeated_options_multiply(plan):
+    made = plan(
+        methods=("random", "means"),
+        ipcs=(1, 2),
+        networks=("linear", "convnet:depth=1,width=4"),
+        eval_networks=("linear", "mlp"),
+        sets=3,
+        evals=2,
+    )
+    random = [cell for cell in made.cells if cell.spec.method == "random"]
+    assert len(random) == 2 * 3  # ipc x sets: the matching network does not matter to it
+    assert all(len(cell.trials) == 2 * 2 for cell in random)
+    assert len({cell.spec.key() for cell in made.cells}) == len(made.cells)
+
+
+def test_a_method_that_uses_the_network_is_run_on_each(plan):
+    networks = ("convnet:depth=1,width=4", "mlp", "linear")
+    made = plan(methods=("gradmatch",), networks=networks)
+    assert [cell.spec.matching_network for cell in made.cells] == ["convnet:depth=1,width=4", "mlp", "linear"]
+    assert [cell.spec.options["lr_img"] for cell in made.cells] == [0.1, 0.01, 0.1]
+
+
+def test_a_method_without_a_seed_gets_all_evaluations_on_one_set(plan):
+    (cell,) = plan(methods=("whole",), ipcs=(1, 5), sets=3, evals=2).cells
+    assert [seed for _, seed in cell.trials] == [0, 1, 2, 3, 4, 5]
+    assert (cell.spec.ipc, cell.spec.matching_network) == (None, None)
+
+
+def test_naming_a_thing_twice_changes_nothing(plan):
+    assert len(plan(methods=("random", "random"), ipcs=(1, 1), datasets=("tiny", "tiny")).cells) == 1
+
+
+def test_seeds_start_where_they_are_told_to(plan):
+    cells = plan(sets=2, evals=2, seed=5).cells
+    assert [cell.spec.seed for cell in cells] == [5, 6]
+    assert [seed for _, seed in cells[0].trials] == [5, 6]
+
+
+def test_the_key_depends_on_all_that_the_result_depends_on(plan):
+    base = {"methods": ("gradmatch",), "networks": ("convnet:depth=1,width=4",)}
+    variants = [
+        {},
+        {"ipcs": (2,)},
+        {"seed": 1},
+        {"options": {"iterations": "7"}},
+        {"networks": ("linear",)},
+        {"datasets": ("digits",), "eval_networks": ("mlp",)},
+        {"methods": ("herding",)},
+    ]
+    keys = [plan(**(base | variant)).cells[0].spec.key() for variant in variants]
+    assert len(set(keys)) == len(variants)
+    assert plan(**base, evals=9, eval_networks=("mlp",)).cells[0].spec.key() == keys[0]
+
+
+def test_the_quick_budget_changes_options_unless_they_are_given(plan):
+    quick = {"methods": ("means",), "budget": BUDGETS["quick"]}
+    (cell,) = plan(**quick).cells
+    assert (cell.spec.options["scale"], cell.changed_options) == (0.5, ("scale",))
+    (cell,) = plan(**quick, options={"scale": "1"}).cells
+    assert (cell.spec.options["scale"], cell.changed_options) == (1.0, ())
+
+
+def test_options_that_depend_on_the_setting_are_not_changes(plan):
+    (cell,) = plan(methods=("gradmatch",), networks=("mlp",), options={"iterations": "3"}).cells
+    assert cell.changed_options == ("iterations",)
+    assert cell.spec.options["lr_img"] == 0.01
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"methods": ("gradmach",)}, "unknown method 'gradmach'. Did you mean 'gradmatch'?"),
+        ({"datasets": ("digit",)}, "unknown dataset 'digit'. Did you mean 'digits'?"),
+        ({"networks": ("convent",)}, "unknown network 'convent'. Did you mean 'convnet'?"),
+        ({"eval_networks": ("lenett",)}, "unknown network 'lenett'. Did you mean 'lenet'?"),
+        ({"networks": ("convnet:depth=9",), "methods": ("gradmatch",)}, "leave nothing of images of 8x8"),
+        ({"eval_networks": ("convnet:depth=9",)}, "leave nothing of images of 8x8"),
+        ({"ipcs": (7,)}, "class 'c' has 6 training images"),
+        ({"options": {"iteration": "1"}, "methods": ("gradmatch",)}, "Did you mean 'iterations'?"),
+        ({"options": {"gradmatch.lr_imgs": "1"}, "methods": ("gradmatch",)}, "Did you mean 'lr_img'?"),
+        (
+            {"options": {"lr_img": "abc"}, "methods": ("gradmatch",)},
+            "unable to parse string as a number, got 'abc'",
+        ),
+        ({"options": {"lr_img": "-1"}, "methods": ("gradmatch",)}, "greater than 0"),
+        ({"options": {"herding.epochs": "1"}}, "unknown method of this run 'herding'"),
+        ({"options": {"scale": "2"}}, "unknown option of random 'scale'"),
+    ],
+)
+def test_mistakes_are_found_before_any_work(plan, changes, message):
+    with pytest.raises(DcbenchError) as caught:
+        plan(**changes)
+    assert message in str(caught.value)
+
+
+def test_a_bare_option_goes_to_every_method_that_has_it():
+    given = {"lr": "1", "iterations": "5", "herding.lr": "2"}
+    assert distribute_options(given, [GradMatch, Herding, Random]) == {
+        "gradmatch": {"iterations": "5"},
+        "herding": {"lr": "2"},
+        "random": {},
+    }

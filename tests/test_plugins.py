@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import inspect
+import types
+from importlib.metadata import EntryPoint
+
+import pluggy
+import pytest
+import tiny_plugin
+
+from dcbench import hookspecs
+from dcbench.api import hookimpl
+from dcbench.errors import DcbenchError
+from dcbench.plugins import PluginInfo, Plugins, parse_spelling
+
+HOOKS = [name for name in vars(hookspecs) if name.startswith("dcbench_")]
+
+
+def info(name="third", distribution="third-party"):
+    return PluginInfo(name, f"{name}_module", distribution, "1.0")
+
+
+def plugin_with(**functions):
+    module = types.ModuleType("third_module")
+    for name, function in functions.items():
+        setattr(module, name, hookimpl(function))
+    return module
+
+
+def test_first_party_plugins_come_through_entry_points():
+    plugins = Plugins.load()
+    assert {"digits", "mnist", "fashion_mnist", "svhn", "cifar10", "cifar100"} <= set(plugins.datasets)
+    assert {"mlp", "convnet", "lenet", "alexnet"} <= set(plugins.architectures)
+    assert {"random", "herding", "gradmatch", "whole"} <= set(plugins.methods)
+    assert plugins.methods.origins["gradmatch"].distribution == "dcbench-suite"
+    assert not [each for each in plugins.infos if each.error]
+
+
+def test_a_plugin_that_cannot_be_imported_is_listed_and_the_others_work():
+    plugins = Plugins.load()
+    plugins.add_entry_point(EntryPoint("broken", "no_such_module_anywhere", "dcbench"))
+    (broken,) = [each for each in plugins.infos if each.error]
+    assert (broken.name, broken.error) == (
+        "broken",
+        "ModuleNotFoundError: No module named 'no_such_module_anywhere'",
+    )
+    assert plugins.method_class("random").name == "random"
+
+
+def test_an_unknown_name_mentions_the_plugins_that_failed():
+    plugins = Plugins.load()
+    plugins.add_entry_point(EntryPoint("broken", "no_such_module_anywhere", "dcbench"))
+    with pytest.raises(DcbenchError, match=r"unknown method 'x'.*failed to load: broken.*dcbench plugin list"):
+        plugins.method_class("x")
+
+
+def test_a_name_registered_twice_is_an_error_that_names_both():
+    plugins = Plugins()
+    plugins.add(tiny_plugin, info("one", "first-package"))
+    with pytest.raises(DcbenchError, match=r"network 'linear'.*first-package.*second-package"):
+        plugins.add(
+            plugin_with(dcbench_register_architectures=lambda: [tiny_plugin.Linear]), info("two", "second-package")
+        )
+
+
+@pytest.mark.parametrize(
+    "functions",
+    [
+        {"dcbench_register_method": lambda: []},
+        {"dcbench_register_methods": lambda task: []},
+        {"dcbench_register_methods": lambda: [int]},
+        {"dcbench_register_methods": lambda: [tiny_plugin.Linear]},
+        {"dcbench_register_methods": lambda: 1 / 0},
+        {"dcbench_register_methods": lambda: None},
+    ],
+    ids=["mistyped hook", "unknown argument", "not a method", "wrong kind", "raises", "returns nothing"],
+)
+def test_a_plugin_that_breaks_the_contract_is_listed_with_its_error(functions):
+    plugins = Plugins()
+    plugins.add(plugin_with(**functions), info())
+    (listed,) = plugins.infos
+    assert listed.error
+    assert not list(plugins.methods)
+    plugins.add(tiny_plugin, info("tiny"))
+    assert "means" in plugins.methods
+
+
+def test_an_observer_that_raises_is_reported_once_and_left_out():
+    plugins, calls = Plugins(), []
+
+    def failing(record):
+        calls.append("failing")
+        raise RuntimeError("observer broke")
+
+    plugins.add(plugin_with(dcbench_record_added=failing), info("failing"))
+    plugins.add(plugin_with(dcbench_record_added=lambda record: calls.append("well")), info("well"))
+    with pytest.warns(UserWarning, match="failing failed as an observer.*observer broke"):
+        plugins.observe("dcbench_record_added", record=None)
+    plugins.observe("dcbench_record_added", record=None)
+    assert sorted(calls) == ["failing", "well", "well"]
+
+
+def test_an_observer_may_leave_out_arguments():
+    plugins, calls = Plugins(), []
+    plugins.add(plugin_with(dcbench_progress=lambda: calls.append(1)), info())
+    plugins.observe("dcbench_progress", progress=None)
+    assert calls == [1]
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_every_hook_says_when_it_is_called_and_what_its_arguments_are(name):
+    function = getattr(hookspecs, name)
+    assert "Called" in function.__doc__
+    for argument in inspect.signature(function).parameters:
+        assert f"{argument}:" in function.__doc__
+
+
+def test_the_specifications_are_all_hooks_there_are():
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    assert [name for name in dir(manager.hook) if not name.startswith("_")] == sorted(HOOKS)
+
+
+def test_spellings():
+    assert parse_spelling("convnet") == ("convnet", {})
+    assert parse_spelling("convnet:width=64,norm=batch") == ("convnet", {"width": "64", "norm": "batch"})
+    with pytest.raises(DcbenchError, match="'width' is not of the form option=value"):
+        parse_spelling("convnet:width")
+
+
+def test_a_misspelt_network_option_gets_the_nearest_name():
+    with pytest.raises(DcbenchError, match="unknown option of network convnet 'widht'. Did you mean 'width'"):
+        Plugins.load().make_architecture("convnet:widht=64")

@@ -1,0 +1,211 @@
+"""A run as a whole: what it leaves, what it does again and what not, what happens when things fail."""
+
+from __future__ import annotations
+
+import gc
+import types
+
+import pytest
+import torch
+from tiny_plugin import Means
+
+from dcbench.api import hookimpl
+from dcbench.plan import make_plan
+from dcbench.plugins import PluginInfo
+from dcbench.runner import Runner
+from dcbench.store import RECORDS, Store, read_records
+
+GRADMATCH = {
+    "methods": ("gradmatch", "random", "herding", "whole"),
+    "networks": ("convnet:depth=1,width=4",),
+    "options": {"iterations": "2", "epochs": "1"},
+}
+
+
+def files(folder, pattern="*"):
+    return {path.name: path.read_bytes() for path in (folder / "sets").glob(pattern)}
+
+
+def test_every_trial_is_recorded_with_its_provenance(run, tmp_path):
+    runner = run(tmp_path / "r", **GRADMATCH, ipcs=(2,), sets=2, evals=2, eval_networks=("linear", "mlp"))
+    records = read_records(tmp_path / "r" / RECORDS)
+    # gradmatch, random, herding: 2 sets x 2 networks x 2; whole: 1 set x 2 networks x 4
+    assert len(records) == 3 * 8 + 8 == runner.outcome.evaluated
+    assert len({record.key for record in records}) == len(records)
+    record = next(record for record in records if record.method == "gradmatch")
+    assert record.status == "ok"
+    assert record.options["outer_loop"] == 1
+    assert record.changed_options == ["iterations"]
+    assert record.matching_network == "convnet:depth=1,width=4"
+    assert (record.plugin, record.track, record.engine) == ("dcbench-suite", "hard-label", "plain")
+    assert record.n_test == 30
+    assert record.storage_bytes == 6 * 8 * 8 * 4 + 6 * 8
+    assert record.condense_seconds > 0
+    assert record.peak_memory_bytes > 1e6
+    assert record.accuracy * 30 == pytest.approx(round(record.accuracy * 30))
+
+
+def test_a_run_leaves_a_set_its_cost_and_its_picture(run, tmp_path):
+    run(tmp_path / "r")
+    suffixes = sorted(name.split(".", 1)[1] for name in files(tmp_path / "r"))
+    assert suffixes == ["cost.json", "png", "safetensors"]
+    assert not list((tmp_path / "r").rglob("*.tmp"))
+
+
+def test_the_same_spec_in_two_folders_gives_the_same_bytes(run, tmp_path):
+    for folder in ("a", "b"):
+        torch.manual_seed(hash(folder))
+        run(tmp_path / folder, **GRADMATCH, evals=2)
+    assert files(tmp_path / "a", "*.safetensors") == files(tmp_path / "b", "*.safetensors")
+    assert files(tmp_path / "a", "*.png") == files(tmp_path / "b", "*.png")
+    times = {"condense_seconds", "eval_seconds", "peak_memory_bytes", "started_at"}
+    left, right = (
+        [record.model_dump(exclude=times) for record in read_records(tmp_path / folder / RECORDS)]
+        for folder in ("a", "b")
+    )
+    assert left == right
+
+
+def test_another_seed_gives_another_set(run, tmp_path):
+    run(tmp_path / "r", sets=2)
+    assert len(set(files(tmp_path / "r", "*.safetensors").values())) == 2
+
+
+def test_the_same_run_again_does_nothing(run, tmp_path, monkeypatch):
+    run(tmp_path / "r", **GRADMATCH)
+    monkeypatch.setattr("dcbench.runner.condense", None)
+    monkeypatch.setattr("dcbench.runner.evaluate", None)
+    before = (tmp_path / "r" / RECORDS).read_bytes()
+    again = run(tmp_path / "r", **GRADMATCH)
+    assert (again.todo, again.outcome.evaluated) == ([], 0)
+    assert (tmp_path / "r" / RECORDS).read_bytes() == before
+
+
+def test_another_network_condenses_nothing(run, tmp_path, monkeypatch):
+    run(tmp_path / "r", **GRADMATCH)
+    monkeypatch.setattr("dcbench.runner.condense", None)
+    more = run(tmp_path / "r", **GRADMATCH, eval_networks=("linear", "mlp"))
+    assert (more.outcome.condensed, more.outcome.evaluated) == (0, 4)
+
+
+def test_more_sets_and_evaluations_add_to_what_is_there(run, tmp_path):
+    run(tmp_path / "r", sets=1, evals=1)
+    more = run(tmp_path / "r", sets=2, evals=2)
+    assert (more.outcome.condensed, more.outcome.evaluated) == (1, 3)
+
+
+def test_a_lost_set_is_made_again_only_when_it_is_needed(run, tmp_path):
+    run(tmp_path / "r")
+    (path,) = (tmp_path / "r" / "sets").glob("*.safetensors")
+    original = path.read_bytes()
+    path.unlink()
+    assert run(tmp_path / "r").outcome.condensed == 0
+    assert run(tmp_path / "r", evals=2).outcome.condensed == 1
+    assert path.read_bytes() == original
+
+
+def test_a_damaged_set_is_made_again(run, tmp_path):
+    run(tmp_path / "r")
+    (path,) = (tmp_path / "r" / "sets").glob("*.safetensors")
+    original = path.read_bytes()
+    path.write_bytes(original[:-4] + b"\x00\x00\x00\x01")
+    again = run(tmp_path / "r", evals=2)
+    assert (again.outcome.condensed, again.outcome.failures) == (1, [])
+    assert path.read_bytes() == original
+
+
+def test_force_does_everything_again(run, tmp_path):
+    run(tmp_path / "r")
+    again = run(tmp_path / "r", force=True)
+    assert (again.outcome.condensed, again.outcome.evaluated) == (1, 1)
+    assert len({record.accuracy for record in read_records(tmp_path / "r" / RECORDS)}) == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "error"),
+    [
+        ("fails", {}, "RuntimeError: nothing works"),
+        ("shorts", {}, "ValueError: expected exactly 1 images of every class, found [0, 1, 1]"),
+        ("shorts", {"nan": "true"}, "ValueError: images must be finite, found NaN or infinity"),
+    ],
+)
+def test_a_failing_method_is_recorded_and_the_others_go_on(run, tmp_path, method, options, error):
+    runner = run(tmp_path / "r", methods=(method, "random"), options=options)
+    (failure,) = runner.outcome.failures
+    assert (failure.status, failure.error, failure.accuracy) == ("failed", error, None)
+    assert runner.outcome.evaluated == 1
+    assert not [name for name in files(tmp_path / "r") if method in name and name.endswith("safetensors")]
+    again = run(tmp_path / "r", methods=(method, "random"), options=options)
+    assert (len(again.outcome.failures), again.outcome.evaluated) == (1, 0)
+
+
+def test_a_failing_evaluation_is_recorded_and_the_others_go_on(run, tmp_path, monkeypatch):
+    import dcbench.runner
+
+    original = dcbench.runner.evaluate
+
+    def sometimes(spec, *arguments):
+        if spec.evaluation_network == "mlp":
+            raise RuntimeError("out of luck")
+        return original(spec, *arguments)
+
+    monkeypatch.setattr("dcbench.runner.evaluate", sometimes)
+    outcome = run(tmp_path / "r", eval_networks=("mlp", "linear")).outcome
+    assert [failure.evaluation_network for failure in outcome.failures] == ["mlp"]
+    assert outcome.evaluated == 1
+    monkeypatch.setattr("dcbench.runner.evaluate", original)
+    assert run(tmp_path / "r", eval_networks=("mlp", "linear")).outcome.evaluated == 1
+
+
+def test_observers_are_told_of_every_record_and_a_broken_one_does_no_harm(plugins, request_for, tmp_path):
+    observer, told, moments = types.ModuleType("observer"), [], []
+    observer.dcbench_record_added = hookimpl(lambda record: told.append(record))
+    observer.dcbench_progress = hookimpl(lambda progress: moments.append(progress))
+    broken = types.ModuleType("broken")
+    broken.dcbench_record_added = hookimpl(lambda record: 1 / 0)
+    plugins.add(broken, PluginInfo("broken", "broken", "tests", "0"))
+    plugins.add(observer, PluginInfo("observer", "observer", "tests", "0"))
+    (tmp_path / "r").mkdir()
+    runner = Runner(make_plan(request_for(evals=3), plugins), plugins, Store(tmp_path / "r"))
+    with pytest.warns(UserWarning, match="ZeroDivisionError"):
+        runner.run()
+    assert told == runner.store.records
+    assert len(told) == 3
+    last = moments[-1]
+    assert (last.phase, last.done, last.total, last.run_done + 1) == ("evaluate", 300, 300, last.run_total)
+    assert [moment.pieces_left for moment in moments if moment.phase == "evaluate" and moment.done == 0] == [
+        3,
+        2,
+        1,
+    ]
+
+
+def reachable(start):
+    """Return every object that can be reached from one through references, code and types aside."""
+    seen, queue = {}, [start]
+    while queue:
+        thing = queue.pop()
+        if id(thing) in seen or isinstance(thing, type | types.ModuleType | types.FunctionType.__class__):
+            continue
+        seen[id(thing)] = thing
+        if isinstance(thing, types.FunctionType):
+            queue += [cell.cell_contents for cell in thing.__closure__ or ()]
+            queue += [*(thing.__defaults__ or ())]
+        else:
+            queue += gc.get_referents(thing)
+    return list(seen.values())
+
+
+def test_the_test_split_cannot_be_reached_from_a_task(run, plugins, tmp_path, monkeypatch):
+    tasks = []
+    condense = Means.condense
+    monkeypatch.setattr(
+        Means, "condense", lambda self, task: tasks.append(reachable(task)) or condense(self, task)
+    )
+    runner = run(tmp_path / "r", methods=("means",))
+    (things,) = tasks
+    bench = runner.plan.cells[0].bench
+    tensors = [thing for thing in things if isinstance(thing, torch.Tensor)]
+    assert any(tensor is bench.train.images for tensor in tensors)
+    held_out = {bench.data.test.images.data_ptr(), bench.data.test.labels.data_ptr()}
+    assert not held_out & {tensor.data_ptr() for tensor in tensors if tensor.device.type == "cpu"}

@@ -1,0 +1,103 @@
+"""A plugin for the tests: a data set that trains in milliseconds, and methods that misbehave."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from dcbench.api import (
+    Architecture,
+    CondensedSet,
+    Dataset,
+    DatasetInfo,
+    Method,
+    Split,
+    Splits,
+    Task,
+    hookimpl,
+    option,
+)
+
+
+class Tiny(Dataset):
+    """Three classes of 8x8 blobs; the last class has 6 training images, the others 20."""
+
+    name = "tiny"
+
+    def load(self, root: Path) -> Splits:
+        generator = torch.Generator().manual_seed(1)
+
+        def split(counts):
+            labels = torch.arange(3).repeat_interleave(torch.tensor(counts))
+            images = torch.randint(0, 120, (len(labels), 1, 8, 8), generator=generator)
+            for label in range(3):
+                images[labels == label, :, 2 * label : 2 * label + 3] += 80
+            return Split(images.to(torch.uint8), labels)
+
+        return Splits(split([20, 20, 6]), split([10, 10, 10]), ("a", "b", "c"))
+
+
+class Linear(Architecture):
+    """One linear layer."""
+
+    name = "linear"
+
+    def build(self, info: DatasetInfo) -> nn.Module:
+        return nn.Sequential(
+            nn.Flatten(), nn.Linear(info.channels * info.size[0] * info.size[1], info.num_classes)
+        )
+
+
+class Fails(Method):
+    """Raises when it condenses."""
+
+    name = "fails"
+
+    def condense(self, task: Task) -> CondensedSet:
+        raise RuntimeError("nothing works")
+
+
+class Shorts(Method):
+    """Returns an image too few, or a NaN."""
+
+    name = "shorts"
+    nan: bool = option(False, "return a NaN instead")
+
+    def condense(self, task: Task) -> CondensedSet:
+        labels = task.synthetic_labels().cpu()
+        images = torch.zeros(len(labels), 1, 8, 8)
+        if self.nan:
+            images[0, 0, 0, 0] = torch.nan
+            return CondensedSet(images, labels)
+        return CondensedSet(images[1:], labels[1:])
+
+
+class Means(Method):
+    """The mean image of each class: depends on nothing but the data."""
+
+    name = "means"
+    depends_on = frozenset({"ipc"})
+    quick = {"scale": 0.5}
+    scale: float = option(1.0, "factor on the images", source="nowhere", gt=0)
+
+    def condense(self, task: Task) -> CondensedSet:
+        means = [task.train.normalised(members).mean(0, keepdim=True) for members in task.train.class_indices]
+        images = torch.cat(means).repeat_interleave(task.ipc, dim=0)
+        return CondensedSet(self.scale * images.cpu(), task.synthetic_labels().cpu())
+
+
+@hookimpl
+def dcbench_register_datasets():
+    return [Tiny]
+
+
+@hookimpl
+def dcbench_register_architectures():
+    return [Linear]
+
+
+@hookimpl
+def dcbench_register_methods():
+    return [Fails, Shorts, Means]
