@@ -15,7 +15,6 @@ from dcbench.protocols import get_protocol
 from dcbench.runner import Runner
 from dcbench.store import Store
 
-
 # The tests' tensors are too small to share between threads; the processes they start inherit this.
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)

@@ -37,7 +37,8 @@ def test_help_imports_neither_torch_nor_a_plugin(dcbench_command):
         "import sys; from dcbench.cli import main\n"
         "try: main(['run', '--help'])\n"
         "except SystemExit: pass\n"
-        "heavy = {'torch', 'pandas', 'numpy', 'pydantic', 'rich', 'pluggy', 'dcbench_plugins'} & set(sys.modules)\n"
+        "heavy = {'torch', 'pandas', 'numpy', 'pydantic', 'rich', 'pluggy', 'dcbench_plugins'}\n"
+        "heavy &= set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
     done = subprocess.run([dcbench_command[0], "-c", code], capture_output=True, text=True)

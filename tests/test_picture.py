@@ -65,9 +65,9 @@ def test_soft_labels_count_as_their_most_likely_class():
     assert tile_levels(draw_picture(condensed, make_info(), 1), 1, 3) == [[102], [153], [51]]
 
 
-def test_a_class_with_fewer_images_leaves_its_row_white():
-    picture = draw_picture(plain_set([0.2, 0.4], [0, 0]), make_info(), columns=3)
-    assert tile_levels(picture, 3, 3) == [[51, 102, 255], [255, 255, 255], [255, 255, 255]]
+def test_a_class_with_fewer_images_leaves_places_white():
+    picture = draw_picture(plain_set([0.2, 0.4, 0.0, 0.6], [0, 0, 1, 2]), make_info(), columns=2)
+    assert tile_levels(picture, 2, 3) == [[51, 102], [0, 255], [153, 255]]
 
 
 def test_there_is_room_for_every_class_and_its_name():

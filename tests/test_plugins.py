@@ -129,5 +129,5 @@ def test_spellings():
 
 
 def test_a_misspelt_network_option_gets_the_nearest_name():
-    with pytest.raises(DcbenchError, match="unknown option of network convnet 'widht'. Did you mean 'width'"):
+    with pytest.raises(DcbenchError, match=r"unknown option of network convnet 'widht'\. Did you mean 'width'"):
         Plugins.load().make_architecture("convnet:widht=64")
