@@ -66,9 +66,18 @@ def check_fit(architecture: Architecture, info: DatasetInfo) -> None:
     Raises:
         DcbenchError: where the architecture does not take these images.
     """
-    network = new_network(architecture, info, seed=0).eval()
-    with torch.no_grad():
-        logits = network(torch.zeros(2, info.channels, *info.size))
+    try:
+        network = new_network(architecture, info, seed=0).eval()
+        with torch.no_grad():
+            logits = network(torch.zeros(2, info.channels, *info.size))
+    except DcbenchError:
+        raise
+    except Exception as error:
+        shape = "x".join(map(str, (info.channels, *info.size)))
+        raise DcbenchError(
+            f"network {architecture.name!r} does not take images of {shape} ({info.name}): "
+            f"{type(error).__name__}: {error}"
+        ) from error
     if logits.shape != (2, info.num_classes):
         raise DcbenchError(
             f"network {architecture.name!r} gives outputs of shape {tuple(logits.shape)} on {info.name}, "

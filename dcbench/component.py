@@ -89,10 +89,9 @@ class Component(BaseModel):
     def __str__(self) -> str:
         """Return the canonical spelling: ``name``, ``name@2`` or ``name:norm=batch,width=64``."""
         version = "" if self.version == "1" else f"@{self.version}"
-        fields = type(self).model_fields
-        changed = {
-            key: value for key, value in self.model_dump(mode="json").items() if value != fields[key].default
-        }
+        ours = self.model_dump(mode="json")
+        defaults = type(self).model_construct().model_dump(mode="json", warnings=False)
+        changed = {key: value for key, value in ours.items() if key not in defaults or value != defaults[key]}
         options = ",".join(f"{key}={changed[key]}" for key in sorted(changed))
         return f"{self.name}{version}{':' + options if options else ''}"
 
@@ -103,7 +102,7 @@ def _parse(value: Any, field: FieldInfo) -> Any:
         return value
     if value.lower() == "none" and type(None) in get_args(field.annotation):
         return None
-    if str in (field.annotation, *get_args(field.annotation)):
+    if str in (field.annotation, *get_args(field.annotation)) or value in get_args(field.annotation):
         return value
     try:
         return json.loads(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from dcbench.errors import DcbenchError
 from dcbench.files import write_atomically
 from dcbench.methods import Method, Task
 from dcbench.provenance import PeakMemory, source_sha256
-from dcbench.seeds import new_generator
+from dcbench.seeds import derive_seed, new_generator, seeded_globals
 from dcbench.specs import CondenseSpec
 from dcbench.store import Cost, Store
 
@@ -34,7 +35,8 @@ def stored_set(spec: CondenseSpec, train: ResidentSplit, store: Store) -> Conden
         return None
     try:
         condensed, header = load_set(path, train)
-    except DcbenchError:
+    except DcbenchError as error:
+        warnings.warn(f"{error} The set is made again.", stacklevel=2)
         return None
     return condensed if header.get("condense_key") == spec.key() else None
 
@@ -46,6 +48,7 @@ def condense(
     train: ResidentSplit,
     store: Store,
     progress: Callable[[int, int], None],
+    afresh: bool = False,
 ) -> CondensedSet:
     """Run a method and keep its condensed set and what it cost.
 
@@ -56,13 +59,16 @@ def condense(
         train: the training split, on the device. The test split is not an argument.
         store: where checkpoints and the result go.
         progress: told the steps done and their number.
+        afresh: do not go on from a checkpoint.
 
     Raises:
         ValueError: when the method returns something that is not a condensed set.
         Exception: whatever the method raises.
     """
     generator = new_generator("condense", spec.key())
-    checkpoint = FileCheckpoint(store.checkpoint_path(spec), generator)
+    checkpoint = FileCheckpoint(store.checkpoint_path(spec), generator, source_sha256(type(method)))
+    if afresh:
+        checkpoint.path.unlink(missing_ok=True)
     task = Task(
         train=train,
         ipc=spec.ipc or 0,
@@ -72,7 +78,9 @@ def condense(
         progress=progress,
     )
     memory = PeakMemory(train.device)
-    condensed = method.condense(task)
+    # Dropout in a matching network, say, draws from the global generators.
+    with seeded_globals(derive_seed("globals", spec.key()), train.device):
+        condensed = method.condense(task)
     check_set(condensed, train, spec.ipc)
     cost = Cost(checkpoint.seconds(), memory.read())
     store.write_cost(spec, cost)
@@ -102,12 +110,20 @@ def _header(
 class FileCheckpoint:
     """A method's state in a file, written every half minute at most.
 
-    The state of the task's generator and the seconds spent so far are kept along with it.
+    The states of the task's and of the global generators and the seconds spent so far are kept along with it.
+    What other code than the present saved is left alone.
     """
 
-    def __init__(self, path: Path, generator: torch.Generator) -> None:
-        """Start the clock."""
+    def __init__(self, path: Path, generator: torch.Generator, source: str = "") -> None:
+        """Start the clock.
+
+        Args:
+            path: the file.
+            generator: the task's.
+            source: hash of the method's code.
+        """
         self.path = path
+        self._source = source
         self._generator = generator
         self._started = self._last = time.monotonic()
         self._seconds_before = 0.0
@@ -122,19 +138,33 @@ class FileCheckpoint:
             return None
         try:
             with safe_open(self.path, framework="pt") as file:
+                if (file.metadata() or {}).get("source") != self._source:
+                    return None
                 state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            seconds = float(state.pop("dcbench.seconds"))
+            cuda = state.pop("dcbench.cuda", None)
             self._generator.set_state(state.pop("dcbench.generator"))
-            self._seconds_before = float(state.pop("dcbench.seconds"))
-        except (OSError, SafetensorError, KeyError, RuntimeError):
+            torch.set_rng_state(state.pop("dcbench.cpu"))
+            if cuda is not None:
+                torch.cuda.set_rng_state(cuda)
+        except (OSError, SafetensorError, KeyError, RuntimeError, TypeError):
             return None
+        self._seconds_before = seconds
         return state
 
     def offer(self, state: Callable[[], Mapping[str, Tensor]]) -> None:
         """Save the state if half a minute has passed since the last time."""
         if time.monotonic() - self._last < CHECKPOINT_SECONDS:
             return
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state().items()}
+        # Cloned, since safetensors refuses views of one tensor.
+        tensors = {
+            name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name, tensor in state().items()
+        }
         tensors["dcbench.generator"] = self._generator.get_state()
+        tensors["dcbench.cpu"] = torch.get_rng_state()
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            tensors["dcbench.cuda"] = torch.cuda.get_rng_state()
         tensors["dcbench.seconds"] = torch.tensor(self.seconds(), dtype=torch.float64)
-        write_atomically(self.path, save_tensors(tensors))
+        write_atomically(self.path, save_tensors(tensors, metadata={"source": self._source}))
         self._last = time.monotonic()

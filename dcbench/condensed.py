@@ -81,10 +81,19 @@ def check_set(condensed: CondensedSet, train: ResidentSplit, ipc: int | None) ->
             f"images must be detached float32 of shape (N, {', '.join(map(str, shape))}), "
             f"found {images.dtype} of {tuple(images.shape)}"
         )
+    if not len(images):
+        raise ValueError("there are no images")
     if images.device.type != "cpu" or labels.device.type != "cpu":
         raise ValueError("images and labels must be on the CPU")
     if not bool(torch.isfinite(images).all()):
         raise ValueError("images must be finite, found NaN or infinity")
+    for name, curve in condensed.history.items():
+        if not isinstance(curve, Tensor) or curve.ndim != 1 or curve.device.type != "cpu":
+            raise ValueError(f"history {name!r} must be a tensor of shape (steps,) on the CPU")
+    if condensed.indices is not None:
+        chosen = CondensedSet.select(train, condensed.indices)
+        if not (torch.equal(chosen.images, images) and torch.equal(chosen.labels, labels)):
+            raise ValueError("images and labels must be those that indices choose")
     if labels.ndim == 2:
         if labels.dtype != torch.float32 or labels.shape != (len(images), info.num_classes):
             raise ValueError(f"soft labels must be float32 of shape ({len(images)}, {info.num_classes})")
@@ -107,12 +116,14 @@ def save_set(path: Path, condensed: CondensedSet, header: Mapping[str, Any]) -> 
 
     The images are left out where the set is the whole training split, which would only be copied.
     """
-    tensors = {f"history.{name}": curve.contiguous() for name, curve in condensed.history.items()}
-    tensors["labels"] = condensed.labels.contiguous()
+    tensors = {f"history.{name}": curve for name, curve in condensed.history.items()}
+    tensors["labels"] = condensed.labels
     if condensed.indices is not None:
-        tensors["indices"] = condensed.indices.contiguous()
+        tensors["indices"] = condensed.indices
     if condensed.indices is None or len(condensed.indices) < header["train_size"]:
-        tensors["images"] = condensed.images.contiguous()
+        tensors["images"] = condensed.images
+    # Views of one tensor are refused by safetensors.
+    tensors = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
     # One metadata entry: safetensors keeps several in no fixed order, and the bytes are to be repeatable.
     text = json.dumps({"format": FORMAT, **header}, sort_keys=True)
     write_atomically(path, save_tensors(tensors, metadata={"dcbench": text}))

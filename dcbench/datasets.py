@@ -13,6 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from dcbench.augment import parse_strategy
 from dcbench.component import Component
 from dcbench.errors import DcbenchError
 
@@ -112,7 +113,14 @@ def load_dataset(dataset: Dataset, root: Path) -> LoadedDataset:
     Raises:
         DcbenchError: when the data cannot be had, or the plugin's tensors are not what a split must be.
     """
-    splits = dataset.load(root)
+    try:
+        splits = dataset.load(root)
+        for strategy in dataset.augmentation.values():
+            parse_strategy(strategy)
+    except DcbenchError:
+        raise
+    except Exception as error:
+        raise DcbenchError(f"dataset {dataset.name!r} cannot be used: {type(error).__name__}: {error}") from error
     train, test, num_classes = splits.train, splits.test, len(splits.class_names)
     for which, split in (("training", train), ("test", test)):
         problem = _problem(split, num_classes)

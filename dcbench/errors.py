@@ -22,5 +22,5 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> DcbenchError:
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    choices = f" Known {kind}s: {', '.join(names)}." if names else f" There are no {kind}s."
+    choices = f" Known: {', '.join(names)}." if names else " There are none."
     return DcbenchError(f"unknown {kind} {name!r}.{hint}{choices}")

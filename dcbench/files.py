@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -23,6 +24,11 @@ def write_atomically(path: Path, data: bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def slug(text: str) -> str:
+    """Return a name as part of a file name: nothing in it leads out of a folder."""
+    return re.sub(r"[^A-Za-z0-9.=+_-]", "-", text).lstrip(".")[:60] or "-"
 
 
 def ensure_writable(folder: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +12,18 @@ from dcbench.budgets import BUDGETS
 from dcbench.records import Record
 from dcbench.store import RECORDS, latest, read_records
 
-COMPETITOR = ["dataset", "ipc", "method", "options", "matching_network", "protocol", "budget", "track"]
+COMPETITOR = [
+    "dataset",
+    "dataset_sha256",
+    "ipc",
+    "method",
+    "method_version",
+    "options",
+    "matching_network",
+    "protocol",
+    "budget",
+    "track",
+]
 """What makes a row: everything that may differ between two of them but the seeds and the network."""
 
 
@@ -40,16 +51,20 @@ class Row:
     """One competitor of a table.
 
     Attributes:
-        dataset, ipc, method, options, matching_network, protocol, budget, track: who it is; ``options``
-            spells those that are not the method's defaults, e.g. ``iterations=50``.
+        dataset, dataset_sha256, ipc, method, method_version, options, matching_network, protocol, budget,
+            track: who it is; ``options`` spells those that are not the method's defaults, e.g.
+            ``iterations=50``.
         scores: by evaluation network.
-        unseen_mean: mean of the scores on networks other than the matching network, as a fraction.
+        unseen_mean: mean of the scores on networks other than the matching network, as a fraction; for
+            methods that match on none, on those that no row of the same table was matched on.
         condense_seconds: mean over sets.
     """
 
     dataset: str
+    dataset_sha256: str
     ipc: int | None
     method: str
+    method_version: str
     options: str
     matching_network: str | None
     protocol: str
@@ -58,6 +73,16 @@ class Row:
     scores: dict[str, Score]
     unseen_mean: float | None
     condense_seconds: float | None
+
+    @property
+    def method_name(self) -> str:
+        """The method, with its version unless that is the first."""
+        return self.method if self.method_version == "1" else f"{self.method}@{self.method_version}"
+
+    @property
+    def board(self) -> tuple[str, str, str, str]:
+        """What a row must share with another to be compared with it, but for the images per class."""
+        return (self.dataset, self.dataset_sha256, self.protocol, self.track)
 
 
 def find_records(folder: Path) -> list[Record]:
@@ -75,13 +100,15 @@ def official(records: Iterable[Record]) -> list[Record]:
 
 
 def rows(records: Iterable[Record]) -> list[Row]:
-    """Summarise records: best mean first within each data set and ipc; sets of any size at the end."""
-    kept = sorted(latest(records), key=lambda record: record.key)
+    """Summarise records: best first within each data set and ipc; sets of any size at the end."""
+    kept = sorted(latest(records), key=lambda record: (record.key, record.condense_key))
     if not kept:
         return []
     frame = pd.DataFrame([_flat(record) for record in kept])
-    made = [_row(competitor, group) for competitor, group in frame.groupby(COMPETITOR, dropna=False, sort=True)]
-    return sorted(made, key=_order)
+    made = [_row(competitor, group) for competitor, group in frame.groupby(COMPETITOR, sort=True)]
+    matched = {(row.board, row.matching_network) for row in made}
+    made = [replace(row, unseen_mean=_unseen_mean(row, matched)) for row in made]
+    return sorted(made, key=lambda row: _order(row, made))
 
 
 def networks_of(table: Sequence[Row]) -> list[str]:
@@ -97,8 +124,10 @@ def scores_frame(table: Sequence[Row]) -> pd.DataFrame:
             lines.append(
                 {
                     "dataset": row.dataset,
+                    "dataset_sha256": row.dataset_sha256,
                     "ipc": row.ipc,
                     "method": row.method,
+                    "method_version": row.method_version,
                     "options": row.options,
                     "matching_network": row.matching_network,
                     "protocol": row.protocol,
@@ -121,8 +150,10 @@ def _flat(record: Record) -> dict[str, object]:
     changed = {name: record.options[name] for name in sorted(record.changed_options)}
     return {
         "dataset": record.dataset,
+        "dataset_sha256": record.dataset_sha256,
         "ipc": record.ipc or 0,
         "method": record.method,
+        "method_version": record.method_version,
         "options": ", ".join(f"{name}={value}" for name, value in changed.items()),
         "matching_network": record.matching_network or "",
         "protocol": record.protocol,
@@ -136,23 +167,40 @@ def _flat(record: Record) -> dict[str, object]:
 
 
 def _row(competitor: tuple[object, ...], group: pd.DataFrame) -> Row:
-    dataset, ipc, method, options, matching, protocol, budget, track = competitor
+    who = dict(zip(COMPETITOR, map(str, competitor), strict=True))
     scores = {str(network): _score(trials) for network, trials in group.groupby("evaluation_network", sort=True)}
-    unseen = [score.mean for network, score in scores.items() if network != matching]
     seconds = group.groupby("condense_key")["condense_seconds"].first().mean()
     return Row(
-        dataset=str(dataset),
-        ipc=int(str(ipc)) or None,
-        method=str(method),
-        options=str(options),
-        matching_network=str(matching) or None,
-        protocol=str(protocol),
-        budget=str(budget),
-        track=str(track),
+        dataset=who["dataset"],
+        dataset_sha256=who["dataset_sha256"],
+        ipc=int(who["ipc"]) or None,
+        method=who["method"],
+        method_version=who["method_version"],
+        options=who["options"],
+        matching_network=who["matching_network"] or None,
+        protocol=who["protocol"],
+        budget=who["budget"],
+        track=who["track"],
         scores=scores,
-        unseen_mean=sum(unseen) / len(unseen) if unseen else None,
+        unseen_mean=None,
         condense_seconds=None if pd.isna(seconds) else float(seconds),
     )
+
+
+def _unseen_mean(row: Row, matched: set[tuple[tuple[str, str, str, str], str | None]]) -> float | None:
+    """Average over the networks not matched on.
+
+    A baseline that matches on none is averaged over the same networks as the rows it is compared with, where
+    that leaves any.
+    """
+    unseen = [
+        score.mean
+        for network, score in row.scores.items()
+        if (network != row.matching_network if row.matching_network else (row.board, network) not in matched)
+    ]
+    if not unseen and not row.matching_network:
+        unseen = [score.mean for score in row.scores.values()]
+    return sum(unseen) / len(unseen) if unseen else None
 
 
 def _score(trials: pd.DataFrame) -> Score:
@@ -167,7 +215,11 @@ def _score(trials: pd.DataFrame) -> Score:
     )
 
 
-def _order(row: Row) -> tuple[object, ...]:
-    mean = sum(score.mean for score in row.scores.values()) / len(row.scores)
+def _order(row: Row, table: Sequence[Row]) -> tuple[object, ...]:
+    """Sort by the mean over the networks that all rows of the same board and ipc have in common."""
+    rivals = [set(other.scores) for other in table if (other.board, other.ipc) == (row.board, row.ipc)]
+    common = sorted(set.intersection(*rivals)) or sorted(row.scores)
+    mean = sum(row.scores[network].mean for network in common) / len(common)
     ipc = row.ipc if row.ipc is not None else float("inf")
-    return (row.dataset, ipc, -mean, row.method, row.options, row.matching_network or "", row.protocol, row.budget)
+    who = (row.method, row.method_version, row.options, row.matching_network or "", row.budget)
+    return (row.dataset, row.dataset_sha256, ipc, row.protocol, row.track, -mean, *who)

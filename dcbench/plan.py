@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from dcbench.architectures import Architecture, check_fit
 from dcbench.budgets import Budget
+from dcbench.component import Component
 from dcbench.data import ResidentSplit
 from dcbench.datasets import DatasetInfo, LoadedDataset, Split, load_dataset
-from dcbench.errors import DcbenchError, unknown_name
+from dcbench.errors import unknown_name
 from dcbench.methods import Method, Setting
 from dcbench.plugins import Plugins
 from dcbench.protocols import EvaluationProtocol
+from dcbench.records import Record
 from dcbench.specs import CondenseSpec
 from dcbench.store import Store
+
+C = TypeVar("C", bound=Component)
 
 
 @dataclass(frozen=True)
@@ -117,14 +121,27 @@ class Plan:
     budget: Budget
     device: torch.device
 
-    def pending(self, cell: Cell, store: Store, force: bool = False) -> list[tuple[Architecture, int]]:
-        """Return the trials of a cell that the results do not have yet."""
-        key = cell.spec.key()
-        return [
-            (network, seed)
-            for network, seed in cell.trials
-            if force or not store.find(key, str(network), self.protocol.name, self.budget.name, seed)
-        ]
+    def find(self, cell: Cell, network: Architecture, seed: int, store: Store) -> Record | None:
+        """Return the successful record of a trial of a cell, if there is one."""
+        return store.find(cell.spec.key(), str(network), self.protocol.name, self.budget.name, seed)
+
+    def pending(
+        self, cell: Cell, store: Store, force: bool = False, set_sha256: str | None = None
+    ) -> list[tuple[Architecture, int]]:
+        """Return the trials of a cell that the results do not have yet.
+
+        Args:
+            cell: the cell.
+            store: the results.
+            force: count all trials.
+            set_sha256: if given, trials of a set with another hash do not count as done.
+        """
+        trials = []
+        for network, seed in cell.trials:
+            record = self.find(cell, network, seed, store)
+            if force or record is None or set_sha256 not in (None, record.set_sha256):
+                trials.append((network, seed))
+        return trials
 
 
 @dataclass
@@ -133,14 +150,14 @@ class _Planner:
 
     request: Request
     plugins: Plugins
-    _fits: set[tuple[str, str]] = field(default_factory=set)
 
     def plan(self) -> Plan:
         request, plugins = self.request, self.plugins
-        datasets = [plugins.make_dataset(text) for text in _unique(request.datasets)]
-        networks = [plugins.make_architecture(text) for text in _unique(request.networks)]
-        eval_networks = [plugins.make_architecture(text) for text in _unique(request.eval_networks)]
-        methods = [plugins.method_class(name) for name in _unique(request.methods)]
+        # By what they mean, not by how they are spelt: mlp and mlp:width=128 are the same.
+        datasets = _unique(plugins.make_dataset(text) for text in request.datasets)
+        networks = _unique(plugins.make_architecture(text) for text in request.networks)
+        eval_networks = _unique(plugins.make_architecture(text) for text in request.eval_networks)
+        methods = [plugins.method_class(name) for name in dict.fromkeys(request.methods)]
         chosen = distribute_options(request.options, methods)
         for method in methods:  # unknown options are found before any data is read
             self._configure(method, chosen[method.name])
@@ -240,8 +257,5 @@ def distribute_options(options: Mapping[str, str], methods: list[type[Method]]) 
     return chosen
 
 
-def _unique(names: tuple[str, ...]) -> list[str]:
-    return list(dict.fromkeys(names))
-
-
-__all__ = ["Bench", "Cell", "DcbenchError", "Plan", "Request", "distribute_options", "make_plan"]
+def _unique(components: Iterable[C]) -> list[C]:
+    return list({str(component): component for component in components}.values())

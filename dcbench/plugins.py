@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import traceback
 import warnings
 from collections.abc import Iterable, Iterator
@@ -120,7 +121,7 @@ class Plugins:
         )
         try:
             module = point.load()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self.infos.append(_failed(info, error))
             return
         self.add(module, info)
@@ -232,12 +233,15 @@ def parse_spelling(text: str) -> tuple[str, dict[str, str]]:
 def _checked(component: Any, base: type[Component]) -> type[Component]:
     if not (isinstance(component, type) and issubclass(component, base)):
         raise TypeError(f"registered {component!r}, which is not a subclass of {base.__name__}")
+    if inspect.isabstract(component):
+        missing = ", ".join(sorted(component.__abstractmethods__))
+        raise TypeError(f"{component.__name__} lacks {missing}()")
     if not isinstance(getattr(component, "name", None), str):
         raise TypeError(f"{component.__name__} has no name")
     return component
 
 
-def _failed(info: PluginInfo, error: Exception) -> PluginInfo:
+def _failed(info: PluginInfo, error: BaseException) -> PluginInfo:
     return replace(info, error=_last_line(error))
 
 

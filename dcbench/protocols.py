@@ -21,6 +21,7 @@ class EvaluationProtocol:
         name: as users type it and records state it; a changed protocol gets a new name.
         summary: one line.
         source: where it was published.
+        departures: where it differs from the authors' code.
         epochs: passes over the condensed set.
         augmented_epochs: passes where the data set has an augmentation under this protocol.
         batch_size: images per step.
@@ -31,6 +32,7 @@ class EvaluationProtocol:
     name: str
     summary: str
     source: str
+    departures: str
     epochs: int
     augmented_epochs: int
     batch_size: int
@@ -52,12 +54,15 @@ class EvaluationProtocol:
         return max(1, min(epochs, budget.max_steps // steps_per_epoch))
 
 
-# The authors' code runs one epoch more than it states (301, 1001) and starts a new optimiser, without its
-# momentum, when the rate drops, one epoch after half time. Here the stated numbers are meant.
 DC = EvaluationProtocol(
     name="dc",
     summary="300 epochs of SGD at 0.01, a tenth of that after half of them; augmentation on MNIST only",
     source="Zhao, Mopuri, Bilen, Dataset Condensation with Gradient Matching, ICLR 2021",
+    departures=(
+        "the authors' code runs 301 and 1,001 epochs, drops the rate an epoch later and the momentum with it, "
+        "scales with nearest neighbours and rotates with cubic interpolation where this is bilinear, and "
+        "augments for the ConvNet with BatchNorm on every data set"
+    ),
     epochs=300,
     augmented_epochs=1000,
     batch_size=256,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 RECORD_SCHEMA = 1
 
@@ -74,6 +74,18 @@ class Record(BaseModel):
     git_sha: str | None
     git_dirty: bool | None
     started_at: str
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        """Refuse a success that lacks what a success has."""
+        needed = ("accuracy", "evaluation_network", "track", "eval_seed", "set_sha256")
+        missing = [name for name in needed if getattr(self, name) is None]
+        if self.status == "ok" and missing:
+            raise ValueError(f"a successful record must have {', '.join(missing)}")
+        unknown = set(self.changed_options) - set(self.options)
+        if unknown:
+            raise ValueError(f"changed_options names {', '.join(sorted(unknown))}, not among the options")
+        return self
 
     def to_json(self) -> str:
         """Return the record as one line of JSON, keys sorted, without the line's end."""

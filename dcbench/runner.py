@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -56,6 +58,7 @@ class Runner:
         pending = ((cell, plan.pending(cell, store, force)) for cell in plan.cells)
         self.todo = [(cell, trials) for cell, trials in pending if trials]
         self.outcome = Outcome()
+        self._warn_of_changed_code()
         self._run_done = 0
         self._run_total = sum(1 + len(trials) for _, trials in self.todo)
 
@@ -66,26 +69,46 @@ class Runner:
             condensed = self._condense(cell, index)
             if condensed is not None:
                 set_sha256 = condensed.sha256()
-                for number in range(len(trials)):
-                    self._evaluate(cell, condensed, set_sha256, trials, number)
+                # A set that had to be made again, on other hardware say, may differ from what was evaluated.
+                now_pending = self.plan.pending(cell, self.store, self.force, set_sha256)
+                for number in range(len(now_pending)):
+                    self._evaluate(cell, condensed, set_sha256, now_pending, number)
             self._run_done = done_before + 1 + len(trials)
         return self.outcome
 
+    def _warn_of_changed_code(self) -> None:
+        """Say when results of other code are taken as done."""
+        changed = {
+            cell.spec.method
+            for cell in self.plan.cells
+            for network, seed in cell.trials
+            if (record := self.plan.find(cell, network, seed, self.store))
+            and record.source_sha256 != source_sha256(type(cell.method))
+        }
+        for name in sorted(changed) if not self.force else ():
+            warnings.warn(
+                f"the code of {name} has changed since some of these results were made. "
+                "If it computes something else now, raise its version, or use --force.",
+                stacklevel=2,
+            )
+
     def _condense(self, cell: Cell, index: int) -> CondensedSet | None:
         """Return the cell's condensed set, from the results or made now; None if that failed."""
-        spec, train = cell.spec, cell.bench.train
-        condensed = None if self.force else stored_set(spec, train, self.store)
-        if condensed is None:
-            alike = [other for other, _ in self.todo[index:] if other.work == cell.work]
-            report = self._reporter("condense", cell.work, f"seed {spec.seed}", len(alike))
-            try:
-                condensed = condense(spec, cell.method, cell.architecture, train, self.store, report)
-            except Exception as error:
-                self._record_failure(cell, error)
-                return None
-            self.outcome.condensed += 1
-        if not self.store.picture_path(spec).exists() or self.force:
-            save_picture(self.store.picture_path(spec), condensed, train.info, spec.ipc)
+        spec = cell.spec
+        try:
+            condensed = None if self.force else stored_set(spec, cell.bench.train, self.store)
+            if condensed is None:
+                alike = [other for other, _ in self.todo[index:] if other.work == cell.work]
+                report = self._reporter("condense", cell.work, f"seed {spec.seed}", len(alike))
+                train, store, afresh = cell.bench.train, self.store, self.force
+                condensed = condense(spec, cell.method, cell.architecture, train, store, report, afresh)
+                self.outcome.condensed += 1
+                store.picture_path(spec).unlink(missing_ok=True)
+            if not self.store.picture_path(spec).exists():
+                save_picture(self.store.picture_path(spec), condensed, cell.bench.info, spec.ipc)
+        except Exception as error:
+            self._record_failure(cell, error)
+            return None
         self._run_done += 1
         return condensed
 
@@ -136,11 +159,14 @@ class Runner:
         self._run_done += 1
 
     def _record_failure(self, cell: Cell, error: Exception, trial: EvaluationSpec | None = None) -> None:
+        """Record what failed, and keep the traceback."""
+        key = trial.key() if trial else cell.spec.key()
+        self.store.write_traceback(key, "".join(traceback.format_exception(error)))
         record = self._add(
             cell,
             status="failed",
             error=f"{type(error).__name__}: {error}",
-            key=trial.key() if trial else cell.spec.key(),
+            key=key,
             set_sha256=trial.set_sha256 if trial else None,
             evaluation_network=trial.evaluation_network if trial else None,
             track=None,

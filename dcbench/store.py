@@ -8,13 +8,13 @@
       sets/NAME.cost.json        what it took to make
       sets/NAME.png              its picture
       checkpoints/KEY.safetensors  the state of unfinished condensations
+      failures/KEY.txt           the tracebacks of what failed
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import warnings
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -25,7 +25,7 @@ from filelock import FileLock
 from pydantic import ValidationError
 
 from dcbench.errors import DcbenchError
-from dcbench.files import write_atomically
+from dcbench.files import slug, write_atomically
 from dcbench.records import Record
 from dcbench.specs import CondenseSpec
 
@@ -47,7 +47,7 @@ class Store:
         """Open the folder; it need not exist yet."""
         self.root = root
         self.records = read_records(root / RECORDS) if (root / RECORDS).exists() else []
-        self._done = {_trial(record): record for record in self.records if record.status == "ok"}
+        self._done = {trial_of(record): record for record in latest(self.records)}
 
     def find(self, condense_key: str, network: str, protocol: str, budget: str, eval_seed: int) -> Record | None:
         """Return the successful record of a trial, if there is one."""
@@ -62,13 +62,13 @@ class Store:
             os.fsync(file.fileno())
         self.records.append(record)
         if record.status == "ok":
-            self._done[_trial(record)] = record
+            self._done[trial_of(record)] = record
 
     def set_path(self, spec: CondenseSpec) -> Path:
         """Return where the condensed set of a spec is or would be."""
         ipc = f"ipc{spec.ipc}" if spec.ipc is not None else "all"
         parts = (spec.dataset, ipc, spec.method, spec.matching_network, f"seed{spec.seed}")
-        readable = "_".join(re.sub(r"[^A-Za-z0-9.=+-]", "-", part)[:40] for part in parts if part)
+        readable = "_".join(slug(part) for part in parts if part)
         return self.root / "sets" / f"{readable}_{spec.key()[:12]}.safetensors"
 
     def picture_path(self, spec: CondenseSpec) -> Path:
@@ -90,16 +90,25 @@ class Store:
         except (OSError, ValueError, TypeError):
             return None
 
+    def write_traceback(self, key: str, text: str) -> Path:
+        """Keep the traceback of a failure, for the method's author; return where."""
+        path = self.root / "failures" / f"{key[:24]}.txt"
+        write_atomically(path, text.encode())
+        return path
+
     def _cost_path(self, spec: CondenseSpec) -> Path:
         return self.set_path(spec).with_suffix(".cost.json")
 
 
 def _mend_last_line(file: BinaryIO) -> None:
     """Make a file of records end with a line's end, dropping a last line that is torn."""
+    if file.seek(0, os.SEEK_END) == 0:
+        return
+    file.seek(-1, os.SEEK_END)
+    if file.read(1) == b"\n":
+        return
     file.seek(0)
     *_, last = file.read().split(b"\n")
-    if not last:
-        return
     try:
         Record.model_validate_json(last)
     except ValidationError:
@@ -108,7 +117,8 @@ def _mend_last_line(file: BinaryIO) -> None:
         file.write(b"\n")
 
 
-def _trial(record: Record) -> tuple[str, str | None, str, str, int | None]:
+def trial_of(record: Record) -> tuple[str, str | None, str, str, int | None]:
+    """Return which trial a record is of, whatever came out: the same for a trial that was done again."""
     return (
         record.condense_key,
         record.evaluation_network,
@@ -140,10 +150,18 @@ def read_records(path: Path) -> list[Record]:
                 continue
             problem = error.errors()[0]
             place = ".".join(str(part) for part in problem["loc"])
-            raise DcbenchError(f"{path}, line {number} is not a record: {place} {problem['msg']}.") from None
+            message = f"{place} {problem['msg']}".strip()
+            raise DcbenchError(f"{path}, line {number} is not a record: {message}.") from None
     return records
 
 
 def latest(records: Iterable[Record]) -> list[Record]:
-    """Return the successful records, the last one of each key, in order of first appearance."""
-    return list({record.key: record for record in records if record.status == "ok"}.values())
+    """Return the successful records, one for each trial: the one that was started last.
+
+    The outcome does not depend on the order of the records.
+    """
+    ordered = sorted(
+        (record for record in records if record.status == "ok"),
+        key=lambda record: (record.started_at, record.to_json()),
+    )
+    return list({trial_of(record): record for record in ordered}.values())

@@ -86,9 +86,19 @@ def make_record(**changes):
         "git_dirty": None,
         "started_at": "2025-01-01T00:00:00Z",
     } | changes
-    condensation = ("dataset", "ipc", "method", "method_version", "options", "matching_network", "condense_seed")
+    condensation = (
+        "dataset",
+        "dataset_sha256",
+        "ipc",
+        "method",
+        "method_version",
+        "options",
+        "matching_network",
+        "condense_seed",
+        "track",
+    )
     evaluation = ("evaluation_network", "protocol", "budget", "eval_seed")
     fields.setdefault("condense_key", "/".join(str(fields[name]) for name in condensation))
-    fields.setdefault("set_sha256", f"{fields['track']} set of {fields['condense_key']}")
+    fields.setdefault("set_sha256", f"set of {fields['condense_key']}")
     fields.setdefault("key", "/".join(str(fields[name]) for name in ("set_sha256", *evaluation)))
     return Record(**fields)

@@ -222,6 +222,18 @@ def test_a_network_with_the_wrong_number_of_outputs_is_refused():
         check_fit(OneOutput(), info_of(DIGITS))
 
 
+def test_a_network_that_fails_on_the_images_is_refused_by_their_shape():
+    class Colour(Architecture):
+        name = "colour"
+
+        def build(self, info):
+            return nn.Sequential(nn.Conv2d(3, info.num_classes, info.size), nn.Flatten())
+
+    check_fit(Colour(), info_of(COLOUR))
+    with pytest.raises(DcbenchError, match=r"'colour' does not take images of 1x8x8 \(made_up\): RuntimeError"):
+        check_fit(Colour(), info_of(DIGITS))
+
+
 @every_architecture
 def test_every_network_fits_the_digits(architecture):
     check_fit(architecture, info_of(DIGITS))

@@ -165,14 +165,21 @@ def test_gradients_reach_the_images_and_agree_with_finite_differences(strategy):
     weights = torch.randn(images.shape, generator=generator(1), dtype=torch.float64)
 
     def loss(inputs):
-        # The fill counts as a constant: keep it one by centring each channel.
         return (weights * augment(inputs, strategy, generator(2))).sum()
 
     (gradient,) = torch.autograd.grad(loss(images), images)
     direction = torch.randn(images.shape, generator=generator(3), dtype=torch.float64)
-    direction -= direction.mean()
+    direction -= direction.mean()  # leaves the fill as it is, which counts as a constant
     step = 1e-5
     with torch.no_grad():
         difference = (loss(images + step * direction) - loss(images - step * direction)) / (2 * step)
     assert difference.item() == pytest.approx((gradient * direction).sum().item(), rel=1e-6)
     assert gradient.abs().sum() > 0
+
+
+@pytest.mark.parametrize("strategy", OPERATIONS)
+def test_gradients_do_not_leak_from_one_image_to_another_through_the_fill(strategy):
+    images = noise().requires_grad_()
+    (gradient,) = torch.autograd.grad(augment(images, strategy, generator())[0].sum(), images)
+    assert gradient[0].abs().sum() > 0
+    assert gradient[1:].abs().sum() == 0

@@ -119,7 +119,7 @@ def test_data_that_are_not_there_and_cannot_be_had(dcbench, tmp_path, monkeypatc
     monkeypatch.setattr("urllib.request.urlopen", no_network)
     result = dcbench(f"run --dataset cifar10 --data-root {tmp_path}/data")
     assert result.exit_code == 2
-    assert f"dataset 'cifar10' is not in {tmp_path}/data and could not be downloaded there" in result.stderr
+    assert f"dataset 'cifar10' is not whole in {tmp_path}/data and could not be downloaded there" in result.stderr
     assert "--data-root or DCBENCH_DATA" in result.stderr
     assert not (tmp_path / "results").exists()
 
@@ -186,6 +186,19 @@ def test_ctrl_c_keeps_what_is_recorded_and_the_same_command_goes_on(dcbench_comm
     )
     assert interrupted == whole
     assert len(whole) == kept + 2
+
+
+@pytest.mark.parametrize("moment", ["loading plugins", "loading data"])
+def test_ctrl_c_before_anything_is_done(dcbench, tmp_path, monkeypatch, moment):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    target = {"loading plugins": "dcbench.plugins.entry_points", "loading data": "dcbench.plan.load_dataset"}
+    monkeypatch.setattr(target[moment], interrupted)
+    result = dcbench(f"run {SMALL} --method random")
+    assert result.exit_code == 130
+    assert result.stderr.strip() == "Interrupted."
+    assert not list(tmp_path.iterdir())
 
 
 def test_list_and_describe(dcbench):

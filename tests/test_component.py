@@ -25,6 +25,7 @@ class Knobs(Component):
     limit: int | None = option(None, "how far")
     flag: bool = option(False, "whether")
     norm: Literal["none", "batch"] = option("none", "which")
+    mode: Literal["1", "2", "true"] = option("1", "how")
     label: str = option("plain", "what")
 
 
@@ -61,6 +62,8 @@ def test_nothing_given_means_the_defaults():
         ("norm", "none", "none"),
         ("label", "none", "none"),
         ("label", "12", "12"),
+        ("mode", "2", "2"),
+        ("mode", "true", "true"),
     ],
 )
 def test_strings_are_read_by_the_type_of_their_option(key, text, value):
@@ -79,7 +82,7 @@ def test_an_unknown_option_is_refused_with_the_nearest_name_and_the_list():
         Knobs.configure({"lable": "x"})
     message = str(caught.value)
     assert message.startswith("unknown option of thing knobs 'lable'. Did you mean 'label'?")
-    assert "count, flag, label, limit, norm, rate" in message
+    assert "count, flag, label, limit, mode, norm, rate" in message
 
 
 def test_an_unknown_option_like_no_other_gets_no_suggestion():
@@ -124,13 +127,23 @@ def test_an_instance_never_changes():
     [
         (Knobs(), "knobs"),
         (Knobs(count=3, norm="none"), "knobs"),
-        (Knobs(norm="batch", count=5, limit=2), "knobs:count=5,limit=2,norm=batch"),
+        (Knobs(rate=2.0, norm="batch", flag=True), "knobs:flag=True,norm=batch,rate=2.0"),
         (NewerKnobs(), "knobs@2"),
         (NewerKnobs(flag=True), "knobs@2:flag=True"),
     ],
 )
 def test_the_canonical_spelling_is_the_name_the_version_and_the_changed_options_sorted(thing, spelling):
     assert str(thing) == spelling
+
+
+def test_a_default_that_json_spells_otherwise_is_still_a_default():
+    class Stages(Component):
+        kind = "thing"
+        name = "stages"
+        widths: tuple[int, ...] = option((16, 32), "of each stage")
+
+    assert str(Stages()) == "stages"
+    assert str(Stages(widths=(16,))) == "stages:widths=[16]"
 
 
 def test_what_the_canonical_spelling_says_can_be_typed():
@@ -148,7 +161,7 @@ def test_changed_options_are_those_that_differ_from_the_given_default():
 
 def test_options_are_described_in_order_of_declaration():
     rows = Knobs.option_rows()
-    assert [row["option"] for row in rows] == ["count", "rate", "limit", "flag", "norm", "label"]
+    assert [row["option"] for row in rows] == ["count", "rate", "limit", "flag", "norm", "mode", "label"]
     assert rows[0] == {
         "option": "count",
         "type": "int",
@@ -156,7 +169,7 @@ def test_options_are_described_in_order_of_declaration():
         "meaning": "how many",
         "source": "a paper, table 1",
     }
-    assert [row["type"] for row in rows] == ["int", "float", "int", "bool", "none | batch", "str"]
+    assert [row["type"] for row in rows] == ["int", "float", "int", "bool", "none | batch", "1 | 2 | true", "str"]
     assert rows[2]["default"] == "by setting"
 
 

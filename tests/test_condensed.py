@@ -103,6 +103,13 @@ def test_any_number_per_class_is_accepted_where_the_method_decides(train):
     check_set(CondensedSet.select(train, torch.arange(7)), train, None)
 
 
+def test_a_coreset_must_have_the_labels_of_its_positions(train):
+    coreset = CondensedSet.select(train, torch.stack([members[0] for members in train.class_indices]))
+    check_set(coreset, train, 1)
+    with pytest.raises(ValueError, match="must be those that indices choose"):
+        check_set(replace(coreset, labels=coreset.labels.flip(0)), train, 1)
+
+
 def with_pixel(value):
     images = make_set().images.clone()
     images[1, 0, 3, 3] = value
@@ -125,6 +132,11 @@ REFUSED = {
     "label too low": ({"labels": torch.tensor([-1, 0, 1])}, r"labels must lie in 0\.\.2"),
     "a class twice": ({"labels": torch.tensor([0, 1, 1])}, r"exactly 1 images of every class, found \[1, 2, 0\]"),
     "float64 soft labels": ({"labels": torch.eye(3).double()}, r"soft labels must be float32 of shape \(3, 3\)"),
+    "nothing": ({"images": IMAGES[:0], "labels": torch.arange(0)}, "there are no images"),
+    "other positions": ({"indices": torch.arange(3)}, "images and labels must be those that indices choose"),
+    "history elsewhere": ({"history": {"loss": torch.ones(2, device="meta")}}, r"history 'loss' must be .* CPU"),
+    "history of two dimensions": ({"history": {"loss": torch.ones(2, 2)}}, r"history 'loss' must be .*\(steps,\)"),
+    "history of numbers": ({"history": {"loss": [1.0, 2.0]}}, "history 'loss' must be a tensor"),
     "fewer soft labels": ({"labels": torch.eye(3)[:2]}, r"soft labels must be float32 of shape \(3, 3\)"),
     "soft labels too wide": ({"labels": torch.ones(3, 4)}, r"soft labels must be float32 of shape \(3, 3\)"),
 }
@@ -167,8 +179,17 @@ def test_a_coreset_is_saved_with_its_images_and_positions(path, train):
 
 def test_tensors_that_are_not_contiguous_are_saved(path, train):
     images = make_set(ipc=2).images.transpose(2, 3)
+    labels = torch.rand(3, 6, generator=torch.Generator().manual_seed(0)).t()
     assert not images.is_contiguous()
-    condensed = make_set(ipc=2, images=images)
+    assert not labels.is_contiguous()
+    condensed = CondensedSet(images, labels)
+    save(path, condensed, train)
+    assert_same(load_set(path, train)[0], condensed)
+
+
+def test_tensors_that_share_their_memory_are_saved(path, train):
+    images = torch.zeros(3, 1, 8, 8)
+    condensed = make_set(images=images, history={"first": images[:, 0, 0, 0], "second": images[:, 0, 0, 0]})
     save(path, condensed, train)
     assert_same(load_set(path, train)[0], condensed)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -66,6 +67,37 @@ def test_an_unusable_split_is_refused_by_data_set_split_and_problem(split, probl
     word = {"train": "training", "test": "test"}[which]
     with pytest.raises(DcbenchError, match=f"dataset 'given': its {word} split is unusable: .*{problem}"):
         load(good_splits(**{which: split}))
+
+
+def test_a_plugin_that_raises_is_reported_by_data_set_and_error():
+    class Broken(Dataset):
+        name = "broken"
+
+        def load(self, root):
+            raise KeyError("no such thing")
+
+    with pytest.raises(DcbenchError, match="dataset 'broken' cannot be used: KeyError: 'no such thing'"):
+        load_dataset(Broken(), ROOT)
+
+
+def test_a_plugins_own_message_to_the_user_is_passed_on():
+    class Absent(Dataset):
+        name = "absent"
+
+        def load(self, root):
+            raise DcbenchError("put it there")
+
+    with pytest.raises(DcbenchError, match="^put it there$"):
+        load_dataset(Absent(), ROOT)
+
+
+def test_an_augmentation_that_does_not_exist_is_refused():
+    class Flipped(Digits):
+        name = "flipped"
+        augmentation = MappingProxyType({"dc": "crop_flip"})
+
+    with pytest.raises(DcbenchError, match=r"dataset 'flipped' cannot be used: .*unknown augmentation 'flip'"):
+        load_dataset(Flipped(), ROOT)
 
 
 def test_splits_of_different_sizes_are_refused():

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dcbench.architectures import Architecture, new_network
+from dcbench.architectures import new_network
 from dcbench.budgets import BUDGETS
 from dcbench.condensed import CondensedSet
 from dcbench.evaluate import evaluate
@@ -16,15 +16,6 @@ from dcbench.specs import EvaluationSpec
 from dcbench.training import accuracy, train_network
 
 FULL = BUDGETS["full"]
-
-
-class Dropout(Architecture):
-    """A network that draws random numbers while it trains."""
-
-    name = "dropout"
-
-    def build(self, info):
-        return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Dropout(0.5), nn.Linear(16, info.num_classes))
 
 
 @pytest.fixture
@@ -54,7 +45,7 @@ def test_training_on_two_images_a_class_beats_chance(tiny, condensed):
     assert trial(tiny, condensed).accuracy > 0.6
 
 
-@pytest.mark.parametrize("architecture", [tiny_plugin.Linear(), Dropout()])
+@pytest.mark.parametrize("architecture", [tiny_plugin.Linear(), tiny_plugin.Dropout()])
 def test_the_same_spec_gives_the_same_weights_whatever_the_global_generator(
     tiny, condensed, architecture, monkeypatch
 ):
@@ -75,7 +66,7 @@ def test_the_same_spec_gives_the_same_weights_whatever_the_global_generator(
 
 def test_the_global_generator_is_left_alone(tiny, condensed):
     before = torch.get_rng_state()
-    trial(tiny, condensed, architecture=Dropout())
+    trial(tiny, condensed, architecture=tiny_plugin.Dropout())
     assert torch.equal(torch.get_rng_state(), before)
 
 

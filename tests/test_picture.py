@@ -95,6 +95,9 @@ def test_colours_and_orientation_are_kept():
     assert picture.getpixel((left + TILE - 1, GAP)) == (255, 0, 0)
     assert picture.getpixel((left, GAP)) == (0, 0, 0)
     assert picture.getpixel((left + TILE - 1, GAP + 31)) == (0, 0, 0)
+    # Pixels are enlarged to squares of one colour, never blended.
+    tile = picture.crop((left, GAP, left + TILE, GAP + TILE // 2))
+    assert sorted(tile.getcolors()) == [(16 * 16, (255, 0, 0)), (7 * 16 * 16, (0, 0, 0))]
 
 
 @pytest.mark.parametrize(("ipc", "columns"), [(1, 1), (7, 7), (MOST_COLUMNS + 1, MOST_COLUMNS), (None, 10)])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+import tiny_plugin
 from dcbench_plugins.gradmatch import GradMatch
 from dcbench_plugins.herding import Herding
 from dcbench_plugins.random import Random
@@ -92,6 +93,10 @@ def test_options_that_depend_on_the_setting_are_not_changes(plan):
         ({"eval_networks": ("lenett",)}, "unknown network 'lenett'. Did you mean 'lenet'?"),
         ({"networks": ("convnet:depth=9",), "methods": ("gradmatch",)}, "leave nothing of images of 8x8"),
         ({"eval_networks": ("convnet:depth=9",)}, "leave nothing of images of 8x8"),
+        (
+            {"eval_networks": ("colour_only",)},
+            "network 'colour_only' does not take images of 1x8x8 (tiny): RuntimeError",
+        ),
         ({"ipcs": (7,)}, "class 'c' has 6 training images"),
         ({"options": {"iteration": "1"}, "methods": ("gradmatch",)}, "Did you mean 'iterations'?"),
         ({"options": {"gradmatch.lr_imgs": "1"}, "methods": ("gradmatch",)}, "Did you mean 'lr_img'?"),
@@ -108,6 +113,21 @@ def test_mistakes_are_found_before_any_work(plan, changes, message):
     with pytest.raises(DcbenchError) as caught:
         plan(**changes)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("fault", ["load", "augmentation"])
+def test_a_broken_data_set_is_named(plan, monkeypatch, fault):
+    if fault == "load":
+        monkeypatch.setattr(tiny_plugin.Tiny, "load", lambda self, root: {}["nothing"])
+    else:
+        monkeypatch.setattr(tiny_plugin.Tiny, "augmentation", {"dc": "flip"})
+    with pytest.raises(DcbenchError, match="dataset 'tiny' cannot be used: (KeyError|ValueError)"):
+        plan()
+
+
+def test_two_spellings_of_a_network_are_one(plan):
+    (cell,) = plan(eval_networks=("mlp", "mlp:width=128")).cells
+    assert [str(network) for network, _ in cell.trials] == ["mlp"]
 
 
 def test_a_bare_option_goes_to_every_method_that_has_it():

@@ -9,7 +9,7 @@ import pytest
 import tiny_plugin
 
 from dcbench import hookspecs
-from dcbench.api import hookimpl
+from dcbench.api import Method, hookimpl
 from dcbench.errors import DcbenchError
 from dcbench.plugins import PluginInfo, Plugins, parse_spelling
 
@@ -70,10 +70,19 @@ def test_a_name_registered_twice_is_an_error_that_names_both():
         {"dcbench_register_methods": lambda task: []},
         {"dcbench_register_methods": lambda: [int]},
         {"dcbench_register_methods": lambda: [tiny_plugin.Linear]},
+        {"dcbench_register_methods": lambda: [type("Half", (Method,), {"name": "half"})]},
         {"dcbench_register_methods": lambda: 1 / 0},
         {"dcbench_register_methods": lambda: None},
     ],
-    ids=["mistyped hook", "unknown argument", "not a method", "wrong kind", "raises", "returns nothing"],
+    ids=[
+        "mistyped hook",
+        "unknown argument",
+        "not a method",
+        "wrong kind",
+        "abstract",
+        "raises",
+        "returns nothing",
+    ],
 )
 def test_a_plugin_that_breaks_the_contract_is_listed_with_its_error(functions):
     plugins = Plugins()

@@ -23,7 +23,11 @@ def bounded(max_steps):
 
 def test_the_constants_of_dc_are_pinned():
     # A protocol is frozen: what changes here is another protocol, with another name.
-    constants = {key: value for key, value in dataclasses.asdict(DC).items() if key not in ("summary", "source")}
+    constants = {
+        key: value
+        for key, value in dataclasses.asdict(DC).items()
+        if key not in ("summary", "source", "departures")
+    }
     assert constants == {
         "name": "dc",
         "epochs": 300,
@@ -46,7 +50,7 @@ def test_protocols_are_known_by_their_own_names():
 
 
 def test_an_unknown_protocol_is_refused_with_the_list():
-    with pytest.raises(DcbenchError, match=r"unknown protocol 'dcc'\. Did you mean 'dc'\? Known protocols: dc\."):
+    with pytest.raises(DcbenchError, match=r"unknown protocol 'dcc'\. Did you mean 'dc'\? Known: dc\."):
         get_protocol("dcc")
 
 

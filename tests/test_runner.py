@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import types
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from dcbench.api import hookimpl
 from dcbench.plan import make_plan
 from dcbench.plugins import PluginInfo
 from dcbench.runner import Runner
-from dcbench.store import RECORDS, Store, read_records
+from dcbench.store import RECORDS, Store, latest, read_records
 
 GRADMATCH = {
     "methods": ("gradmatch", "random", "herding", "whole"),
@@ -66,6 +67,15 @@ def test_the_same_spec_in_two_folders_gives_the_same_bytes(run, tmp_path):
     assert left == right
 
 
+def test_a_network_that_draws_while_matching_changes_nothing(run, tmp_path):
+    dropout = {"methods": ("gradmatch", "herding"), "networks": ("dropout",)}
+    for state, folder in enumerate("ab"):
+        torch.manual_seed(state)
+        run(tmp_path / folder, **dropout, options={"iterations": "2", "epochs": "2"})
+        assert torch.initial_seed() == state
+    assert files(tmp_path / "a", "*.safetensors") == files(tmp_path / "b", "*.safetensors")
+
+
 def test_another_seed_gives_another_set(run, tmp_path):
     run(tmp_path / "r", sets=2)
     assert len(set(files(tmp_path / "r", "*.safetensors").values())) == 2
@@ -109,9 +119,52 @@ def test_a_damaged_set_is_made_again(run, tmp_path):
     (path,) = (tmp_path / "r" / "sets").glob("*.safetensors")
     original = path.read_bytes()
     path.write_bytes(original[:-4] + b"\x00\x00\x00\x01")
-    again = run(tmp_path / "r", evals=2)
+    with pytest.warns(UserWarning, match=f"{path.name} is damaged"):
+        again = run(tmp_path / "r", evals=2)
     assert (again.outcome.condensed, again.outcome.failures) == (1, [])
     assert path.read_bytes() == original
+
+
+def test_a_set_made_again_with_other_bytes_is_evaluated_again_on_every_network(run, tmp_path, monkeypatch):
+    run(tmp_path / "r", methods=("means",), evals=2)
+    first = {record.set_sha256 for record in read_records(tmp_path / "r" / RECORDS)}
+    (path,) = (tmp_path / "r" / "sets").glob("*.safetensors")
+    path.unlink()
+    original = Means.condense
+    monkeypatch.setattr(
+        Means, "condense", lambda self, task: replace(made := original(self, task), images=made.images + 1e-6)
+    )
+    again = run(tmp_path / "r", methods=("means",), eval_networks=("linear", "mlp"), evals=2)
+    assert again.outcome.evaluated == 4
+    current = {record.set_sha256 for record in latest(read_records(tmp_path / "r" / RECORDS))}
+    assert len(current) == 1
+    assert not current & first
+
+
+def test_force_does_not_go_on_from_a_checkpoint(run, tmp_path, monkeypatch):
+    seen = []
+
+    def condense(self, task):
+        seen.append(task.checkpoint.load())
+        task.checkpoint.offer(lambda: {"x": torch.zeros(1)})
+        if len(seen) == 1:
+            raise KeyboardInterrupt
+        return original(self, task)
+
+    original = Means.condense
+    monkeypatch.setattr("dcbench.condense.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(Means, "condense", condense)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "r", methods=("means",))
+    run(tmp_path / "r", methods=("means",), force=True)
+    assert seen == [None, None]
+
+
+def test_results_of_other_code_are_used_with_a_warning(run, tmp_path, monkeypatch):
+    run(tmp_path / "r")
+    monkeypatch.setattr("dcbench.runner.source_sha256", lambda cls: "edited")
+    with pytest.warns(UserWarning, match="code of random has changed"):
+        run(tmp_path / "r")
 
 
 def test_force_does_everything_again(run, tmp_path):
@@ -127,6 +180,7 @@ def test_force_does_everything_again(run, tmp_path):
         ("fails", {}, "RuntimeError: nothing works"),
         ("shorts", {}, "ValueError: expected exactly 1 images of every class, found [0, 1, 1]"),
         ("shorts", {"nan": "true"}, "ValueError: images must be finite, found NaN or infinity"),
+        ("nothing", {}, "ValueError: there are no images"),
     ],
 )
 def test_a_failing_method_is_recorded_and_the_others_go_on(run, tmp_path, method, options, error):
@@ -135,6 +189,9 @@ def test_a_failing_method_is_recorded_and_the_others_go_on(run, tmp_path, method
     assert (failure.status, failure.error, failure.accuracy) == ("failed", error, None)
     assert runner.outcome.evaluated == 1
     assert not [name for name in files(tmp_path / "r") if method in name and name.endswith("safetensors")]
+    (trace,) = (tmp_path / "r" / "failures").iterdir()
+    assert "Traceback" in trace.read_text()
+    assert error in trace.read_text()
     again = run(tmp_path / "r", methods=(method, "random"), options=options)
     assert (len(again.outcome.failures), again.outcome.evaluated) == (1, 0)
 

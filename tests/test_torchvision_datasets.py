@@ -147,9 +147,37 @@ def test_a_packed_file_with_a_wrong_checksum_is_not_used(tmp_path, monkeypatch, 
     images = folder / "train-images-idx3-ubyte.gz"
     images.write_bytes(gzip.compress(idx(255 - pixels("train", (28, 28))), mtime=0))
     before = listing(tmp_path)
-    with pytest.raises(DcbenchError, match="dataset 'mnist'"):
+    with pytest.raises(DcbenchError) as caught:
         load_dataset(MNIST(), tmp_path)
+    assert f"dataset 'mnist' is not whole in {tmp_path} " in str(caught.value)
     assert listing(tmp_path) == before
+    assert tries
+
+
+@pytest.mark.parametrize("length", [0, 10, 500])
+def test_an_unpacked_file_that_is_cut_off_is_an_error_that_names_the_root(length, tmp_path, monkeypatch):
+    images = write_idx(tmp_path, tv.MNIST, monkeypatch, packed=False) / "train-images-idx3-ubyte"
+    images.write_bytes(images.read_bytes()[:length])
+    with pytest.raises(DcbenchError) as caught:
+        load_dataset(MNIST(), tmp_path)
+    assert f"is not whole in {tmp_path} " in str(caught.value)
+
+
+def test_packed_files_make_up_for_an_unpacked_one_that_is_cut_off(tmp_path, monkeypatch, tries):
+    folder = write_idx(tmp_path, tv.MNIST, monkeypatch, packed=True)
+    for file in folder.glob("*.gz"):
+        (folder / file.stem).write_bytes(gzip.decompress(file.read_bytes())[:10])
+    check_splits(load_dataset(MNIST(), tmp_path), (28, 28))
+    assert not tries
+
+
+def test_a_damaged_cifar_file_is_an_error_that_names_the_root(tmp_path, monkeypatch, tries):
+    names = [f"kind {label}" for label in range(10)]
+    write_cifar(tmp_path, tv.CIFAR10, "labels", names, monkeypatch)
+    (tmp_path / tv.CIFAR10.base_folder / "test").write_bytes(b"not what it was")
+    with pytest.raises(DcbenchError) as caught:
+        load_dataset(CIFAR10(), tmp_path)
+    assert f"is not whole in {tmp_path} " in str(caught.value)
     assert tries
 
 
@@ -182,7 +210,7 @@ def test_absent_data_that_cannot_be_downloaded_say_where_and_how_to_name_another
     with pytest.raises(DcbenchError) as caught:
         load_dataset(dataset(), root)
     message = str(caught.value)
-    assert message.startswith(f"dataset '{dataset.name}' is not in {root} ")
+    assert message.startswith(f"dataset '{dataset.name}' is not whole in {root} ")
     assert "no network in tests" in message
     assert "--data-root" in message
     assert tries

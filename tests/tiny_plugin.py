@@ -50,6 +50,25 @@ class Linear(Architecture):
         )
 
 
+class Dropout(Architecture):
+    """A network that draws random numbers in its forward pass."""
+
+    name = "dropout"
+
+    def build(self, info: DatasetInfo) -> nn.Module:
+        inputs = info.channels * info.size[0] * info.size[1]
+        return nn.Sequential(nn.Flatten(), nn.Linear(inputs, 16), nn.Dropout(0.5), nn.Linear(16, info.num_classes))
+
+
+class ColourOnly(Architecture):
+    """A network that breaks on grey images, without saying so."""
+
+    name = "colour_only"
+
+    def build(self, info: DatasetInfo) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.LazyLinear(info.num_classes))
+
+
 class Fails(Method):
     """Raises when it condenses."""
 
@@ -74,6 +93,16 @@ class Shorts(Method):
         return CondensedSet(images[1:], labels[1:])
 
 
+class Nothing(Method):
+    """Returns no images at all."""
+
+    name = "nothing"
+    depends_on = frozenset()
+
+    def condense(self, task: Task) -> CondensedSet:
+        return CondensedSet(torch.zeros(0, 1, 8, 8), torch.zeros(0, dtype=torch.int64))
+
+
 class Means(Method):
     """The mean image of each class: depends on nothing but the data."""
 
@@ -95,9 +124,9 @@ def dcbench_register_datasets():
 
 @hookimpl
 def dcbench_register_architectures():
-    return [Linear]
+    return [Linear, Dropout, ColourOnly]
 
 
 @hookimpl
 def dcbench_register_methods():
-    return [Fails, Shorts, Means]
+    return [Fails, Shorts, Nothing, Means]

@@ -30,6 +30,9 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except DcbenchError as error:
             raise UserError(str(error)) from None
+        except KeyboardInterrupt:
+            click.echo("\nInterrupted.", err=True)
+            ctx.exit(130)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bars
 
@@ -44,7 +45,10 @@ class Display:
         """Show the bars."""
         self._catch = warnings.catch_warnings()
         self._catch.__enter__()
-        warnings.showwarning = lambda message, *_, **__: self.console.print(f"Warning: {message}")
+        warnings.simplefilter("default")
+        warnings.showwarning = lambda message, *_, **__: self.console.print(
+            f"Warning: {message}", markup=False, soft_wrap=True
+        )
         self._bars.start()
         return self
 
@@ -62,7 +66,7 @@ class Display:
         left = self._clock.piece_seconds_left
         self._bars.update(
             self._piece,
-            description=f"{progress.phase} {progress.work} [dim]{progress.piece}[/dim]",
+            description=escape(f"{progress.phase} {progress.work}, {progress.piece}"),
             completed=progress.done,
             total=progress.total or None,
             to_go=spell(left) + " to go" if left is not None else "",
@@ -88,7 +92,7 @@ class Display:
         if step is None or work in self._announced:
             return
         self._announced.add(work)
-        expected = step * progress.total * progress.pieces_left
+        expected = step * (progress.total * progress.pieces_left - progress.done)
         if expected < ANNOUNCE_SECONDS:
             return
         times = f" for {progress.pieces_left} of them" if progress.pieces_left > 1 else ""

@@ -39,13 +39,14 @@ def print_rows(rows: Sequence[dict[str, str]], as_json: bool) -> None:
         print_json(rows)
         return
     import rich.box
+    from rich.markup import escape
     from rich.table import Table
 
     shown = Table(box=rich.box.SIMPLE_HEAD)
     for key in rows[0] if rows else []:
         shown.add_column(key, overflow="fold")
     for row in rows:
-        shown.add_row(*row.values())
+        shown.add_row(*map(escape, row.values()))
     _console().print(shown)
 
 

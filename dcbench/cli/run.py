@@ -158,9 +158,10 @@ def run(
     from dcbench.cli.display import Display
     from dcbench.runner import Runner
 
-    runner = Runner(plan, plugins, store, force)
     display = Display(chosen)
     plugins.manager.register(display, name="dcbench:display")
+    with display:  # which also shows warnings
+        runner = Runner(plan, plugins, store, force)
     try:
         with display:
             outcome = runner.run()
@@ -228,12 +229,14 @@ def _report(plan: Plan, store: Store, outcome: Outcome, budget: Budget, as_json:
         record
         for cell in plan.cells
         for network, seed in cell.trials
-        if (record := store.find(cell.spec.key(), str(network), plan.protocol.name, budget.name, seed))
+        if (record := plan.find(cell, network, seed, store))
     ]
     table = rows(covered)
     datasets = ", ".join(sorted({row.dataset for row in table}))
     if table or as_json:
         print_scores(table, f"{datasets}: protocol {plan.protocol.name}, budget {budget.name}", as_json)
+    if outcome.failures:
+        click.echo(f"Tracebacks of what failed: {store.root / 'failures'}", err=True)
     for record in outcome.failures:
         where = f" on {record.evaluation_network}" if record.evaluation_network else ""
         click.echo(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import rich.box
+from rich.markup import escape
 from rich.table import Table
 from tabulate import tabulate
 
@@ -46,7 +47,7 @@ def count(row: Row) -> str:
 
 def label(row: Row) -> str:
     """Return the method with the options that are not its defaults."""
-    return f"{row.method} ({row.options})" if row.options else row.method
+    return f"{row.method_name} ({row.options})" if row.options else row.method_name
 
 
 def terminal_table(table: Sequence[Row], title: str) -> Table:
@@ -69,7 +70,7 @@ def terminal_table(table: Sequence[Row], title: str) -> Table:
     for index, row in enumerate(table):
         if index and (row.dataset, row.ipc) != (table[index - 1].dataset, table[index - 1].ipc):
             shown.add_section()
-        head = [row.dataset] if datasets else []
+        head = [escape(row.dataset)] if datasets else []
         head += [str(row.ipc or "all"), _terminal_label(row)] + ([row.budget] if budgets else [])
         cells = [_terminal_cell(row, network) for network in networks]
         shown.add_row(*head, *cells, percent(row.unseen_mean), count(row), seconds(row.condense_seconds))
@@ -77,7 +78,8 @@ def terminal_table(table: Sequence[Row], title: str) -> Table:
 
 
 def _terminal_label(row: Row) -> str:
-    return f"{row.method}\n[dim]{row.options}[/dim]" if row.options else row.method
+    options = f"\n[dim]{escape(row.options)}[/dim]" if row.options else ""
+    return escape(row.method_name) + options
 
 
 def _terminal_cell(row: Row, network: str) -> str:

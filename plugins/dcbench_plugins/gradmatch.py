@@ -10,6 +10,7 @@ drawn afresh, and T times over:
     theta <-  theta trained on S for a few epochs                                  except after the last step
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
@@ -63,7 +64,7 @@ class GradMatch(Method):
         if self.init == "real":
             setting.require_enough_images()
         outer, inner = LOOPS[min(LOOPS, key=lambda ipc: abs(ipc - setting.ipc))]
-        network = setting.network.partition(":")[0]
+        network = re.split("[:@]", setting.network)[0]
         defaults = {"outer_loop": outer, "inner_loop": inner, "lr_img": 0.01 if network == "mlp" else 0.1}
         missing = {name: value for name, value in defaults.items() if getattr(self, name) is None}
         return self.model_copy(update=missing)

@@ -7,6 +7,7 @@ deviations are those of Zhao, Mopuri, Bilen, ICLR 2021.
 
 import shutil
 import tempfile
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,6 +16,9 @@ import torch
 from torchvision import datasets as tv
 
 from dcbench.api import Dataset, DcbenchError, Split, Splits, hookimpl
+
+FAULTS = (RuntimeError, OSError, EOFError, ValueError, HTTPException)
+"""What torchvision raises for files that are absent or damaged, and for downloads that break."""
 
 DIGITS = tuple(str(digit) for digit in range(10))
 
@@ -35,19 +39,22 @@ class _TorchvisionDataset(Dataset):
     def _open(self, root: Path, train: bool) -> Any:
         try:
             return self._construct(root, train, download=False)
-        except (RuntimeError, OSError):
+        except FAULTS:
             return self._download(root, train)
 
     def _download(self, root: Path, train: bool) -> Any:
         try:
             root.mkdir(parents=True, exist_ok=True)
             return self._construct(root, train, download=True)
-        except (RuntimeError, OSError) as error:
-            reason = str(getattr(error, "reason", error)).strip().rstrip(".")
-            raise DcbenchError(
-                f"dataset {self.name!r} is not in {root} and could not be downloaded there ({reason}). "
-                "Name the folder that has it, laid out as torchvision does, with --data-root or DCBENCH_DATA."
-            ) from None
+        except FAULTS as error:
+            raise self._absent(root, error) from None
+
+    def _absent(self, root: Path, error: Exception) -> DcbenchError:
+        reason = str(getattr(error, "reason", error)).strip().rstrip(".")
+        return DcbenchError(
+            f"dataset {self.name!r} is not whole in {root} and could not be downloaded there ({reason}). "
+            "Name the folder that has it, laid out as torchvision does, with --data-root or DCBENCH_DATA."
+        )
 
     def _construct(self, root: Path, train: bool, download: bool) -> Any:
         return self.source(root, train=train, download=download)
@@ -60,7 +67,7 @@ class _MNISTFamily(_TorchvisionDataset):
         packed = list((root / self.source.__name__ / "raw").glob("*.gz"))
         try:
             return self._construct(root, train, download=False)
-        except (RuntimeError, OSError):
+        except FAULTS:
             if len(packed) < 4:
                 return self._download(root, train)
         # torchvision checks the sums of the packed files and unpacks them beside where they are.
@@ -69,7 +76,10 @@ class _MNISTFamily(_TorchvisionDataset):
             raw.mkdir(parents=True)
             for file in packed:
                 shutil.copy(file, raw)
-            return self._download(Path(scratch), train)
+            try:
+                return self._construct(Path(scratch), train, download=True)
+            except FAULTS as error:
+                raise self._absent(root, error) from None
 
 
 class MNIST(_MNISTFamily):
