@@ -87,7 +87,7 @@ def test_a_plugins_own_message_to_the_user_is_passed_on():
         def load(self, root):
             raise DcbenchError("put it there")
 
-    with pytest.raises(DcbenchError, match="^put it there$"):
+    with pytest.raises(DcbenchError, match=r"^put it there$"):
         load_dataset(Absent(), ROOT)
 
 

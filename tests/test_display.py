@@ -74,9 +74,12 @@ def test_the_first_step_does_not_count(clock):
 
 def test_the_rest_of_the_run_counts_like_pieces_and_others(clock):
     timer = Clock()
-    clock[0] = 100  # one piece took 100 s; two like this one and one other are left
+    for now, done, total in ((0, 0, 0), (100, 1, 1)):  # one piece takes 100 s
+        clock[0] = now
+        timer.tick(moment(done, total, run_total=4))
     timer.tick(moment(0, 0, left=2, run_done=1, run_total=4))
-    for now, done in ((101, 1), (102, 2), (103, 3)):
+    assert timer.run_seconds_left == 3 * 100
+    for now, done in ((101, 1), (102, 2), (103, 3)):  # two of 10 s like this one and one other are left
         clock[0] = now
         timer.tick(moment(done, 10, left=2, run_done=1, run_total=4))
     assert timer.run_seconds_left == 7 + 10 + 100

@@ -121,7 +121,7 @@ def test_a_broken_data_set_is_named(plan, monkeypatch, fault):
         monkeypatch.setattr(tiny_plugin.Tiny, "load", lambda self, root: {}["nothing"])
     else:
         monkeypatch.setattr(tiny_plugin.Tiny, "augmentation", {"dc": "flip"})
-    with pytest.raises(DcbenchError, match="dataset 'tiny' cannot be used: (KeyError|ValueError)"):
+    with pytest.raises(DcbenchError, match=r"dataset 'tiny' cannot be used: (KeyError|ValueError)"):
         plan()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from datetime import timedelta
+from statistics import median
 from types import TracebackType
 from typing import Self
 
@@ -121,8 +122,9 @@ class Clock:
         self.piece_seconds = 0.0
         self.piece_seconds_left: float | None = None
         self.run_seconds_left: float | None = None
-        self._run_started = self._piece_started = self._first_step_at = time.monotonic()
+        self._piece_started = self._first_step_at = time.monotonic()
         self._first_step = 0
+        self._pieces: list[float] = []
 
     def tick(self, progress: Progress) -> None:
         """Take note of a moment."""
@@ -130,8 +132,12 @@ class Clock:
         if progress.total == 0:  # a piece starts
             self._piece_started, self._first_step = now, 0
             self.step_seconds = self.piece_seconds_left = None
+            if self._pieces:
+                self.run_seconds_left = (progress.run_total - progress.run_done) * median(self._pieces)
             return
         self.piece_seconds = now - self._piece_started
+        if progress.done == progress.total:
+            self._pieces.append(self.piece_seconds)
         if not self._first_step:  # the first step warms up, and after a checkpoint it is not step 1
             self._first_step, self._first_step_at = progress.done, now
             return
@@ -140,18 +146,10 @@ class Clock:
             return
         self.step_seconds = elapsed / timed
         self.piece_seconds_left = self.step_seconds * (progress.total - progress.done)
-        self.run_seconds_left = self._run_left(progress, now)
-
-    def _run_left(self, progress: Progress, now: float) -> float:
-        """Estimate the rest: this kind of work at its own pace, other work at the mean of what is done."""
-        assert self.step_seconds is not None
-        assert self.piece_seconds_left is not None
+        # The rest of the run: this kind of work at its own pace, other work at that of most pieces so far.
         alike = self.piece_seconds_left + self.step_seconds * progress.total * (progress.pieces_left - 1)
         others = max(0, progress.run_total - progress.run_done - progress.pieces_left)
-        if not progress.run_done:
-            return alike
-        mean = (self._piece_started - self._run_started) / progress.run_done
-        return alike + others * mean
+        self.run_seconds_left = alike + others * (median(self._pieces) if self._pieces else 0.0)
 
 
 def spell(seconds: float) -> str:
