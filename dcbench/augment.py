@@ -3,9 +3,9 @@
 A strategy is spelt as its operations joined by ``_``; each image gets one of them, drawn uniformly. This
 is the evaluation augmentation of gradient matching (Zhao, Mopuri, Bilen, ICLR 2021) with its parameters:
 
-``crop``    shift by up to 4 pixels either way; the border is filled with the batch's channel means
+``crop``    shift by -4 to 3 pixels, as the authors do; the border is filled with the batch's channel means
 ``scale``   stretch height and width, each by a factor from 0.8 to 1.2, about the centre; filled with zeros
-``rotate``  by up to 45 degrees either way; filled with the batch's mean
+``rotate``  by -45 to 44 degrees, as the authors do; filled with the batch's mean
 
 Every operation is one affine resampling with bilinear interpolation, so a batch takes one pass. (The
 authors' code goes image by image, with nearest-neighbour scaling and cubic rotation.)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ class CondensedSet:
     Attributes:
         images: float32, shape (N, C, H, W), in normalised space, detached, on the CPU.
         labels: int64, shape (N,), or soft: float32, shape (N, K).
-        indices: for a coreset, the chosen images' positions in the training split: int64, shape (N,).
+        indices: for a coreset, the chosen images' positions in the training split: int64, shape (N,). The
+            images and labels must then be just those; a coreset with labels of its own has no indices.
         history: named curves of the condensation, e.g. its loss: float tensors of shape (steps,).
     """
 
@@ -85,13 +86,18 @@ def check_set(condensed: CondensedSet, train: ResidentSplit, ipc: int | None) ->
         raise ValueError("there are no images")
     if images.device.type != "cpu" or labels.device.type != "cpu":
         raise ValueError("images and labels must be on the CPU")
+    if not bool(torch.isfinite(labels).all()) or labels.requires_grad:
+        raise ValueError("labels must be finite and detached")
     if not bool(torch.isfinite(images).all()):
         raise ValueError("images must be finite, found NaN or infinity")
     for name, curve in condensed.history.items():
         if not isinstance(curve, Tensor) or curve.ndim != 1 or curve.device.type != "cpu":
             raise ValueError(f"history {name!r} must be a tensor of shape (steps,) on the CPU")
     if condensed.indices is not None:
-        chosen = CondensedSet.select(train, condensed.indices)
+        indices = condensed.indices
+        if indices.dtype != torch.int64 or bool((indices < 0).any()) or bool((indices >= len(train)).any()):
+            raise ValueError(f"indices must be int64 and lie in 0..{len(train) - 1}")
+        chosen = CondensedSet.select(train, indices)
         if not (torch.equal(chosen.images, images) and torch.equal(chosen.labels, labels)):
             raise ValueError("images and labels must be those that indices choose")
     if labels.ndim == 2:
@@ -148,11 +154,13 @@ def load_set(path: Path, train: ResidentSplit) -> tuple[CondensedSet, dict[str, 
             indices = tensors.get("indices")
             condensed = CondensedSet(tensors["images"], tensors["labels"], indices, history)
         else:
-            condensed = CondensedSet.select(train, tensors["indices"])
-        stated = header["set_sha256"]
-    except (OSError, SafetensorError, KeyError, ValueError, IndexError) as error:
-        raise DcbenchError(f"{path} cannot be read as a condensed set: {error}") from None
-    if condensed.sha256() != stated:
+            condensed = replace(CondensedSet.select(train, tensors["indices"]), history=history)
+        intact = condensed.sha256() == header["set_sha256"]
+    except KeyError as error:
+        raise DcbenchError(f"{path} is not a condensed set: it has no {error}.") from None
+    except (OSError, SafetensorError, ValueError, IndexError, TypeError) as error:
+        raise DcbenchError(f"{path} cannot be read as a condensed set: {error}.") from None
+    if not intact:
         raise DcbenchError(f"{path} is damaged: its tensors do not match the hash in its header.")
     return condensed, header
 

@@ -117,20 +117,15 @@ def load_dataset(dataset: Dataset, root: Path) -> LoadedDataset:
         splits = dataset.load(root)
         for strategy in dataset.augmentation.values():
             parse_strategy(strategy)
+        problem = _problem(splits)
     except DcbenchError:
         raise
     except Exception as error:
         raise DcbenchError(f"dataset {dataset.name!r} cannot be used: {type(error).__name__}: {error}") from error
+    if problem:
+        raise DcbenchError(f"dataset {dataset.name!r} cannot be used: {problem}.")
     train, test, num_classes = splits.train, splits.test, len(splits.class_names)
-    for which, split in (("training", train), ("test", test)):
-        problem = _problem(split, num_classes)
-        if problem:
-            raise DcbenchError(f"dataset {dataset.name!r}: its {which} split is unusable: {problem}.")
-    if train.images.shape[1:] != test.images.shape[1:]:
-        raise DcbenchError(f"dataset {dataset.name!r}: its splits have images of different shapes.")
-    mean, std = splits.mean, splits.std
-    if not mean or not std:
-        mean, std = channel_statistics(train.images)
+    mean, std = (splits.mean, splits.std) if splits.mean else channel_statistics(train.images)
     _, channels, height, width = train.images.shape
     info = DatasetInfo(
         name=str(dataset),
@@ -166,7 +161,22 @@ def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, 
     return tuple(means), tuple(stds)
 
 
-def _problem(split: Split, num_classes: int) -> str:
+def _problem(splits: Splits) -> str:
+    """Say what is wrong with what a plugin returned; nothing if it is usable."""
+    for which, split in (("training", splits.train), ("test", splits.test)):
+        problem = _split_problem(split, len(splits.class_names))
+        if problem:
+            return f"in its {which} split, {problem}"
+    if splits.train.images.shape[1:] != splits.test.images.shape[1:]:
+        return "its splits have images of different shapes"
+    channels = splits.train.images.shape[1]
+    given = (len(splits.mean), len(splits.std))
+    if given not in ((0, 0), (channels, channels)) or not all(value > 0 for value in splits.std):
+        return f"mean and std must both be empty or have {channels} values, std above 0"
+    return ""
+
+
+def _split_problem(split: Split, num_classes: int) -> str:
     images, labels = split.images, split.labels
     if images.dtype != torch.uint8 or images.ndim != 4:
         return f"images must be uint8 of shape (N, C, H, W), not {images.dtype} of {tuple(images.shape)}"

@@ -104,13 +104,22 @@ class Runner:
                 condensed = condense(spec, cell.method, cell.architecture, train, store, report, afresh)
                 self.outcome.condensed += 1
                 store.picture_path(spec).unlink(missing_ok=True)
-            if not self.store.picture_path(spec).exists():
-                save_picture(self.store.picture_path(spec), condensed, cell.bench.info, spec.ipc)
         except Exception as error:
             self._record_failure(cell, error)
             return None
+        self._draw(cell, condensed)
         self._run_done += 1
         return condensed
+
+    def _draw(self, cell: Cell, condensed: CondensedSet) -> None:
+        """Draw the set's picture unless it is there. A set whose picture fails is none the worse."""
+        path = self.store.picture_path(cell.spec)
+        if path.exists():
+            return
+        try:
+            save_picture(path, condensed, cell.bench.info, cell.spec.ipc)
+        except Exception as error:
+            warnings.warn(f"no picture of {cell.work}: {type(error).__name__}: {error}", stacklevel=2)
 
     def _evaluate(
         self,

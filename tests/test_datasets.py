@@ -65,7 +65,7 @@ UNUSABLE = {
 @pytest.mark.parametrize("which", ["train", "test"])
 def test_an_unusable_split_is_refused_by_data_set_split_and_problem(split, problem, which):
     word = {"train": "training", "test": "test"}[which]
-    with pytest.raises(DcbenchError, match=f"dataset 'given': its {word} split is unusable: .*{problem}"):
+    with pytest.raises(DcbenchError, match=f"dataset 'given' cannot be used: in its {word} split, .*{problem}"):
         load(good_splits(**{which: split}))
 
 
@@ -101,7 +101,7 @@ def test_an_augmentation_that_does_not_exist_is_refused():
 
 
 def test_splits_of_different_sizes_are_refused():
-    with pytest.raises(DcbenchError, match=r"dataset 'given': .* different shapes"):
+    with pytest.raises(DcbenchError, match=r"dataset 'given' .* different shapes"):
         load(good_splits(test=make_split(size=(8, 9))))
 
 

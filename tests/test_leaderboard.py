@@ -480,3 +480,46 @@ def test_the_same_records_give_the_same_bytes_in_any_order_and_any_files(folder,
         write(other / "a" / "b", records[4:])
         build(other)
         assert table_bytes(other) == table_bytes(folder)
+
+
+def test_tracks_and_protocols_never_share_a_table(tmp_path):
+    write(
+        tmp_path,
+        [
+            make_record(method="hard"),
+            make_record(method="soft_ceiling", ipc=None, track="soft-label"),
+            make_record(method="other_protocol", ipc=None, protocol="dsa"),
+        ],
+    )
+    build(tmp_path)
+    page = (tmp_path / "tables" / "made_up.md").read_text(encoding="utf-8")
+    sections = {section.splitlines()[0]: section for section in page.split("## ")[1:]}
+    found = {
+        name: title
+        for title, text in sections.items()
+        for name in ("hard", "soft_ceiling", "other_protocol")
+        if f"| {name} " in text
+    }
+    assert found == {
+        "hard": "1 image per class, protocol `dc`, hard-labels",
+        "soft_ceiling": "all images, protocol `dc`, soft-labels",
+        "other_protocol": "all images, protocol `dsa`, hard-labels",
+    }
+
+
+def test_data_sets_whose_names_make_the_same_file_name_get_a_page_each(tmp_path):
+    write(tmp_path, [make_record(dataset="npz:a"), make_record(dataset="npz-a")])
+    assert len([path for path in build(tmp_path) if path.suffix == ".md"]) == 2
+
+
+def test_other_data_of_the_same_name_have_a_table_of_their_own(tmp_path):
+    other = make_record(method="other", dataset_sha256="e" * 64, condense_key="c" * 64)
+    write(tmp_path, [make_record(), other])
+    build(tmp_path)
+    page = (tmp_path / "tables" / "made_up.md").read_text(encoding="utf-8")
+    assert "hard-labels, data dddddddddddd" in page
+    assert "hard-labels, data eeeeeeeeeeee" in page
+
+
+def test_a_pipe_in_a_name_does_not_break_the_table():
+    assert label(only(rows([make_record(method="a|b\nc")]))) == "a\\|b c"

@@ -119,3 +119,8 @@ def test_drawing_leaves_the_set_alone():
     before = condensed.sha256()
     draw_picture(condensed, make_info(), 1)
     assert condensed.sha256() == before
+
+
+def test_a_class_without_an_image_has_an_empty_row():
+    picture = draw_picture(plain_set([0.2, 0.4], [0, 0]), make_info(), columns=2)
+    assert tile_levels(picture, 2, 3) == [[51, 102], [255, 255], [255, 255]]

@@ -64,6 +64,8 @@ def to_pixels(images: Tensor, info: DatasetInfo) -> Tensor:
     Returns:
         uint8, shape (N, C, H, W).
     """
+    if not len(images):
+        return torch.zeros(images.shape, dtype=torch.uint8)
     mean = torch.tensor(info.mean).view(1, -1, 1, 1)
     std = torch.tensor(info.std).view(1, -1, 1, 1)
     pixels = images * std + mean

@@ -46,8 +46,9 @@ def count(row: Row) -> str:
 
 
 def label(row: Row) -> str:
-    """Return the method with the options that are not its defaults."""
-    return f"{row.method_name} ({row.options})" if row.options else row.method_name
+    """Return the method with the options that are not its defaults, fit for a cell of a Markdown table."""
+    text = f"{row.method_name} ({row.options})" if row.options else row.method_name
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def terminal_table(table: Sequence[Row], title: str) -> Table:

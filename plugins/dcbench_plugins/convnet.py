@@ -54,9 +54,10 @@ class ConvNet(Architecture):
                 size = (size[0] // 2, size[1] // 2)
             channels = self.width
             if min(size) < 1:
+                hint = f"; choose a smaller depth, as in convnet:depth={block}" if block else ""
                 raise DcbenchError(
                     f"convnet: {block + 1} poolings leave nothing of images of {info.size[0]}x{info.size[1]} "
-                    f"pixels ({info.name}); choose a smaller depth, as in convnet:depth={block}."
+                    f"pixels ({info.name}){hint}."
                 )
         return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * size[0] * size[1], info.num_classes))
 

@@ -17,7 +17,7 @@ from torchvision import datasets as tv
 
 from dcbench.api import Dataset, DcbenchError, Split, Splits, hookimpl
 
-FAULTS = (RuntimeError, OSError, EOFError, ValueError, HTTPException)
+FAULTS = (RuntimeError, OSError, EOFError, ValueError, AssertionError, HTTPException)
 """What torchvision raises for files that are absent or damaged, and for downloads that break."""
 
 DIGITS = tuple(str(digit) for digit in range(10))
