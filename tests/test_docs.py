@@ -37,7 +37,7 @@ def test_no_number_is_still_to_be_filled_in():
 @pytest.mark.parametrize("page", ["README.md", "plugins/README.md", "leaderboards/README.md"])
 def test_every_link_leads_somewhere(page):
     text = (ROOT / page).read_text()
-    targets = re.findall(r"\]\(([^)#]+)\)", text) + re.findall(r'src="([^"]+)"', text)
+    targets = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text) + re.findall(r'src="([^"]+)"', text)
     for target in targets:
         assert target.startswith("https://") or (ROOT / page).parent.joinpath(target).exists(), target
 
