@@ -5,6 +5,9 @@ from __future__ import annotations
 import gzip
 import hashlib
 import pickle
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from urllib.error import URLError
 
 import numpy as np
@@ -179,6 +182,21 @@ def test_a_damaged_cifar_file_is_an_error_that_names_the_root(tmp_path, monkeypa
         load_dataset(CIFAR10(), tmp_path)
     assert f"is not whole in {tmp_path} " in str(caught.value)
     assert tries
+
+
+def test_absent_data_are_downloaded_once_with_a_progress_bar(tmp_path, monkeypatch, capfd):
+    monkeypatch.undo()  # the network is this machine's own
+    served = tmp_path / "served"
+    folder = write_idx(served, tv.MNIST, monkeypatch, packed=True)
+    handler = partial(SimpleHTTPRequestHandler, directory=folder)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(tv.MNIST, "mirrors", [f"http://127.0.0.1:{server.server_port}/"])
+        first = load_dataset(MNIST(), tmp_path / "root")
+        assert "100%" in capfd.readouterr().err
+        server.shutdown()
+    check_splits(first, (28, 28))
+    assert load_dataset(MNIST(), tmp_path / "root").info == first.info
 
 
 def test_svhn_is_read_with_the_label_10_as_0(tmp_path, monkeypatch, tries):
