@@ -71,10 +71,11 @@ class GradMatch(Method):
 
     def condense(self, task: Task) -> CondensedSet:
         """Run algorithm 1."""
-        assert self.outer_loop is not None
+        assert self.outer_loop is not None  # since resolved
+        assert self.lr_img is not None
         images = self._initial_images(task)
         losses = torch.zeros(self.iterations, device=task.device)
-        optimizer = torch.optim.SGD([images], lr=self.lr_img or 0.1, momentum=self.momentum_img)
+        optimizer = torch.optim.SGD([images], lr=self.lr_img, momentum=self.momentum_img)
         start = _resume(task, images, losses, optimizer)
 
         for iteration in range(start, self.iterations):
