@@ -128,7 +128,7 @@ def check_splits(data, shape, n_classes=10):
 @pytest.mark.parametrize("packed", [True, False], ids=["packed", "unpacked"])
 @pytest.mark.parametrize("dataset", [MNIST, FashionMNIST])
 def test_the_mnist_family_is_read_and_its_folder_left_as_it_was(dataset, packed, tmp_path, monkeypatch, tries):
-    write_idx(tmp_path, dataset.source, monkeypatch, packed)
+    write_idx(tmp_path, getattr(tv, dataset.source), monkeypatch, packed)
     before = listing(tmp_path)
     data = load_dataset(dataset(), tmp_path)
     check_splits(data, (28, 28))
@@ -215,7 +215,7 @@ def test_svhn_is_read_with_the_label_10_as_0(tmp_path, monkeypatch, tries):
     ],
 )
 def test_the_cifar_family_is_read(dataset, key, names, tmp_path, monkeypatch, tries):
-    write_cifar(tmp_path, dataset.source, key, names, monkeypatch)
+    write_cifar(tmp_path, getattr(tv, dataset.source), key, names, monkeypatch)
     data = load_dataset(dataset(), tmp_path)
     check_splits(data, (3, 32, 32), len(names))
     assert data.info.class_names == tuple(names)
@@ -242,7 +242,7 @@ def test_a_data_root_that_cannot_be_made_is_an_error_of_the_users(tmp_path):
 
 @pytest.mark.parametrize("dataset", EVERY)
 def test_each_states_a_mean_and_a_deviation_per_channel(dataset):
-    channels = 1 if issubclass(dataset.source, tv.MNIST) else 3
+    channels = 1 if issubclass(getattr(tv, dataset.source), tv.MNIST) else 3
     assert len(dataset.channel_mean) == len(dataset.channel_std) == channels
     assert all(0 < value < 1 for value in (*dataset.channel_mean, *dataset.channel_std))
 

@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torchvision import datasets as tv
 
 from dcbench.api import Dataset, DcbenchError, Split, Splits, hookimpl
 
@@ -26,7 +25,7 @@ DIGITS = tuple(str(digit) for digit in range(10))
 class _TorchvisionDataset(Dataset):
     """What the five have in common."""
 
-    source: ClassVar[Any]
+    source: ClassVar[str]
     channel_mean: ClassVar[tuple[float, ...]]
     channel_std: ClassVar[tuple[float, ...]]
 
@@ -56,15 +55,20 @@ class _TorchvisionDataset(Dataset):
             "Name the folder that has it, laid out as torchvision does, with --data-root or DCBENCH_DATA."
         )
 
+    def _torchvision_class(self) -> Any:
+        from torchvision import datasets  # takes seconds to import, and most commands do without
+
+        return getattr(datasets, self.source)
+
     def _construct(self, root: Path, train: bool, download: bool) -> Any:
-        return self.source(root, train=train, download=download)
+        return self._torchvision_class()(root, train=train, download=download)
 
 
 class _MNISTFamily(_TorchvisionDataset):
     """The IDX files of MNIST and FashionMNIST, packed or not."""
 
     def _open(self, root: Path, train: bool) -> Any:
-        packed = list((root / self.source.__name__ / "raw").glob("*.gz"))
+        packed = list((root / self.source / "raw").glob("*.gz"))
         try:
             return self._construct(root, train, download=False)
         except FAULTS:
@@ -72,7 +76,7 @@ class _MNISTFamily(_TorchvisionDataset):
                 return self._download(root, train)
         # torchvision checks the sums of the packed files and unpacks them beside where they are.
         with tempfile.TemporaryDirectory() as scratch:
-            raw = Path(scratch, self.source.__name__, "raw")
+            raw = Path(scratch, self.source, "raw")
             raw.mkdir(parents=True)
             for file in packed:
                 shutil.copy(file, raw)
@@ -88,7 +92,7 @@ class MNIST(_MNISTFamily):
     name = "mnist"
     citation = "LeCun, Bottou, Bengio, Haffner, Gradient-Based Learning Applied to Document Recognition, 1998"
     augmentation = {"dc": "crop_scale_rotate"}
-    source = tv.MNIST
+    source = "MNIST"
     channel_mean, channel_std = (0.1307,), (0.3081,)
 
 
@@ -97,7 +101,7 @@ class FashionMNIST(_MNISTFamily):
 
     name = "fashion_mnist"
     citation = "Xiao, Rasul, Vollgraf, Fashion-MNIST, 2017"
-    source = tv.FashionMNIST
+    source = "FashionMNIST"
     channel_mean, channel_std = (0.2861,), (0.3530,)
 
 
@@ -106,11 +110,11 @@ class SVHN(_TorchvisionDataset):
 
     name = "svhn"
     citation = "Netzer et al., Reading Digits in Natural Images with Unsupervised Feature Learning, 2011"
-    source = tv.SVHN
+    source = "SVHN"
     channel_mean, channel_std = (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)
 
     def _construct(self, root: Path, train: bool, download: bool) -> Any:
-        return self.source(root, split="train" if train else "test", download=download)
+        return self._torchvision_class()(root, split="train" if train else "test", download=download)
 
 
 class CIFAR10(_TorchvisionDataset):
@@ -118,7 +122,7 @@ class CIFAR10(_TorchvisionDataset):
 
     name = "cifar10"
     citation = "Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009"
-    source = tv.CIFAR10
+    source = "CIFAR10"
     channel_mean, channel_std = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 
 
@@ -127,7 +131,7 @@ class CIFAR100(_TorchvisionDataset):
 
     name = "cifar100"
     citation = "Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009"
-    source = tv.CIFAR100
+    source = "CIFAR100"
     channel_mean, channel_std = (0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)
 
 
