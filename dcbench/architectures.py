@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -21,9 +21,19 @@ class Architecture(Component):
 
     kind: ClassVar[str] = "network"
 
+    def resolve(self, info: DatasetInfo) -> Self:
+        """Return a copy with every option that depends on the images filled in.
+
+        Called before anything is run; the resolved spelling is what is hashed and recorded.
+
+        Raises:
+            DcbenchError: where the architecture cannot take the size or the channels.
+        """
+        return self
+
     @abstractmethod
     def build(self, info: DatasetInfo) -> nn.Module:
-        """Return a freshly initialised network for images of ``info``, on the CPU.
+        """Return a freshly initialised network for images of ``info``, on the CPU. ``self`` is resolved.
 
         Parameters are drawn from torch's global generator, as `torch.nn` does; the caller seeds it.
 
@@ -60,13 +70,14 @@ def new_network(
     return network.to(device)
 
 
-def check_fit(architecture: Architecture, info: DatasetInfo) -> None:
-    """Build a network and pass two images through it.
+def fit(architecture: Architecture, info: DatasetInfo) -> Architecture:
+    """Resolve an architecture for a data set, build a network and pass two images through it.
 
     Raises:
         DcbenchError: where the architecture does not take these images.
     """
     try:
+        architecture = architecture.resolve(info)
         network = new_network(architecture, info, seed=0).eval()
         with torch.no_grad():
             logits = network(torch.zeros(2, info.channels, *info.size))
@@ -83,3 +94,4 @@ def check_fit(architecture: Architecture, info: DatasetInfo) -> None:
             f"network {architecture.name!r} gives outputs of shape {tuple(logits.shape)} on {info.name}, "
             f"not (2, {info.num_classes})."
         )
+    return architecture

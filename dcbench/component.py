@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self, get_args
 
@@ -10,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from dcbench.errors import DcbenchError, unknown_name
+
+_OPTION = re.compile(r"\s*(?P<key>[A-Za-z_]\w*)\s*=(?P<value>.*)", re.DOTALL)
 
 
 def option(default: Any, description: str, *, source: str = "", **constraints: Any) -> Any:
@@ -41,11 +44,37 @@ class Component(BaseModel):
     """Raised whenever the same options would give different results; part of every key."""
     citation: ClassVar[str] = ""
     """Where it was published: authors, title, venue, year."""
+    argument: ClassVar[str] = ""
+    """The option that users write bare after the colon, as in ``npz:PATH``; empty for none."""
 
     @classmethod
     def summary(cls) -> str:
         """Return the first line of the docstring."""
         return (cls.__doc__ or "").strip().split("\n")[0]
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Build an instance from what users write after ``name:``.
+
+        That is ``option=value,option=value``, and before those the `argument` if there is one.
+
+        Raises:
+            DcbenchError: when a part is not of that form, an option does not exist or a value does not fit.
+        """
+        parts = text.split(",") if text else []
+        options: dict[str, str] = {}
+        while parts and (found := _OPTION.fullmatch(parts[-1])):
+            # A path may look like an option, but for its name.
+            if cls.argument and len(parts) == 1 and found["key"] not in cls.model_fields:
+                break
+            options.setdefault(found["key"], found["value"])
+            parts.pop()
+        if parts and not cls.argument:
+            raise DcbenchError(f"{cls.name}:{text}: {parts[-1]!r} is not of the form option=value.")
+        if cls.argument and not any(parts):
+            what = cls.argument.upper()
+            raise DcbenchError(f"{cls.kind} {cls.name!r} needs a {cls.argument}, as in {cls.name}:{what}.")
+        return cls.configure({**options, cls.argument: ",".join(parts)} if parts else options)
 
     @classmethod
     def configure(cls, options: Mapping[str, Any]) -> Self:
@@ -92,7 +121,8 @@ class Component(BaseModel):
         ours = self.model_dump(mode="json")
         defaults = type(self).model_construct().model_dump(mode="json", warnings=False)
         changed = {key: value for key, value in ours.items() if key not in defaults or value != defaults[key]}
-        options = ",".join(f"{key}={changed[key]}" for key in sorted(changed))
+        argument = [str(changed.pop(self.argument))] if self.argument in changed else []
+        options = ",".join(argument + [f"{key}={changed[key]}" for key in sorted(changed)])
         return f"{self.name}{version}{':' + options if options else ''}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,58 +42,64 @@ def stored_set(spec: CondenseSpec, train: ResidentSplit, store: Store) -> Conden
     return condensed if header.get("condense_key") == spec.key() else None
 
 
-def condense(
-    spec: CondenseSpec,
-    method: Method,
-    architecture: Architecture,
-    train: ResidentSplit,
-    store: Store,
-    progress: Callable[[int, int], None],
-    afresh: bool = False,
-) -> CondensedSet:
-    """Run a method and keep its condensed set and what it cost.
+@dataclass(frozen=True)
+class Condensation:
+    """A condensed set made by a method.
+
+    Attributes:
+        method: resolved, as in the spec.
+        architecture: the matching network's, resolved; unused by methods that do not depend on it.
+    """
+
+    method: Method
+    architecture: Architecture
+
+    def make(
+        self,
+        spec: CondenseSpec,
+        train: ResidentSplit,
+        store: Store,
+        progress: Callable[[int, int], None],
+        afresh: bool = False,
+    ) -> CondensedSet:
+        """Run the method and keep its condensed set and what it cost; see `dcbench.cells.Maker`.
+
+        Raises:
+            ValueError: when the method returns something that is not a condensed set.
+            Exception: whatever the method raises.
+        """
+        method, generator = self.method, new_generator("condense", spec.key())
+        checkpoint = FileCheckpoint(store.checkpoint_path(spec), generator, source_sha256(type(method)))
+        if afresh:
+            checkpoint.path.unlink(missing_ok=True)
+        task = Task(
+            train=train,
+            ipc=spec.ipc or 0,
+            generator=generator,
+            architecture=self.architecture,
+            checkpoint=checkpoint,
+            progress=progress,
+        )
+        memory = PeakMemory(train.device)
+        # Dropout in a matching network, say, draws from the global generators.
+        with seeded_globals(derive_seed("globals", spec.key()), train.device):
+            condensed = method.condense(task)
+        check_set(condensed, train, spec.ipc)
+        store.write_cost(spec, Cost(checkpoint.seconds(), memory.read()))
+        save_set(store.set_path(spec), condensed, header(spec, condensed, train, source_sha256(type(method))))
+        checkpoint.path.unlink(missing_ok=True)
+        return condensed
+
+
+def header(spec: CondenseSpec, condensed: CondensedSet, train: ResidentSplit, source: str) -> Mapping[str, Any]:
+    """Return the provenance kept with a set: nothing that differs between two runs of a spec.
 
     Args:
-        spec: what to do; gives the seed and the key.
-        method: resolved, as in the spec.
-        architecture: the matching network's.
-        train: the training split, on the device. The test split is not an argument.
-        store: where checkpoints and the result go.
-        progress: told the steps done and their number.
-        afresh: do not go on from a checkpoint.
-
-    Raises:
-        ValueError: when the method returns something that is not a condensed set.
-        Exception: whatever the method raises.
+        spec: what was made.
+        condensed: the set.
+        train: the training split.
+        source: hash of the method's code, or of the file that the set was read from.
     """
-    generator = new_generator("condense", spec.key())
-    checkpoint = FileCheckpoint(store.checkpoint_path(spec), generator, source_sha256(type(method)))
-    if afresh:
-        checkpoint.path.unlink(missing_ok=True)
-    task = Task(
-        train=train,
-        ipc=spec.ipc or 0,
-        generator=generator,
-        architecture=architecture,
-        checkpoint=checkpoint,
-        progress=progress,
-    )
-    memory = PeakMemory(train.device)
-    # Dropout in a matching network, say, draws from the global generators.
-    with seeded_globals(derive_seed("globals", spec.key()), train.device):
-        condensed = method.condense(task)
-    check_set(condensed, train, spec.ipc)
-    cost = Cost(checkpoint.seconds(), memory.read())
-    store.write_cost(spec, cost)
-    save_set(store.set_path(spec), condensed, _header(spec, method, condensed, train))
-    checkpoint.path.unlink(missing_ok=True)
-    return condensed
-
-
-def _header(
-    spec: CondenseSpec, method: Method, condensed: CondensedSet, train: ResidentSplit
-) -> Mapping[str, Any]:
-    """Return the provenance kept with a set: nothing that differs between two runs of a spec."""
     return {
         "condense_key": spec.key(),
         "spec": spec.model_dump(mode="json"),
@@ -103,7 +110,7 @@ def _header(
         "train_size": len(train),
         "dcbench": dcbench.__version__,
         "torch": torch.__version__,
-        "source_sha256": source_sha256(type(method)),
+        "source_sha256": source,
     }
 
 

@@ -60,6 +60,13 @@ class Dataset(Component):
     kind: ClassVar[str] = "dataset"
     augmentation: ClassVar[Mapping[str, str]] = {}
 
+    def table_name(self) -> str:
+        """Return the name under which it is recorded and ranked: the canonical spelling, unless overridden.
+
+        A data set read from a user's file, say, is known by a name and not by a path.
+        """
+        return str(self)
+
     @abstractmethod
     def load(self, root: Path) -> Splits:
         """Return both splits, downloading into ``root`` what is not there.
@@ -128,7 +135,7 @@ def load_dataset(dataset: Dataset, root: Path) -> LoadedDataset:
     mean, std = (splits.mean, splits.std) if splits.mean else channel_statistics(train.images)
     _, channels, height, width = train.images.shape
     info = DatasetInfo(
-        name=str(dataset),
+        name=dataset.table_name(),
         class_names=splits.class_names,
         channels=channels,
         size=(height, width),

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
-from dcbench.architectures import Architecture, check_fit
+from dcbench.architectures import Architecture, fit
 from dcbench.budgets import Budget
+from dcbench.cells import Bench, Cell, Origin, Plan
 from dcbench.component import Component
-from dcbench.data import ResidentSplit
-from dcbench.datasets import DatasetInfo, LoadedDataset, Split, load_dataset
-from dcbench.errors import unknown_name
+from dcbench.condense import Condensation
+from dcbench.datasets import Dataset, load_dataset
+from dcbench.errors import DcbenchError, unknown_name
 from dcbench.methods import Method, Setting
 from dcbench.plugins import Plugins
 from dcbench.protocols import EvaluationProtocol
-from dcbench.records import Record
+from dcbench.provenance import source_sha256
 from dcbench.specs import CondenseSpec
-from dcbench.store import Store
 
 C = TypeVar("C", bound=Component)
 
@@ -57,93 +56,6 @@ class Request:
     data_root: Path
 
 
-@dataclass(frozen=True)
-class Bench:
-    """A data set in a run, placed on the device when it is first needed."""
-
-    data: LoadedDataset
-    device: torch.device
-
-    @property
-    def info(self) -> DatasetInfo:
-        """Facts of the data set."""
-        return self.data.info
-
-    @cached_property
-    def train(self) -> ResidentSplit:
-        """The training split, on the device."""
-        return self._place(self.data.train)
-
-    @cached_property
-    def test(self) -> ResidentSplit:
-        """The test split, on the device."""
-        return self._place(self.data.test)
-
-    def _place(self, split: Split) -> ResidentSplit:
-        return ResidentSplit.place(split, self.info, self.device)
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One condensed set and all its evaluations.
-
-    Attributes:
-        spec: of the condensation.
-        method: resolved.
-        changed_options: names of the options that are not the method's defaults in this setting.
-        architecture: the matching network's; unused by methods that do not depend on it.
-        bench: the data set.
-        trials: evaluation networks with their seeds.
-    """
-
-    spec: CondenseSpec
-    method: Method
-    changed_options: tuple[str, ...]
-    architecture: Architecture
-    bench: Bench
-    trials: tuple[tuple[Architecture, int], ...]
-
-    @property
-    def work(self) -> str:
-        """Name the kind of work, the same for cells that differ by the seed alone."""
-        spec = self.spec
-        ipc = f", ipc {spec.ipc}" if spec.ipc is not None else ""
-        network = f", matched on {spec.matching_network}" if spec.matching_network else ""
-        return f"{spec.method} on {spec.dataset}{ipc}{network}"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The cells of a run, in order, and how they are judged."""
-
-    cells: tuple[Cell, ...]
-    protocol: EvaluationProtocol
-    budget: Budget
-    device: torch.device
-
-    def find(self, cell: Cell, network: Architecture, seed: int, store: Store) -> Record | None:
-        """Return the successful record of a trial of a cell, if there is one."""
-        return store.find(cell.spec.key(), str(network), self.protocol.name, self.budget.name, seed)
-
-    def pending(
-        self, cell: Cell, store: Store, force: bool = False, set_sha256: str | None = None
-    ) -> list[tuple[Architecture, int]]:
-        """Return the trials of a cell that the results do not have yet.
-
-        Args:
-            cell: the cell.
-            store: the results.
-            force: count all trials.
-            set_sha256: if given, trials of a set with another hash do not count as done.
-        """
-        trials = []
-        for network, seed in cell.trials:
-            record = self.find(cell, network, seed, store)
-            if force or record is None or set_sha256 not in (None, record.set_sha256):
-                trials.append((network, seed))
-        return trials
-
-
 @dataclass
 class _Planner:
     """Resolves a request against what is installed."""
@@ -164,13 +76,12 @@ class _Planner:
 
         cells: dict[str, Cell] = {}
         for dataset in datasets:
-            bench = Bench(load_dataset(dataset, request.data_root), request.device)
-            for network in eval_networks:
-                check_fit(network, bench.info)
+            bench = load_bench(dataset, plugins, request.data_root, request.device)
+            evaluated = _unique(fit(network, bench.info) for network in eval_networks)
             for ipc in sorted(set(request.ipcs)):
                 for method in methods:
                     for network in networks:
-                        for cell in self._cells(bench, method, chosen[method.name], ipc, network, eval_networks):
+                        for cell in self._cells(bench, method, chosen[method.name], ipc, network, evaluated):
                             cells.setdefault(cell.spec.key(), cell)
         return Plan(tuple(cells.values()), request.protocol, request.budget, request.device)
 
@@ -189,12 +100,14 @@ class _Planner:
     ) -> list[Cell]:
         """Return the cells of one combination, one for each condensed set."""
         request, info = self.request, bench.info
+        if "network" in cls.depends_on:
+            network = fit(network, info)
         counts = torch.bincount(bench.data.train.labels, minlength=info.num_classes)
         setting = Setting(info, tuple(counts.tolist()), ipc, str(network))
         method = self._configure(cls, options).resolve(setting)
         changed = method.changed_options(cls().resolve(setting))
-        if "network" in cls.depends_on:
-            check_fit(network, info)
+        plugin = self.plugins.methods.origins[cls.name]
+        origin = Origin(plugin.distribution, plugin.version, source_sha256(cls))
         # A method that ignores the seed has one set; it gets all the evaluations that several would have.
         sets, evals = request.sets, request.evals
         if "seed" not in cls.depends_on:
@@ -212,9 +125,9 @@ class _Planner:
                     matching_network=str(network) if "network" in cls.depends_on else None,
                     seed=request.seed + number if "seed" in cls.depends_on else 0,
                 ),
-                method,
+                Condensation(method, network),
+                origin,
                 tuple(sorted(changed)),
-                network,
                 bench,
                 trials,
             )
@@ -229,6 +142,20 @@ def make_plan(request: Request, plugins: Plugins) -> Plan:
         DcbenchError: for any name, option, value or combination that cannot be served, before any work.
     """
     return _Planner(request, plugins).plan()
+
+
+def load_bench(dataset: Dataset, plugins: Plugins, data_root: Path, device: torch.device) -> Bench:
+    """Load a data set for a run.
+
+    Raises:
+        DcbenchError: when it cannot be had, or goes by the name of another that is installed.
+    """
+    name = dataset.table_name()
+    if name in plugins.datasets and dataset.name != name:
+        raise DcbenchError(
+            f"{dataset} would be recorded as {name!r}, which is another data set's name. Give it one of its own."
+        )
+    return Bench(load_dataset(dataset, data_root), device)
 
 
 def distribute_options(options: Mapping[str, str], methods: list[type[Method]]) -> dict[str, dict[str, str]]:

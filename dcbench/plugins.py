@@ -196,8 +196,8 @@ class Plugins:
         return self._find(self.methods, name)
 
     def _make(self, registry: Registry[C], text: str) -> C:
-        name, options = parse_spelling(text)
-        return self._find(registry, name).configure(options)
+        name, _, rest = text.partition(":")
+        return self._find(registry, name).parse(rest)
 
     def _find(self, registry: Registry[C], name: str) -> type[C]:
         try:
@@ -212,22 +212,6 @@ class Plugins:
             return error
         names = ", ".join(f"{info.name} ({info.distribution})" for info in broken)
         return DcbenchError(f"{error} Plugins that failed to load: {names}; see `dcbench plugin list`.")
-
-
-def parse_spelling(text: str) -> tuple[str, dict[str, str]]:
-    """Split ``name:key=value,key=value`` into the name and its options.
-
-    Raises:
-        DcbenchError: when an option has no ``=``.
-    """
-    name, _, rest = text.partition(":")
-    options = {}
-    for part in filter(None, rest.split(",")):
-        key, equals, value = part.partition("=")
-        if not equals:
-            raise DcbenchError(f"{text!r}: {part!r} is not of the form option=value.")
-        options[key] = value
-    return name, options
 
 
 def _checked(component: Any, base: type[Component]) -> type[Component]:

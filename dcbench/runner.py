@@ -12,13 +12,13 @@ import torch
 
 import dcbench
 from dcbench.architectures import Architecture
-from dcbench.condense import condense, stored_set
+from dcbench.cells import Cell, Plan
+from dcbench.condense import stored_set
 from dcbench.condensed import CondensedSet
 from dcbench.evaluate import evaluate
-from dcbench.plan import Cell, Plan
 from dcbench.plugins import Plugins
 from dcbench.progress import Progress
-from dcbench.provenance import describe_device, git_state, now, source_sha256
+from dcbench.provenance import describe_device, git_state, now
 from dcbench.records import Record
 from dcbench.report.picture import save_picture
 from dcbench.specs import EvaluationSpec
@@ -83,7 +83,7 @@ class Runner:
             for cell in self.plan.cells
             for network, seed in cell.trials
             if (record := self.plan.find(cell, network, seed, self.store))
-            and record.source_sha256 != source_sha256(type(cell.method))
+            and record.source_sha256 != cell.origin.source_sha256
         }
         for name in sorted(changed) if not self.force else ():
             warnings.warn(
@@ -101,7 +101,7 @@ class Runner:
                 alike = [other for other, _ in self.todo[index:] if other.work == cell.work]
                 report = self._reporter("condense", cell.work, f"seed {spec.seed}", len(alike))
                 train, store, afresh = cell.bench.train, self.store, self.force
-                condensed = condense(spec, cell.method, cell.architecture, train, store, report, afresh)
+                condensed = cell.maker.make(spec, train, store, report, afresh)
                 self.outcome.condensed += 1
                 store.picture_path(spec).unlink(missing_ok=True)
         except Exception as error:
@@ -190,7 +190,6 @@ class Runner:
     def _add(self, cell: Cell, *, status: Literal["ok", "failed"], **fields: Any) -> Record:
         """Write a record with what the cell and the machine say, and tell the observers."""
         spec, cost = cell.spec, self.store.read_cost(cell.spec)
-        origin = self.plugins.methods.origins[spec.method]
         git_sha, git_dirty = git_state()
         record = Record(
             status=status,
@@ -210,9 +209,9 @@ class Runner:
             n_test=len(cell.bench.data.test.labels),
             condense_seconds=round(cost.seconds, 3) if cost else None,
             peak_memory_bytes=cost.peak_memory_bytes if cost else None,
-            plugin=origin.distribution,
-            plugin_version=origin.version,
-            source_sha256=source_sha256(type(cell.method)),
+            plugin=cell.origin.distribution,
+            plugin_version=cell.origin.version,
+            source_sha256=cell.origin.source_sha256,
             device=describe_device(self.plan.device),
             torch=torch.__version__,
             dcbench=dcbench.__version__,

@@ -8,8 +8,9 @@ import tiny_plugin
 import torch
 
 from dcbench.budgets import BUDGETS
+from dcbench.cells import Bench
 from dcbench.datasets import load_dataset
-from dcbench.plan import Bench, Request, make_plan
+from dcbench.plan import Request, make_plan
 from dcbench.plugins import PluginInfo, Plugins
 from dcbench.protocols import get_protocol
 from dcbench.runner import Runner

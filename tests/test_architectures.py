@@ -11,7 +11,7 @@ from dcbench_plugins.mlp import MLP
 from helpers import make_info
 from torch import nn
 
-from dcbench.architectures import Architecture, check_fit, new_network
+from dcbench.architectures import Architecture, fit, new_network
 from dcbench.errors import DcbenchError
 
 ARCHITECTURES = {"mlp": MLP, "lenet": LeNet, "alexnet": AlexNet, "convnet": ConvNet}
@@ -150,7 +150,7 @@ def test_a_convnet_too_deep_for_the_images_suggests_a_depth_that_fits():
     info = info_of(DIGITS)
     with pytest.raises(DcbenchError, match="choose a smaller depth, as in convnet:depth=3"):
         ConvNet(depth=9).build(info)
-    check_fit(ConvNet(depth=3), info)
+    fit(ConvNet(depth=3), info)
 
 
 def test_width_and_depth_are_those_of_the_convolutions():
@@ -219,7 +219,7 @@ def test_a_network_with_the_wrong_number_of_outputs_is_refused():
     with pytest.raises(
         DcbenchError, match=r"'one_output' gives outputs of shape \(2, 1\) on made_up, not \(2, 10\)"
     ):
-        check_fit(OneOutput(), info_of(DIGITS))
+        fit(OneOutput(), info_of(DIGITS))
 
 
 def test_a_network_that_fails_on_the_images_is_refused_by_their_shape():
@@ -229,11 +229,11 @@ def test_a_network_that_fails_on_the_images_is_refused_by_their_shape():
         def build(self, info):
             return nn.Sequential(nn.Conv2d(3, info.num_classes, info.size), nn.Flatten())
 
-    check_fit(Colour(), info_of(COLOUR))
+    fit(Colour(), info_of(COLOUR))
     with pytest.raises(DcbenchError, match=r"'colour' does not take images of 1x8x8 \(made_up\): RuntimeError"):
-        check_fit(Colour(), info_of(DIGITS))
+        fit(Colour(), info_of(DIGITS))
 
 
 @every_architecture
 def test_every_network_fits_the_digits(architecture):
-    check_fit(architecture, info_of(DIGITS))
+    fit(architecture, info_of(DIGITS))

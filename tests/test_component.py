@@ -8,7 +8,7 @@ import pytest
 
 from dcbench.component import Component, option
 from dcbench.errors import DcbenchError
-from dcbench.plugins import Plugins, parse_spelling
+from dcbench.plugins import Plugins
 
 
 class Knobs(Component):
@@ -148,9 +148,40 @@ def test_a_default_that_json_spells_otherwise_is_still_a_default():
 
 def test_what_the_canonical_spelling_says_can_be_typed():
     thing = Knobs(count=5, rate=1e-7, limit=2, flag=True, norm="batch", label="x y")
-    name, options = parse_spelling(str(thing))
+    name, _, rest = str(thing).partition(":")
     assert name == "knobs"
-    assert Knobs.configure(options) == thing
+    assert Knobs.parse(rest) == thing
+
+
+class Filed(Component):
+    kind = "thing"
+    name = "filed"
+    argument = "path"
+    path: str = option("", "where it is")
+    size: int | None = option(None, "in pixels", ge=1)
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "size"),
+    [
+        ("a.npz", "a.npz", None),
+        ("a.npz,size=8", "a.npz", 8),
+        ("C:/a,b/c=d.npz, size=8", "C:/a,b/c=d.npz", 8),
+        ("a=b.npz", "a=b.npz", None),
+    ],
+)
+def test_an_argument_is_written_bare_before_the_options(text, path, size):
+    thing = Filed.parse(text)
+    assert (thing.path, thing.size) == (path, size)
+    assert Filed.parse(str(thing).partition(":")[2]) == thing
+
+
+def test_a_missing_argument_and_an_unknown_option_after_it_are_errors():
+    for text in ("", "size=8", ","):
+        with pytest.raises(DcbenchError, match=r"thing 'filed' needs a path, as in filed:PATH"):
+            Filed.parse(text)
+    with pytest.raises(DcbenchError, match=r"unknown option of thing filed 'szie'\. Did you mean 'size'"):
+        Filed.parse("a.npz,szie=8")
 
 
 def test_changed_options_are_those_that_differ_from_the_given_default():

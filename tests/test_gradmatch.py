@@ -139,6 +139,7 @@ def naive_condense(method, task):
     labels = torch.arange(classes).repeat_interleave(ipc)
     for _ in range(method.iterations):
         network = task.new_network().double()
+        speeds = [torch.zeros_like(parameter) for parameter in network.parameters()]
         for outer in range(method.outer_loop):
             real = [task.train.draw(c, method.batch_real, task.generator).double() for c in range(classes)]
             leaf = images.clone().requires_grad_()
@@ -153,14 +154,16 @@ def naive_condense(method, task):
                 loss = F.cross_entropy(network(images), labels)
                 gradients = torch.autograd.grad(loss, parameters)
                 with torch.no_grad():
-                    for parameter, change in zip(parameters, gradients, strict=True):
-                        parameter -= method.lr_net * change
+                    for parameter, speed, change in zip(parameters, speeds, gradients, strict=True):
+                        speed.mul_(method.momentum_net).add_(change)
+                        parameter -= method.lr_net * speed
     return images
 
 
-def test_the_whole_algorithm_agrees_with_the_naive_implementation(tiny):
+@pytest.mark.parametrize("momentum_net", [0.0, 0.5])
+def test_the_whole_algorithm_agrees_with_the_naive_implementation(tiny, momentum_net):
     architecture = ConvNet(width=8, depth=2)
-    method = resolved(tiny, iterations=2, outer_loop=3, inner_loop=2, batch_real=8)
+    method = resolved(tiny, iterations=2, outer_loop=3, inner_loop=2, batch_real=8, momentum_net=momentum_net)
     condensed = method.condense(make_task(tiny, architecture))
     expected = naive_condense(method, make_task(tiny, architecture))
     # float32 against float64 over six steps and eight network updates

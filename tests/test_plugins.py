@@ -11,7 +11,7 @@ import tiny_plugin
 from dcbench import hookspecs
 from dcbench.api import Method, hookimpl
 from dcbench.errors import DcbenchError
-from dcbench.plugins import PluginInfo, Plugins, parse_spelling
+from dcbench.plugins import PluginInfo, Plugins
 
 HOOKS = [name for name in vars(hookspecs) if name.startswith("dcbench_")]
 
@@ -131,10 +131,11 @@ def test_the_specifications_are_all_hooks_there_are():
 
 
 def test_spellings():
-    assert parse_spelling("convnet") == ("convnet", {})
-    assert parse_spelling("convnet:width=64,norm=batch") == ("convnet", {"width": "64", "norm": "batch"})
+    plugins = Plugins.load()
+    assert str(plugins.make_architecture("convnet")) == "convnet"
+    assert str(plugins.make_architecture("convnet:width=64,norm=batch")) == "convnet:norm=batch,width=64"
     with pytest.raises(DcbenchError, match="'width' is not of the form option=value"):
-        parse_spelling("convnet:width")
+        plugins.make_architecture("convnet:width")
 
 
 def test_a_misspelt_network_option_gets_the_nearest_name():

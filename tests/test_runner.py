@@ -83,7 +83,7 @@ def test_another_seed_gives_another_set(run, tmp_path):
 
 def test_the_same_run_again_does_nothing(run, tmp_path, monkeypatch):
     run(tmp_path / "r", **GRADMATCH)
-    monkeypatch.setattr("dcbench.runner.condense", None)
+    monkeypatch.setattr("dcbench.condense.Condensation.make", None)
     monkeypatch.setattr("dcbench.runner.evaluate", None)
     before = (tmp_path / "r" / RECORDS).read_bytes()
     again = run(tmp_path / "r", **GRADMATCH)
@@ -93,7 +93,7 @@ def test_the_same_run_again_does_nothing(run, tmp_path, monkeypatch):
 
 def test_another_network_condenses_nothing(run, tmp_path, monkeypatch):
     run(tmp_path / "r", **GRADMATCH)
-    monkeypatch.setattr("dcbench.runner.condense", None)
+    monkeypatch.setattr("dcbench.condense.Condensation.make", None)
     more = run(tmp_path / "r", **GRADMATCH, eval_networks=("linear", "mlp"))
     assert (more.outcome.condensed, more.outcome.evaluated) == (0, 4)
 
@@ -162,7 +162,7 @@ def test_force_does_not_go_on_from_a_checkpoint(run, tmp_path, monkeypatch):
 
 def test_results_of_other_code_are_used_with_a_warning(run, tmp_path, monkeypatch):
     run(tmp_path / "r")
-    monkeypatch.setattr("dcbench.runner.source_sha256", lambda cls: "edited")
+    monkeypatch.setattr("dcbench.plan.source_sha256", lambda cls: "edited")
     with pytest.warns(UserWarning, match="code of random has changed"):
         run(tmp_path / "r")
 

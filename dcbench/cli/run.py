@@ -13,7 +13,7 @@ from dcbench.cli.output import json_option, print_scores
 
 if TYPE_CHECKING:
     from dcbench.budgets import Budget
-    from dcbench.plan import Plan
+    from dcbench.cells import Plan
     from dcbench.runner import Outcome
     from dcbench.store import Store
 

@@ -8,6 +8,8 @@ drawn afresh, and T times over:
     for every class c:  D_c = distance( grad_theta L(T_c), grad_theta L(S_c) )     T_c: a batch of real images
     S     <-  S - lr_img * grad_S (sum_c D_c)                                       with momentum
     theta <-  theta trained on S for a few epochs                                  except after the last step
+
+Version 1 runs K iterations, as the paper says. The authors' code runs one more, after which it keeps the images.
 """
 
 import re
@@ -46,6 +48,9 @@ class GradMatch(Method):
         None, "learning rate of the images: 0.1, but 0.01 when matching on the MLP", source=PAPER, gt=0
     )
     momentum_img: float = option(0.5, "momentum of the images' SGD", source=CODE, ge=0, lt=1)
+    momentum_net: float = option(
+        0.0, "momentum of the matching network's SGD (0.5 in a published reproduction)", source=CODE, ge=0, lt=1
+    )
     lr_net: float = option(0.01, "learning rate of the matching network's SGD", source=PAPER, gt=0)
     batch_real: int = option(256, "real images of a class per step", source=PAPER, ge=1)
     batch_train: int = option(256, "synthetic images per step of the matching network", source=PAPER, ge=1)
@@ -80,7 +85,7 @@ class GradMatch(Method):
 
         for iteration in range(start, self.iterations):
             network = task.new_network()
-            optimizer_net = torch.optim.SGD(network.parameters(), lr=self.lr_net)
+            optimizer_net = torch.optim.SGD(network.parameters(), lr=self.lr_net, momentum=self.momentum_net)
             for step in range(self.outer_loop):
                 self._set_batchnorm(task, network)
                 images.grad, loss = self._match(task, network, images)

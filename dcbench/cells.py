@@ -1,0 +1,141 @@
+"""The cells of a run: each one condensed set, how it comes about, and its evaluations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import torch
+
+from dcbench.architectures import Architecture
+from dcbench.budgets import Budget
+from dcbench.condensed import CondensedSet
+from dcbench.data import ResidentSplit
+from dcbench.datasets import DatasetInfo, LoadedDataset, Split
+from dcbench.protocols import EvaluationProtocol
+from dcbench.records import Record
+from dcbench.specs import CondenseSpec
+from dcbench.store import Store
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A data set in a run, placed on the device when it is first needed."""
+
+    data: LoadedDataset
+    device: torch.device
+
+    @property
+    def info(self) -> DatasetInfo:
+        """Facts of the data set."""
+        return self.data.info
+
+    @cached_property
+    def train(self) -> ResidentSplit:
+        """The training split, on the device."""
+        return self._place(self.data.train)
+
+    @cached_property
+    def test(self) -> ResidentSplit:
+        """The test split, on the device."""
+        return self._place(self.data.test)
+
+    def _place(self, split: Split) -> ResidentSplit:
+        return ResidentSplit.place(split, self.info, self.device)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a condensed set comes from: the distribution, its version, and the hash of the method's file.
+
+    For a set made elsewhere the hash is that of the set's file.
+    """
+
+    distribution: str
+    version: str
+    source_sha256: str
+
+
+class Maker(Protocol):
+    """How a condensed set comes about."""
+
+    def make(
+        self,
+        spec: CondenseSpec,
+        train: ResidentSplit,
+        store: Store,
+        progress: Callable[[int, int], None],
+        afresh: bool,
+    ) -> CondensedSet:
+        """Make the set of a spec and keep it in the results, with what it cost.
+
+        Args:
+            spec: what to make.
+            train: the training split, on the device. The test split is not an argument.
+            store: where checkpoints and the result go.
+            progress: told the steps done and their number.
+            afresh: do not go on from a checkpoint.
+        """
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One condensed set and all its evaluations.
+
+    Attributes:
+        spec: of the condensation.
+        maker: makes the set.
+        origin: where the method, or a set made elsewhere, comes from.
+        changed_options: names of the options that are not the method's defaults in this setting.
+        bench: the data set.
+        trials: evaluation networks with their seeds.
+    """
+
+    spec: CondenseSpec
+    maker: Maker
+    origin: Origin
+    changed_options: tuple[str, ...]
+    bench: Bench
+    trials: tuple[tuple[Architecture, int], ...]
+
+    @property
+    def work(self) -> str:
+        """Name the kind of work, the same for cells that differ by the seed alone."""
+        spec = self.spec
+        ipc = f", ipc {spec.ipc}" if spec.ipc is not None else ""
+        network = f", matched on {spec.matching_network}" if spec.matching_network else ""
+        return f"{spec.method} on {spec.dataset}{ipc}{network}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cells of a run, in order, and how they are judged."""
+
+    cells: tuple[Cell, ...]
+    protocol: EvaluationProtocol
+    budget: Budget
+    device: torch.device
+
+    def find(self, cell: Cell, network: Architecture, seed: int, store: Store) -> Record | None:
+        """Return the successful record of a trial of a cell, if there is one."""
+        return store.find(cell.spec.key(), str(network), self.protocol.name, self.budget.name, seed)
+
+    def pending(
+        self, cell: Cell, store: Store, force: bool = False, set_sha256: str | None = None
+    ) -> list[tuple[Architecture, int]]:
+        """Return the trials of a cell that the results do not have yet.
+
+        Args:
+            cell: the cell.
+            store: the results.
+            force: count all trials.
+            set_sha256: if given, trials of a set with another hash do not count as done.
+        """
+        trials = []
+        for network, seed in cell.trials:
+            record = self.find(cell, network, seed, store)
+            if force or record is None or set_sha256 not in (None, record.set_sha256):
+                trials.append((network, seed))
+        return trials
