@@ -122,6 +122,11 @@ class Plan:
         """Return the successful record of a trial of a cell, if there is one."""
         return store.find(cell.spec.key(), str(network), self.protocol.name, self.budget.name, seed)
 
+    def covered(self, store: Store) -> list[Record]:
+        """Return the successful records of all trials that the results have."""
+        found = (self.find(cell, network, seed, store) for cell in self.cells for network, seed in cell.trials)
+        return [record for record in found if record]
+
     def pending(
         self, cell: Cell, store: Store, force: bool = False, set_sha256: str | None = None
     ) -> list[tuple[Architecture, int]]:

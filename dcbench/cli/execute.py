@@ -1,0 +1,158 @@
+"""Carrying out a plan on the terminal: what `run`, `evaluate` and `suite run` have in common."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dcbench.cli.output import print_scores
+
+if TYPE_CHECKING:
+    from dcbench.cells import Plan
+    from dcbench.plugins import Plugins
+    from dcbench.records import Record
+    from dcbench.runner import Outcome
+    from dcbench.store import Store
+
+device_option = click.option(
+    "--device", default="auto", metavar="NAME", show_default=True, help="auto, cpu, cuda or cuda:N."
+)
+data_root_option = click.option(
+    "--data-root",
+    envvar="DCBENCH_DATA",
+    type=click.Path(path_type=Path),
+    help="Where data sets are, laid out as torchvision does.  [DCBENCH_DATA, else a cache folder]",
+)
+results_option = click.option(
+    "--results", default="results", show_default=True, type=click.Path(path_type=Path), help="Results folder."
+)
+dry_run_option = click.option("--dry-run", is_flag=True, help="Show the plan and what of it is done; do nothing.")
+force_option = click.option("--force", is_flag=True, help="Do again what is done.")
+
+
+def default_data_root() -> Path:
+    """Return where data sets are kept unless the user says otherwise."""
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("dcbench")) / "data"
+
+
+def carry_out(
+    plan: Plan,
+    plugins: Plugins,
+    results: Path,
+    *,
+    dry_run: bool,
+    force: bool,
+    as_json: bool,
+    report: Callable[[list[Record]], None] | None = None,
+) -> None:
+    """Carry out a plan with progress bars, print what came of it, and exit the process with 1 if a part failed.
+
+    Args:
+        plan: what to do.
+        plugins: whose observers are told.
+        results: the results folder.
+        dry_run: only show the plan.
+        force: do again what is done.
+        as_json: print JSON instead of tables.
+        report: prints the outcome from the records that the plan covers, instead of the usual table.
+    """
+    from dcbench.cli.display import Display
+    from dcbench.files import ensure_writable
+    from dcbench.runner import Runner
+    from dcbench.store import Store
+
+    if not dry_run:
+        ensure_writable(results)
+    store = Store(results)
+    if dry_run:
+        _show_plan(plan, store, force, as_json)
+        return
+    display = Display(plan.budget)
+    plugins.manager.register(display, name="dcbench:display")
+    with display:  # which also shows warnings
+        runner = Runner(plan, plugins, store, force)
+    try:
+        with display:
+            outcome = runner.run()
+    except KeyboardInterrupt:
+        click.echo(
+            f"\nInterrupted. {runner.outcome.evaluated} new records are kept in {results}; "
+            "the same command goes on from there.",
+            err=True,
+        )
+        sys.exit(130)
+    covered = plan.covered(store)
+    if report is not None:
+        report(covered)
+    else:
+        _show_scores(plan, covered, as_json)
+    _show_failures(store, outcome)
+    if not as_json:
+        _show_places(plan, store, outcome)
+    sys.exit(1 if outcome.failures else 0)
+
+
+def _show_plan(plan: Plan, store: Store, force: bool, as_json: bool) -> None:
+    """Print the cells and how much of each is done."""
+    from dcbench.cli.output import print_rows
+
+    rows, left = [], 0
+    for cell in plan.cells:
+        pending = len(plan.pending(cell, store, force))
+        left += pending
+        condensed = store.set_path(cell.spec).exists() and not force
+        rows.append(
+            {
+                "data set": cell.spec.dataset,
+                "ipc": str(cell.spec.ipc or "all"),
+                "method": cell.spec.method,
+                "matched on": cell.spec.matching_network or "–",
+                "seed": str(cell.spec.seed),
+                "condensed": "yes" if condensed or not pending else "no",
+                "trials": str(len(cell.trials)),
+                "done": str(len(cell.trials) - pending),
+            }
+        )
+    print_rows(rows, as_json)
+    if not as_json:
+        sets = sum(row["condensed"] == "no" for row in rows)
+        click.echo(f"To do: {sets} of {len(rows)} condensations, {left} evaluations. Budget: {plan.budget.name}.")
+
+
+def _show_scores(plan: Plan, covered: list[Record], as_json: bool) -> None:
+    """Print the table of what a plan covers."""
+    from dcbench.leaderboard import rows
+
+    table = rows(covered)
+    datasets = ", ".join(sorted({row.dataset for row in table}))
+    if table or as_json:
+        print_scores(table, f"{datasets}: protocol {plan.protocol.name}, budget {plan.budget.name}", as_json)
+
+
+def _show_failures(store: Store, outcome: Outcome) -> None:
+    """Print what failed."""
+    if outcome.failures:
+        click.echo(f"Tracebacks of what failed: {store.root / 'failures'}", err=True)
+    for record in outcome.failures:
+        where = f" on {record.evaluation_network}" if record.evaluation_network else ""
+        click.echo(
+            f"Failed: {record.method} on {record.dataset}, ipc {record.ipc}{where}: {record.error}", err=True
+        )
+
+
+def _show_places(plan: Plan, store: Store, outcome: Outcome) -> None:
+    """Print where everything is."""
+    if not outcome.condensed and not outcome.evaluated and not outcome.failures:
+        click.echo("Everything was done already; --force does it again.")
+    pictures = [store.picture_path(cell.spec) for cell in plan.cells if cell.spec.ipc is not None]
+    for path in [path for path in pictures if path.exists()][:8]:
+        click.echo(f"Picture: {path}")
+    click.echo(f"Records, condensed sets and pictures: {store.root}{'/' if str(store.root)[-1] != '/' else ''}")
+    if not plan.budget.official:
+        click.echo("A quick look: --budget full is the paper's recipe.")
