@@ -11,7 +11,7 @@ import torch
 
 from dcbench.architectures import Architecture
 from dcbench.budgets import Budget
-from dcbench.condensed import CondensedSet
+from dcbench.condensed import CondensedSet, Origin
 from dcbench.data import ResidentSplit
 from dcbench.datasets import DatasetInfo, LoadedDataset, Split
 from dcbench.protocols import EvaluationProtocol
@@ -46,20 +46,12 @@ class Bench:
         return ResidentSplit.place(split, self.info, self.device)
 
 
-@dataclass(frozen=True)
-class Origin:
-    """Where a condensed set comes from: the distribution, its version, and the hash of the method's file.
-
-    For a set made elsewhere the hash is that of the set's file.
-    """
-
-    distribution: str
-    version: str
-    source_sha256: str
-
-
 class Maker(Protocol):
     """How a condensed set comes about."""
+
+    @property
+    def origin(self) -> Origin:
+        """Where the method, or a set made elsewhere, comes from."""
 
     def make(
         self,
@@ -87,16 +79,12 @@ class Cell:
     Attributes:
         spec: of the condensation.
         maker: makes the set.
-        origin: where the method, or a set made elsewhere, comes from.
-        changed_options: names of the options that are not the method's defaults in this setting.
         bench: the data set.
         trials: evaluation networks with their seeds.
     """
 
     spec: CondenseSpec
     maker: Maker
-    origin: Origin
-    changed_options: tuple[str, ...]
     bench: Bench
     trials: tuple[tuple[Architecture, int], ...]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,12 @@ from torch import Tensor
 
 import dcbench
 from dcbench.architectures import Architecture
-from dcbench.condensed import CondensedSet, check_set, load_set, save_set
+from dcbench.condensed import CondensedSet, Origin, check_set, load_set, save_set
 from dcbench.data import ResidentSplit
 from dcbench.errors import DcbenchError
 from dcbench.files import write_atomically
 from dcbench.methods import Method, Task
-from dcbench.provenance import PeakMemory, source_sha256
+from dcbench.provenance import PeakMemory
 from dcbench.seeds import derive_seed, new_generator, seeded_globals
 from dcbench.specs import CondenseSpec
 from dcbench.store import Cost, Store
@@ -49,10 +49,12 @@ class Condensation:
     Attributes:
         method: resolved, as in the spec.
         architecture: the matching network's, resolved; unused by methods that do not depend on it.
+        origin: of the method.
     """
 
     method: Method
     architecture: Architecture
+    origin: Origin
 
     def make(
         self,
@@ -69,7 +71,7 @@ class Condensation:
             Exception: whatever the method raises.
         """
         method, generator = self.method, new_generator("condense", spec.key())
-        checkpoint = FileCheckpoint(store.checkpoint_path(spec), generator, source_sha256(type(method)))
+        checkpoint = FileCheckpoint(store.checkpoint_path(spec), generator, self.origin.source_sha256)
         if afresh:
             checkpoint.path.unlink(missing_ok=True)
         task = Task(
@@ -86,19 +88,19 @@ class Condensation:
             condensed = method.condense(task)
         check_set(condensed, train, spec.ipc)
         store.write_cost(spec, Cost(checkpoint.seconds(), memory.read()))
-        save_set(store.set_path(spec), condensed, header(spec, condensed, train, source_sha256(type(method))))
+        save_set(store.set_path(spec), condensed, header(spec, condensed, train, self.origin))
         checkpoint.path.unlink(missing_ok=True)
         return condensed
 
 
-def header(spec: CondenseSpec, condensed: CondensedSet, train: ResidentSplit, source: str) -> Mapping[str, Any]:
+def header(spec: CondenseSpec, condensed: CondensedSet, train: ResidentSplit, origin: Origin) -> Mapping[str, Any]:
     """Return the provenance kept with a set: nothing that differs between two runs of a spec.
 
     Args:
         spec: what was made.
         condensed: the set.
         train: the training split.
-        source: hash of the method's code, or of the file that the set was read from.
+        origin: where it comes from.
     """
     return {
         "condense_key": spec.key(),
@@ -110,7 +112,7 @@ def header(spec: CondenseSpec, condensed: CondensedSet, train: ResidentSplit, so
         "train_size": len(train),
         "dcbench": dcbench.__version__,
         "torch": torch.__version__,
-        "source_sha256": source,
+        "origin": asdict(origin),
     }
 
 

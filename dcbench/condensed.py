@@ -63,6 +63,22 @@ class CondensedSet:
         return digest.hexdigest()
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where a condensed set comes from.
+
+    Attributes:
+        distribution, version: the package that brought the method.
+        source_sha256: hash of the method's file, or of the file a set made elsewhere was read from.
+        changed_options: names of the options that are not the method's defaults in this setting, sorted.
+    """
+
+    distribution: str
+    version: str
+    source_sha256: str
+    changed_options: tuple[str, ...] = ()
+
+
 def check_set(condensed: CondensedSet, train: ResidentSplit, ipc: int | None) -> None:
     """Check that a method returned a usable condensed set.
 

@@ -11,9 +11,10 @@ import torch
 
 from dcbench.architectures import Architecture, fit
 from dcbench.budgets import Budget
-from dcbench.cells import Bench, Cell, Origin, Plan
+from dcbench.cells import Bench, Cell, Plan
 from dcbench.component import Component
 from dcbench.condense import Condensation
+from dcbench.condensed import Origin
 from dcbench.datasets import Dataset, load_dataset
 from dcbench.errors import DcbenchError, unknown_name
 from dcbench.methods import Method, Setting
@@ -66,9 +67,9 @@ class _Planner:
     def plan(self) -> Plan:
         request, plugins = self.request, self.plugins
         # By what they mean, not by how they are spelt: mlp and mlp:width=128 are the same.
-        datasets = _unique(plugins.make_dataset(text) for text in request.datasets)
-        networks = _unique(plugins.make_architecture(text) for text in request.networks)
-        eval_networks = _unique(plugins.make_architecture(text) for text in request.eval_networks)
+        datasets = unique(plugins.make_dataset(text) for text in request.datasets)
+        networks = unique(plugins.make_architecture(text) for text in request.networks)
+        eval_networks = unique(plugins.make_architecture(text) for text in request.eval_networks)
         methods = [plugins.method_class(name) for name in dict.fromkeys(request.methods)]
         chosen = distribute_options(request.options, methods)
         for method in methods:  # unknown options are found before any data is read
@@ -77,7 +78,7 @@ class _Planner:
         cells: dict[str, Cell] = {}
         for dataset in datasets:
             bench = load_bench(dataset, plugins, request.data_root, request.device)
-            evaluated = _unique(fit(network, bench.info) for network in eval_networks)
+            evaluated = unique(fit(network, bench.info) for network in eval_networks)
             for ipc in sorted(set(request.ipcs)):
                 for method in methods:
                     for network in networks:
@@ -107,7 +108,7 @@ class _Planner:
         method = self._configure(cls, options).resolve(setting)
         changed = method.changed_options(cls().resolve(setting))
         plugin = self.plugins.methods.origins[cls.name]
-        origin = Origin(plugin.distribution, plugin.version, source_sha256(cls))
+        origin = Origin(plugin.distribution, plugin.version, source_sha256(cls), tuple(sorted(changed)))
         # A method that ignores the seed has one set; it gets all the evaluations that several would have.
         sets, evals = request.sets, request.evals
         if "seed" not in cls.depends_on:
@@ -125,9 +126,7 @@ class _Planner:
                     matching_network=str(network) if "network" in cls.depends_on else None,
                     seed=request.seed + number if "seed" in cls.depends_on else 0,
                 ),
-                Condensation(method, network),
-                origin,
-                tuple(sorted(changed)),
+                Condensation(method, network, origin),
                 bench,
                 trials,
             )
@@ -184,5 +183,6 @@ def distribute_options(options: Mapping[str, str], methods: list[type[Method]]) 
     return chosen
 
 
-def _unique(components: Iterable[C]) -> list[C]:
+def unique(components: Iterable[C]) -> list[C]:
+    """Keep one of those that are the same, whatever their spelling."""
     return list({str(component): component for component in components}.values())

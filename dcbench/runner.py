@@ -83,7 +83,7 @@ class Runner:
             for cell in self.plan.cells
             for network, seed in cell.trials
             if (record := self.plan.find(cell, network, seed, self.store))
-            and record.source_sha256 != cell.origin.source_sha256
+            and record.source_sha256 != cell.maker.origin.source_sha256
         }
         for name in sorted(changed) if not self.force else ():
             warnings.warn(
@@ -200,7 +200,7 @@ class Runner:
             method=spec.method,
             method_version=spec.method_version,
             options=spec.options,
-            changed_options=list(cell.changed_options),
+            changed_options=list(cell.maker.origin.changed_options),
             matching_network=spec.matching_network,
             condense_seed=spec.seed,
             protocol=self.plan.protocol.name,
@@ -209,9 +209,9 @@ class Runner:
             n_test=len(cell.bench.data.test.labels),
             condense_seconds=round(cost.seconds, 3) if cost else None,
             peak_memory_bytes=cost.peak_memory_bytes if cost else None,
-            plugin=cell.origin.distribution,
-            plugin_version=cell.origin.version,
-            source_sha256=cell.origin.source_sha256,
+            plugin=cell.maker.origin.distribution,
+            plugin_version=cell.maker.origin.version,
+            source_sha256=cell.maker.origin.source_sha256,
             device=describe_device(self.plan.device),
             torch=torch.__version__,
             dcbench=dcbench.__version__,

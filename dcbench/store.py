@@ -81,14 +81,11 @@ class Store:
 
     def write_cost(self, spec: CondenseSpec, cost: Cost) -> None:
         """Write what a condensed set took to make."""
-        write_atomically(self._cost_path(spec), (json.dumps(asdict(cost)) + "\n").encode())
+        write_atomically(_cost_path(self.set_path(spec)), (json.dumps(asdict(cost)) + "\n").encode())
 
     def read_cost(self, spec: CondenseSpec) -> Cost | None:
-        """Return what a condensed set took to make, or None where that was lost."""
-        try:
-            return Cost(**json.loads(self._cost_path(spec).read_text()))
-        except (OSError, ValueError, TypeError):
-            return None
+        """Return what a condensed set took to make, or None where that is not known."""
+        return cost_beside(self.set_path(spec))
 
     def write_traceback(self, key: str, text: str) -> Path:
         """Keep the traceback of a failure, for the method's author; return where."""
@@ -96,8 +93,17 @@ class Store:
         write_atomically(path, text.encode())
         return path
 
-    def _cost_path(self, spec: CondenseSpec) -> Path:
-        return self.set_path(spec).with_suffix(".cost.json")
+
+def cost_beside(path: Path) -> Cost | None:
+    """Return what the condensed set in a file took to make, or None where that is not known."""
+    try:
+        return Cost(**json.loads(_cost_path(path).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _cost_path(path: Path) -> Path:
+    return path.with_suffix(".cost.json")
 
 
 def _mend_last_line(file: BinaryIO) -> None:

@@ -8,6 +8,7 @@ import click
 
 from dcbench import __version__
 from dcbench.cli.describe import describe
+from dcbench.cli.evaluate import evaluate
 from dcbench.cli.leaderboard import leaderboard
 from dcbench.cli.list import list_
 from dcbench.cli.plugin import plugin
@@ -44,5 +45,5 @@ def main() -> None:
     """
 
 
-for command in (run, list_, describe, leaderboard, plugin):
+for command in (run, evaluate, list_, describe, leaderboard, plugin):
     main.add_command(command)

@@ -1,0 +1,125 @@
+"""``dcbench evaluate``: score a condensed set made anywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dcbench.cli import defaults
+from dcbench.cli.execute import (
+    carry_out,
+    data_root_option,
+    default_data_root,
+    device_option,
+    dry_run_option,
+    force_option,
+    results_option,
+)
+from dcbench.cli.output import json_option
+
+if TYPE_CHECKING:
+    from dcbench.foreign import ForeignFile
+
+
+@click.command()
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--dataset", "-d", required=True, metavar="NAME", help="Data set to test on.")
+@click.option(
+    "--eval-network",
+    "eval_networks",
+    multiple=True,
+    metavar="NAME",
+    help=f"Evaluation network.  [{', '.join(defaults.EVAL_NETWORKS)}]",
+)
+@click.option("--evals", type=click.IntRange(min=1), metavar="N", help="Networks per set and architecture.  [5]")
+@click.option("--method", metavar="NAME", help="Who made the sets: their row's name.  [imported (file=…)]")
+@click.option("--matched-on", metavar="NETWORK", help="The network they were matched on, if any.")
+@click.option("--normalised", "pixels", flag_value="normalised", help="Images are normalised as the data set is.")
+@click.option("--raw", "pixels", flag_value="raw", help="Images are pixels: 0 to 1, or uint8.")
+@click.option(
+    "--labels", type=click.Path(exists=True, path_type=Path), help="The labels, where FILE has the images alone."
+)
+@click.option(
+    "--protocol", default=defaults.PROTOCOL, metavar="NAME", show_default=True, help="Evaluation protocol."
+)
+@click.option("--budget", default="full", metavar="NAME", show_default=True, help="full or quick.")
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(0, 2**62), metavar="N", help="First seed."
+)
+@device_option
+@data_root_option
+@results_option
+@dry_run_option
+@force_option
+@json_option
+def evaluate(
+    files: tuple[Path, ...],
+    dataset: str,
+    eval_networks: tuple[str, ...],
+    evals: int | None,
+    method: str | None,
+    matched_on: str | None,
+    pixels: str | None,
+    labels: Path | None,
+    protocol: str,
+    budget: str,
+    seed: int,
+    device: str,
+    data_root: Path | None,
+    results: Path,
+    dry_run: bool,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Train fresh networks on condensed sets made anywhere, and test them.
+
+    FILE is a set of dcbench's (.safetensors), which joins the records of its run; or one made elsewhere: the
+    .pt files of the authors of gradient matching, pairs of images and labels as .pt, .npz or .safetensors
+    (images_best.pt finds labels_best.pt), or a folder with a folder of images per class. Nothing in a file is
+    run. Soft labels are recorded as such and ranked apart.
+
+    \b
+    Examples:
+      dcbench evaluate res_DC_MNIST_ConvNet_1ipc.pt -d mnist --matched-on convnet
+      dcbench evaluate images_best.pt -d cifar10 --normalised --method mtt --eval-network convnet
+      dcbench evaluate results/sets/*.safetensors -d digits --eval-network resnet18
+    """
+    from dcbench.budgets import BUDGETS
+    from dcbench.devices import choose_device
+    from dcbench.errors import unknown_name
+    from dcbench.imports import Claim, ImportRequest, plan_imports
+    from dcbench.plugins import Plugins
+    from dcbench.protocols import get_protocol
+
+    if budget not in BUDGETS:
+        raise unknown_name("budget", budget, BUDGETS)
+    plugins = Plugins.load()
+    request = ImportRequest(
+        paths=files,
+        dataset=dataset,
+        claim=Claim(method, matched_on, pixels, labels),  # type: ignore[arg-type]  # click's flag values
+        eval_networks=eval_networks or defaults.EVAL_NETWORKS,
+        protocol=get_protocol(protocol),
+        budget=BUDGETS[budget],
+        evals=evals or BUDGETS[budget].evals,
+        seed=seed,
+        device=choose_device(device),
+        data_root=data_root or default_data_root(),
+    )
+    plan, foreign = plan_imports(request, plugins)
+    if not as_json:
+        for file in foreign:
+            _show_file(file)
+    carry_out(plan, plugins, results, dry_run=dry_run, force=force, as_json=as_json)
+
+
+def _show_file(file: ForeignFile) -> None:
+    """Say what a foreign file has, and which accuracies it states."""
+    first = file.sets[0]
+    shape = "x".join(map(str, first.images.shape))
+    click.echo(f"{file.path}: {len(file.sets)} set{'s' * (len(file.sets) != 1)}, the first of {shape}")
+    if file.stated:
+        means = (f"{name} {100 * sum(each) / len(each):.2f} (n={len(each)})" for name, each in file.stated.items())
+        click.echo(f"  accuracies that the file states, in %: {', '.join(means)}")
