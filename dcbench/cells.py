@@ -18,6 +18,7 @@ from dcbench.protocols import EvaluationProtocol
 from dcbench.records import Record
 from dcbench.specs import CondenseSpec
 from dcbench.store import Store
+from dcbench.whitening import WhitenedSplit, Whitening
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,15 @@ class Bench:
     def test(self) -> ResidentSplit:
         """The test split, on the device."""
         return self._place(self.data.test)
+
+    @cached_property
+    def whitened_test(self) -> ResidentSplit:
+        """The test split, whitened as the training split's statistics say, on the device."""
+        return WhitenedSplit(self.test.images, self.test.labels, self.info, Whitening.fit(self.train))
+
+    def test_for(self, condensed: CondensedSet) -> ResidentSplit:
+        """Return the test split in the space of a condensed set."""
+        return self.whitened_test if condensed.zca else self.test
 
     def _place(self, split: Split) -> ResidentSplit:
         return ResidentSplit.place(split, self.info, self.device)

@@ -108,7 +108,7 @@ def header(spec: CondenseSpec, condensed: CondensedSet, train: ResidentSplit, or
         "set_sha256": condensed.sha256(),
         "track": condensed.track,
         "classes": list(train.info.class_names),
-        "normalisation": {"mean": train.info.mean, "std": train.info.std, "zca": False},
+        "normalisation": {"mean": train.info.mean, "std": train.info.std, "zca": condensed.zca},
         "train_size": len(train),
         "dcbench": dcbench.__version__,
         "torch": torch.__version__,

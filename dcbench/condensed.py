@@ -31,12 +31,15 @@ class CondensedSet:
         indices: for a coreset, the chosen images' positions in the training split: int64, shape (N,). The
             images and labels must then be just those; a coreset with labels of its own has no indices.
         history: named curves of the condensation, e.g. its loss: float tensors of shape (steps,).
+        zca: whether the images are in the whitened space of `dcbench.whitening`, where networks trained on them
+            are then tested.
     """
 
     images: Tensor
     labels: Tensor
     indices: Tensor | None = None
     history: Mapping[str, Tensor] = field(default_factory=dict)
+    zca: bool = False
 
     @classmethod
     def select(cls, train: ResidentSplit, indices: Tensor) -> CondensedSet:
@@ -55,8 +58,8 @@ class CondensedSet:
         return self.images.nbytes + self.labels.nbytes
 
     def sha256(self) -> str:
-        """Hash the images and labels: shapes, types and values, nothing else."""
-        digest = hashlib.sha256()
+        """Hash the images and labels: shapes, types and values, and whether they are whitened; nothing else."""
+        digest = hashlib.sha256(b"zca" if self.zca else b"")
         for tensor in (self.images, self.labels):
             digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
             digest.update(tensor.contiguous().numpy().data)
@@ -168,7 +171,8 @@ def load_set(path: Path, train: ResidentSplit) -> tuple[CondensedSet, dict[str, 
         history = {k.removeprefix("history."): v for k, v in tensors.items() if k.startswith("history.")}
         if "images" in tensors:
             indices = tensors.get("indices")
-            condensed = CondensedSet(tensors["images"], tensors["labels"], indices, history)
+            zca = bool(header.get("normalisation", {}).get("zca"))
+            condensed = CondensedSet(tensors["images"], tensors["labels"], indices, history, zca)
         else:
             condensed = replace(CondensedSet.select(train, tensors["indices"]), history=history)
         intact = condensed.sha256() == header["set_sha256"]

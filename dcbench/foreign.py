@@ -37,7 +37,8 @@ from torch import Tensor
 from dcbench.datasets import DatasetInfo
 from dcbench.errors import DcbenchError
 
-Pixels = Literal["normalised", "raw"]
+Pixels = Literal["normalised", "raw", "zca"]
+"""Normalised with the data set's mean and deviation; raw; or normalised and then ZCA-whitened."""
 
 PAIRS = (("images", "labels"), ("syn_imgs", "syn_labels"), ("image_syn", "label_syn"), ("x", "y"))
 """Names under which files keep a set's images and labels."""

@@ -158,7 +158,8 @@ def import_cells(
         for number, each in enumerate(file.sets):
             condensed = to_condensed(each, bench, claim.pixels, path)
             spec = _foreign_spec(file, number, condensed, bench.info, claim, seed=len(cells))
-            origin = Origin("imported", "", file.sha256, () if claim.method else ("file",))
+            named = ("file",) if claim.method is None else ()
+            origin = Origin("imported", "", file.sha256, (*named, "pixels") if condensed.zca else named)
             cells.append(Cell(spec, ImportedSet(condensed, origin), bench, trials))
     return list({cell.spec.key(): cell for cell in cells}.values()), files
 
@@ -223,8 +224,10 @@ def to_condensed(foreign: ForeignSet, bench: Bench, claimed: Pixels | None, path
         DcbenchError: where it does not fit the data set, or neither file nor user says what its pixels are.
     """
     images = _to_nchw(foreign.images, bench.info, path)
-    images = _normalise(images, _pixels(foreign, claimed, path), bench.info, path)
-    condensed = CondensedSet(images, _to_labels(foreign.labels, len(images), bench.info, path))
+    pixels = _pixels(foreign, claimed, path)
+    images = _normalise(images, pixels, bench.info, path)
+    labels = _to_labels(foreign.labels, len(images), bench.info, path)
+    condensed = CondensedSet(images, labels, zca=pixels == "zca")
     try:
         check_set(condensed, bench.train, None)
     except ValueError as error:
@@ -240,8 +243,8 @@ def _pixels(foreign: ForeignSet, claimed: Pixels | None, path: Path) -> Pixels:
         low, high = float(foreign.images.min()), float(foreign.images.max())
         raise DcbenchError(
             f"{path} does not say what its pixels are (they lie in {low:.3g}..{high:.3g}): say --raw for values "
-            "in [0, 1], or --normalised for values from which the data set's mean was subtracted and which were "
-            "divided by its deviation. ZCA-whitened images are neither, and cannot be judged under this protocol."
+            "in [0, 1], --normalised for values from which the data set's mean was subtracted and which were "
+            "divided by its deviation, or --zca for values that were ZCA-whitened after that."
         )
     return pixels
 
@@ -259,7 +262,7 @@ def _to_nchw(images: Tensor, info: DatasetInfo, path: Path) -> Tensor:
 
 
 def _normalise(images: Tensor, pixels: Pixels, info: DatasetInfo, path: Path) -> Tensor:
-    if pixels == "normalised":
+    if pixels != "raw":
         return images.float().contiguous()
     if images.dtype == torch.uint8:
         images = images.float() / 255

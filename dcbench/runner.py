@@ -145,9 +145,8 @@ class Runner:
         )
         started_at = now()
         try:
-            trial = evaluate(
-                spec, condensed, cell.bench.test, network, self.plan.protocol, self.plan.budget, report
-            )
+            test = cell.bench.test_for(condensed)
+            trial = evaluate(spec, condensed, test, network, self.plan.protocol, self.plan.budget, report)
         except Exception as error:
             self._record_failure(cell, error, spec)
             return

@@ -12,11 +12,14 @@ from safetensors import safe_open
 
 from dcbench.budgets import BUDGETS
 from dcbench.cli import main
+from dcbench.condensed import load_set
 from dcbench.errors import DcbenchError
+from dcbench.evaluate import evaluate
 from dcbench.imports import Claim, ImportRequest, plan_imports
 from dcbench.protocols import get_protocol
 from dcbench.runner import Runner
 from dcbench.store import RECORDS, Store, read_records
+from dcbench.whitening import Whitening
 
 GENERATOR = torch.Generator().manual_seed(0)
 PIXELS = torch.rand(6, 1, 8, 8, generator=GENERATOR)
@@ -108,7 +111,7 @@ def test_raw_images_are_normalised(tmp_path, judge, tiny, layout, integers):
 @pytest.mark.parametrize(
     ("content", "claim", "message"),
     [
-        ([PIXELS, LABELS], Claim(), r"does not say what its pixels are .*say --raw .* or --normalised"),
+        ([PIXELS, LABELS], Claim(), r"does not say what its pixels are .*say --raw .* --normalised .* or --zca"),
         ([PIXELS * 255, LABELS], Claim(pixels="raw"), r"raw pixels from .* must lie in \[0, 1\]"),
         (
             {"data": [[PIXELS, LABELS]], "accs_all_exps": {}},
@@ -147,6 +150,30 @@ def test_what_does_not_fit_or_is_not_said_is_an_error(tmp_path, judge, content, 
 def test_soft_labels_are_recorded_as_such(tmp_path, judge, labels, track):
     (record,) = judge(tmp_path / "r", saved(tmp_path, [PIXELS, labels]), claim=Claim(pixels="raw"))
     assert record.track == track
+
+
+def test_whitened_sets_are_tested_in_whitened_space(tmp_path, judge, tiny, monkeypatch):
+    whitening = Whitening.fit(tiny.train)
+    members = torch.cat([indices[:2] for indices in tiny.train.class_indices])
+    white = whitening(tiny.train.normalised(members))
+    path = saved(tmp_path, [white, tiny.train.labels[members]])
+    seen = []
+    monkeypatch.setattr(
+        "dcbench.runner.evaluate",
+        lambda spec, condensed, test, *rest: seen.append(test) or evaluate(spec, condensed, test, *rest),
+    )
+    hashes = []
+    for pixels in ("zca", "normalised"):
+        (record,) = judge(tmp_path / pixels, path, claim=Claim("mine", pixels=pixels))
+        assert record.changed_options == (["pixels"] if pixels == "zca" else [])
+        hashes.append(record.set_sha256)
+        (file,) = (tmp_path / pixels / "sets").glob("*.safetensors")
+        condensed, header = load_set(file, tiny.train)
+        assert condensed.zca == header["normalisation"]["zca"] == (pixels == "zca")
+    assert len(set(hashes)) == 2
+    plain = tiny.test.normalised(slice(None))
+    assert torch.equal(seen[0].normalised(slice(None)), whitening(plain))
+    assert torch.equal(seen[1].normalised(slice(None)), plain)
 
 
 def test_an_uneven_set_counts_by_its_total(tmp_path, judge):

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 @click.option("--normalised", "pixels", flag_value="normalised", help="Images are normalised as the data set is.")
 @click.option("--raw", "pixels", flag_value="raw", help="Images are pixels: 0 to 1, or uint8.")
 @click.option(
+    "--zca", "pixels", flag_value="zca", help="Images are normalised and ZCA-whitened; so is the test set."
+)
+@click.option(
     "--labels", type=click.Path(exists=True, path_type=Path), help="The labels, where FILE has the images alone."
 )
 @click.option(
