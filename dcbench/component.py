@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self, get_args
+from typing import Any, ClassVar, Literal, Self, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
@@ -103,7 +103,7 @@ class Component(BaseModel):
                 {
                     "option": key,
                     "type": _type_name(field),
-                    "default": "by setting" if field.default is None else str(field.default),
+                    "default": _default_text(field),
                     "meaning": field.description or "",
                     "source": source,
                 }
@@ -148,10 +148,15 @@ def _first_problem(cls: type[Component], error: ValidationError) -> str:
 
 
 def _type_name(field: FieldInfo) -> str:
-    annotation = field.annotation
-    choices = [str(value) for value in get_args(annotation) if isinstance(value, str)]
-    if choices:
-        return " | ".join(choices)
-    members = [t for t in get_args(annotation) if t is not type(None)]
-    shown = members[0] if members else annotation
+    members = [each for each in get_args(field.annotation) if each is not type(None)]
+    # Of `X | None`, X; of Literal["a", "b"] and Literal["a"] | None, the choices.
+    shown = field.annotation if get_origin(field.annotation) is Literal or not members else members[0]
+    if get_origin(shown) is Literal:
+        return " | ".join(map(str, get_args(shown)))
     return getattr(shown, "__name__", str(shown))
+
+
+def _default_text(field: FieldInfo) -> str:
+    if field.is_required():
+        return "to be given"
+    return "by setting" if field.default is None else str(field.default)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,8 +77,12 @@ class _Planner:
             self._configure(method, chosen[method.name])
 
         cells: dict[str, Cell] = {}
+        named: dict[str, str] = {}
         for dataset in datasets:
             bench = load_bench(dataset, plugins, request.data_root, request.device)
+            other = named.setdefault(bench.info.name, bench.info.sha256)
+            if other != bench.info.sha256:
+                raise DcbenchError(f"two different data sets of this run are called {bench.info.name!r}.")
             evaluated = unique(fit(network, bench.info) for network in eval_networks)
             for ipc in sorted(set(request.ipcs)):
                 for method in methods:
@@ -150,9 +155,12 @@ def load_bench(dataset: Dataset, plugins: Plugins, data_root: Path, device: torc
         DcbenchError: when it cannot be had, or goes by the name of another that is installed.
     """
     name = dataset.table_name()
-    if name in plugins.datasets and dataset.name != name:
+    taken = {_bare(each): each for each in plugins.datasets}.get(_bare(name))
+    if taken and name != str(dataset):
+        how = f", as in {dataset},title=NAME" if "title" in type(dataset).model_fields else ""
         raise DcbenchError(
-            f"{dataset} would be recorded as {name!r}, which is another data set's name. Give it one of its own."
+            f"{dataset} would be recorded as {name!r}, and {taken!r} is another data set's name. "
+            f"Give it one of its own{how}."
         )
     return Bench(load_dataset(dataset, data_root), device)
 
@@ -186,3 +194,8 @@ def distribute_options(options: Mapping[str, str], methods: list[type[Method]]) 
 def unique(components: Iterable[C]) -> list[C]:
     """Keep one of those that are the same, whatever their spelling."""
     return list({str(component): component for component in components}.values())
+
+
+def _bare(name: str) -> str:
+    """Return a name without what people spell differently: CIFAR-10 and cifar10 are the same."""
+    return re.sub("[^a-z0-9]", "", name.casefold())

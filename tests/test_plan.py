@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import tiny_plugin
 from dcbench_plugins.gradmatch import GradMatch
@@ -73,14 +74,14 @@ def test_the_key_depends_on_all_that_the_result_depends_on(plan):
 def test_the_quick_budget_changes_options_unless_they_are_given(plan):
     quick = {"methods": ("means",), "budget": BUDGETS["quick"]}
     (cell,) = plan(**quick).cells
-    assert (cell.spec.options["scale"], cell.changed_options) == (0.5, ("scale",))
+    assert (cell.spec.options["scale"], cell.maker.origin.changed_options) == (0.5, ("scale",))
     (cell,) = plan(**quick, options={"scale": "1"}).cells
-    assert (cell.spec.options["scale"], cell.changed_options) == (1.0, ())
+    assert (cell.spec.options["scale"], cell.maker.origin.changed_options) == (1.0, ())
 
 
 def test_options_that_depend_on_the_setting_are_not_changes(plan):
     (cell,) = plan(methods=("gradmatch",), networks=("mlp",), options={"iterations": "3"}).cells
-    assert cell.changed_options == ("iterations",)
+    assert cell.maker.origin.changed_options == ("iterations",)
     assert cell.spec.options["lr_img"] == 0.01
 
 
@@ -137,3 +138,24 @@ def test_a_bare_option_goes_to_every_method_that_has_it():
         "herding": {"lr": "2"},
         "random": {},
     }
+
+
+def test_a_user_s_data_set_cannot_go_by_another_s_name(plugins, request_for, tmp_path):
+    images, labels = np.zeros((4, 8, 8), np.uint8), np.array([0, 1, 0, 1])
+    arrays = {
+        f"{which}_{what}": each
+        for which in ("train", "test")
+        for what, each in zip(("images", "labels"), (images, labels), strict=True)
+    }
+    for name in ("Tiny", "ti-ny", "npz"):
+        np.savez(tmp_path / f"{name}.npz", **arrays)
+        with pytest.raises(
+            DcbenchError, match=rf"recorded as '{name}', and '\w+' is another data set's .*title=NAME"
+        ):
+            make_plan(request_for(datasets=(f"npz:{tmp_path / name}.npz",)), plugins)
+    np.savez(tmp_path / "mine.npz", **arrays)
+    (tmp_path / "other").mkdir()
+    np.savez(tmp_path / "other" / "mine.npz", **{**arrays, "train_images": images + 1})
+    both = (f"npz:{tmp_path / 'mine.npz'}", f"npz:{tmp_path / 'other' / 'mine.npz'}")
+    with pytest.raises(DcbenchError, match="two different data sets of this run are called 'mine'"):
+        make_plan(request_for(datasets=both), plugins)

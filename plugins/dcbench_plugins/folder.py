@@ -1,0 +1,210 @@
+"""A user's own data as a folder of images.
+
+`folder:PATH` reads ``PATH/train/CLASS/`` and ``PATH/test/CLASS/``, the layout of torchvision's ImageFolder. The
+folders of ``train`` are the classes, in the order of their names as strings; ``test`` may lack some of them. Other
+folders in PATH, such as ``val``, are left alone.
+
+- Which files: every file of a class's folder must be an image by its ending, so that none is left out unseen.
+  What is hidden (``.DS_Store``) is skipped. Files are read in the order of their names; of several frames, the
+  first counts.
+- Size: with ``size``, images are scaled to cover it, aspect ratio kept, and cropped at the centre; bilinear,
+  antialiased. Without, all must have one size.
+- Channels: 1 where every image is grey by its mode (a grey image that is stored as colour is colour), else 3.
+  Palettes become RGB. Transparent images lie on white, and rotations noted in EXIF are carried out: what is
+  learnt is what a viewer shows.
+- More than 8 bits per channel of grey are refused, since the range in use cannot be known.
+
+The pixels, not the files, are hashed. Decoders of JPEG differ by a level here and there, and so does the hash: to
+share results, use PNG or `npz:PATH`.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from dcbench.api import Dataset, DcbenchError, Split, Splits, hookimpl, option
+
+TITLE = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$"
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".pgm", ".ppm")
+
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
+"""What PIL may take a file for, whatever its ending: Postscript, for one, would start an interpreter."""
+
+LAYOUT = "Expected: train/CLASS/IMAGE and test/CLASS/IMAGE in the folder."
+
+GREY = ("1", "L", "LA")
+"""PIL's modes of grey images with 8 bits or fewer, the last with transparency."""
+
+
+class Folder(Dataset):
+    """Your own data as a folder of images, folder:PATH, with train/CLASS/ and test/CLASS/."""
+
+    name = "folder"
+    argument = "path"
+
+    path: str = option(..., "the folder that has train/ and test/")
+    size: str | None = option(
+        None,
+        "pixels, 32 or 28x40 (height x width), by scaling and cropping; if not given, all must have one size",
+        pattern=r"^[1-9]\d{0,3}(x[1-9]\d{0,3})?$",
+    )
+    channels: Literal[1, 3] | None = option(None, "1 for grey, 3 for colour; if not given, as the images are")
+    title: str | None = option(None, "its name in records and tables; if not given, the folder's", pattern=TITLE)
+
+    def table_name(self) -> str:
+        """Return the title, or the folder's name.
+
+        Raises:
+            DcbenchError: when there is no title, and the folder's name will not do for one.
+        """
+        name = self.title or Path(os.path.abspath(self.path)).name
+        if not re.fullmatch(TITLE, name):
+            raise DcbenchError(
+                f"{self.path}: {name!r} is no name for tables (at most 60 letters, digits, '-', '_', '.'). "
+                "Give it one, as in folder:PATH,title=NAME."
+            )
+        return name
+
+    def load(self, root: Path) -> Splits:
+        """Read both splits; ``root`` is not used, the path is relative to the working directory.
+
+        Raises:
+            DcbenchError: when folders are missing or empty, or an image cannot be read or is of another size.
+        """
+        path = Path(os.path.expanduser(self.path))
+        train, test = _classes(path / "train"), _classes(path / "test")
+        _check(path, train, test)
+        files = {
+            which: [(file, label) for label, name in enumerate(train) for file in classes.get(name, [])]
+            for which, classes in (("train", train), ("test", test))
+        }
+        everything = [file for split in files.values() for file, _ in split]
+        grey = self.channels == 1 or (self.channels is None and all(_mode(file) in GREY for file in everything))
+        reader = _Reader("L" if grey else "RGB", self.size, everything[0])
+        return Splits(_split(reader, files["train"]), _split(reader, files["test"]), tuple(train))
+
+
+class _Reader:
+    """Reads images of one mode and size."""
+
+    def __init__(self, mode: Literal["L", "RGB"], size: str | None, first: Path) -> None:
+        """Note what is wanted; without a size, that is the first image's."""
+        self.mode, self.first, self.resizes = mode, first, size is not None
+        if size is not None:
+            height, _, width = size.partition("x")
+            self.size = int(height), int(width or height)
+        else:
+            self.size = self._pixels(first).shape[:2]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        return (1 if self.mode == "L" else 3), *self.size
+
+    def read(self, file: Path) -> NDArray[np.uint8]:
+        """Return an image: uint8, (C, H, W)."""
+        pixels = self._pixels(file)
+        height, width = self.size
+        if pixels.shape[:2] != self.size:
+            raise DcbenchError(
+                f"{file} has {pixels.shape[0]}x{pixels.shape[1]} pixels, {self.first} {height}x{width}. "
+                f"Say what size all are to have, as in folder:PATH,size={height}x{width}."
+            )
+        return pixels.reshape(height, width, -1).transpose(2, 0, 1)
+
+    def _pixels(self, file: Path) -> NDArray[np.uint8]:
+        """Return uint8, (H, W) or (H, W, 3)."""
+        with _opened(file) as opened:
+            image = ImageOps.exif_transpose(opened)
+            if image.has_transparency_data:
+                white = Image.new("RGBA", image.size, "white")
+                image = Image.alpha_composite(white, image.convert("RGBA"))
+            image = image.convert(self.mode)
+            if self.resizes:
+                height, width = self.size
+                image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
+            return np.asarray(image)
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Image.Image]:
+    """Open an image, and name its file in whatever goes wrong with it."""
+    try:
+        with Image.open(file, formats=FORMATS) as image:
+            if image.mode.startswith(("I", "F")):
+                raise ValueError(f"it has more than 8 bits per pixel (mode {image.mode}); convert it to 8 bits")
+            yield image
+    except Exception as error:  # there is hardly one that PIL does not raise for some damaged file
+        reason = (str(error).strip() or type(error).__name__).split("\n")[0].rstrip(".")
+        raise DcbenchError(f"{file} cannot be read as an image: {reason}.") from None
+
+
+def _mode(file: Path) -> str:
+    with _opened(file) as image:
+        return image.mode
+
+
+def _classes(folder: Path) -> dict[str, list[Path]]:
+    """Return the image files of each class of a split, both sorted.
+
+    Raises:
+        DcbenchError: when the folder is not there, has no classes, or has something else among the images.
+    """
+    try:
+        classes = {each.name: _visible(each) for each in _visible(folder) if each.is_dir()}
+    except OSError as error:
+        raise DcbenchError(f"{error.filename or folder} cannot be read: {error.strerror}. {LAYOUT}") from None
+    if not classes:
+        raise DcbenchError(f"{folder} has no folders. {LAYOUT}")
+    for name, files in classes.items():
+        if not name.isprintable():
+            raise DcbenchError(f"{folder} has a class whose name cannot be printed, {name!r}.")
+        for file in files:
+            if file.suffix.lower() not in ENDINGS or file.is_dir():
+                raise DcbenchError(
+                    f"{file} is not an image ({', '.join(ENDINGS)}). Remove it, or hide it by a name with a dot "
+                    "in front."
+                )
+    return classes
+
+
+def _visible(folder: Path) -> list[Path]:
+    # By name: paths compare differently on other systems.
+    return sorted((each for each in folder.iterdir() if each.name[0] != "."), key=lambda each: each.name)
+
+
+def _check(path: Path, train: Mapping[str, list[Path]], test: Mapping[str, list[Path]]) -> None:
+    """Raise a `DcbenchError` where the splits do not have images, or not the same classes."""
+    strange = [name for name in test if name not in train]
+    if strange:
+        raise DcbenchError(
+            f"{path / 'test' / strange[0]}: there is no class {strange[0]!r} in {path / 'train'}, which has "
+            f"{', '.join(train)}."
+        )
+    empty = [path / "train" / name for name, files in train.items() if not files]
+    if not any(test.values()):
+        empty.append(path / "test")
+    if empty:
+        raise DcbenchError(f"{empty[0]} has no images ({', '.join(ENDINGS)}). {LAYOUT}")
+
+
+def _split(reader: _Reader, files: list[tuple[Path, int]]) -> Split:
+    images: NDArray[Any] = np.empty((len(files), *reader.shape), dtype=np.uint8)
+    for index, (file, _) in enumerate(files):
+        images[index] = reader.read(file)
+    return Split(torch.from_numpy(images), torch.tensor([label for _, label in files]))
+
+
+@hookimpl
+def dcbench_register_datasets() -> list[type[Dataset]]:
+    """Provide the data set."""
+    return [Folder]
