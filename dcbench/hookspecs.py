@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from dcbench.architectures import Architecture
     from dcbench.datasets import Dataset
     from dcbench.methods import Method
@@ -49,6 +51,16 @@ def dcbench_register_methods() -> list[type[Method]]:  # type: ignore[empty-body
     """Return the condensation method classes this plugin provides.
 
     Called once per process, with the same rule for names.
+    """
+
+
+@hookspec
+def dcbench_register_suites() -> list[Path]:  # type: ignore[empty-body]
+    """Return the files of the suites this plugin provides; `dcbench.suites.file` says what is in one.
+
+    Called once per process, with the same rule for names: a suite goes by the name of its file, without
+    ``.toml``. The files are read when a command needs them and not before, so that a mistake in one stops
+    nothing else.
     """
 
 

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from importlib.metadata import Distribution, EntryPoint, entry_points
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import pluggy
@@ -20,6 +21,7 @@ from dcbench.errors import DcbenchError, unknown_name
 from dcbench.methods import Method
 
 C = TypeVar("C", bound=Component)
+T = TypeVar("T")
 
 GROUP = "dcbench"
 
@@ -45,40 +47,39 @@ class PluginInfo:
 
 
 @dataclass(frozen=True)
-class Registry(Generic[C]):
-    """The components of one kind, by name, each with the plugin that brought it."""
+class Registry(Generic[T]):
+    """The things of one kind, by name, each with the plugin that brought it."""
 
     kind: str
-    classes: dict[str, type[C]] = field(default_factory=dict)
+    items: dict[str, T] = field(default_factory=dict)
     origins: dict[str, PluginInfo] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names, sorted."""
-        return iter(sorted(self.classes))
+        return iter(sorted(self.items))
 
-    def get(self, name: str) -> type[C]:
-        """Return the class of that name.
+    def get(self, name: str) -> T:
+        """Return the thing of that name.
 
         Raises:
             DcbenchError: when there is none, with the nearest name and the list.
         """
-        if name not in self.classes:
-            raise unknown_name(self.kind, name, self.classes)
-        return self.classes[name]
+        if name not in self.items:
+            raise unknown_name(self.kind, name, self.items)
+        return self.items[name]
 
-    def add(self, component: type[C], origin: PluginInfo) -> None:
-        """Register a class.
+    def add(self, name: str, item: T, origin: PluginInfo) -> None:
+        """Register a thing.
 
         Raises:
             DcbenchError: when the name is taken, naming both distributions.
         """
-        name = component.name
-        if name in self.classes:
+        if name in self.items:
             raise DcbenchError(
                 f"{self.kind} {name!r} is registered twice: by {self.origins[name].distribution} "
                 f"({self.origins[name].module}) and by {origin.distribution} ({origin.module}). Uninstall one."
             )
-        self.classes[name] = component
+        self.items[name] = item
         self.origins[name] = origin
 
 
@@ -90,9 +91,10 @@ class Plugins:
         self.manager = pluggy.PluginManager(hookspecs.PROJECT)
         self.manager.add_hookspecs(hookspecs)
         self.infos: list[PluginInfo] = []
-        self.datasets: Registry[Dataset] = Registry(Dataset.kind)
-        self.architectures: Registry[Architecture] = Registry(Architecture.kind)
-        self.methods: Registry[Method] = Registry(Method.kind)
+        self.datasets: Registry[type[Dataset]] = Registry(Dataset.kind)
+        self.architectures: Registry[type[Architecture]] = Registry(Architecture.kind)
+        self.methods: Registry[type[Method]] = Registry(Method.kind)
+        self.suites: Registry[Path] = Registry("suite")
         self._silenced: set[str] = set()
 
     @classmethod
@@ -142,27 +144,25 @@ class Plugins:
                 self.manager.unregister(plugin)
             self.infos.append(_failed(info, error))
             return
-        provides = tuple(f"{component.kind} {component.name}" for _, component in provided)
-        info = replace(info, provides=provides)
+        info = replace(info, provides=tuple(f"{registry.kind} {name}" for registry, name, _ in provided))
         self.infos.append(info)
-        for registry, component in provided:
-            registry.add(component, info)
+        for registry, name, item in provided:
+            registry.add(name, item, info)
 
-    def _provided(self, plugin: object) -> list[tuple[Registry[Any], type[Component]]]:
-        """Call the registration hooks of this one plugin."""
+    def _provided(self, plugin: object) -> list[tuple[Registry[Any], str, Any]]:
+        """Call the registration hooks of this one plugin; return what it provides, by registry and name."""
         hook = self.manager.hook
         bases: Iterable[tuple[pluggy.HookCaller, Registry[Any], Any]] = (
             (hook.dcbench_register_datasets, self.datasets, Dataset),
             (hook.dcbench_register_architectures, self.architectures, Architecture),
             (hook.dcbench_register_methods, self.methods, Method),
         )
-        found: list[tuple[Registry[Any], type[Component]]] = []
+        found: list[tuple[Registry[Any], str, Any]] = []
         for caller, registry, base in bases:
-            for implementation in caller.get_hookimpls():
-                if implementation.plugin is plugin:
-                    components: Any = implementation.function()
-                    found += [(registry, _checked(component, base)) for component in components]
-        return found
+            components = (_checked(component, base) for component in _returned(caller, plugin))
+            found += [(registry, component.name, component) for component in components]
+        paths = (_checked_path(path) for path in _returned(hook.dcbench_register_suites, plugin))
+        return found + [(self.suites, path.stem, path) for path in paths]
 
     def observe(self, hook: str, **arguments: Any) -> None:
         """Call an observer hook. One that raises is reported once and not called again."""
@@ -180,7 +180,7 @@ class Plugins:
                 )
 
     def registries(self) -> dict[str, Registry[Any]]:
-        """Return the registries by the plural that `dcbench list` takes."""
+        """Return the registries of components by the plural that `dcbench list` takes."""
         return {"datasets": self.datasets, "architectures": self.architectures, "methods": self.methods}
 
     def make_dataset(self, text: str) -> Dataset:
@@ -195,11 +195,15 @@ class Plugins:
         """Return the method of that name."""
         return self._find(self.methods, name)
 
-    def _make(self, registry: Registry[C], text: str) -> C:
+    def suite_path(self, name: str) -> Path:
+        """Return the file of the suite of that name."""
+        return self._find(self.suites, name)
+
+    def _make(self, registry: Registry[type[C]], text: str) -> C:
         name, _, rest = text.partition(":")
         return self._find(registry, name).parse(rest)
 
-    def _find(self, registry: Registry[C], name: str) -> type[C]:
+    def _find(self, registry: Registry[T], name: str) -> T:
         try:
             return registry.get(name)
         except DcbenchError as error:
@@ -214,6 +218,14 @@ class Plugins:
         return DcbenchError(f"{error} Plugins that failed to load: {names}; see `dcbench plugin list`.")
 
 
+def _returned(caller: pluggy.HookCaller, plugin: object) -> Iterator[Any]:
+    """Yield what one plugin returns from a hook; nothing if it does not implement it."""
+    for implementation in caller.get_hookimpls():
+        if implementation.plugin is plugin:
+            things: Any = implementation.function()
+            yield from things
+
+
 def _checked(component: Any, base: type[Component]) -> type[Component]:
     if not (isinstance(component, type) and issubclass(component, base)):
         raise TypeError(f"registered {component!r}, which is not a subclass of {base.__name__}")
@@ -223,6 +235,12 @@ def _checked(component: Any, base: type[Component]) -> type[Component]:
     if not isinstance(getattr(component, "name", None), str):
         raise TypeError(f"{component.__name__} has no name")
     return component
+
+
+def _checked_path(path: Any) -> Path:
+    if not isinstance(path, Path) or path.suffix != ".toml":
+        raise TypeError(f"registered {path!r}, which is not the Path of a .toml file")
+    return path
 
 
 def _failed(info: PluginInfo, error: BaseException) -> PluginInfo:

@@ -13,6 +13,7 @@ from dcbench.cli.leaderboard import leaderboard
 from dcbench.cli.list import list_
 from dcbench.cli.plugin import plugin
 from dcbench.cli.run import run
+from dcbench.cli.suite import suite
 from dcbench.errors import DcbenchError
 
 
@@ -45,5 +46,5 @@ def main() -> None:
     """
 
 
-for command in (run, evaluate, list_, describe, leaderboard, plugin):
+for command in (run, evaluate, suite, list_, describe, leaderboard, plugin):
     main.add_command(command)

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from dcbench.cli.output import json_option, print_json
+
+if TYPE_CHECKING:
+    from dcbench.plugins import PluginInfo
+    from dcbench.suites.file import Suite
 
 
 @click.command()
 @click.argument("name")
 @json_option
 def describe(name: str, as_json: bool) -> None:
-    """Describe a data set, architecture, method, protocol or budget, with every option."""
+    """Describe a data set, architecture, method, protocol, budget or suite, with every option."""
     from dcbench.budgets import BUDGETS
     from dcbench.errors import unknown_name
     from dcbench.plugins import Plugins
     from dcbench.protocols import PROTOCOLS
+    from dcbench.suites.file import load_suite
 
     plugins = Plugins.load()
     registries = plugins.registries().values()
     found: list[dict[str, Any]] = []
     for registry in registries:
-        if name in registry.classes:
+        if name in registry.items:
             component = registry.get(name)
             origin = registry.origins[name]
             found.append(
@@ -35,6 +40,7 @@ def describe(name: str, as_json: bool) -> None:
                     "citation": component.citation,
                     "version": component.version,
                     "quick_budget": ", ".join(f"{k}={v}" for k, v in getattr(component, "quick", {}).items()),
+                    "spelling": f"{component.argument.upper()},option=value".removeprefix(","),
                     "from": f"{origin.distribution} {origin.version} ({origin.module})",
                     "options": component.option_rows(),
                 }
@@ -42,8 +48,10 @@ def describe(name: str, as_json: bool) -> None:
     for kind, constants in (("protocol", PROTOCOLS), ("budget", BUDGETS)):
         if name in constants:
             found.append({"kind": kind, **asdict(constants[name])})
+    if name in plugins.suites.items:
+        found.append(_suite_facts(load_suite(plugins.suite_path(name)), plugins.suites.origins[name]))
     if not found:
-        known = [*(each for registry in registries for each in registry), *PROTOCOLS, *BUDGETS]
+        known = [*(each for registry in registries for each in registry), *PROTOCOLS, *BUDGETS, *plugins.suites]
         raise plugins.missing(unknown_name("name", name, known))
     if as_json:
         print_json(found)
@@ -52,13 +60,24 @@ def describe(name: str, as_json: bool) -> None:
         _print_one(each, each.pop("options", []))
 
 
+def _suite_facts(suite: Suite, origin: PluginInfo) -> dict[str, Any]:
+    """Return what the suite's file says, lists and options spelt out."""
+    facts: dict[str, Any] = {"kind": "suite", "name": suite.name}
+    for key, value in suite.file.model_dump(mode="json").items():
+        listed = [f"{name}={each}" for name, each in value.items()] if isinstance(value, dict) else value
+        spelt = (" " if key == "notes" else ", ").join(map(str, listed)) if isinstance(listed, list) else listed
+        facts["method_options" if key == "options" else key] = spelt
+    return {**facts, "from": f"{origin.distribution} {origin.version} ({suite.path})"}
+
+
 def _print_one(facts: dict[str, Any], options: list[dict[str, str]]) -> None:
     """Print the facts, then a paragraph per option, which reads better than a table of long cells."""
     for key, value in facts.items():
-        if value not in ("", None):
+        if value not in ("", None) and key != "spelling":
             click.echo(f"{key.replace('_', ' '):>16}  {value}")
     if options:
-        click.echo("\nOptions, as in -o name=value:")
+        spelt = "-o name=value" if facts["kind"] == "method" else f"{facts['name']}:{facts['spelling']}"
+        click.echo(f"\nOptions, as in {spelt}:")
     for row in options:
         click.echo(f"\n  {row['option']}  ({row['type']}, default: {row['default']})")
         click.echo(f"      {row['meaning']}")

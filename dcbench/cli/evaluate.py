@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--dataset", "-d", required=True, metavar="NAME", help="Data set to test on.")
 @click.option(
     "--eval-network",
@@ -41,9 +41,7 @@ if TYPE_CHECKING:
 @click.option(
     "--zca", "pixels", flag_value="zca", help="Images are normalised and ZCA-whitened; so is the test set."
 )
-@click.option(
-    "--labels", type=click.Path(exists=True, path_type=Path), help="The labels, where FILE has the images alone."
-)
+@click.option("--labels", type=click.Path(path_type=Path), help="The labels, where FILE has the images alone.")
 @click.option(
     "--protocol", default=defaults.PROTOCOL, metavar="NAME", show_default=True, help="Evaluation protocol."
 )

@@ -13,9 +13,10 @@ from dcbench.cli.output import print_scores
 
 if TYPE_CHECKING:
     from dcbench.cells import Plan
+    from dcbench.cli.display import Display
     from dcbench.plugins import Plugins
     from dcbench.records import Record
-    from dcbench.runner import Outcome
+    from dcbench.runner import Outcome, Runner
     from dcbench.store import Store
 
 device_option = click.option(
@@ -74,19 +75,13 @@ def carry_out(
         _show_plan(plan, store, force, as_json)
         return
     display = Display(plan.budget)
-    plugins.manager.register(display, name="dcbench:display")
-    with display:  # which also shows warnings
-        runner = Runner(plan, plugins, store, force)
+    plugins.manager.register(display)
     try:
-        with display:
-            outcome = runner.run()
-    except KeyboardInterrupt:
-        click.echo(
-            f"\nInterrupted. {runner.outcome.evaluated} new records are kept in {results}; "
-            "the same command goes on from there.",
-            err=True,
-        )
-        sys.exit(130)
+        with display:  # which also shows warnings
+            runner = Runner(plan, plugins, store, force)
+        outcome = _run(runner, display, results)
+    finally:
+        plugins.manager.unregister(display)
     covered = plan.covered(store)
     if report is not None:
         report(covered)
@@ -123,6 +118,20 @@ def _show_plan(plan: Plan, store: Store, force: bool, as_json: bool) -> None:
     if not as_json:
         sets = sum(row["condensed"] == "no" for row in rows)
         click.echo(f"To do: {sets} of {len(rows)} condensations, {left} evaluations. Budget: {plan.budget.name}.")
+
+
+def _run(runner: Runner, display: Display, results: Path) -> Outcome:
+    """Run, and say what is kept when the user interrupts."""
+    try:
+        with display:
+            return runner.run()
+    except KeyboardInterrupt:
+        click.echo(
+            f"\nInterrupted. {runner.outcome.evaluated} new records are kept in {results}; "
+            "the same command goes on from there.",
+            err=True,
+        )
+        sys.exit(130)
 
 
 def _show_scores(plan: Plan, covered: list[Record], as_json: bool) -> None:

@@ -6,17 +6,18 @@ import click
 
 from dcbench.cli.output import json_option, print_rows
 
-KINDS = ("datasets", "architectures", "methods", "protocols", "budgets")
+KINDS = ("datasets", "architectures", "methods", "protocols", "budgets", "suites")
 
 
 @click.command("list")
 @click.argument("kind", type=click.Choice(KINDS), required=False)
 @json_option
 def list_(kind: str | None, as_json: bool) -> None:
-    """List data sets, architectures, methods, protocols and budgets."""
+    """List data sets, architectures, methods, protocols, budgets and suites."""
     from dcbench.budgets import BUDGETS
     from dcbench.plugins import Plugins
     from dcbench.protocols import PROTOCOLS
+    from dcbench.suites.file import summary
 
     plugins = Plugins.load()
     rows = []
@@ -28,6 +29,9 @@ def list_(kind: str | None, as_json: bool) -> None:
         rows.append(_row("protocols", protocol.name, protocol.summary, "core"))
     for budget in BUDGETS.values():
         rows.append(_row("budgets", budget.name, budget.summary, "core"))
+    for name in plugins.suites:
+        origin = plugins.suites.origins[name].distribution
+        rows.append(_row("suites", name, summary(plugins.suite_path(name)), origin))
     print_rows([row for row in rows if kind in (None, row["kind"])], as_json)
 
 

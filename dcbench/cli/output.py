@@ -29,7 +29,7 @@ def print_scores(table: Sequence[Row], title: str, as_json: bool) -> None:
         return
     from dcbench.report.tables import LEGEND, terminal_table
 
-    console = _console()
+    console = make_console()
     console.print(terminal_table(table, title), f"[dim]{LEGEND}[/dim]")
 
 
@@ -47,10 +47,10 @@ def print_rows(rows: Sequence[dict[str, str]], as_json: bool) -> None:
         shown.add_column(key, overflow="fold")
     for row in rows:
         shown.add_row(*map(escape, row.values()))
-    _console().print(shown)
+    make_console().print(shown)
 
 
-def _console() -> Console:
+def make_console() -> Console:
     """Return a console of the terminal's width, or a wide one where there is no terminal."""
     from rich.console import Console
 

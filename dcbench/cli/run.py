@@ -130,7 +130,7 @@ def run(
         networks=networks or (defaults.NETWORK,),
         eval_networks=eval_networks
         or (defaults.EVAL_NETWORKS if chosen.official else defaults.QUICK_EVAL_NETWORKS),
-        options=_parse_options(options),
+        options=parse_options(options),
         protocol=get_protocol(protocol),
         budget=chosen,
         sets=sets or chosen.sets,
@@ -142,7 +142,12 @@ def run(
     carry_out(make_plan(request, plugins), plugins, results, dry_run=dry_run, force=force, as_json=as_json)
 
 
-def _parse_options(options: tuple[str, ...]) -> dict[str, str]:
+def parse_options(options: tuple[str, ...]) -> dict[str, str]:
+    """Split what users give with ``-o``.
+
+    Raises:
+        DcbenchError: when one is not of the form ``name=value``.
+    """
     from dcbench.errors import DcbenchError
 
     parsed = {}

@@ -1,0 +1,204 @@
+"""``dcbench suite``: published tables as one command each, beside our numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from dcbench.cli.execute import (
+    carry_out,
+    data_root_option,
+    default_data_root,
+    device_option,
+    dry_run_option,
+    force_option,
+    results_option,
+)
+from dcbench.cli.output import json_option, print_json, print_rows
+
+if TYPE_CHECKING:
+    from dcbench.plugins import Plugins
+    from dcbench.records import Record
+    from dcbench.suites.file import Suite
+    from dcbench.suites.part import Part
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+PART_OPTIONS = (
+    click.option("--dataset", "-d", "datasets", multiple=True, metavar="NAME", help="Only this data set."),
+    click.option("--method", "-m", "methods", multiple=True, metavar="NAME", help="Only this method."),
+    click.option(
+        "--ipc", "ipcs", multiple=True, type=click.IntRange(min=1), metavar="N", help="Only this many per class."
+    ),
+    click.option("--network", "networks", multiple=True, metavar="NAME", help="Only this matching network."),
+    click.option(
+        "--eval-network", "eval_networks", multiple=True, metavar="NAME", help="Only this evaluation network."
+    ),
+    click.option(
+        "--sets", type=click.IntRange(min=1), metavar="N", help="Condensed sets, not the suite's number."
+    ),
+    click.option(
+        "--evals", type=click.IntRange(min=1), metavar="N", help="Evaluation networks, not the suite's number."
+    ),
+    click.option(
+        "--budget", metavar="NAME", help="Another budget than the suite's: not compared with what is published."
+    ),
+    click.option(
+        "--option",
+        "-o",
+        "options",
+        multiple=True,
+        metavar="[METHOD.]NAME=VALUE",
+        help="Method option beside the suite's: the method is then not compared with what is published.",
+    ),
+    click.option(
+        "--seed", default=0, show_default=True, type=click.IntRange(0, 2**62), metavar="N", help="First seed."
+    ),
+)
+
+
+def part_options(command: F) -> F:
+    """Add the options that choose a part of a suite: the same words run it and show it."""
+    for option in reversed(PART_OPTIONS):
+        command = option(command)
+    return command
+
+
+@click.group()
+def suite() -> None:
+    """Run the experiments of a published table, in whole or in part, and compare.
+
+    A suite is a data file; NAME is one that is installed, or the path of a .toml file.
+
+    \b
+    Examples:
+      dcbench suite list
+      dcbench suite run gradient-matching-table1 --dataset mnist --ipc 1
+      dcbench suite show gradient-matching-table1 --dataset mnist --ipc 1
+    """
+
+
+@suite.command("list")
+@json_option
+def list_(as_json: bool) -> None:
+    """List the suites: their cells (combinations), condensed sets, and networks to train."""
+    from dcbench.errors import DcbenchError
+    from dcbench.plugins import Plugins
+    from dcbench.suites.file import load_suite
+    from dcbench.suites.part import resolve_suite
+
+    plugins = Plugins.load()
+    rows = []
+    for name in plugins.suites:
+        row = {"name": name, "title": "", "cells": "", "sets": "", "trials": ""}
+        try:
+            loaded = load_suite(plugins.suite_path(name))
+            row["title"] = loaded.file.title
+            part = resolve_suite(loaded, plugins)
+            experiments, networks = part.experiments(), len(part.eval_networks)
+            row["cells"] = str(len(experiments))
+            row["sets"] = str(sum(each.sets for each in experiments))
+            row["trials"] = str(networks * sum(each.sets * each.evals for each in experiments))
+        except DcbenchError as error:  # one that is broken hides no other
+            row["title"] = f"{row['title']} (cannot be used: {error})".strip()
+        rows.append({**row, "from": plugins.suites.origins[name].distribution})
+    print_rows(rows, as_json)
+
+
+@suite.command()
+@click.argument("name")
+@part_options
+@results_option
+@json_option
+def show(name: str, results: Path, as_json: bool, **words: Any) -> None:
+    """Show a suite's numbers beside the published ones, and how much of it is done.
+
+    From records alone: no data set is loaded. With the same words as `dcbench suite run`, of the same part.
+    """
+    from dcbench.leaderboard import find_records
+    from dcbench.plugins import Plugins
+
+    part = _part(name, words, Plugins.load())
+    _print(part, find_records(results), as_json)
+
+
+@suite.command()
+@click.argument("name")
+@part_options
+@device_option
+@data_root_option
+@results_option
+@dry_run_option
+@force_option
+@json_option
+def run(
+    name: str,
+    device: str,
+    data_root: Path | None,
+    results: Path,
+    dry_run: bool,
+    force: bool,
+    as_json: bool,
+    **words: Any,
+) -> None:
+    """Run a suite, or a part of it, and show its numbers beside the published ones.
+
+    What the results folder already has is not done again; --dry-run shows what is left. Exit codes are those
+    of `dcbench run`.
+    """
+    from dcbench.devices import choose_device
+    from dcbench.plugins import Plugins
+
+    plugins = Plugins.load()
+    part = _part(name, words, plugins)
+    plan = part.plan(plugins, choose_device(device), data_root or default_data_root())
+    carry_out(
+        plan,
+        plugins,
+        results,
+        dry_run=dry_run,
+        force=force,
+        as_json=as_json,
+        report=lambda records: _print(part, records, as_json),
+    )
+
+
+def _part(name: str, words: dict[str, Any], plugins: Plugins) -> Part:
+    """Return the part of a suite that the words of `PART_OPTIONS` choose."""
+    from dcbench.cli.run import parse_options
+    from dcbench.suites.part import Choice, resolve_suite
+
+    choice = Choice(**{**words, "options": parse_options(words["options"])})
+    return resolve_suite(_load(name, plugins), plugins).narrow(choice)
+
+
+def _load(name: str, plugins: Plugins) -> Suite:
+    from dcbench.suites.file import load_suite
+
+    return load_suite(Path(name) if name.endswith(".toml") else plugins.suite_path(name))
+
+
+def _print(part: Part, records: list[Record], as_json: bool) -> None:
+    """Print the comparison."""
+    from rich.markup import escape
+
+    from dcbench.cli.output import make_console
+    from dcbench.report.comparison import as_data, remarks, tables
+    from dcbench.suites.comparison import compare
+
+    comparison = compare(part, records)
+    if as_json:
+        print_json(as_data(part, comparison))
+        return
+    console = make_console()
+    how = f"protocol {part.protocol.name}, budget {part.budget.name}"
+    console.print(f"[bold]{escape(part.suite.name)}[/bold]: {escape(part.suite.file.title)}; {how}")
+    for heading, table in tables(comparison):
+        console.print(f"\n{escape(heading)}", table, sep="\n")
+    *said, done = remarks(part, comparison)
+    for paragraph in said:
+        console.print(f"[dim]{escape(paragraph)}[/dim]")
+    console.print(escape(done))

@@ -1,0 +1,158 @@
+"""Our scores beside the published ones, and how far apart they are in units of what is uncertain of both.
+
+All in fractions of the test set. The difference d = ours - published is divided by the combined standard error,
+z = d / sqrt(e_ours^2 + e_published^2).
+
+e_published
+    A published deviation s is pooled over n sets x m networks, so that the standard error of the published mean
+    lies between s / sqrt(n m), if nothing varied between the sets, and s / sqrt(n), if nothing varied within
+    them. The latter is taken, with n = 1 where n is not known; plus, in squares, what rounding the printed mean
+    to 0.1 % leaves open, 0.1 % / sqrt(12).
+e_ours
+    The deviation between the sets' means / sqrt(number of sets), in which the deviation within the sets already
+    is. Of one set alone that deviation is unknown, and the published s stands for it; plus, in squares, our
+    deviation within the set / sqrt(number of networks). A method that ignores the seed has but one set, and no
+    deviation between sets to be unsure of: for it the latter term is all, or the published s for a single
+    network. Where s is needed and not published, there is no z.
+
+What is chosen for want of better makes the error too large rather than too small, so that a |z| beyond 2 or 3
+says that something differs, and a small one does not say that nothing does. With two or three sets of ours,
+e_ours itself is a rough guess.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from dcbench.leaderboard import Score, rows
+from dcbench.records import Record
+from dcbench.suites.file import Published
+from dcbench.suites.own import own_records
+from dcbench.suites.part import Key, Part
+
+ROUNDING = 0.001 / math.sqrt(12)
+"""Standard deviation of what is lost by rounding to 0.1 %: uniform over +- 0.05 %."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One number of a suite.
+
+    Attributes:
+        key: what was condensed: data set, images per class, method, matching network.
+        evaluation_network: what it was evaluated on.
+        score: ours; None where there is none yet.
+        published: the published one; None where there is none.
+        comparable: whether ours was made as the suite says.
+        seeded: whether the method depends on the seed.
+    """
+
+    key: Key
+    evaluation_network: str
+    score: Score | None
+    published: Published | None
+    comparable: bool
+    seeded: bool
+
+    @property
+    def difference(self) -> float | None:
+        """Ours less the published accuracy, a fraction."""
+        if self.score is None or self.published is None or not self.comparable:
+            return None
+        return self.score.mean - self.published.mean
+
+    @property
+    def uncertainty(self) -> float | None:
+        """Combined standard error of the difference, a fraction; None where it cannot be told."""
+        if self.score is None or self.published is None or not self.comparable:
+            return None
+        ours = our_error(self.score, self.published.std, self.seeded)
+        return None if ours is None else math.hypot(ours, published_error(self.published))
+
+    @property
+    def z(self) -> float | None:
+        """The difference in units of its uncertainty."""
+        if self.difference is None or self.uncertainty is None:
+            return None
+        return self.difference / self.uncertainty
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A suite, or a part of it, beside the published numbers.
+
+    Attributes:
+        lines: one for each experiment and evaluation network.
+        sets_done, sets: condensed sets that have been evaluated at all, and all there are to be.
+        trials_done, trials: networks trained, and all there are to be.
+        other_data: records left out since they are of other data under the same name.
+    """
+
+    lines: tuple[Line, ...]
+    sets_done: int
+    sets: int
+    trials_done: int
+    trials: int
+    other_data: int
+
+
+def our_error(score: Score, published_std: float | None, seeded: bool) -> float | None:
+    """Return the standard error of our mean; None where it cannot be told.
+
+    Args:
+        score: ours.
+        published_std: the published deviation, which stands for ours between sets where we have one set.
+        seeded: whether there could be other sets.
+    """
+    if score.between_std is not None:
+        return score.between_std / math.sqrt(score.sets)
+    within = None if score.within_std is None else score.within_std / math.sqrt(score.trials)
+    if not seeded and within is not None:
+        return within
+    return None if published_std is None else math.hypot(published_std, within or 0.0)
+
+
+def published_error(published: Published) -> float:
+    """Return an upper bound of the standard error of a published mean."""
+    return math.hypot((published.std or 0.0) / math.sqrt(published.n_sets or 1), ROUNDING)
+
+
+def compare(part: Part, records: Iterable[Record]) -> Comparison:
+    """Put our scores beside the published ones."""
+    own = own_records(part, records)
+    kept = _of_one_version(own)
+    scores = {
+        ((row.dataset, row.ipc, row.method, row.matching_network), network): score
+        for row in rows(kept)
+        for network, score in row.scores.items()
+    }
+    experiments = part.experiments()
+    lines = [
+        Line(
+            experiment.key,
+            network,
+            scores.get((experiment.key, network)),
+            part.published.get((experiment.key, network)),
+            experiment.key[2] not in part.altered,
+            experiment.seeded,
+        )
+        for experiment in experiments
+        for network in part.eval_networks
+    ]
+    return Comparison(
+        tuple(lines),
+        sets_done=len({record.condense_key for record in kept}),
+        sets=sum(experiment.sets for experiment in experiments),
+        trials_done=len(kept),
+        trials=sum(experiment.sets * experiment.evals for experiment in experiments) * len(part.eval_networks),
+        other_data=len(own) - len(kept),
+    )
+
+
+def _of_one_version(records: list[Record]) -> list[Record]:
+    """Leave out records of other data under the same name: those whose hash is not the newest record's."""
+    in_time = sorted(records, key=lambda record: record.started_at)
+    newest = {record.dataset: record.dataset_sha256 for record in in_time}
+    return [record for record in records if record.dataset_sha256 == newest[record.dataset]]

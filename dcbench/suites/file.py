@@ -1,0 +1,214 @@
+"""The files of a suite: what a paper's table takes to reproduce, and its numbers.
+
+A suite is a TOML file; its name is the file's, without ``.toml``. Its lists multiply, as those of
+`dcbench run` do::
+
+    title = "Gradient matching, MNIST"
+    source = "Zhao, Mopuri, Bilen, ICLR 2021, table 1"     # whose numbers they are
+    notes = ["What a reader of the comparison has to know."]
+    datasets = ["mnist"]
+    methods = ["gradmatch", "whole"]
+    ipcs = [1, 10]
+    networks = ["convnet"]                                 # matched on
+    eval_networks = ["convnet"]
+    sets = 5                                               # condensed sets, each from its own seed
+    evals = 20                                             # evaluation networks per set and architecture
+    fixed_evals = 5                                        # and for methods that ignore the seed, in all
+    protocol = "dc"
+    budget = "full"
+    options = { "gradmatch.momentum_net" = 0.5 }           # as for -o
+    published = "published.csv"                            # beside this file
+
+``notes``, ``fixed_evals``, ``budget``, ``options`` and ``published`` may be left out. The published numbers
+are a CSV file with the columns of `Published`, of which those with a default may be left out.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+
+from dcbench.errors import DcbenchError, unknown_name
+
+
+def _flat(options: Any) -> Any:
+    """Spell options as users type them: TOML nests ``gradmatch.momentum_net`` where it is not quoted."""
+    if not isinstance(options, dict):
+        return options
+    flat: dict[str, str] = {}
+    for key, value in options.items():
+        inner = (
+            {f"{key}.{name}": each for name, each in value.items()} if isinstance(value, dict) else {key: value}
+        )
+        flat |= {name: each if isinstance(each, str) else json.dumps(each) for name, each in inner.items()}
+    return flat
+
+
+Names = Annotated[tuple[str, ...], Field(min_length=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Row(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class SuiteFile(_Row):
+    """What a suite's file says.
+
+    Attributes:
+        title: one line.
+        source: where the published numbers are from, or whose experiments these are.
+        notes: what a reader of the comparison has to know.
+        datasets, methods, ipcs, networks, eval_networks: as for `dcbench run`; the suite is their product.
+        sets: condensed sets of each combination.
+        evals: evaluation networks per set and architecture.
+        fixed_evals: evaluation networks, in all, for methods that ignore the seed and thus have one set;
+            ``sets * evals`` unless given, which for the whole training set is work without much use.
+        protocol, budget: names.
+        options: method options, as ``option`` or ``method.option``, to values as users type them.
+        published: name of the CSV file beside it; empty for none.
+    """
+
+    title: str = Field(min_length=1)
+    source: str = Field(min_length=1)
+    notes: tuple[str, ...] = ()
+    datasets: Names
+    methods: Names
+    ipcs: Annotated[tuple[Count, ...], Field(min_length=1)]
+    networks: Names
+    eval_networks: Names
+    sets: Count
+    evals: Count
+    fixed_evals: Count | None = None
+    protocol: str
+    budget: str = "full"
+    options: Annotated[Mapping[str, str], BeforeValidator(_flat)] = {}
+    published: str = Field("", pattern=r"^([^/\\]+\.csv)?$")
+
+
+class Published(_Row):
+    """One published number.
+
+    Attributes:
+        dataset, ipc, method, matching_network, evaluation_network: which; where the method does not depend on
+            them, ``ipc`` and ``matching_network`` are None: in the file ``all``, and empty.
+        mean, std: accuracy and its deviation over sets and networks, pooled: fractions here, in % in the file,
+            where they are as printed.
+        n_sets, n_evals: over how many condensed sets, and networks for each; None where that is not known.
+        checked: how the number was come by: read in the ``paper``, in the authors' ``readme``, in a later paper
+            ``citing`` it, or ``recalled``, which means that nobody has read it anywhere for this file.
+    """
+
+    dataset: str
+    ipc: Count | None
+    method: str
+    matching_network: str | None = None
+    evaluation_network: str
+    mean: float
+    std: float | None = None
+    n_sets: Count | None = None
+    n_evals: Count | None = None
+    checked: Literal["paper", "readme", "citing", "recalled"]
+
+    @field_validator("ipc", mode="before")
+    @classmethod
+    def _size(cls, text: str) -> str | None:
+        return None if text == "all" else text
+
+    @field_validator("mean", "std", mode="after")
+    @classmethod
+    def _fraction(cls, value: float | None) -> float | None:
+        if value is None:
+            return None
+        if not 0 <= value <= 100:
+            raise ValueError("should be between 0 and 100")
+        return round(value / 100, 6)  # since 64.9 / 100 has more digits than anybody printed
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A suite as its files have it; nothing in it has been looked up yet.
+
+    Attributes:
+        path: of the TOML file.
+        file: its content.
+        published: the numbers beside it.
+    """
+
+    path: Path
+    file: SuiteFile
+    published: tuple[Published, ...]
+
+    @property
+    def name(self) -> str:
+        """The name users type."""
+        return self.path.stem
+
+
+def load_suite(path: Path) -> Suite:
+    """Read a suite's files.
+
+    Raises:
+        DcbenchError: naming the file and the key, or the line and the column, of what is wrong.
+    """
+    try:
+        content = tomllib.loads(_text(path))
+    except tomllib.TOMLDecodeError as error:
+        raise DcbenchError(f"{path} is not TOML: {error}.") from None
+    try:
+        file = SuiteFile.model_validate(content)
+    except ValidationError as error:
+        raise _problem(f"{path}", "key", SuiteFile, error) from None
+    return Suite(path, file, _read_published(path.with_name(file.published)) if file.published else ())
+
+
+def summary(path: Path) -> str:
+    """Return a suite's title, or why it has none, for lists that one broken file must not stop."""
+    try:
+        return load_suite(path).file.title
+    except DcbenchError as error:
+        return f"cannot be used: {error}"
+
+
+def _read_published(path: Path) -> tuple[Published, ...]:
+    reader = csv.DictReader(_text(path).splitlines(), strict=True, restkey="a column too many")
+    rows = []
+    try:
+        for row in reader:
+            filled = {key: value.strip() for key, value in row.items() if isinstance(value, str) and value.strip()}
+            surplus = {key: value for key, value in row.items() if isinstance(value, list)}
+            rows.append(Published.model_validate(filled | surplus))
+    except ValidationError as error:
+        raise _problem(f"{path}, line {reader.line_num}", "column", Published, error) from None
+    except csv.Error as error:
+        raise DcbenchError(f"{path}, line {reader.line_num} is not CSV: {error}.") from None
+    return tuple(rows)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DcbenchError(f"{path} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise DcbenchError(f"{path} cannot be read: it is not UTF-8.") from None
+
+
+def _problem(where: str, kind: str, model: type[BaseModel], error: ValidationError) -> DcbenchError:
+    """Say what is wrong with a file: a misspelt key rather than the missing one that it may be."""
+    problem = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return DcbenchError(f"{where}: {unknown_name(kind, key, model.model_fields)}")
+    if problem["type"] == "missing":
+        return DcbenchError(f"{where}: {kind} {key!r} is missing.")
+    message = problem["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    return DcbenchError(f"{where}: {kind} {key!r}: {message}, got {problem['input']!r}.")
