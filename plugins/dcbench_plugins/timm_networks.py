@@ -14,8 +14,9 @@ so they are fitted to small images, and the resolved name says how, unless an op
 
 Models as they are get images of 64 pixels and more as they are. Channels are timm's ``in_chans``.
 
-Batch normalisation cannot train on a single image whose map is down to one pixel: torch raises an error, and
-the trial is recorded as failed.
+Batch normalisation cannot train on a single image whose map is down to one pixel (ResNeSt, LeViT): torch raises
+an error, and the trial is recorded as failed. So does gradient matching with networks that have a hard sigmoid
+(MobileNetV3, GhostNet), which has no second derivative in torch; they can be trained and tested all the same.
 """
 
 from __future__ import annotations
@@ -59,8 +60,8 @@ class TimmNetwork(Architecture):
     )
     resize: int | None = option(
         None,
-        "side in pixels of the square to which images are interpolated, 0 for none; by default 64 or the least "
-        "more that the model takes, for models and images below 64 pixels that the other options do not serve",
+        "side in pixels of the square that images are interpolated to, 0 for none; by default, where images are "
+        "below 64 pixels and no other option fits the model, the first of 64, 128 and its own size that it takes",
         ge=0,
     )
 
@@ -82,7 +83,7 @@ class TimmNetwork(Architecture):
                 return fitted
             problem = f"it gives outputs of shape {tuple(logits.shape)}, not (2, {info.num_classes})"
         shape = "x".join(map(str, (info.channels, *info.size)))
-        raise DcbenchError(f"{self} cannot classify images of {shape} ({info.name}). {problem}")
+        raise DcbenchError(f"{self} cannot classify images of {shape} ({info.name}): {problem}")
 
     def build(self, info: DatasetInfo) -> nn.Sequential:
         """Return a `torch.nn.Sequential` of the interpolation, or nothing, and timm's model."""

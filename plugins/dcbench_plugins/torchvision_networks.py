@@ -12,8 +12,10 @@ are fitted to images below 64 pixels, and the resolved name says how, unless an 
 Where images have not three channels, the first convolution gets theirs; its weights are drawn anew, from a normal
 distribution with the deviation of the old ones.
 
-Auxiliary classifiers are left out. Batch normalisation cannot train on a single image whose map is down to one
-pixel: torch raises an error, and the trial is recorded as failed.
+Auxiliary classifiers are left out. Every network can be trained and tested; to condense with, vit and mobilenet_v3
+lack the second derivatives that gradient matching needs, and squeezenet lacks the linear layer that receives
+features. Batch normalisation cannot train on a single image whose map is down to one pixel: torch raises an error,
+and the trial is recorded as failed.
 """
 
 from __future__ import annotations
@@ -51,8 +53,8 @@ class TorchvisionNetwork(Architecture):
     )
     resize: int | None = option(
         None,
-        "side in pixels of the square to which images are interpolated, 0 for none; by default 64 or the least "
-        "more that the model takes, for images below 64 pixels that the stem does not serve",
+        "side in pixels of the square that images are interpolated to, 0 for none; by default, where images are "
+        "below 64 pixels and no other option fits the model, the first of 64, 128 and 224 that it takes",
         ge=0,
     )
 
