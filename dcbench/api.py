@@ -10,12 +10,15 @@ from dcbench.data import ResidentSplit
 from dcbench.datasets import Dataset, DatasetInfo, Split, Splits
 from dcbench.errors import DcbenchError
 from dcbench.hookspecs import hookimpl
+from dcbench.images import IMAGE_ENDINGS, open_image
+from dcbench.matching import loss_gradient, matching_gradient
 from dcbench.methods import Checkpoint, Method, Setting, Task
 from dcbench.progress import Progress
 from dcbench.records import Record
 from dcbench.training import accuracy, train_network
 
 __all__ = [
+    "IMAGE_ENDINGS",
     "Architecture",
     "Checkpoint",
     "Component",
@@ -33,7 +36,10 @@ __all__ = [
     "Task",
     "accuracy",
     "hookimpl",
+    "loss_gradient",
+    "matching_gradient",
     "new_network",
+    "open_image",
     "option",
     "train_network",
 ]

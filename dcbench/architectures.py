@@ -48,7 +48,7 @@ class Architecture(Component):
         """
         linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
         if not linear:
-            raise DcbenchError(f"network {self.name!r} has no linear layer: it must override features().")
+            raise DcbenchError(f"network {str(self)!r} has no linear layer: it must override features().")
         received: list[Tensor] = []
         hook = linear[-1].register_forward_pre_hook(lambda _, inputs: received.append(inputs[0]))
         try:
@@ -86,12 +86,12 @@ def fit(architecture: Architecture, info: DatasetInfo) -> Architecture:
     except Exception as error:
         shape = "x".join(map(str, (info.channels, *info.size)))
         raise DcbenchError(
-            f"network {architecture.name!r} does not take images of {shape} ({info.name}): "
+            f"network {str(architecture)!r} does not take images of {shape} ({info.name}): "
             f"{type(error).__name__}: {error}"
         ) from error
     if logits.shape != (2, info.num_classes):
         raise DcbenchError(
-            f"network {architecture.name!r} gives outputs of shape {tuple(logits.shape)} on {info.name}, "
+            f"network {str(architecture)!r} gives outputs of shape {tuple(logits.shape)} on {info.name}, "
             f"not (2, {info.num_classes})."
         )
     return architecture

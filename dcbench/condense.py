@@ -18,6 +18,7 @@ import dcbench
 from dcbench.architectures import Architecture
 from dcbench.condensed import CondensedSet, Origin, check_set, load_set, save_set
 from dcbench.data import ResidentSplit
+from dcbench.engine import active_engine
 from dcbench.errors import DcbenchError
 from dcbench.files import write_atomically
 from dcbench.methods import Method, Task
@@ -87,7 +88,7 @@ class Condensation:
         with seeded_globals(derive_seed("globals", spec.key()), train.device):
             condensed = method.condense(task)
         check_set(condensed, train, spec.ipc)
-        store.write_cost(spec, Cost(checkpoint.seconds(), memory.read()))
+        store.write_cost(spec, Cost(checkpoint.seconds(), memory.read(), active_engine().name))
         save_set(store.set_path(spec), condensed, header(spec, condensed, train, self.origin))
         checkpoint.path.unlink(missing_ok=True)
         return condensed

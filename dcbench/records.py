@@ -25,7 +25,7 @@ class Record(BaseModel):
         matching_network: None where the method does not depend on it.
         condense_seed, eval_seed: seeds.
         evaluation_network, protocol, budget: how it was judged.
-        engine: which implementation computed it.
+        engine: how it was computed, see `dcbench.engine`.
         track: ``hard-label`` or ``soft-label``; never ranked together.
         accuracy: fraction of the test split classified correctly after the last epoch.
         n_test: images in the test split.

@@ -15,6 +15,7 @@ from dcbench.architectures import Architecture
 from dcbench.cells import Cell, Plan
 from dcbench.condense import stored_set
 from dcbench.condensed import CondensedSet
+from dcbench.engine import PLAIN, Engine
 from dcbench.evaluate import evaluate
 from dcbench.plugins import Plugins
 from dcbench.progress import Progress
@@ -22,9 +23,7 @@ from dcbench.provenance import describe_device, git_state, now
 from dcbench.records import Record
 from dcbench.report.picture import save_picture
 from dcbench.specs import EvaluationSpec
-from dcbench.store import Store
-
-ENGINE = "plain"
+from dcbench.store import Cost, Store
 
 
 @dataclass
@@ -45,7 +44,9 @@ class Outcome:
 class Runner:
     """Carries out one plan into one results folder."""
 
-    def __init__(self, plan: Plan, plugins: Plugins, store: Store, force: bool = False) -> None:
+    def __init__(
+        self, plan: Plan, plugins: Plugins, store: Store, force: bool = False, engine: Engine = PLAIN
+    ) -> None:
         """Find out what is left to do.
 
         Args:
@@ -53,8 +54,9 @@ class Runner:
             plugins: whose observers are told.
             store: the results.
             force: do again what is done.
+            engine: how to compute.
         """
-        self.plan, self.plugins, self.store, self.force = plan, plugins, store, force
+        self.plan, self.plugins, self.store, self.force, self.engine = plan, plugins, store, force, engine
         pending = ((cell, plan.pending(cell, store, force)) for cell in plan.cells)
         self.todo = [(cell, trials) for cell, trials in pending if trials]
         self.outcome = Outcome()
@@ -64,6 +66,11 @@ class Runner:
 
     def run(self) -> Outcome:
         """Do what is left to do. Failures are recorded, and the other cells go on."""
+        with self.engine.active():
+            self._run()
+        return self.outcome
+
+    def _run(self) -> None:
         for index, (cell, trials) in enumerate(self.todo):
             done_before = self._run_done
             condensed = self._condense(cell, index)
@@ -74,7 +81,6 @@ class Runner:
                 for number in range(len(now_pending)):
                     self._evaluate(cell, condensed, set_sha256, now_pending, number)
             self._run_done = done_before + 1 + len(trials)
-        return self.outcome
 
     def _warn_of_changed_code(self) -> None:
         """Say when results of other code are taken as done."""
@@ -204,7 +210,7 @@ class Runner:
             condense_seed=spec.seed,
             protocol=self.plan.protocol.name,
             budget=self.plan.budget.name,
-            engine=ENGINE,
+            engine=self._engine_name(cost),
             n_test=len(cell.bench.data.test.labels),
             condense_seconds=round(cost.seconds, 3) if cost else None,
             peak_memory_bytes=cost.peak_memory_bytes if cost else None,
@@ -221,6 +227,12 @@ class Runner:
         self.store.append(record)
         self.plugins.observe("dcbench_record_added", record=record)
         return record
+
+    def _engine_name(self, cost: Cost | None) -> str:
+        """Return the engine, or both where another one made the set."""
+        if cost is None or cost.engine == self.engine.name:
+            return self.engine.name
+        return f"{cost.engine} to condense, {self.engine.name} to evaluate"
 
     def _reporter(
         self, phase: Literal["condense", "evaluate"], work: str, piece: str, left: int

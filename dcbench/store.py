@@ -34,10 +34,11 @@ RECORDS = "records.jsonl"
 
 @dataclass(frozen=True)
 class Cost:
-    """What a condensed set took to make: seconds of wall time, and the peak memory in bytes."""
+    """What a condensed set took to make: seconds of wall time, the peak memory in bytes, and the engine's name."""
 
     seconds: float
     peak_memory_bytes: int
+    engine: str = "plain"
 
 
 class Store:

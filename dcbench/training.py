@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -10,8 +11,11 @@ from torch import Tensor, nn
 
 from dcbench.augment import augment
 from dcbench.data import ResidentSplit
+from dcbench.engine import Engine, active_engine, engine_for
 
 TEST_BATCH = 256
+FEW = 32
+"""Images of a batch below which sharing it out costs more than it brings."""
 
 
 def train_network(
@@ -42,13 +46,12 @@ def train_network(
         progress: called as ``progress(epochs done, epochs)``.
     """
     network.train()
+    engine = engine_for(network, images)
     for epoch in range(epochs):
         order = torch.randperm(len(images), generator=generator).to(images.device)
         for batch in torch.split(order, batch_size):
             inputs = augment(images[batch], augmentation, generator)
-            loss = F.cross_entropy(network(inputs), labels[batch])
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            _differentiate(network, inputs, labels[batch], engine)
             optimizer.step()
         if scheduler is not None:
             scheduler.step()
@@ -56,13 +59,38 @@ def train_network(
             progress(epoch + 1, epochs)
 
 
-@torch.inference_mode()
+def _differentiate(network: nn.Module, images: Tensor, labels: Tensor, engine: Engine) -> None:
+    """Set the parameters' gradients to those of the mean cross-entropy of a batch."""
+    parameters = [each for each in network.parameters() if each.requires_grad]
+    size = len(images)
+    if engine.micro_batch and size >= FEW:
+        rounds = math.ceil(size / (engine.micro_batch * engine.workers))
+        size = math.ceil(size / (rounds * engine.workers))  # equal shares
+
+    def gradients(part: tuple[Tensor, Tensor]) -> tuple[Tensor | None, ...]:
+        loss = F.cross_entropy(network(part[0]), part[1]) * (len(part[0]) / len(images))
+        return torch.autograd.grad(loss, parameters, allow_unused=True)
+
+    network.zero_grad(set_to_none=True)
+    for found in engine.map(gradients, zip(torch.split(images, size), torch.split(labels, size), strict=True)):
+        for parameter, gradient in zip(parameters, found, strict=True):
+            if parameter.grad is None:
+                parameter.grad = gradient
+            elif gradient is not None:
+                parameter.grad += gradient
+
+
 def accuracy(network: nn.Module, split: ResidentSplit, batch_size: int = TEST_BATCH) -> float:
     """Return the fraction of a split that the network classifies correctly, in evaluation mode."""
     network.eval()
-    correct = torch.zeros((), dtype=torch.int64, device=split.device)
-    for start in range(0, len(split), batch_size):
-        batch = slice(start, start + batch_size)
-        predicted = network(split.normalised(batch)).argmax(dim=1)
-        correct += (predicted == split.labels[batch]).sum()
-    return int(correct) / len(split)
+    engine = active_engine()
+    size = engine.micro_batch or batch_size
+
+    @torch.inference_mode()
+    def correct(start: int) -> Tensor:
+        chunk = slice(start, start + size)
+        right: Tensor = network(split.normalised(chunk)).argmax(dim=1) == split.labels[chunk]
+        return right.sum()
+
+    # Summed on the device: reading a number off a GPU waits for all that is under way there.
+    return int(torch.stack(list(engine.map(correct, range(0, len(split), size)))).sum()) / len(split)

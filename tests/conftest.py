@@ -10,6 +10,7 @@ import torch
 from dcbench.budgets import BUDGETS
 from dcbench.cells import Bench
 from dcbench.datasets import load_dataset
+from dcbench.engine import PLAIN
 from dcbench.plan import Request, make_plan
 from dcbench.plugins import PluginInfo, Plugins
 from dcbench.protocols import get_protocol
@@ -64,9 +65,9 @@ def request_for(tmp_path):
 def run(plugins, request_for):
     """Run a request into a folder and return the runner, whose store and outcome tell the rest."""
 
-    def go(folder, force=False, **changes):
+    def go(folder, force=False, engine=PLAIN, **changes):
         folder.mkdir(exist_ok=True)
-        runner = Runner(make_plan(request_for(**changes), plugins), plugins, Store(folder), force)
+        runner = Runner(make_plan(request_for(**changes), plugins), plugins, Store(folder), force, engine)
         runner.run()
         return runner
 

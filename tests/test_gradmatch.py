@@ -8,11 +8,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from dcbench_plugins.convnet import ConvNet
-from dcbench_plugins.gradmatch import DISTANCES, GradMatch, matching_gradient
+from dcbench_plugins.gradmatch import DISTANCES, GradMatch
 from torch import nn
 
 from dcbench.architectures import new_network
 from dcbench.errors import DcbenchError
+from dcbench.matching import matching_gradient
 from dcbench.methods import Setting, Task
 from dcbench.seeds import new_generator
 

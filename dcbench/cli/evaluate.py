@@ -14,6 +14,7 @@ from dcbench.cli.execute import (
     default_data_root,
     device_option,
     dry_run_option,
+    engine_option,
     force_option,
     results_option,
 )
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     "--seed", default=0, show_default=True, type=click.IntRange(0, 2**62), metavar="N", help="First seed."
 )
 @device_option
+@engine_option
 @data_root_option
 @results_option
 @dry_run_option
@@ -68,6 +70,7 @@ def evaluate(
     budget: str,
     seed: int,
     device: str,
+    engine: str,
     data_root: Path | None,
     results: Path,
     dry_run: bool,
@@ -113,7 +116,7 @@ def evaluate(
     if not as_json:
         for file in foreign:
             _show_file(file)
-    carry_out(plan, plugins, results, dry_run=dry_run, force=force, as_json=as_json)
+    carry_out(plan, plugins, results, engine=engine, dry_run=dry_run, force=force, as_json=as_json)
 
 
 def _show_file(file: ForeignFile) -> None:

@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 device_option = click.option(
     "--device", default="auto", metavar="NAME", show_default=True, help="auto, cpu, cuda or cuda:N."
 )
+engine_option = click.option(
+    "--engine",
+    default="auto",
+    metavar="NAME",
+    show_default=True,
+    help="plain computes as the papers' code does; fast differs by rounding alone; auto is fast on the CPU.",
+)
 data_root_option = click.option(
     "--data-root",
     envvar="DCBENCH_DATA",
@@ -47,6 +54,7 @@ def carry_out(
     plugins: Plugins,
     results: Path,
     *,
+    engine: str,
     dry_run: bool,
     force: bool,
     as_json: bool,
@@ -58,16 +66,19 @@ def carry_out(
         plan: what to do.
         plugins: whose observers are told.
         results: the results folder.
+        engine: how to compute: auto, plain or fast.
         dry_run: only show the plan.
         force: do again what is done.
         as_json: print JSON instead of tables.
         report: prints the outcome from the records that the plan covers, instead of the usual table.
     """
     from dcbench.cli.display import Display
+    from dcbench.engine import choose_engine
     from dcbench.files import ensure_writable
     from dcbench.runner import Runner
     from dcbench.store import Store
 
+    chosen = choose_engine(engine, plan.device)
     if not dry_run:
         ensure_writable(results)
     store = Store(results)
@@ -78,7 +89,7 @@ def carry_out(
     plugins.manager.register(display)
     try:
         with display:  # which also shows warnings
-            runner = Runner(plan, plugins, store, force)
+            runner = Runner(plan, plugins, store, force, chosen)
         outcome = _run(runner, display, results)
     finally:
         plugins.manager.unregister(display)

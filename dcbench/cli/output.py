@@ -29,8 +29,10 @@ def print_scores(table: Sequence[Row], title: str, as_json: bool) -> None:
         return
     from dcbench.report.tables import LEGEND, terminal_table
 
-    console = make_console()
-    console.print(terminal_table(table, title), f"[dim]{LEGEND}[/dim]")
+    console, shown = make_console(), terminal_table(table, title)
+    # A terminal too narrow for all networks breaks lines; columns left out would be worse.
+    console.width = max(console.width, shown.__rich_measure__(console, console.options).minimum)
+    console.print(shown, f"[dim]{LEGEND}[/dim]")
 
 
 def print_rows(rows: Sequence[dict[str, str]], as_json: bool) -> None:

@@ -13,6 +13,7 @@ from dcbench.cli.execute import (
     default_data_root,
     device_option,
     dry_run_option,
+    engine_option,
     force_option,
     results_option,
 )
@@ -73,6 +74,7 @@ from dcbench.cli.output import json_option
     "--seed", default=0, show_default=True, type=click.IntRange(0, 2**62), metavar="N", help="First seed."
 )
 @device_option
+@engine_option
 @data_root_option
 @results_option
 @dry_run_option
@@ -91,6 +93,7 @@ def run(
     protocol: str,
     seed: int,
     device: str,
+    engine: str,
     data_root: Path | None,
     results: Path,
     dry_run: bool,
@@ -139,7 +142,9 @@ def run(
         device=choose_device(device),
         data_root=data_root or default_data_root(),
     )
-    carry_out(make_plan(request, plugins), plugins, results, dry_run=dry_run, force=force, as_json=as_json)
+    carry_out(
+        make_plan(request, plugins), plugins, results, engine=engine, dry_run=dry_run, force=force, as_json=as_json
+    )
 
 
 def parse_options(options: tuple[str, ...]) -> dict[str, str]:

@@ -14,6 +14,7 @@ from dcbench.cli.execute import (
     default_data_root,
     device_option,
     dry_run_option,
+    engine_option,
     force_option,
     results_option,
 )
@@ -129,6 +130,7 @@ def show(name: str, results: Path, as_json: bool, **words: Any) -> None:
 @click.argument("name")
 @part_options
 @device_option
+@engine_option
 @data_root_option
 @results_option
 @dry_run_option
@@ -137,6 +139,7 @@ def show(name: str, results: Path, as_json: bool, **words: Any) -> None:
 def run(
     name: str,
     device: str,
+    engine: str,
     data_root: Path | None,
     results: Path,
     dry_run: bool,
@@ -159,6 +162,7 @@ def run(
         plan,
         plugins,
         results,
+        engine=engine,
         dry_run=dry_run,
         force=force,
         as_json=as_json,

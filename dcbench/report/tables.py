@@ -65,9 +65,11 @@ def terminal_table(table: Sequence[Row], title: str) -> Table:
     datasets = len({row.dataset for row in table}) > 1
     budgets = len({row.budget for row in table}) > 1
     for name in (["data set"] if datasets else []) + ["ipc", "method"] + (["budget"] if budgets else []):
-        shown.add_column(name, overflow="fold")
-    for name in (*networks, "unseen", "n", "seconds"):
-        shown.add_column(name, justify="right", no_wrap=True)
+        shown.add_column(name, overflow="fold", min_width=min(9, len(name) + 3))
+    for name in networks:
+        shown.add_column(escape(name), justify="right", overflow="fold", min_width=8)
+    for name in ("unseen", "n", "seconds"):
+        shown.add_column(name, justify="right", no_wrap=True, min_width=len(name))
     for index, row in enumerate(table):
         if index and (row.dataset, row.ipc) != (table[index - 1].dataset, table[index - 1].ipc):
             shown.add_section()

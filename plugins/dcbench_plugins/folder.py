@@ -20,8 +20,7 @@ share results, use PNG or `npz:PATH`.
 
 import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,14 +29,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from dcbench.api import Dataset, DcbenchError, Split, Splits, hookimpl, option
+from dcbench.api import IMAGE_ENDINGS, Dataset, DcbenchError, Split, Splits, hookimpl, open_image, option
 
 TITLE = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$"
-
-ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".pgm", ".ppm")
-
-FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
-"""What PIL may take a file for, whatever its ending: Postscript, for one, would start an interpreter."""
 
 LAYOUT = "Expected: train/CLASS/IMAGE and test/CLASS/IMAGE in the folder."
 
@@ -123,7 +117,7 @@ class _Reader:
 
     def _pixels(self, file: Path) -> NDArray[np.uint8]:
         """Return uint8, (H, W) or (H, W, 3)."""
-        with _opened(file) as opened:
+        with open_image(file) as opened:
             image = ImageOps.exif_transpose(opened)
             if image.has_transparency_data:
                 white = Image.new("RGBA", image.size, "white")
@@ -135,21 +129,8 @@ class _Reader:
             return np.asarray(image)
 
 
-@contextmanager
-def _opened(file: Path) -> Iterator[Image.Image]:
-    """Open an image, and name its file in whatever goes wrong with it."""
-    try:
-        with Image.open(file, formats=FORMATS) as image:
-            if image.mode.startswith(("I", "F")):
-                raise ValueError(f"it has more than 8 bits per pixel (mode {image.mode}); convert it to 8 bits")
-            yield image
-    except Exception as error:  # there is hardly one that PIL does not raise for some damaged file
-        reason = (str(error).strip() or type(error).__name__).split("\n")[0].rstrip(".")
-        raise DcbenchError(f"{file} cannot be read as an image: {reason}.") from None
-
-
 def _mode(file: Path) -> str:
-    with _opened(file) as image:
+    with open_image(file) as image:
         return image.mode
 
 
@@ -169,10 +150,10 @@ def _classes(folder: Path) -> dict[str, list[Path]]:
         if not name.isprintable():
             raise DcbenchError(f"{folder} has a class whose name cannot be printed, {name!r}.")
         for file in files:
-            if file.suffix.lower() not in ENDINGS or file.is_dir():
+            if file.suffix.lower() not in IMAGE_ENDINGS or file.is_dir():
                 raise DcbenchError(
-                    f"{file} is not an image ({', '.join(ENDINGS)}). Remove it, or hide it by a name with a dot "
-                    "in front."
+                    f"{file} is not an image ({', '.join(IMAGE_ENDINGS)}). Remove it, or hide it by a name "
+                    "with a dot in front."
                 )
     return classes
 
@@ -194,7 +175,7 @@ def _check(path: Path, train: Mapping[str, list[Path]], test: Mapping[str, list[
     if not any(test.values()):
         empty.append(path / "test")
     if empty:
-        raise DcbenchError(f"{empty[0]} has no images ({', '.join(ENDINGS)}). {LAYOUT}")
+        raise DcbenchError(f"{empty[0]} has no images ({', '.join(IMAGE_ENDINGS)}). {LAYOUT}")
 
 
 def _split(reader: _Reader, files: list[tuple[Path, int]]) -> Split:

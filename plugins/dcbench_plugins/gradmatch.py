@@ -13,14 +13,13 @@ Version 1 runs K iterations, as the paper says. The authors' code runs one more,
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dcbench.api import CondensedSet, Method, Setting, Task, hookimpl, option, train_network
+from dcbench.api import CondensedSet, Method, Setting, Task, hookimpl, matching_gradient, option, train_network
 
 PAPER = "the paper"
 CODE = "the authors' code"
@@ -139,45 +138,6 @@ class GradMatch(Method):
             batch_size=self.batch_train,
             generator=task.generator,
         )
-
-
-def matching_gradient(
-    network: nn.Module,
-    real: Iterator[Tensor],
-    synthetic: Sequence[Tensor],
-    distance: Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor],
-) -> tuple[Tensor, Tensor]:
-    """Return the gradient of the summed matching distance with respect to the synthetic images.
-
-    The classes' distances do not share images, so each is differentiated on its own, and its graph freed.
-
-    Args:
-        network: the matching network.
-        real: for each class in label order, a batch of real images, (n, C, H, W).
-        synthetic: for each class, the synthetic images, (ipc, C, H, W).
-        distance: between two lists of parameter gradients.
-
-    Returns:
-        The gradient, (K * ipc, C, H, W), and the summed distance, ().
-    """
-    gradients: list[Tensor] = []
-    total = torch.zeros((), device=synthetic[0].device)
-    for label, (real_images, own) in enumerate(zip(real, synthetic, strict=True)):
-        target = loss_gradient(network, real_images, label)
-        own = own.detach().requires_grad_()
-        matched = distance(target, loss_gradient(network, own, label, create_graph=True))
-        gradients += torch.autograd.grad(matched, own)
-        total += matched.detach()
-    return torch.cat(gradients), total
-
-
-def loss_gradient(
-    network: nn.Module, images: Tensor, label: int, create_graph: bool = False
-) -> tuple[Tensor, ...]:
-    """Return the gradient of the mean cross-entropy of one class's images, by parameter."""
-    labels = torch.full((len(images),), label, device=images.device)
-    loss = F.cross_entropy(network(images), labels)
-    return torch.autograd.grad(loss, tuple(network.parameters()), create_graph=create_graph)
 
 
 def layerwise_distance(real: Sequence[Tensor], synthetic: Sequence[Tensor]) -> Tensor:

@@ -1,0 +1,163 @@
+"""Engines: how networks are matched, trained and tested. Plainly, or fast, with the same result up to rounding.
+
+The plain engine does one thing after the other, as the papers' code does, and leaves it to torch to share every
+single operation between threads. The fast engine is for the CPU:
+
+- Each thread has work of its own: a class to match, a part of a batch, a chunk of the test split. Operations on
+  few images gain little from being shared, and threads that share them wait for each other.
+- Images pass in micro-batches, whose activations stay in the caches. Gradients are summed.
+- Freed memory is kept. At every operation on a large batch, glibc would give its activations back to the system,
+  and take them again page by page, which costs as much time as the arithmetic.
+
+Which one it is depends on the device and the user alone, never on a measurement: the same spec gives the same
+bytes. Networks whose images do not pass independently of each other, or that draw random numbers, are computed
+plainly by both.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cache
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from dcbench.errors import DcbenchError, unknown_name
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+MICRO_BATCH = 32
+"""Images at a time: 16 MB of the largest activation of a ConvNet on 32x32 pixels."""
+ENGINES = ("auto", "plain", "fast")
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One way to compute.
+
+    Attributes:
+        name: as records state it.
+        workers: threads that have work of their own.
+        micro_batch: images that pass through a network at a time; None for whole batches.
+    """
+
+    name: str
+    workers: int = 1
+    micro_batch: int | None = None
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Yield ``function(item)`` for all items in their order, computed by the workers.
+
+        Items are drawn by the caller's thread, in order, and not many before they are needed.
+        """
+        if self.workers == 1:
+            yield from map(function, items)
+            return
+        pool, waiting = _pool(self.workers), deque[Future[Result]]()
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > self.workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Use this engine for what is computed within, by this thread."""
+        token = _current.set(self)
+        try:
+            yield
+        finally:
+            _current.reset(token)
+
+
+PLAIN = Engine("plain")
+
+_current: ContextVar[Engine] = ContextVar("engine", default=PLAIN)
+
+
+def engine_for(network: nn.Module, images: Tensor) -> Engine:
+    """Return the active engine, or the plain one where splitting a batch would change what a network computes.
+
+    Args:
+        network: in the mode in which it will be used.
+        images: some that it takes, shape (N, C, H, W).
+    """
+    engine = _current.get()
+    if engine is PLAIN or _keeps_batch_statistics(network) or _draws(network, images):
+        return PLAIN
+    return engine
+
+
+def active_engine() -> Engine:
+    """Return the active engine."""
+    return _current.get()
+
+
+def choose_engine(name: str, device: torch.device) -> Engine:
+    """Return the engine a user names; ``auto`` is fast on the CPU, plain on CUDA.
+
+    Choosing the fast one changes how this process allocates memory, for good.
+
+    Raises:
+        DcbenchError: for a name that is none, or an engine that is not for the device.
+    """
+    if name not in ENGINES:
+        raise unknown_name("engine", name, ENGINES)
+    if name == "fast" and device.type != "cpu":
+        raise DcbenchError(f"engine 'fast' is for the CPU; on {device.type} there is 'plain'.")
+    if name == "plain" or device.type != "cpu":
+        return PLAIN
+    _keep_freed_memory()
+    return Engine("fast", workers=torch.get_num_threads(), micro_batch=MICRO_BATCH)
+
+
+def _keeps_batch_statistics(network: nn.Module) -> bool:
+    """Say whether a pass depends on which images are in a batch, or changes the network."""
+    return any(
+        isinstance(module, nn.modules.batchnorm._NormBase)
+        and module.training
+        and (module.track_running_stats or isinstance(module, nn.modules.batchnorm._BatchNorm))
+        for module in network.modules()
+    )
+
+
+def _draws(network: nn.Module, images: Tensor) -> bool:
+    """Say whether a pass draws from the global generator, as dropout does; the generator is left as it was."""
+    before = torch.get_rng_state()
+    with torch.no_grad():
+        network(images[:1])
+    drew = not torch.equal(before, torch.get_rng_state())
+    torch.set_rng_state(before)
+    return drew
+
+
+@cache
+def _pool(workers: int) -> ThreadPoolExecutor:
+    # The number of threads that torch shares an operation between is each thread's own setting.
+    return ThreadPoolExecutor(workers, "dcbench", initializer=torch.set_num_threads, initargs=(1,))
+
+
+@cache
+def _keep_freed_memory() -> None:
+    """Tell glibc to take large blocks from its heap, and to keep them when they are freed."""
+    if platform.libc_ver()[0] != "glibc":
+        return
+    mallopt = ctypes.CDLL(None).mallopt
+    trim_threshold, top_pad, mmap_max = -1, -2, -4
+    mallopt(mmap_max, 0)
+    mallopt(trim_threshold, 2**31 - 1)
+    mallopt(top_pad, 64 * 2**20)
