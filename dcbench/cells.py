@@ -63,6 +63,10 @@ class Maker(Protocol):
     def origin(self) -> Origin:
         """Where the method, or a set made elsewhere, comes from."""
 
+    @property
+    def set_sha256(self) -> str | None:
+        """Hash of the set, where it is known before it is made; else None."""
+
     def make(
         self,
         spec: CondenseSpec,
@@ -136,6 +140,7 @@ class Plan:
             force: count all trials.
             set_sha256: if given, trials of a set with another hash do not count as done.
         """
+        set_sha256 = set_sha256 or cell.maker.set_sha256
         trials = []
         for network, seed in cell.trials:
             record = self.find(cell, network, seed, store)

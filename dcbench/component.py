@@ -61,13 +61,15 @@ class Component(BaseModel):
         Raises:
             DcbenchError: when a part is not of that form, an option does not exist or a value does not fit.
         """
-        parts = text.split(",") if text else []
+        parts = text.removesuffix(",").split(",") if text else []
         options: dict[str, str] = {}
         while parts and (found := _OPTION.fullmatch(parts[-1])):
             # A path may look like an option, but for its name.
             if cls.argument and len(parts) == 1 and found["key"] not in cls.model_fields:
                 break
-            options.setdefault(found["key"], found["value"])
+            if found["key"] in options:
+                raise DcbenchError(f"{cls.name}:{text}: option {found['key']!r} is given twice.")
+            options[found["key"]] = found["value"]
             parts.pop()
         if parts and not cls.argument:
             raise DcbenchError(f"{cls.name}:{text}: {parts[-1]!r} is not of the form option=value.")

@@ -56,6 +56,7 @@ class Condensation:
     method: Method
     architecture: Architecture
     origin: Origin
+    set_sha256: None = None
 
     def make(
         self,

@@ -189,4 +189,6 @@ def _header(metadata: Mapping[str, str] | None) -> dict[str, Any]:
     header = json.loads((metadata or {})["dcbench"])
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise ValueError(f"its format is not {FORMAT}")
+    if not isinstance(header.get("normalisation", {}), dict):
+        raise ValueError("its normalisation is not an object")
     return header

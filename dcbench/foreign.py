@@ -4,8 +4,9 @@ Forms that are known, and what each says of the pixels:
 
 ``*.pt``, ``*.pth``
     the format of Zhao, Mopuri, Bilen (``{'data': [[images, labels], …], 'accs_all_exps': …}``, several sets
-    per file, normalised); a pair of tensors, or a dictionary with ``images`` and ``labels`` or the like; or the
-    images alone, with the labels in a file of the same name with ``labels`` for ``images``
+    per file; taken as normalised, which is what their code saves, unless the user says otherwise); a pair of
+    tensors, or a dictionary with ``images`` and ``labels`` or the like; or the images alone, with the labels in a
+    file of the same name with ``labels`` for ``images``
 ``*.npz``
     arrays ``images`` and ``labels``; uint8 is raw
 ``*.safetensors``
@@ -13,16 +14,15 @@ Forms that are known, and what each says of the pixels:
 a folder
     of images, in a folder per class named after the class or its number; raw
 
-Pickles are read by torch's restricted unpickler, which makes tensors and plain containers; numpy's scalars are
-rebuilt here, from a fixed list of types. Anything else in a pickle is refused.
+uint8 is raw in all of them. Where there are images alone, the labels come from a file that the user names.
+
+Pickles are read by `dcbench.unpickle`, which runs nothing.
 """
 
 from __future__ import annotations
 
 import hashlib
-import pickle
 import re
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,20 +30,24 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from dcbench.datasets import DatasetInfo
 from dcbench.errors import DcbenchError
+from dcbench.images import IMAGE_ENDINGS, open_image
+from dcbench.unpickle import first_line, load_data
 
 Pixels = Literal["normalised", "raw", "zca"]
-"""Normalised with the data set's mean and deviation; raw; or normalised and then ZCA-whitened."""
+"""Normalised with the data set's mean and deviation; raw; or raw and then ZCA-whitened."""
 
 PAIRS = (("images", "labels"), ("syn_imgs", "syn_labels"), ("image_syn", "label_syn"), ("x", "y"))
 """Names under which files keep a set's images and labels."""
 
-IMAGE_FILES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+IMAGE_TYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64)
+LABEL_TYPES = (*IMAGE_TYPES, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 @dataclass(frozen=True)
@@ -52,13 +56,15 @@ class ForeignSet:
 
     Attributes:
         images: uint8 or floating, of any layout.
-        labels: of any type; shape (N,), (N, 1) or (N, K).
-        pixels: what the file says they are; None where it does not say.
+        labels: integer or floating; shape (N,), (N, 1) or (N, K).
+        pixels: what they are by the file's form; None where that does not say.
+        certain: whether that is beyond doubt, as for uint8, and not the habit of those who use the form.
     """
 
     images: Tensor
     labels: Tensor
     pixels: Pixels | None
+    certain: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,11 +99,13 @@ def read_foreign(path: Path, info: DatasetInfo, labels: Path | None = None) -> F
         if path.is_dir():
             return _read_folder(path, info)
         digest = hashlib.sha256(path.read_bytes())
-        content = _read_content(path)
+        content = _lone_images(_read_content(path))
         if isinstance(content, Tensor):
             partner = labels or _partner(path)
             digest.update(partner.read_bytes())
-            content = (content, _read_content(partner))
+            content = (content, _lone_labels(_read_content(partner)))
+        elif labels:
+            raise DcbenchError(f"{path} has labels of its own, or no images: --labels is for images alone.")
     except OSError as error:
         raise DcbenchError(f"{error.filename or path} cannot be read: {error.strerror or error}.") from None
     sets = _sets(content)
@@ -106,13 +114,43 @@ def read_foreign(path: Path, info: DatasetInfo, labels: Path | None = None) -> F
             f"{path} has no condensed set of a known form: neither pairs of images and labels under 'data', nor "
             f"{' nor '.join(repr(' and '.join(pair)) for pair in PAIRS)}, nor a pair of tensors."
         )
+    for each in sets:
+        _check_tensors(each, path)
     return ForeignFile(path, digest.hexdigest(), sets, _stated(content))
+
+
+def _check_tensors(foreign: ForeignSet, path: Path) -> None:
+    """Refuse tensors that are not plain numbers in memory."""
+    for what, tensor, types in (("images", foreign.images, IMAGE_TYPES), ("labels", foreign.labels, LABEL_TYPES)):
+        if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.dtype not in types:
+            kind = f"{tensor.dtype}".removeprefix("torch.")
+            raise DcbenchError(
+                f"{path} has {what} of type {kind} ({tensor.layout}); uint8 or float32, say, will do."
+            )
+        if not tensor.numel():
+            raise DcbenchError(f"{path} has no {what}: a tensor of shape {tuple(tensor.shape)}.")
+
+
+def _lone_images(content: Any) -> Any:
+    """Return the tensor of a file that has images under one of their names, and nothing else of a pair."""
+    if isinstance(content, Mapping):
+        for images, labels in PAIRS:
+            if isinstance(content.get(images), Tensor) and labels not in content:
+                return content[images]
+    return content
+
+
+def _lone_labels(content: Any) -> Any:
+    if isinstance(content, Mapping):
+        found = [content[labels] for _, labels in PAIRS if labels in content]
+        return found[0] if found else content
+    return content
 
 
 def _read_content(path: Path) -> Any:
     readers: dict[str, Callable[[Path], Any]] = {
-        ".pt": _read_torch,
-        ".pth": _read_torch,
+        ".pt": load_data,
+        ".pth": load_data,
         ".npz": _read_npz,
         ".safetensors": _read_safetensors,
     }
@@ -123,35 +161,20 @@ def _read_content(path: Path) -> Any:
     return reader(path)
 
 
-def _read_torch(path: Path) -> Any:
-    scalars = [(_numpy_scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
-    try:
-        with torch.serialization.safe_globals([*scalars, (_NumpyType, "numpy.dtype")]):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        refused = re.search(r"(?:GLOBAL|Unsupported (?:global|class|operand))[: ]*(?:GLOBAL )?(\S+)", str(error))
-        what = f" ({refused[1]})" if refused else ""
-        raise DcbenchError(
-            f"{path} is refused: it holds more than tensors, numbers and plain containers{what}, "
-            "and reading that could run code. Nothing was run."
-        ) from None
-    except (RuntimeError, ValueError, KeyError, TypeError, EOFError, AttributeError, IndexError) as error:
-        raise DcbenchError(f"{path} cannot be read as a torch file: {_first_line(error)}.") from None
-
-
 def _read_npz(path: Path) -> dict[str, Tensor]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return {name: torch.from_numpy(np.asarray(arrays[name])) for name in arrays.files}
-    except (ValueError, TypeError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise DcbenchError(f"{path} cannot be read as an npz file: {_first_line(error)}.") from None
+            wanted = [name for pair in PAIRS for name in pair if name in arrays.files]
+            return {name: torch.from_numpy(np.asarray(arrays[name])) for name in wanted}
+    except Exception as error:  # there is hardly one that a damaged archive cannot raise
+        raise DcbenchError(f"{path} cannot be read as an npz file: {first_line(error)}.") from None
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
-    except SafetensorError as error:
-        raise DcbenchError(f"{path} cannot be read as a safetensors file: {_first_line(error)}.") from None
+    except (SafetensorError, ValueError, RuntimeError, MemoryError) as error:
+        raise DcbenchError(f"{path} cannot be read as a safetensors file: {first_line(error)}.") from None
 
 
 def _partner(path: Path) -> Path:
@@ -170,8 +193,10 @@ def _sets(content: Any) -> tuple[ForeignSet, ...]:
             pixels: Pixels | None = "normalised" if "accs_all_exps" in content else None
             pairs = [_pair(each, pixels) for each in content["data"]]
             return tuple(pair for pair in pairs if pair) if all(pairs) else ()
-        found = [_pair((content[a], content[b])) for a, b in PAIRS if a in content and b in content]
-        return tuple(pair for pair in found[:1] if pair)
+        found = [
+            pair for a, b in PAIRS if a in content and b in content and (pair := _pair((content[a], content[b])))
+        ]
+        return tuple(found) if len(found) == 1 else ()
     if isinstance(content, Sequence) and not isinstance(content, str):
         if single := _pair(content):
             return (single,)
@@ -186,8 +211,9 @@ def _pair(value: Any, pixels: Pixels | None = None) -> ForeignSet | None:
     images, labels = value
     if not (isinstance(images, Tensor) and isinstance(labels, Tensor) and images.ndim >= 3):
         return None
-    images, labels = images.detach(), labels.detach()
-    return ForeignSet(images, labels, "raw" if images.dtype == torch.uint8 else pixels)
+    if images.dtype == torch.uint8:
+        return ForeignSet(images, labels.detach(), "raw", certain=True)
+    return ForeignSet(images.detach(), labels.detach(), pixels)
 
 
 def _stated(content: Any) -> dict[str, tuple[float, ...]]:
@@ -203,8 +229,6 @@ def _stated(content: Any) -> dict[str, tuple[float, ...]]:
 
 def _read_folder(path: Path, info: DatasetInfo) -> ForeignFile:
     """Read a folder per class, in label order; class folders go by the class's name or number."""
-    from PIL import Image, UnidentifiedImageError
-
     folders = sorted(each for each in path.iterdir() if each.is_dir())
     names = {name: label for label, name in enumerate(info.class_names)}
     numbers = {str(label): label for label in range(info.num_classes)}
@@ -215,48 +239,28 @@ def _read_folder(path: Path, info: DatasetInfo) -> ForeignFile:
         raise DcbenchError(f"{path} {what}: a folder per class is named {', '.join(info.class_names)}.")
     digest, images, labels = hashlib.sha256(), [], []
     for folder in sorted(folders, key=lambda each: known[each.name]):
-        for file in sorted(each for each in folder.iterdir() if each.suffix.lower() in IMAGE_FILES):
+        for file in sorted(each for each in folder.iterdir() if each.name[0] != "."):
+            if file.suffix.lower() not in IMAGE_ENDINGS:
+                raise DcbenchError(f"{file} is not an image ({', '.join(IMAGE_ENDINGS)}): remove it or hide it.")
             digest.update(f"{folder.name}/{file.name}".encode() + file.read_bytes())
-            try:
-                with Image.open(file) as image:
-                    pixels = np.asarray(image.convert("L" if info.channels == 1 else "RGB"))
-            except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as error:
-                raise DcbenchError(f"{file} cannot be read as an image: {_first_line(error)}.") from None
-            if pixels.shape[:2] != info.size:
-                raise DcbenchError(
-                    f"{file} has {pixels.shape[0]}x{pixels.shape[1]} pixels, {info.name} has "
-                    f"{info.size[0]}x{info.size[1]}."
-                )
-            images.append(torch.from_numpy(pixels.copy()))
+            images.append(torch.from_numpy(_read_image(file, info)))
             labels.append(known[folder.name])
     if not images:
         raise DcbenchError(f"{path} has no images.")
-    return ForeignFile(path, digest.hexdigest(), (ForeignSet(torch.stack(images), torch.tensor(labels), "raw"),))
+    found = ForeignSet(torch.stack(images), torch.tensor(labels), "raw", certain=True)
+    return ForeignFile(path, digest.hexdigest(), (found,))
 
 
-class _NumpyType:
-    """Stands for `numpy.dtype` while a pickle is read: knows numbers and nothing else."""
-
-    def __init__(self, code: str, align: bool = False, copy: bool = True) -> None:
-        if not isinstance(code, str) or not re.fullmatch(r"[biuf][1248]", code):
-            raise pickle.UnpicklingError(f"Unsupported operand numpy.dtype({code!r})")
-        self.code = code
-
-    def __setstate__(self, state: Any) -> None:
-        """Take the byte order; the rest describes arrays of records, which numbers are not."""
-        self.code = {"<": "<", ">": ">"}.get(str(state[1]), "") + self.code
-
-
-def _numpy_scalar(kind: Any, data: Any) -> float | int:
-    """Rebuild a numpy scalar from its type and bytes, as a Python number."""
-    if not isinstance(kind, _NumpyType):
-        raise pickle.UnpicklingError("Unsupported operand numpy scalar")
-    raw = data.encode("latin1") if isinstance(data, str) else data
-    if not isinstance(raw, bytes) or len(raw) != np.dtype(kind.code).itemsize:
-        raise pickle.UnpicklingError("Unsupported operand numpy scalar")
-    number: float | int = np.frombuffer(raw, kind.code)[0].item()
-    return number
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+def _read_image(file: Path, info: DatasetInfo) -> NDArray[np.uint8]:
+    """Return the pixels of an image of just the data set's size and channels: uint8, (H, W) or (H, W, 3)."""
+    modes = ("L", "1") if info.channels == 1 else ("RGB", "P")
+    with open_image(file) as image:
+        if image.has_transparency_data or image.mode not in modes:
+            raise ValueError(
+                f"it is of mode {image.mode}; {info.name} is of mode {modes[0]}, without transparency"
+            )
+        pixels = np.array(image.convert("L" if info.channels == 1 else "RGB"))
+    if pixels.shape[:2] != info.size:
+        found, expected = (f"{height}x{width}" for height, width in (pixels.shape[:2], info.size))
+        raise DcbenchError(f"{file} has {found} pixels, {info.name} has {expected}.")
+    return pixels

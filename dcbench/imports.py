@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
+from dcbench import whitening
 from dcbench.architectures import Architecture, fit
 from dcbench.budgets import Budget
 from dcbench.cells import Bench, Cell, Plan
 from dcbench.condense import header
 from dcbench.condensed import CondensedSet, Origin, check_set, load_set, save_set
+from dcbench.conversion import to_condensed
 from dcbench.data import ResidentSplit
 from dcbench.datasets import DatasetInfo
 from dcbench.errors import DcbenchError
-from dcbench.foreign import ForeignFile, ForeignSet, Pixels, read_foreign
+from dcbench.foreign import ForeignFile, Pixels, read_foreign
 from dcbench.plan import load_bench, unique
 from dcbench.plugins import Plugins
 from dcbench.protocols import EvaluationProtocol
 from dcbench.specs import CondenseSpec
-from dcbench.store import Cost, Store, cost_beside
+from dcbench.store import RECORDS, Cost, Store, cost_beside, read_records
 
 UNNAMED = "imported"
 """The method of sets whose maker nobody names; their file's name stands beside it."""
+METHOD = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,59}"
+"""What a maker may be called."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,11 @@ class ImportedSet:
     condensed: CondensedSet
     origin: Origin
     cost: Cost | None = None
+
+    @cached_property
+    def set_sha256(self) -> str:
+        """Hash of the set."""
+        return self.condensed.sha256()
 
     def make(
         self,
@@ -113,7 +125,11 @@ def plan_imports(request: ImportRequest, plugins: Plugins) -> tuple[Plan, list[F
         DcbenchError: for whatever cannot be served, before any work.
     """
     claim, method = request.claim, request.claim.method
-    if method and method in plugins.methods:
+    if method is not None and not re.fullmatch(METHOD, method):
+        raise DcbenchError(f"--method {method!r}: a name has at most 60 letters, digits, '-', '_', '.', '+'.")
+    if claim.labels and len(request.paths) > 1:
+        raise DcbenchError("--labels is for a single FILE.")
+    if method is not None and method in plugins.methods:
         raise DcbenchError(
             f"--method {method}: the sets would share a row with those that the installed {method!r} makes. "
             f"Give them a name of their own, such as {method}_authors."
@@ -147,21 +163,31 @@ def import_cells(
     Raises:
         DcbenchError: when a file cannot be read, does not fit the data set, or leaves open what its values are.
     """
-    cells: list[Cell] = []
+    cells: dict[str, Cell] = {}  # by what is in them, whatever the file is called
     files: list[ForeignFile] = []
     for path in paths:
         if path.suffix == ".safetensors" and _is_ours(path):
-            cells.append(_own_cell(path, bench, claim, trials))
+            cell = _own_cell(path, bench, claim, trials)
+            cells.setdefault(str(cell.maker.set_sha256), cell)
             continue
         file = read_foreign(path, bench.info, claim.labels)
         files.append(file)
         for number, each in enumerate(file.sets):
-            condensed = to_condensed(each, bench, claim.pixels, path)
-            spec = _foreign_spec(file, number, condensed, bench.info, claim, seed=len(cells))
-            named = ("file",) if claim.method is None else ()
-            origin = Origin("imported", "", file.sha256, (*named, "pixels") if condensed.zca else named)
-            cells.append(Cell(spec, ImportedSet(condensed, origin), bench, trials))
-    return list({cell.spec.key(): cell for cell in cells}.values()), files
+            condensed = to_condensed(each, bench.train, claim.pixels, path)
+            options, shown = _foreign_options(file, number, condensed, bench.info, claim)
+            spec = CondenseSpec(
+                dataset=bench.info.name,
+                dataset_sha256=bench.info.sha256,
+                method=claim.method or UNNAMED,
+                method_version="1",
+                options=options,
+                ipc=math.ceil(len(condensed.images) / bench.info.num_classes),
+                matching_network=claim.network,
+                seed=number,
+            )
+            maker = ImportedSet(condensed, Origin("imported", "", file.sha256, shown))
+            cells.setdefault(maker.set_sha256, Cell(spec, maker, bench, trials))
+    return list(cells.values()), files
 
 
 def _is_ours(path: Path) -> bool:
@@ -177,121 +203,67 @@ def _own_cell(path: Path, bench: Bench, claim: Claim, trials: tuple[tuple[Archit
     if claim != Claim():
         raise DcbenchError(f"{path} is a dcbench set, which says itself who made it and what its pixels are.")
     condensed, stated = load_set(path, bench.train)
+    info = bench.info
     try:
-        spec = CondenseSpec(**stated["spec"])
-        origin = Origin(**{**stated["origin"], "changed_options": tuple(stated["origin"]["changed_options"])})
+        spec = CondenseSpec.model_validate(stated["spec"])
+        origin = _own_origin(path, stated, spec)
+        mean, std = (tuple(stated["normalisation"][key]) for key in ("mean", "std"))
     except (KeyError, TypeError, ValueError) as error:
         raise DcbenchError(f"{path} does not say where it comes from: {type(error).__name__} {error}.") from None
-    if spec.dataset_sha256 != bench.info.sha256:
-        raise DcbenchError(
-            f"{path} was made from {spec.dataset} {spec.dataset_sha256[:12]}, "
-            f"not from {bench.info.name} {bench.info.sha256[:12]}."
-        )
-    check_set(condensed, bench.train, None)
+    problems = {
+        f"was made from {spec.dataset} {spec.dataset_sha256[:12]}, not from {info.name} {info.sha256[:12]}": (
+            (spec.dataset, spec.dataset_sha256) != (info.name, info.sha256)
+        ),
+        "says another key than its spec has": stated.get("condense_key") != spec.key(),
+        f"is normalised by {mean} and {std}, {info.name} by {info.mean} and {info.std}": (
+            (mean, std) != (info.mean, info.std)
+        ),
+        "names changed options that it does not have": not {*origin.changed_options} <= {*spec.options},
+    }
+    for problem, found in problems.items():
+        if found:
+            raise DcbenchError(f"{path} {problem}.")
+    try:
+        check_set(condensed, bench.train, spec.ipc)
+    except ValueError as error:
+        raise DcbenchError(f"{path} is not what it says: {error}.") from None
     return Cell(spec, ImportedSet(condensed, origin, cost_beside(path)), bench, trials)
 
 
-def _foreign_spec(
-    file: ForeignFile, number: int, condensed: CondensedSet, info: DatasetInfo, claim: Claim, seed: int
-) -> CondenseSpec:
-    return CondenseSpec(
-        dataset=info.name,
-        dataset_sha256=info.sha256,
-        method=claim.method or UNNAMED,
-        method_version="1",
-        options={
-            "file": file.path.resolve().name,
-            "file_sha256": file.sha256,
-            "set": number,
-            "pixels": file.sets[number].pixels or claim.pixels,
-        },
-        ipc=math.ceil(len(condensed.images) / info.num_classes),
-        matching_network=claim.network,
-        seed=seed,
-    )
+def _own_origin(path: Path, stated: Mapping[str, Any], spec: CondenseSpec) -> Origin:
+    """Return the origin that a set's header states; for sets of old, which state none, that of their records."""
+    if "origin" in stated:
+        return TypeAdapter(Origin).validate_python(stated["origin"])
+    records = path.parent.parent / RECORDS
+    for record in read_records(records) if records.exists() else ():
+        if record.condense_key == spec.key():
+            changed = tuple(record.changed_options)
+            return Origin(record.plugin, record.plugin_version, record.source_sha256, changed)
+    raise ValueError(f"neither its header nor {records} has its origin")
 
 
-def to_condensed(foreign: ForeignSet, bench: Bench, claimed: Pixels | None, path: Path) -> CondensedSet:
-    """Bring a foreign set to the data set's normalised space, and check it.
+def _foreign_options(
+    file: ForeignFile, number: int, condensed: CondensedSet, info: DatasetInfo, claim: Claim
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return what is known of a foreign set, and which of that its row shows.
 
-    Args:
-        foreign: the set as its file has it.
-        bench: the data set.
-        claimed: what the user says its pixels are.
-        path: named in errors.
-
-    Raises:
-        DcbenchError: where it does not fit the data set, or neither file nor user says what its pixels are.
+    A row shows the file where nobody is named, the user's word for the pixels, which may be wrong, and if some
+    classes have more images than others.
     """
-    images = _to_nchw(foreign.images, bench.info, path)
-    pixels = _pixels(foreign, claimed, path)
-    images = _normalise(images, pixels, bench.info, path)
-    labels = _to_labels(foreign.labels, len(images), bench.info, path)
-    condensed = CondensedSet(images, labels, zca=pixels == "zca")
-    try:
-        check_set(condensed, bench.train, None)
-    except ValueError as error:
-        raise DcbenchError(f"{path} is no condensed set of {bench.info.name}: {error}.") from None
-    return condensed
-
-
-def _pixels(foreign: ForeignSet, claimed: Pixels | None, path: Path) -> Pixels:
-    if foreign.pixels and claimed and foreign.pixels != claimed:
-        raise DcbenchError(f"{path} has {foreign.pixels} images: --{claimed} contradicts that.")
-    pixels = foreign.pixels or claimed
-    if pixels is None:
-        low, high = float(foreign.images.min()), float(foreign.images.max())
-        raise DcbenchError(
-            f"{path} does not say what its pixels are (they lie in {low:.3g}..{high:.3g}): say --raw for values "
-            "in [0, 1], --normalised for values from which the data set's mean was subtracted and which were "
-            "divided by its deviation, or --zca for values that were ZCA-whitened after that."
-        )
-    return pixels
-
-
-def _to_nchw(images: Tensor, info: DatasetInfo, path: Path) -> Tensor:
-    wanted = (info.channels, *info.size)
-    if images.shape[1:] == wanted:
-        return images
-    if images.shape[1:] == (*info.size, info.channels):
-        return images.permute(0, 3, 1, 2)
-    if info.channels == 1 and images.shape[1:] == info.size:
-        return images.unsqueeze(1)
-    found, expected = ("x".join(map(str, shape)) for shape in (images.shape[1:], wanted))
-    raise DcbenchError(f"{path} has images of {found}, {info.name} has {expected}.")
-
-
-def _normalise(images: Tensor, pixels: Pixels, info: DatasetInfo, path: Path) -> Tensor:
-    if pixels != "raw":
-        return images.float().contiguous()
-    if images.dtype == torch.uint8:
-        images = images.float() / 255
-    elif not bool(((images >= 0) & (images <= 1)).all()):
-        raise DcbenchError(
-            f"{path} has raw pixels from {float(images.min()):.3g} to {float(images.max()):.3g}; "
-            "as floating-point numbers they must lie in [0, 1]."
-        )
-    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (info.mean, info.std))
-    return ((images.float() - mean) / std).contiguous()
-
-
-def _to_labels(labels: Tensor, n: int, info: DatasetInfo, path: Path) -> Tensor:
-    """Return hard labels as int64 of shape (n,), soft ones as float32 of shape (n, K).
-
-    One-hot rows are hard labels.
-    """
-    if labels.shape == (n, 1):
-        labels = labels.flatten()
-    if labels.shape == (n,):
-        if not bool((labels == labels.long()).all()):
-            raise DcbenchError(f"{path} has labels that are not whole numbers.")
-        return labels.long()
-    if labels.shape != (n, info.num_classes):
-        expected = f"({n},) or ({n}, {info.num_classes})"
-        raise DcbenchError(f"{path} has labels of shape {tuple(labels.shape)}; expected {expected}.")
-    soft = labels.float()
-    if not (bool((soft >= 0).all()) and bool(((soft.sum(1) - 1).abs() < 1e-3).all())):
-        raise DcbenchError(f"{path} has soft labels that are no probabilities: rows of them must add up to 1.")
-    if bool(((soft == 0) | (soft == 1)).all()):
-        return soft.argmax(dim=1)
-    return soft.contiguous()
+    options: dict[str, Any] = {
+        "file": f"{file.path.resolve().name}@{file.sha256[:8]}",
+        "file_sha256": file.sha256,
+        "set": number,
+        "pixels": claim.pixels or file.sets[number].pixels,
+    }
+    shown = [] if claim.method else ["file"]
+    if claim.pixels and not file.sets[number].certain:
+        shown.append("pixels")
+    if condensed.zca:
+        options["whitening"] = whitening.NAME
+    if condensed.labels.ndim == 1:
+        counts = torch.bincount(condensed.labels, minlength=info.num_classes)
+        if counts.min() != counts.max():
+            options["per_class"] = f"{int(counts.min())} to {int(counts.max())}"
+            shown.append("per_class")
+    return options, tuple(sorted(shown))

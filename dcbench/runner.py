@@ -16,6 +16,7 @@ from dcbench.cells import Cell, Plan
 from dcbench.condense import stored_set
 from dcbench.condensed import CondensedSet
 from dcbench.engine import PLAIN, Engine
+from dcbench.errors import DcbenchError
 from dcbench.evaluate import evaluate
 from dcbench.plugins import Plugins
 from dcbench.progress import Progress
@@ -61,6 +62,7 @@ class Runner:
         self.todo = [(cell, trials) for cell, trials in pending if trials]
         self.outcome = Outcome()
         self._warn_of_changed_code()
+        self._refuse_other_sets()
         self._run_done = 0
         self._run_total = sum(1 + len(trials) for _, trials in self.todo)
 
@@ -97,6 +99,14 @@ class Runner:
                 "If it computes something else now, raise its version, or use --force.",
                 stacklevel=2,
             )
+
+    def _refuse_other_sets(self) -> None:
+        """Raise a `DcbenchError` where the results have another set of the same spec than one that was brought."""
+        for cell, _ in self.todo:
+            path, brought = self.store.set_path(cell.spec), cell.maker.set_sha256
+            stored = stored_set(cell.spec, cell.bench.train, self.store) if brought else None
+            if stored and stored.sha256() != brought:
+                raise DcbenchError(f"{path} is another set of the same spec: use other --results for yours.")
 
     def _condense(self, cell: Cell, index: int) -> CondensedSet | None:
         """Return the cell's condensed set, from the results or made now; None if that failed."""

@@ -1,8 +1,9 @@
 """ZCA whitening, for condensed sets that were made in whitened space.
 
-Fitted on the normalised training split and applied to the test images, as the methods that condense in whitened
-space do (Nguyen et al., ICLR 2021; Cazenave et al., Dataset Distillation by Matching Training Trajectories, CVPR
-2022): x -> (x - mean) W with W = U (S + eps)^(-1/2) U^T from the covariance U S U^T of the pixels, eps = 0.1.
+Fitted on the training pixels in [0, 1], without any other normalisation, and applied to the test images likewise,
+as Cazenavette et al. do (Dataset Distillation by Matching Training Trajectories, CVPR 2022): x -> (x - mean) W
+with W = U (S + eps)^(-1/2) U^T from the covariance U S U^T of the pixels, eps = 0.1. Other methods whiten
+otherwise; their sets are not for this.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from torch import Tensor
 from dcbench.data import ResidentSplit
 
 EPS = 0.1
+NAME = "pixels in [0, 1], eps 0.1"
+"""What records say of it."""
 BATCH = 2000
 
 
@@ -23,7 +26,7 @@ class Whitening:
     """A fitted whitening.
 
     Attributes:
-        mean: float32, shape (D,), of the normalised training images, D = C * H * W.
+        mean: float32, shape (D,), of the training pixels in [0, 1], D = C * H * W.
         matrix: float32, shape (D, D), symmetric.
     """
 
@@ -37,7 +40,7 @@ class Whitening:
         total = torch.zeros(dimension, dtype=torch.float64, device=train.device)
         products = torch.zeros(dimension, dimension, dtype=torch.float64, device=train.device)
         for start in range(0, len(train), BATCH):
-            rows = train.normalised(slice(start, start + BATCH)).flatten(1).double()
+            rows = train.images[start : start + BATCH].flatten(1).double() / 255
             total += rows.sum(dim=0)
             products += rows.T @ rows
         mean = total / len(train)
@@ -47,7 +50,7 @@ class Whitening:
         return cls(mean.float(), matrix.float())
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return whitened images: float32, shape (n, C, H, W), from normalised ones."""
+        """Return whitened images: float32, shape (n, C, H, W), from pixels in [0, 1]."""
         return ((images.flatten(1) - self.mean) @ self.matrix).view_as(images)
 
 
@@ -58,5 +61,7 @@ class WhitenedSplit(ResidentSplit):
     whitening: Whitening
 
     def normalised(self, indices: Tensor | slice) -> Tensor:
-        """Return normalised, then whitened images: float32, shape (n, C, H, W)."""
-        return self.whitening(super().normalised(indices))
+        """Return whitened images: float32, shape (n, C, H, W)."""
+        if isinstance(indices, Tensor):
+            indices = indices.to(self.device)
+        return self.whitening(self.images[indices].float() / 255)

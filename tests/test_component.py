@@ -176,6 +176,12 @@ def test_an_argument_is_written_bare_before_the_options(text, path, size):
     assert Filed.parse(str(thing).partition(":")[2]) == thing
 
 
+def test_options_given_twice_are_refused_and_a_last_comma_is_not():
+    assert Knobs.parse("count=3,") == Knobs(count=3)
+    with pytest.raises(DcbenchError, match="option 'count' is given twice"):
+        Knobs.parse("count=3,count=4")
+
+
 def test_a_missing_argument_and_an_unknown_option_after_it_are_errors():
     for text in ("", "size=8", ","):
         with pytest.raises(DcbenchError, match=r"thing 'filed' needs a path, as in filed:PATH"):

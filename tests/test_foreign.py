@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 from helpers import make_info
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -98,6 +100,12 @@ def folder_of(path, names, size=(8, 8), mode="L"):
     return path
 
 
+def folder_with(path, mode):
+    (path / "0").mkdir(parents=True)
+    Image.new(mode, (8, 8)).save(path / "0" / "0.png")
+    return path
+
+
 @pytest.mark.parametrize("names", [["class 0", "class 1", "class 2"], ["0", "1", "2"], ["2"]])
 def test_a_folder_per_class(tmp_path, names):
     file = read_foreign(folder_of(tmp_path / "set", names), INFO)
@@ -105,6 +113,63 @@ def test_a_folder_per_class(tmp_path, names):
     assert found.pixels == "raw"
     assert found.labels.tolist() == [label for name in names for label in [int(name[-1])] * 2]
     assert found.images[:, 0, 0].tolist() == [10 * row + n for row in range(len(names)) for n in range(2)]
+
+
+def test_images_alone_under_a_name_take_labels_from_a_file(tmp_path):
+    np.savez(tmp_path / "set.npz", images=IMAGES.numpy())
+    labels = saved(tmp_path, {"labels": LABELS}, "other.pt")
+    (found,) = read_foreign(tmp_path / "set.npz", INFO, labels=labels).sets
+    assert torch.equal(found.images, IMAGES)
+    assert torch.equal(found.labels, LABELS)
+
+
+def test_other_arrays_do_not_matter_and_two_pairs_are_refused(tmp_path):
+    pair = {"images": IMAGES.numpy(), "labels": LABELS.numpy()}
+    np.savez(tmp_path / "more.npz", **pair, class_names=np.array(["a", "b", "c"]))
+    assert len(read_foreign(tmp_path / "more.npz", INFO).sets) == 1
+    np.savez(tmp_path / "two.npz", **pair, x=IMAGES.numpy(), y=LABELS.numpy())
+    with pytest.raises(DcbenchError, match="no condensed set of a known form"):
+        read_foreign(tmp_path / "two.npz", INFO)
+
+
+@pytest.mark.parametrize(
+    ("mode", "message"),
+    [("RGB", "mode RGB; made_up is of mode L"), ("LA", "mode LA"), ("I;16", "more than 8 bits")],
+)
+def test_images_of_another_kind_are_refused(tmp_path, mode, message):
+    with pytest.raises(DcbenchError, match=message):
+        read_foreign(folder_with(tmp_path / "set", mode), INFO)
+
+
+def test_what_is_no_image_in_a_folder_is_refused_and_postscript_is_not_run(tmp_path):
+    folder = folder_of(tmp_path / "set", ["0"])
+    (folder / "0" / "9.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\nshowpage\n")
+    with pytest.raises(DcbenchError, match=r"9\.png cannot be read as an image: cannot identify"):
+        read_foreign(folder, INFO)
+    (folder / "0" / "9.png").rename(folder / "0" / "notes.txt")
+    with pytest.raises(DcbenchError, match=r"notes\.txt is not an image"):
+        read_foreign(folder, INFO)
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(data=st.data(), kind=st.sampled_from(["legacy.pt", "zip.pt", "packed.npz", "set.npz", "set.safetensors"]))
+def test_damage_anywhere_gives_one_message_or_another_set(tmp_path, data, kind):
+    path = tmp_path / kind
+    if kind.endswith("pt"):
+        torch.save([IMAGES, LABELS], path, _use_new_zipfile_serialization=kind == "zip.pt")
+    elif kind.endswith("npz"):
+        write = np.savez_compressed if kind == "packed.npz" else np.savez
+        write(path, images=IMAGES.numpy(), labels=LABELS.numpy())
+    else:
+        save_file({"images": IMAGES, "labels": LABELS}, path)
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(content[: data.draw(st.integers(1, len(content)))])
+    try:
+        read_foreign(path, INFO)
+    except DcbenchError as error:
+        assert kind in str(error)  # noqa: PT017
 
 
 def test_a_folder_that_does_not_fit_is_refused(tmp_path):
@@ -180,7 +245,7 @@ def test_a_malicious_npz_is_refused_and_runs_nothing(tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    [{}, {"data": []}, {"data": [[IMAGES]]}, {"images": IMAGES}, [IMAGES, 3], 7, "text", {"data": [IMAGES]}],
+    [{}, {"data": []}, {"data": [[IMAGES]]}, {"labels": LABELS}, [IMAGES, 3], 7, "text", {"data": [IMAGES]}],
 )
 def test_unknown_forms_are_refused(tmp_path, content):
     with pytest.raises(DcbenchError, match="has no condensed set of a known form"):

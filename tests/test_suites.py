@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import types
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -158,6 +159,13 @@ def test_the_reproduction_trains_its_matching_networks_with_momentum_and_says_wh
     [
         ("evals = 3\n", "eval = 3\n", "blobs.toml: unknown key 'eval'. Did you mean 'evals'?"),
         ("sets = 2\n", "", "blobs.toml: key 'sets' is missing"),
+        ("sets = 2\n", f"sets = {'9' * 5000}\n", "blobs.toml is not TOML: Exceeds the limit"),
+        ("sets = 2\n", f"sets = 0x{'f' * 5000}\n", "key 'sets'"),
+        ("sets = 2\n", "sets = true\n", "key 'sets': input should be a valid integer, got True"),
+        ("evals = 3\n", "evals = true\n", "key 'evals': input should be a valid integer, got True"),
+        ("fixed_evals = 4", "fixed_evals = true", "key 'fixed_evals': input should be a valid integer, got True"),
+        ("[1, 2]", "[true]", "key 'ipcs.0': input should be a valid integer, got True"),
+        ("2.0", "2000-01-01", "key 'options': option 'scale' of method 'means'"),
         ("sets = 2\n", "sets = 0\n", "key 'sets': input should be greater than or equal to 1, got 0"),
         ("ipcs = [1, 2]", "ipcs = []", "key 'ipcs'"),
         ('"tiny"]', '"tiny]', "blobs.toml is not TOML"),
@@ -183,7 +191,7 @@ def test_a_mistake_in_a_suite_names_the_file_and_the_key(write, plugins, old, ne
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("n_sets", "n_set", "numbers.csv, line 2: unknown column 'n_set'. Did you mean 'n_sets'?"),
+        ("n_sets", "n_set", "numbers.csv, line 1: unknown column 'n_set'. Did you mean 'n_sets'?"),
         ("90.0", "90 %", "numbers.csv, line 3: column 'mean': input should be a valid number"),
         ("90.0", "190", "numbers.csv, line 3: column 'mean': should be between 0 and 100, got '190'"),
         ("90.0", "", "numbers.csv, line 3: column 'mean' is missing"),
@@ -200,6 +208,34 @@ def test_a_mistake_in_the_numbers_names_the_file_and_the_place(write, plugins, o
     with pytest.raises(DcbenchError) as caught:
         resolve_suite(load_suite(write(numbers=NUMBERS.replace(old, new, 1))), plugins)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ("", "numbers.csv, line 1: column 'dataset' is missing"),
+        ("\n" + NUMBERS, "numbers.csv, line 1: column 'dataset' is missing"),
+        ("dataset,ipc,method,evaluation_network,checked\n", "numbers.csv, line 1: column 'mean' is missing"),
+        (NUMBERS.split("\n")[0].replace("mean", "me\0an"), "numbers.csv, line 1: unknown column 'me\\x00an'"),
+        (NUMBERS.split("\n")[0] + ",mean\n", "numbers.csv, line 1: column 'mean' is there twice"),
+        ("\0".join(NUMBERS), "numbers.csv, line 1: unknown column"),
+    ],
+)
+def test_a_file_of_numbers_without_the_columns_is_a_mistake_even_without_rows(write, numbers, message):
+    with pytest.raises(DcbenchError) as caught:
+        load_suite(write(numbers=numbers))
+    assert message in str(caught.value)
+
+
+def test_two_data_sets_of_one_name_are_refused(write, plugins):
+    datasets = '["npz:x.npz", "npz:y/x.npz"]'
+    text = TINY.replace('["tiny"]', datasets).replace("numbers.csv", "")
+    with pytest.raises(DcbenchError) as caught:
+        resolve_suite(load_suite(write(text)), plugins)
+    message = "key 'datasets': npz:x.npz and npz:y/x.npz would both be recorded as "
+    assert message in str(caught.value)
+    same = resolve_suite(load_suite(write(TINY.replace('["tiny"]', '["tiny", "tiny"]'))), plugins)
+    assert list(same.datasets) == ["tiny"]
 
 
 def test_options_may_be_nested_as_toml_has_it(write):
@@ -266,13 +302,13 @@ def test_only_records_of_the_suites_own_making_count(blobs):
         random_record(method="means", condense_seed=0, options={"scale": 1.0}),
         random_record(options={"file": "abc"}, changed_options=["file"]),
     ]
-    assert own_records(blobs, [*others, own]) == [own]
+    assert own_records(blobs, [*others, own]).records == [own]
 
 
 def test_records_of_the_suites_options_count(blobs):
     means = random_record(method="means", options={"scale": 2.0}, changed_options=["scale"], eval_seed=3)
-    assert own_records(blobs, [means]) == [means]
-    assert own_records(blobs.narrow(Choice(options={"scale": "3"})), [means]) == []
+    assert own_records(blobs, [means]).records == [means]
+    assert own_records(blobs.narrow(Choice(options={"scale": "3"})), [means]).records == []
 
 
 def test_options_that_depend_on_the_setting_may_be_whatever_they_were_resolved_to(plugins):
@@ -281,7 +317,7 @@ def test_options_that_depend_on_the_setting_may_be_whatever_they_were_resolved_t
     resolved = part.methods["gradmatch"].model_dump(mode="json") | by_setting
     record = make_record(dataset="mnist", options=resolved)
     tuned = make_record(dataset="mnist", options=resolved | {"lr_img": 1.0}, changed_options=["lr_img"])
-    assert own_records(part, [record, tuned]) == [record]
+    assert own_records(part, [record, tuned]).records == [record]
 
 
 class Sized(Architecture):
@@ -298,12 +334,20 @@ class Sized(Architecture):
         return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, info.num_classes))
 
 
-def test_networks_that_are_resolved_for_the_images_are_recognised(write, plugins, request_for):
-    sized = types.ModuleType("sized")
-    sized.dcbench_register_architectures = hookimpl(lambda: [Sized])
-    plugins.add(sized, PluginInfo("sized", "sized", "tests", "0"))
-    text = TINY.replace('"linear", "dropout"', '"sized", "sized:width=2"')
-    part = resolve_suite(load_suite(write(text, NUMBERS.split("\n")[0])), plugins)
+SIZED = TINY.replace('"linear", "dropout"', '"sized", "sized:width=2"')
+
+
+@pytest.fixture
+def sized(write, plugins):
+    """The tiny suite, evaluated on networks that depend on the images, resolved."""
+    module = types.ModuleType("sized")
+    module.dcbench_register_architectures = hookimpl(lambda: [Sized])
+    plugins.add(module, PluginInfo("sized", "sized", "tests", "0"))
+    return resolve_suite(load_suite(write(SIZED, NUMBERS.split("\n")[0])), plugins)
+
+
+def test_networks_that_are_resolved_for_the_images_are_recognised(sized, plugins, request_for):
+    part = sized
     asked = ("sized", "sized:width=2", "sized:width=3")
     (cell,) = make_plan(request_for(eval_networks=asked), plugins).cells
     spelt = [str(network) for network, _ in cell.trials]
@@ -311,6 +355,101 @@ def test_networks_that_are_resolved_for_the_images_are_recognised(write, plugins
     comparison = compare(part, [random_record(evaluation_network=each) for each in spelt])
     scored = [line.evaluation_network for line in comparison.lines if line.score]
     assert scored == ["sized", "sized:width=2"]
+
+
+def of_sides(*sides, **changes):
+    """Records of the same trial, evaluated on the sized network with other options."""
+    return [
+        random_record(
+            evaluation_network="sized" + f":side={side}" * (side is not None),
+            accuracy=1 if side is None else side,
+            **changes,
+        )
+        for side in sides
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sides", "mean"),
+    [
+        ((0.25,), None),  # not what the option takes: no network of ours
+        ((0,), 0.0),
+        ((0, 1), None),  # either may be what the images make of it
+        ((None, 0), 1.0),  # the images left it as it is, so that the other is a user's
+        ((0, None), 1.0),
+    ],
+)
+def test_options_of_the_users_networks_are_not_mixed_into_the_suites(sized, sides, mean):
+    part = sized.narrow(Choice(methods=("random",), ipcs=(1,), eval_networks=("sized",), sets=1, evals=1))
+    comparison = compare(part, of_sides(*sides))
+    (line,) = comparison.lines
+    assert (line.score and line.score.mean) == mean
+    assert (comparison.trials_done, comparison.trials) == (int(mean is not None), 1)
+    assert comparison.sets_done == comparison.trials_done
+
+
+def test_what_was_made_of_a_network_is_said_and_what_cannot_be_told_is_left_out(sized, dcbench, tmp_path):
+    records = of_sides(0, 1) + of_sides(0, dataset_sha256="a" * 64, started_at="2024-01-01T00:00:00Z")
+    records.append(random_record(evaluation_network="sized:side=8,width=2"))
+    made_up(tmp_path / "results", records)
+    shown = " ".join(dcbench("suite show blobs.toml").stdout.split())
+    assert "Left out: sized on tiny, recorded as sized:side=0 and as sized:side=1;" in shown
+    assert "sized:width=2 on tiny: as recorded, sized:side=8,width=2." in shown
+    assert "Left out: 1 records of other data" in shown
+    assert "1 of 40 trials; 39 trials left" in shown
+    data = json.loads(dcbench("suite show blobs.toml --json").stdout)
+    assert data["spellings"][0]["found"] == ["sized:side=0", "sized:side=1"]
+    assert [each["taken"] for each in data["spellings"]] == [None, "sized:side=8,width=2"]
+
+
+def test_a_run_beside_a_users_own_networks_shows_the_suites(sized, dcbench, tmp_path):
+    words = "blobs.toml --method random --ipc 1 --eval-network sized --sets 1 --evals 1"
+    made_up(tmp_path / "results", of_sides(0))
+    ran = dcbench(f"suite run {words}").stdout
+    assert "1 of 1 trials; nothing left." in ran
+    assert "as recorded, sized:side=8." in ran
+
+
+def test_a_network_without_options_that_depend_on_the_images_is_spelt_as_it_is(plugins, blobs):
+    class Loose(Architecture):
+        """Takes None for an answer."""
+
+        name = "loose"
+        side: int | None = option(None, "pixels")
+
+        def build(self, info):
+            return torch.nn.Flatten()
+
+    part = replace(blobs, eval_networks={"loose": Loose()})
+    other = random_record(evaluation_network="loose:side=3")
+    own = random_record(evaluation_network="loose")
+    assert own_records(part, [other]).records == []
+    assert own_records(part, [other, own]).records == [own]
+
+
+def test_the_network_that_leaves_least_open_is_the_one_that_was_recorded(blobs):
+    class Both(Sized):
+        """Has two options that depend on the images."""
+
+        depth: int | None = option(None, "layers")
+
+    part = replace(blobs, eval_networks={str(each): each for each in (Both(), Both(depth=2))})
+    (record,) = own_records(part, [random_record(evaluation_network="sized:depth=2,side=8")]).records
+    assert record.evaluation_network == "sized:depth=2"
+
+
+def test_there_is_one_condensed_set_for_each_seed_though_options_were_resolved_otherwise_before(plugins):
+    part = resolve_suite(load_suite(plugins.suite_path("gradient-matching-table1")), plugins)
+    part = part.narrow(Choice(datasets=("mnist",), methods=("gradmatch",), ipcs=(1,), sets=1, evals=1))
+    resolved = part.methods["gradmatch"].model_dump(mode="json") | {"outer_loop": 1, "inner_loop": 1}
+    old = make_record(dataset="mnist", options=resolved | {"lr_img": 1.0}, accuracy=0.1)
+    new = make_record(
+        dataset="mnist", options=resolved | {"lr_img": 0.1}, accuracy=0.9, started_at="2025-06-01T00:00:00Z"
+    )
+    for records in ([old, new], [new, old]):
+        comparison = compare(part, records)
+        assert comparison.lines[0].score == Score(0.9, None, None, 1, 1)
+        assert (comparison.sets_done, comparison.trials_done, comparison.trials) == (1, 1, 1)
 
 
 def test_data_of_another_version_are_left_out_and_counted(blobs):
@@ -346,11 +485,20 @@ def test_the_error_of_our_mean(score, std, seeded, expected):
     [
         ({"std": 2.0, "n_sets": 4}, math.sqrt(0.01**2 + 0.001**2 / 12)),
         ({"std": 2.0}, math.sqrt(0.02**2 + 0.001**2 / 12)),
-        ({}, 0.001 / math.sqrt(12)),
+        ({"std": 0.0}, 0.001 / math.sqrt(12)),
+        ({}, None),
     ],
 )
 def test_the_error_of_a_published_mean(changes, expected):
-    assert published_error(published(**changes)) == pytest.approx(expected)
+    error = published_error(published(**changes))
+    assert error == (expected if expected is None else pytest.approx(expected))
+
+
+def test_without_a_published_deviation_there_is_no_z():
+    score = Score(0.76, 0.06, 0.01, 4, 16)
+    line = Line(("tiny", 1, "random", None), "linear", score, published(), comparable=True, seeded=True)
+    assert line.difference == pytest.approx(-0.04)
+    assert (line.uncertainty, line.z) == (None, None)
 
 
 def test_z_is_the_difference_over_both_errors():

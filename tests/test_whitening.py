@@ -12,14 +12,14 @@ from dcbench.whitening import WhitenedSplit, Whitening
 def test_whitened_training_images_have_no_correlation_left():
     train = make_train(counts=(100, 100, 100), size=(3, 4))
     whitening = Whitening.fit(train, eps=1e-6)
-    white = whitening(train.normalised(slice(None))).flatten(1).double()
+    white = whitening(train.images.float() / 255).flatten(1).double()
     assert torch.allclose(white.mean(0), torch.zeros(12, dtype=torch.float64), atol=1e-5)
     assert torch.allclose(torch.cov(white.T), torch.eye(12, dtype=torch.float64), atol=1e-4)
 
 
 def test_it_is_the_symmetric_whitening_of_its_definition():
     train = make_train(counts=(30, 20, 10), channels=3, size=(2, 3))
-    rows = train.normalised(slice(None)).flatten(1).double()
+    rows = train.images.flatten(1).double() / 255
     left, scale, _ = torch.linalg.svd(torch.cov(rows.T))
     expected = left @ torch.diag((scale + 0.1) ** -0.5) @ left.T
     fitted = Whitening.fit(train)
@@ -35,7 +35,8 @@ def test_batches_do_not_matter(monkeypatch, batch):
     whole = split.normalised(slice(None))
     assert torch.allclose(whole[3:5], split.normalised(torch.tensor([3, 4])), atol=1e-6)
     assert whole.shape == train.normalised(slice(None)).shape
-    assert not torch.allclose(whole, train.normalised(slice(None)), atol=0.1)
+    assert torch.equal(whole, split.whitening(train.images.float() / 255))
+    assert not torch.allclose(whole, split.whitening(train.normalised(slice(None))), atol=0.1)
 
 
 def test_the_mean_does_not_depend_on_the_batches(monkeypatch):

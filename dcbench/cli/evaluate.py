@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -37,11 +37,9 @@ if TYPE_CHECKING:
 @click.option("--evals", type=click.IntRange(min=1), metavar="N", help="Networks per set and architecture.  [5]")
 @click.option("--method", metavar="NAME", help="Who made the sets: their row's name.  [imported (file=…)]")
 @click.option("--matched-on", metavar="NETWORK", help="The network they were matched on, if any.")
-@click.option("--normalised", "pixels", flag_value="normalised", help="Images are normalised as the data set is.")
-@click.option("--raw", "pixels", flag_value="raw", help="Images are pixels: 0 to 1, or uint8.")
-@click.option(
-    "--zca", "pixels", flag_value="zca", help="Images are normalised and ZCA-whitened; so is the test set."
-)
+@click.option("--normalised", is_flag=True, help="Images are normalised as the data set is.")
+@click.option("--raw", is_flag=True, help="Images are pixels: 0 to 1, or uint8.")
+@click.option("--zca", is_flag=True, help="Images are pixels of 0 to 1, ZCA-whitened; so is the test set then.")
 @click.option("--labels", type=click.Path(path_type=Path), help="The labels, where FILE has the images alone.")
 @click.option(
     "--protocol", default=defaults.PROTOCOL, metavar="NAME", show_default=True, help="Evaluation protocol."
@@ -64,7 +62,9 @@ def evaluate(
     evals: int | None,
     method: str | None,
     matched_on: str | None,
-    pixels: str | None,
+    normalised: bool,
+    raw: bool,
+    zca: bool,
     labels: Path | None,
     protocol: str,
     budget: str,
@@ -92,18 +92,21 @@ def evaluate(
     """
     from dcbench.budgets import BUDGETS
     from dcbench.devices import choose_device
-    from dcbench.errors import unknown_name
+    from dcbench.errors import DcbenchError, unknown_name
     from dcbench.imports import Claim, ImportRequest, plan_imports
     from dcbench.plugins import Plugins
     from dcbench.protocols import get_protocol
 
+    said = [name for name, given in (("normalised", normalised), ("raw", raw), ("zca", zca)) if given]
+    if len(said) > 1:
+        raise DcbenchError(f"images are one of --{' and --'.join(said)}, not both.")
     if budget not in BUDGETS:
         raise unknown_name("budget", budget, BUDGETS)
     plugins = Plugins.load()
     request = ImportRequest(
         paths=files,
         dataset=dataset,
-        claim=Claim(method, matched_on, pixels, labels),  # type: ignore[arg-type]  # click's flag values
+        claim=Claim(method, matched_on, cast(Any, said[0]) if said else None, labels),
         eval_networks=eval_networks or defaults.EVAL_NETWORKS,
         protocol=get_protocol(protocol),
         budget=BUDGETS[budget],
@@ -123,7 +126,8 @@ def _show_file(file: ForeignFile) -> None:
     """Say what a foreign file has, and which accuracies it states."""
     first = file.sets[0]
     shape = "x".join(map(str, first.images.shape))
-    click.echo(f"{file.path}: {len(file.sets)} set{'s' * (len(file.sets) != 1)}, the first of {shape}")
+    taken = "" if first.certain or not first.pixels else f"; files of this form are taken as {first.pixels}"
+    click.echo(f"{file.path}: {len(file.sets)} set{'s' * (len(file.sets) != 1)}, the first of {shape}{taken}")
     if file.stated:
         means = (f"{name} {100 * sum(each) / len(each):.2f} (n={len(each)})" for name, each in file.stated.items())
         click.echo(f"  accuracies that the file states, in %: {', '.join(means)}")

@@ -22,7 +22,8 @@ LEGEND = (
     "sets/within a set); n is sets x networks per set. Published: mean ± deviation as printed. Difference in "
     "points; z is the difference in units of the combined standard error of both means: that of ours from the "
     "deviation between sets (of one set alone, the published deviation stands for it), that of the published "
-    "number at most its deviation over the root of its sets, and its rounding."
+    "number at most its deviation over the root of its sets, and its rounding; without a published deviation "
+    "there is no z."
 )
 RECALLED = "(…): quoted from memory by the maintainers, not checked against the paper; not to be cited."
 
@@ -74,6 +75,14 @@ def _warnings(part: Part, comparison: Comparison) -> list[str]:
         )
     if comparison.other_data:
         said.append(f"Left out: {comparison.other_data:,} records of other data than the newest record's.")
+    for each in comparison.spellings:
+        if each.taken:
+            said.append(f"{each.network} on {each.dataset}: as recorded, {each.taken}.")
+        else:
+            said.append(
+                f"Left out: {each.network} on {each.dataset}, recorded as {' and as '.join(each.found)}; which of "
+                "them is the suite's cannot be told without the data."
+            )
     return said
 
 
@@ -93,6 +102,7 @@ def as_data(part: Part, comparison: Comparison) -> dict[str, Any]:
         "trials_done": comparison.trials_done,
         "trials": comparison.trials,
         "other_data": comparison.other_data,
+        "spellings": [{**asdict(each), "taken": each.taken} for each in comparison.spellings],
     }
 
 

@@ -7,13 +7,13 @@ e_published
     A published deviation s is pooled over n sets x m networks, so that the standard error of the published mean
     lies between s / sqrt(n m), if nothing varied between the sets, and s / sqrt(n), if nothing varied within
     them. The latter is taken, with n = 1 where n is not known; plus, in squares, what rounding the printed mean
-    to 0.1 % leaves open, 0.1 % / sqrt(12).
+    to 0.1 % leaves open, 0.1 % / sqrt(12). Where s is not published, nothing is known of it, and there is no z.
 e_ours
     The deviation between the sets' means / sqrt(number of sets), in which the deviation within the sets already
     is. Of one set alone that deviation is unknown, and the published s stands for it; plus, in squares, our
     deviation within the set / sqrt(number of networks). A method that ignores the seed has but one set, and no
     deviation between sets to be unsure of: for it the latter term is all, or the published s for a single
-    network. Where s is needed and not published, there is no z.
+    network.
 
 What is chosen for want of better makes the error too large rather than too small, so that a |z| beyond 2 or 3
 says that something differs, and a small one does not say that nothing does. With two or three sets of ours,
@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from dcbench.leaderboard import Score, rows
 from dcbench.records import Record
 from dcbench.suites.file import Published
-from dcbench.suites.own import own_records
+from dcbench.suites.own import Spellings, own_records
 from dcbench.suites.part import Key, Part
 
 ROUNDING = 0.001 / math.sqrt(12)
@@ -68,8 +68,8 @@ class Line:
         """Combined standard error of the difference, a fraction; None where it cannot be told."""
         if self.score is None or self.published is None or not self.comparable:
             return None
-        ours = our_error(self.score, self.published.std, self.seeded)
-        return None if ours is None else math.hypot(ours, published_error(self.published))
+        ours, theirs = our_error(self.score, self.published.std, self.seeded), published_error(self.published)
+        return None if ours is None or theirs is None else math.hypot(ours, theirs)
 
     @property
     def z(self) -> float | None:
@@ -88,6 +88,7 @@ class Comparison:
         sets_done, sets: condensed sets that have been evaluated at all, and all there are to be.
         trials_done, trials: networks trained, and all there are to be.
         other_data: records left out since they are of other data under the same name.
+        spellings: of the networks that are not recorded as the suite spells them; see there which count.
     """
 
     lines: tuple[Line, ...]
@@ -96,6 +97,7 @@ class Comparison:
     trials_done: int
     trials: int
     other_data: int
+    spellings: tuple[Spellings, ...] = ()
 
 
 def our_error(score: Score, published_std: float | None, seeded: bool) -> float | None:
@@ -114,18 +116,19 @@ def our_error(score: Score, published_std: float | None, seeded: bool) -> float 
     return None if published_std is None else math.hypot(published_std, within or 0.0)
 
 
-def published_error(published: Published) -> float:
-    """Return an upper bound of the standard error of a published mean."""
-    return math.hypot((published.std or 0.0) / math.sqrt(published.n_sets or 1), ROUNDING)
+def published_error(published: Published) -> float | None:
+    """Return an upper bound of the standard error of a published mean; None where no deviation is published."""
+    if published.std is None:
+        return None
+    return math.hypot(published.std / math.sqrt(published.n_sets or 1), ROUNDING)
 
 
 def compare(part: Part, records: Iterable[Record]) -> Comparison:
     """Put our scores beside the published ones."""
     own = own_records(part, records)
-    kept = _of_one_version(own)
     scores = {
         ((row.dataset, row.ipc, row.method, row.matching_network), network): score
-        for row in rows(kept)
+        for row in rows(own.records)
         for network, score in row.scores.items()
     }
     experiments = part.experiments()
@@ -143,16 +146,10 @@ def compare(part: Part, records: Iterable[Record]) -> Comparison:
     ]
     return Comparison(
         tuple(lines),
-        sets_done=len({record.condense_key for record in kept}),
+        sets_done=len({record.condense_key for record in own.records}),
         sets=sum(experiment.sets for experiment in experiments),
-        trials_done=len(kept),
+        trials_done=len(own.records),
         trials=sum(experiment.sets * experiment.evals for experiment in experiments) * len(part.eval_networks),
-        other_data=len(own) - len(kept),
+        other_data=own.other_data,
+        spellings=own.spellings,
     )
-
-
-def _of_one_version(records: list[Record]) -> list[Record]:
-    """Leave out records of other data under the same name: those whose hash is not the newest record's."""
-    in_time = sorted(records, key=lambda record: record.started_at)
-    newest = {record.dataset: record.dataset_sha256 for record in in_time}
-    return [record for record in records if record.dataset_sha256 == newest[record.dataset]]

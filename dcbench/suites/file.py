@@ -28,7 +28,7 @@ from __future__ import annotations
 import csv
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -47,12 +47,16 @@ def _flat(options: Any) -> Any:
         inner = (
             {f"{key}.{name}": each for name, each in value.items()} if isinstance(value, dict) else {key: value}
         )
-        flat |= {name: each if isinstance(each, str) else json.dumps(each) for name, each in inner.items()}
+        flat |= {
+            name: each if isinstance(each, str) else json.dumps(each, default=str) for name, each in inner.items()
+        }
     return flat
 
 
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
+StrictCount = Annotated[Count, Field(strict=True)]
+"""For TOML, which tells true from 1."""
 
 
 class _Row(BaseModel):
@@ -81,12 +85,12 @@ class SuiteFile(_Row):
     notes: tuple[str, ...] = ()
     datasets: Names
     methods: Names
-    ipcs: Annotated[tuple[Count, ...], Field(min_length=1)]
+    ipcs: Annotated[tuple[StrictCount, ...], Field(min_length=1)]
     networks: Names
     eval_networks: Names
-    sets: Count
-    evals: Count
-    fixed_evals: Count | None = None
+    sets: StrictCount
+    evals: StrictCount
+    fixed_evals: StrictCount | None = None
     protocol: str
     budget: str = "full"
     options: Annotated[Mapping[str, str], BeforeValidator(_flat)] = {}
@@ -160,7 +164,7 @@ def load_suite(path: Path) -> Suite:
     """
     try:
         content = tomllib.loads(_text(path))
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # which a number of too many digits is, beside what is not TOML
         raise DcbenchError(f"{path} is not TOML: {error}.") from None
     try:
         file = SuiteFile.model_validate(content)
@@ -181,6 +185,7 @@ def _read_published(path: Path) -> tuple[Published, ...]:
     reader = csv.DictReader(_text(path).splitlines(), strict=True, restkey="a column too many")
     rows = []
     try:
+        _check_header(path, reader.fieldnames or ())
         for row in reader:
             filled = {key: value.strip() for key, value in row.items() if isinstance(value, str) and value.strip()}
             surplus = {key: value for key, value in row.items() if isinstance(value, list)}
@@ -190,6 +195,19 @@ def _read_published(path: Path) -> tuple[Published, ...]:
     except csv.Error as error:
         raise DcbenchError(f"{path}, line {reader.line_num} is not CSV: {error}.") from None
     return tuple(rows)
+
+
+def _check_header(path: Path, header: Sequence[str]) -> None:
+    """Refuse a file without rows, too, where its columns are not those of `Published`."""
+    fields = Published.model_fields
+    for name in header:
+        if name not in fields:
+            raise DcbenchError(f"{path}, line 1: {unknown_name('column', name, fields)}")
+        if header.count(name) > 1:
+            raise DcbenchError(f"{path}, line 1: column {name!r} is there twice.")
+    for name, field in fields.items():
+        if field.is_required() and name not in header:
+            raise DcbenchError(f"{path}, line 1: column {name!r} is missing.")
 
 
 def _text(path: Path) -> str:
@@ -211,4 +229,11 @@ def _problem(where: str, kind: str, model: type[BaseModel], error: ValidationErr
         return DcbenchError(f"{where}: {kind} {key!r} is missing.")
     message = problem["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
-    return DcbenchError(f"{where}: {kind} {key!r}: {message}, got {problem['input']!r}.")
+    return DcbenchError(f"{where}: {kind} {key!r}: {message}, got {_shown(problem['input'])}.")
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)
+    except ValueError:  # hexadecimal, there is no limit to the digits that are read
+        return "a number of too many digits"

@@ -16,6 +16,7 @@ import torch
 from dcbench.architectures import Architecture
 from dcbench.budgets import BUDGETS, Budget
 from dcbench.cells import Cell, Plan
+from dcbench.datasets import Dataset
 from dcbench.errors import DcbenchError, unknown_name
 from dcbench.methods import Method
 from dcbench.plan import Request, distribute_options, make_plan
@@ -210,7 +211,15 @@ def resolve_suite(suite: Suite, plugins: Plugins) -> Part:
         except DcbenchError as error:
             raise DcbenchError(f"{suite.path}: key {key!r}: {error}") from None
 
-    datasets = zip(lookup("datasets", plugins.make_dataset, file.datasets), file.datasets, strict=True)
+    datasets = lookup("datasets", plugins.make_dataset, file.datasets)
+    recorded: dict[str, Dataset] = {}
+    for dataset in datasets:
+        other = recorded.setdefault(dataset.table_name(), dataset)
+        if str(other) != str(dataset):
+            raise DcbenchError(
+                f"{suite.path}: key 'datasets': {other} and {dataset} would both be recorded as "
+                f"{dataset.table_name()!r}."
+            )
     classes = lookup("methods", plugins.method_class, file.methods)
     networks = lookup("networks", plugins.make_architecture, file.networks)
     eval_networks = lookup("eval_networks", plugins.make_architecture, file.eval_networks)
@@ -223,7 +232,7 @@ def resolve_suite(suite: Suite, plugins: Plugins) -> Part:
         raise DcbenchError(f"{suite.path}: key 'options': {error}") from None
     part = Part(
         suite=suite,
-        datasets={dataset.table_name(): text for dataset, text in datasets},
+        datasets={each.table_name(): text for each, text in zip(datasets, file.datasets, strict=True)},
         methods=methods,
         altered=frozenset(),
         options=options,

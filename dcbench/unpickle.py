@@ -1,0 +1,67 @@
+"""Reading what torch saved, as data: tensors, numbers and plain containers, and nothing that runs.
+
+torch's restricted unpickler makes tensors and plain containers; numpy's scalars are rebuilt here, from a fixed
+list of types. Anything else in a pickle is refused.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dcbench.errors import DcbenchError
+
+
+def load_data(path: Path) -> Any:
+    """Return what a file of `torch.save` holds.
+
+    Raises:
+        DcbenchError: when it is damaged, or holds more than data.
+    """
+    scalars = [(_numpy_scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
+    try:
+        with torch.serialization.safe_globals([*scalars, (_NumpyType, "numpy.dtype")]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        refused = re.search(r"(?:GLOBAL|Unsupported (?:global|class|operand))[: ]*(?:GLOBAL )?(\S+)", str(error))
+        what = f" ({refused[1]})" if refused else ""
+        raise DcbenchError(
+            f"{path} is refused: it holds more than tensors, numbers and plain containers{what}, "
+            "and reading that could run code. Nothing was run."
+        ) from None
+    except Exception as error:  # there is hardly one that a damaged pickle cannot raise
+        raise DcbenchError(f"{path} cannot be read as a torch file: {first_line(error)}.") from None
+
+
+class _NumpyType:
+    """Stands for `numpy.dtype` while a pickle is read: knows numbers and nothing else."""
+
+    def __init__(self, code: str, align: bool = False, copy: bool = True) -> None:
+        if not isinstance(code, str) or not re.fullmatch(r"[biuf][1248]", code):
+            raise pickle.UnpicklingError(f"Unsupported operand numpy.dtype({code!r})")
+        self.code = code
+
+    def __setstate__(self, state: Any) -> None:
+        """Take the byte order; the rest describes arrays of records, which numbers are not."""
+        self.code = {"<": "<", ">": ">"}.get(str(state[1]), "") + self.code
+
+
+def _numpy_scalar(kind: Any, data: Any) -> float | int:
+    """Rebuild a numpy scalar from its type and bytes, as a Python number."""
+    if not isinstance(kind, _NumpyType):
+        raise pickle.UnpicklingError("Unsupported operand numpy scalar")
+    raw = data.encode("latin1") if isinstance(data, str) else data
+    if not isinstance(raw, bytes) or len(raw) != np.dtype(kind.code).itemsize:
+        raise pickle.UnpicklingError("Unsupported operand numpy scalar")
+    number: float | int = np.frombuffer(raw, kind.code)[0].item()
+    return number
+
+
+def first_line(error: Exception) -> str:
+    """Return an error's message without what follows its first line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
