@@ -65,7 +65,7 @@ def terminal_table(table: Sequence[Row], title: str) -> Table:
     datasets = len({row.dataset for row in table}) > 1
     budgets = len({row.budget for row in table}) > 1
     for name in (["data set"] if datasets else []) + ["ipc", "method"] + (["budget"] if budgets else []):
-        shown.add_column(name, overflow="fold", min_width=min(9, len(name) + 3))
+        shown.add_column(name, overflow="fold", min_width=9 if name == "method" else None)
     for name in networks:
         shown.add_column(escape(name), justify="right", overflow="fold", min_width=8)
     for name in ("unseen", "n", "seconds"):
