@@ -163,12 +163,12 @@ def import_cells(
     Raises:
         DcbenchError: when a file cannot be read, does not fit the data set, or leaves open what its values are.
     """
-    cells: dict[str, Cell] = {}  # by what is in them, whatever the file is called
+    cells: dict[str, Cell] = {}  # each set once: ours by their spec, others by what is in them
     files: list[ForeignFile] = []
     for path in paths:
         if path.suffix == ".safetensors" and _is_ours(path):
             cell = _own_cell(path, bench, claim, trials)
-            cells.setdefault(str(cell.maker.set_sha256), cell)
+            cells.setdefault(cell.spec.key(), cell)
             continue
         file = read_foreign(path, bench.info, claim.labels)
         files.append(file)
@@ -251,12 +251,14 @@ def _foreign_options(
     classes have more images than others.
     """
     options: dict[str, Any] = {
-        "file": f"{file.path.resolve().name}@{file.sha256[:8]}",
         "file_sha256": file.sha256,
         "set": number,
         "pixels": claim.pixels or file.sets[number].pixels,
     }
-    shown = [] if claim.method else ["file"]
+    shown = []
+    if claim.method is None:  # a row with a name is the same whatever its files are called
+        options["file"] = f"{file.path.resolve().name}@{file.sha256[:8]}"
+        shown.append("file")
     if claim.pixels and not file.sets[number].certain:
         shown.append("pixels")
     if condensed.zca:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ def load_data(path: Path) -> Any:
     """
     scalars = [(_numpy_scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
     try:
-        with torch.serialization.safe_globals([*scalars, (_NumpyType, "numpy.dtype")]):
+        with torch.serialization.safe_globals([*scalars, (_NumpyType, "numpy.dtype")]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch's, about the inside of the file
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         refused = re.search(r"(?:GLOBAL|Unsupported (?:global|class|operand))[: ]*(?:GLOBAL )?(\S+)", str(error))

@@ -223,6 +223,7 @@ def test_sets_are_known_by_what_is_in_them(tmp_path, judge):
     both = judge(tmp_path / "r", first, second, twin, claim=claim)
     assert len({record.condense_key for record in both}) == len(both) == 2
     assert judge(tmp_path / "r", second, claim=claim) == both
+    assert judge(tmp_path / "r", twin, claim=claim) == both
     assert judge(tmp_path / "r", second, first, claim=claim) == both
 
 
