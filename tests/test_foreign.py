@@ -151,7 +151,11 @@ def test_what_is_no_image_in_a_folder_is_refused_and_postscript_is_not_run(tmp_p
         read_foreign(folder, INFO)
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    max_examples=150,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    deadline=None,
+)
 @given(data=st.data(), kind=st.sampled_from(["legacy.pt", "zip.pt", "packed.npz", "set.npz", "set.safetensors"]))
 def test_damage_anywhere_gives_one_message_or_another_set(tmp_path, data, kind):
     path = tmp_path / kind
