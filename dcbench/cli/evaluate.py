@@ -8,16 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from dcbench.cli import defaults
-from dcbench.cli.execute import (
-    carry_out,
-    data_root_option,
-    default_data_root,
-    device_option,
-    dry_run_option,
-    engine_option,
-    force_option,
-    results_option,
-)
+from dcbench.cli.execute import carry_out, default_data_root, execution_options
 from dcbench.cli.output import json_option
 
 if TYPE_CHECKING:
@@ -48,12 +39,7 @@ if TYPE_CHECKING:
 @click.option(
     "--seed", default=0, show_default=True, type=click.IntRange(0, 2**62), metavar="N", help="First seed."
 )
-@device_option
-@engine_option
-@data_root_option
-@results_option
-@dry_run_option
-@force_option
+@execution_options
 @json_option
 def evaluate(
     files: tuple[Path, ...],

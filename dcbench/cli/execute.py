@@ -42,6 +42,17 @@ dry_run_option = click.option("--dry-run", is_flag=True, help="Show the plan and
 force_option = click.option("--force", is_flag=True, help="Do again what is done.")
 
 
+def execution_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options by which all plans are carried out."""
+    options = (
+        *(device_option, engine_option, data_root_option),
+        *(results_option, dry_run_option, force_option),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def default_data_root() -> Path:
     """Return where data sets are kept unless the user says otherwise."""
     import platformdirs

@@ -8,16 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from dcbench.cli.execute import (
-    carry_out,
-    data_root_option,
-    default_data_root,
-    device_option,
-    dry_run_option,
-    engine_option,
-    force_option,
-    results_option,
-)
+from dcbench.cli.execute import carry_out, default_data_root, execution_options, results_option
 from dcbench.cli.output import json_option, print_json, print_rows
 
 if TYPE_CHECKING:
@@ -129,12 +120,7 @@ def show(name: str, results: Path, as_json: bool, **words: Any) -> None:
 @suite.command()
 @click.argument("name")
 @part_options
-@device_option
-@engine_option
-@data_root_option
-@results_option
-@dry_run_option
-@force_option
+@execution_options
 @json_option
 def run(
     name: str,
