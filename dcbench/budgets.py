@@ -15,6 +15,7 @@ class Budget:
         sets: condensed sets per cell, each from its own seed.
         evals: evaluation networks per set and architecture.
         max_steps: bound on the optimiser steps of one evaluation, or None for the protocol's epochs.
+        long: whether a run takes so long that compiling networks for it pays.
         official: whether its records may enter a table.
     """
 
@@ -23,10 +24,11 @@ class Budget:
     sets: int
     evals: int
     max_steps: int | None
+    long: bool
     official: bool
 
 
-FULL = Budget("full", "the paper's recipe", sets=1, evals=5, max_steps=None, official=True)
-QUICK = Budget("quick", "a first look in minutes", sets=1, evals=3, max_steps=300, official=False)
+FULL = Budget("full", "the paper's recipe", sets=1, evals=5, max_steps=None, long=True, official=True)
+QUICK = Budget("quick", "a first look in minutes", sets=1, evals=3, max_steps=200, long=False, official=False)
 
 BUDGETS = {budget.name: budget for budget in (FULL, QUICK)}

@@ -6,12 +6,13 @@ single operation between threads. The fast engine is for the CPU:
 - Each thread has work of its own: a class to match, a part of a batch, a chunk of the test split. Operations on
   few images gain little from being shared, and threads that share them wait for each other.
 - Images pass in micro-batches, whose activations stay in the caches. Gradients are summed.
+- Where the work is long, networks are compiled, see `dcbench.compiled`.
 - Freed memory is kept. At every operation on a large batch, glibc would give its activations back to the system,
   and take them again page by page, which costs as much time as the arithmetic.
 
-Which one it is depends on the device and the user alone, never on a measurement: the same spec gives the same
-bytes. Networks whose images do not pass independently of each other, or that draw random numbers, are computed
-plainly by both.
+Which one it is depends on the spec, the device and the user alone, never on a measurement or on what else there is
+to do: the same spec gives the same bytes. Networks whose images do not pass independently of each other, or that
+draw random numbers, are computed plainly by both.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from dcbench.compiled import Forward, can_compile, compile_network, count_flops
 from dcbench.errors import DcbenchError, unknown_name
 
 Item = TypeVar("Item")
@@ -37,7 +39,9 @@ Result = TypeVar("Result")
 
 MICRO_BATCH = 32
 """Images at a time: 16 MB of the largest activation of a ConvNet on 32x32 pixels."""
-ENGINES = ("auto", "plain", "fast")
+COMPILE_FROM = 1e11
+"""Floating-point operations of a piece of work, a second's for two cores, from which on it is compiled."""
+ENGINES = ("auto", "plain", "fast", "compiled")
 
 
 @dataclass(frozen=True)
@@ -48,11 +52,27 @@ class Engine:
         name: as records state it.
         workers: threads that have work of their own.
         micro_batch: images that pass through a network at a time; None for whole batches.
+        compiles: whether networks are compiled for work of some length.
     """
 
     name: str
     workers: int = 1
     micro_batch: int | None = None
+    compiles: bool = False
+
+    def forward(self, network: nn.Module, images: Tensor, passes: int, gradients: bool = True) -> Forward:
+        """Return what passes images through a network: itself or, where that pays, the same compiled.
+
+        Args:
+            network: in the mode in which it will be used.
+            images: some that it takes, (N, C, H, W).
+            passes: how many images will pass; one that passes back, too, counts as three.
+            gradients: whether any will pass back.
+        """
+        if not self.compiles or passes * count_flops(network, images) < COMPILE_FROM:
+            return network
+        # Compiled code depends on how many threads the thread has that it is compiled in.
+        return next(self.map(lambda _: compile_network(network, images, gradients), (None,)))
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Yield ``function(item)`` for all items in their order, computed by the workers.
@@ -73,6 +93,21 @@ class Engine:
         finally:
             for future in waiting:
                 future.cancel()
+
+    @contextmanager
+    def sharing(self) -> Iterator[None]:
+        """Leave the cores to the workers: within, operations of this thread are not shared.
+
+        The threads that OpenMP would share them with stay awake for a while, in case of more, and take turns with
+        the workers, who all wait for the last.
+        """
+        before = torch.get_num_threads()
+        if self.workers > 1:
+            torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -107,22 +142,35 @@ def active_engine() -> Engine:
     return _current.get()
 
 
-def choose_engine(name: str, device: torch.device) -> Engine:
-    """Return the engine a user names; ``auto`` is fast on the CPU, plain on CUDA.
+def choose_engine(name: str, device: torch.device, long: bool = False) -> Engine:
+    """Return the engine a user names; ``auto`` is the one that is fastest for the device and the run.
 
-    Choosing the fast one changes how this process allocates memory, for good.
+    Choosing another than the plain one changes how this process allocates memory, for good.
+
+    Args:
+        name: one of `ENGINES`.
+        device: that it is for.
+        long: whether compiling, of some 15 seconds for each kind of network, pays.
 
     Raises:
         DcbenchError: for a name that is none, or an engine that is not for the device.
     """
     if name not in ENGINES:
         raise unknown_name("engine", name, ENGINES)
-    if name == "fast" and device.type != "cpu":
-        raise DcbenchError(f"engine 'fast' is for the CPU; on {device.type} there is 'plain'.")
+    if name in ("fast", "compiled") and device.type != "cpu":
+        raise DcbenchError(f"engine {name!r} is for the CPU; on {device.type} there is 'plain'.")
     if name == "plain" or device.type != "cpu":
         return PLAIN
+    if name == "compiled" and not can_compile():
+        raise DcbenchError("engine 'compiled' needs a C++ compiler, g++ or clang++; without one there is 'fast'.")
+    compiles = name == "compiled" or (name == "auto" and long and can_compile())
     _keep_freed_memory()
-    return Engine("fast", workers=torch.get_num_threads(), micro_batch=MICRO_BATCH)
+    return Engine(
+        "compiled" if compiles else "fast",
+        workers=torch.get_num_threads(),
+        micro_batch=MICRO_BATCH,
+        compiles=compiles,
+    )
 
 
 def _keeps_batch_statistics(network: nn.Module) -> bool:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dcbench.compiled import Forward
 from dcbench.engine import engine_for
+
+STEPS = 10
+"""Matching steps that a condensation takes at the least: what a network compiled for one serves."""
 
 Distance = Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]
 
@@ -32,15 +37,21 @@ def matching_gradient(
         The gradient, (K * ipc, C, H, W), and the summed distance, ().
     """
     engine = engine_for(network, synthetic[0])
+    real = iter(real)
+    first = next(real)
+    passes = 3 * len(first) * len(synthetic)
+    forward = engine.forward(network, first, passes=passes * STEPS)
 
     def match(work: tuple[int, tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         label, (real_images, own) = work
-        target = _loss_gradient_in_parts(network, real_images, label, engine.micro_batch)
+        target = _gradient_in_parts(network, forward, real_images, label, engine.micro_batch)
         own = own.detach().requires_grad_()
         matched = distance(target, loss_gradient(network, own, label, create_graph=True))
         return torch.autograd.grad(matched, own)[0], matched.detach()
 
-    gradients, distances = zip(*engine.map(match, enumerate(zip(real, synthetic, strict=True))), strict=True)
+    pairs = zip(chain((first,), real), synthetic, strict=True)
+    with engine.sharing():
+        gradients, distances = zip(*engine.map(match, enumerate(pairs)), strict=True)
     return torch.cat(gradients), torch.stack(distances).sum()
 
 
@@ -48,23 +59,27 @@ def loss_gradient(
     network: nn.Module, images: Tensor, label: int, create_graph: bool = False
 ) -> tuple[Tensor, ...]:
     """Return the gradient of the mean cross-entropy of one class's images, by parameter."""
+    return _gradient(network, network, images, label, create_graph)
+
+
+def _gradient(
+    network: nn.Module, forward: Forward, images: Tensor, label: int, create_graph: bool = False
+) -> tuple[Tensor, ...]:
     labels = torch.full((len(images),), label, device=images.device)
-    loss = F.cross_entropy(network(images), labels)
+    loss = F.cross_entropy(forward(images), labels)
     return torch.autograd.grad(loss, tuple(network.parameters()), create_graph=create_graph)
 
 
-def _loss_gradient_in_parts(
-    network: nn.Module, images: Tensor, label: int, part: int | None
+def _gradient_in_parts(
+    network: nn.Module, forward: Forward, images: Tensor, label: int, part: int | None
 ) -> tuple[Tensor, ...]:
     """Return what `loss_gradient` does, from parts of the images at a time."""
-    if part is None or len(images) <= part:
-        return loss_gradient(network, images, label)
     total: list[Tensor] = []
-    for images_part in torch.split(images, part):
-        weight = len(images_part) / len(images)
-        gradients = torch._foreach_mul(loss_gradient(network, images_part, label), weight)
+    for images_part in torch.split(images, part or len(images)):
+        gradients = _gradient(network, forward, images_part, label)
+        weighted = torch._foreach_mul(gradients, len(images_part) / len(images))
         if total:
-            torch._foreach_add_(total, gradients)
+            torch._foreach_add_(total, weighted)
         else:
-            total = list(gradients)
+            total = list(weighted)
     return tuple(total)

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dcbench.augment import augment
+from dcbench.compiled import Forward
 from dcbench.data import ResidentSplit
 from dcbench.engine import Engine, active_engine, engine_for
 
 TEST_BATCH = 256
-FEW = 32
-"""Images of a batch below which sharing it out costs more than it brings."""
+FEW = 4
+"""Images of a batch from which on it is shared out between the workers, where the network is compiled.
+
+Otherwise torch shares every operation on the batch, which takes as long: workers would wait for each other after
+every one."""
 
 
 def train_network(
@@ -47,32 +52,35 @@ def train_network(
     """
     network.train()
     engine = engine_for(network, images)
-    for epoch in range(epochs):
-        order = torch.randperm(len(images), generator=generator).to(images.device)
-        for batch in torch.split(order, batch_size):
-            inputs = augment(images[batch], augmentation, generator)
-            _differentiate(network, inputs, labels[batch], engine)
-            optimizer.step()
-        if scheduler is not None:
-            scheduler.step()
-        if progress is not None:
-            progress(epoch + 1, epochs)
+    forward = engine.forward(network, images, passes=3 * epochs * len(images))
+    with engine.sharing() if forward is not network else nullcontext():
+        for epoch in range(epochs):
+            order = torch.randperm(len(images), generator=generator).to(images.device)
+            for batch in torch.split(order, batch_size):
+                inputs = augment(images[batch], augmentation, generator)
+                _differentiate(network, forward, inputs, labels[batch], engine)
+                optimizer.step()
+            if scheduler is not None:
+                scheduler.step()
+            if progress is not None:
+                progress(epoch + 1, epochs)
 
 
-def _differentiate(network: nn.Module, images: Tensor, labels: Tensor, engine: Engine) -> None:
+def _differentiate(network: nn.Module, forward: Forward, images: Tensor, labels: Tensor, engine: Engine) -> None:
     """Set the parameters' gradients to those of the mean cross-entropy of a batch."""
     parameters = [each for each in network.parameters() if each.requires_grad]
     size = len(images)
-    if engine.micro_batch and size >= FEW:
-        rounds = math.ceil(size / (engine.micro_batch * engine.workers))
+    if forward is not network and size >= FEW:
+        rounds = math.ceil(size / (engine.workers * (engine.micro_batch or size)))
         size = math.ceil(size / (rounds * engine.workers))  # equal shares
 
     def gradients(part: tuple[Tensor, Tensor]) -> tuple[Tensor | None, ...]:
-        loss = F.cross_entropy(network(part[0]), part[1]) * (len(part[0]) / len(images))
+        loss = F.cross_entropy(forward(part[0]), part[1]) * (len(part[0]) / len(images))
         return torch.autograd.grad(loss, parameters, allow_unused=True)
 
     network.zero_grad(set_to_none=True)
-    for found in engine.map(gradients, zip(torch.split(images, size), torch.split(labels, size), strict=True)):
+    run = map if size == len(images) else engine.map
+    for found in run(gradients, zip(torch.split(images, size), torch.split(labels, size), strict=True)):
         for parameter, gradient in zip(parameters, found, strict=True):
             if parameter.grad is None:
                 parameter.grad = gradient
@@ -85,12 +93,15 @@ def accuracy(network: nn.Module, split: ResidentSplit, batch_size: int = TEST_BA
     network.eval()
     engine = active_engine()
     size = engine.micro_batch or batch_size
+    forward = engine.forward(network, split.normalised(slice(1)), passes=len(split), gradients=False)
 
     @torch.inference_mode()
     def correct(start: int) -> Tensor:
         chunk = slice(start, start + size)
-        right: Tensor = network(split.normalised(chunk)).argmax(dim=1) == split.labels[chunk]
+        right: Tensor = forward(split.normalised(chunk)).argmax(dim=1) == split.labels[chunk]
         return right.sum()
 
     # Summed on the device: reading a number off a GPU waits for all that is under way there.
-    return int(torch.stack(list(engine.map(correct, range(0, len(split), size)))).sum()) / len(split)
+    with engine.sharing():
+        counts = list(engine.map(correct, range(0, len(split), size)))
+    return int(torch.stack(counts).sum()) / len(split)

@@ -154,6 +154,7 @@ def test_choosing(monkeypatch):
     assert choose_engine("auto", cuda) is PLAIN
     assert not kept
     assert choose_engine("auto", cpu) == choose_engine("fast", cpu)
+    assert not choose_engine("fast", cpu, long=True).compiles
     assert choose_engine("fast", cpu).workers == torch.get_num_threads()
     assert kept
     with pytest.raises(DcbenchError, match=r"unknown engine 'fats'\. Did you mean 'fast'"):

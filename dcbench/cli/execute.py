@@ -27,7 +27,8 @@ engine_option = click.option(
     default="auto",
     metavar="NAME",
     show_default=True,
-    help="plain computes as the papers' code does; fast differs by rounding alone; auto is fast on the CPU.",
+    help="plain computes as the papers' code does; fast and compiled, on the CPU, differ by rounding alone; "
+    "auto is the one that suits the device and the budget.",
 )
 data_root_option = click.option(
     "--data-root",
@@ -77,7 +78,7 @@ def carry_out(
         plan: what to do.
         plugins: whose observers are told.
         results: the results folder.
-        engine: how to compute: auto, plain or fast.
+        engine: how to compute: auto, plain, fast or compiled.
         dry_run: only show the plan.
         force: do again what is done.
         as_json: print JSON instead of tables.
@@ -89,7 +90,7 @@ def carry_out(
     from dcbench.runner import Runner
     from dcbench.store import Store
 
-    chosen = choose_engine(engine, plan.device)
+    chosen = choose_engine(engine, plan.device, plan.budget.long)
     if not dry_run:
         ensure_writable(results)
     store = Store(results)

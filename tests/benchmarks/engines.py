@@ -102,9 +102,10 @@ def serve(engine_name: str, requests: Connection) -> None:
     """Prepare and time what the other side of the connection asks for."""
     import torch
 
-    from dcbench.engine import choose_engine
+    import dcbench.engine
 
-    engine = choose_engine(engine_name, torch.device("cpu"))
+    dcbench.engine.COMPILE_FROM = 0.0  # as for long work
+    engine = dcbench.engine.choose_engine(engine_name, torch.device("cpu"))
     work: Callable[[], object] = measure_peak  # until there is another
     while (request := requests.recv()) is not None:
         answer: float = 0.0
@@ -145,13 +146,16 @@ class Worker:
 
 
 @click.command()
+@click.option("--engine", default="compiled", show_default=True, help="What the plain engine is compared with.")
 @click.option("--shape", "shapes", multiple=True, default=("3x32x32", "1x8x8"), show_default=True)
 @click.option("--ipc", "ipcs", multiple=True, type=int, default=(1, 10, 50), show_default=True)
 @click.option("--work", "works", multiple=True, type=click.Choice(WORK), default=WORK, show_default=True)
 @click.option("--repeats", default=5, show_default=True)
-def main(shapes: tuple[str, ...], ipcs: tuple[int, ...], works: tuple[str, ...], repeats: int) -> None:
+def main(
+    engine: str, shapes: tuple[str, ...], ipcs: tuple[int, ...], works: tuple[str, ...], repeats: int
+) -> None:
     """Print a line per shape, work and ipc."""
-    plain, fast = Worker("plain"), Worker("fast")
+    plain, fast = Worker("plain"), Worker(engine)
     peak = fast.ask("peak")
     click.echo(f"peak {peak / 1e9:.0f} GFLOP/s; {repeats} turns each; seconds are medians")
     line = "{:>8} {:>6} {:>4} {:>9} {:>9} {:>6} {:>10} {:>10}".format

@@ -1,0 +1,168 @@
+"""Compiled networks compute what the networks do, and one compilation serves all networks of a structure."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import pytest
+import torch
+from dcbench_plugins.convnet import ConvNet
+from helpers import make_info, make_train
+from safetensors.torch import load_file
+from torch._dynamo.utils import counters
+
+from dcbench import compiled
+from dcbench.architectures import new_network
+from dcbench.budgets import FULL, QUICK
+from dcbench.compiled import can_compile, compile_network, count_flops
+from dcbench.engine import PLAIN, Engine, choose_engine
+from dcbench.errors import DcbenchError
+from dcbench.matching import matching_gradient
+from dcbench.seeds import new_generator
+from dcbench.training import accuracy, train_network
+
+COMPILED = Engine("compiled", workers=2, micro_batch=8, compiles=True)
+CPU = torch.device("cpu")
+
+pytestmark = pytest.mark.filterwarnings("error:.*cannot be compiled")
+needs_compiler = pytest.mark.skipif(not can_compile(), reason="no C++ compiler")
+
+
+@pytest.fixture(autouse=True)
+def all_work_is_long(monkeypatch):
+    monkeypatch.setattr("dcbench.engine.COMPILE_FROM", 0.0)
+
+
+def network_of(seed=0, dtype=torch.float64, width=4):
+    return new_network(ConvNet(width=width, depth=2), make_info(), seed=seed).to(dtype)
+
+
+def images_of(n, dtype=torch.float64):
+    return torch.randn(n, 1, 8, 8, generator=torch.Generator().manual_seed(n)).to(dtype)
+
+
+def gradient_of(network, forward, images):
+    return torch.autograd.grad(forward(images).pow(2).sum(), tuple(network.parameters()))
+
+
+@needs_compiler
+def test_one_compilation_serves_every_network_of_a_structure_and_every_number_of_images():
+    first = compile_network(network_of().train(), images_of(3), gradients=True)
+    first(images_of(5))
+    graphs = counters["stats"]["unique_graphs"]
+    for seed, n in enumerate((2, 7, 31, 40, 1), start=1):
+        network, images = network_of(seed).train(), images_of(n)
+        forward = compile_network(network, images, gradients=True)
+        found, expected = gradient_of(network, forward, images), gradient_of(network, network, images)
+        for a, b in zip(found, expected, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10)
+    assert counters["stats"]["unique_graphs"] == graphs > 0
+
+
+@needs_compiler
+def test_networks_are_not_kept_alive():
+    network = network_of(5).train()
+    forward = compile_network(network, images_of(2), gradients=True)
+    forward(images_of(3)).sum().backward()
+    gone = weakref.ref(network)
+    del network, forward
+    gc.collect()
+    assert gone() is None
+
+
+@needs_compiler
+def test_matching_is_the_same():
+    def distance(real, synthetic):
+        return torch.stack([(a - b).pow(2).sum() for a, b in zip(real, synthetic, strict=True)]).sum()
+
+    outcomes = []
+    for engine in (PLAIN, COMPILED):
+        with engine.active():
+            real = (images_of(n) for n in (30, 5, 17))
+            outcomes.append(matching_gradient(network_of(), real, images_of(6).split(2), distance))
+    for plain, found in zip(*outcomes, strict=True):
+        torch.testing.assert_close(found, plain, rtol=1e-9, atol=1e-12)
+        assert plain.norm() > 0
+
+
+@needs_compiler
+@pytest.mark.parametrize("n", [3, 10, 50])
+def test_training_is_the_same(n):
+    outcomes = []
+    for engine in (PLAIN, COMPILED, COMPILED):
+        network = network_of()
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
+        labels, generator = torch.arange(n) % 3, new_generator("shuffle")
+        threads = torch.get_num_threads()
+        with engine.active():
+            train_network(network, images_of(n), labels, optimizer, epochs=3, batch_size=40, generator=generator)
+        assert torch.get_num_threads() == threads
+        outcomes.append(torch.cat([p.detach().flatten() for p in network.parameters()]))
+    plain, found, again = outcomes
+    torch.testing.assert_close(found, plain, rtol=1e-9, atol=1e-12)
+    assert torch.equal(found, again)
+
+
+@needs_compiler
+def test_accuracy_is_the_same():
+    train, network = make_train(counts=(20, 11, 9)), network_of(dtype=torch.float32)
+    with COMPILED.active():
+        found = accuracy(network, train)
+    assert found == accuracy(network, train)
+    assert 0 < found < 1
+
+
+@needs_compiler
+def test_a_network_that_cannot_be_compiled_is_used_as_it_is(monkeypatch):
+    def refuse(*_, **__):
+        raise RuntimeError("no space left on device\nand a long story")
+
+    monkeypatch.setattr(compiled, "_known", {})
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: refuse)
+    network = network_of()
+    with pytest.warns(UserWarning, match=r"Sequential cannot be compiled, so it takes longer: no space left"):
+        assert compile_network(network, images_of(2), gradients=True) is network
+    assert compile_network(network, images_of(2), gradients=True) is network  # said once
+
+
+def test_short_work_is_not_compiled(monkeypatch):
+    monkeypatch.setattr("dcbench.engine.compile_network", lambda *_: "compiled")
+    network, images = network_of(), images_of(2)
+    flops = count_flops(network, images)
+    # Padded by 3, the images are 12x12 and, pooled, 6x6, then 3x3; operations are counted singly.
+    assert flops == 2 * (12 * 12 * 9 * 4 + 6 * 6 * 4 * 9 * 4 + 4 * 9 * 3)
+    monkeypatch.setattr("dcbench.engine.COMPILE_FROM", 10.0 * flops)
+    assert COMPILED.forward(network, images, passes=9) is network
+    assert COMPILED.forward(network, images, passes=10) == "compiled"
+    assert Engine("fast", workers=2).forward(network, images, passes=10) is network
+
+
+def test_choosing(monkeypatch):
+    monkeypatch.setattr("dcbench.engine._keep_freed_memory", lambda: None)
+    monkeypatch.setattr("dcbench.engine.can_compile", lambda: True)
+    assert choose_engine("auto", CPU, FULL.long).name == "compiled"
+    assert choose_engine("auto", CPU, QUICK.long).name == "fast"
+    assert choose_engine("compiled", CPU, QUICK.long).compiles
+    monkeypatch.setattr("dcbench.engine.can_compile", lambda: False)
+    assert choose_engine("auto", CPU, FULL.long).name == "fast"
+    with pytest.raises(DcbenchError, match=r"needs a C\+\+ compiler"):
+        choose_engine("compiled", CPU)
+
+
+def test_a_machine_without_a_compiler():
+    with torch._inductor.config.patch({"cpp.cxx": ("no-such-compiler",)}):
+        assert not can_compile()
+
+
+@needs_compiler
+def test_a_run_gives_the_same_bytes_twice_and_plain_results_up_to_rounding(tmp_path, run):
+    words = {"methods": ("gradmatch",), "options": {"iterations": "2", "outer_loop": "2"}, "ipcs": (2,)}
+    words |= {"networks": ("convnet:depth=2,width=4",), "eval_networks": ("convnet:depth=2,width=4",)}
+    found = []
+    for name, engine in (("plain", PLAIN), ("once", COMPILED), ("twice", COMPILED)):
+        run(tmp_path / name, engine=engine, **words)
+        (path,) = (tmp_path / name / "sets").glob("*.safetensors")
+        found.append((path.read_bytes(), load_file(path)["images"]))
+    assert found[1][0] == found[2][0]
+    torch.testing.assert_close(found[1][1], found[0][1], rtol=1e-3, atol=1e-3)
