@@ -1,14 +1,20 @@
-"""Times the plain engine against the fast one, in turns, and prints ratios. Nothing is asserted.
+"""Times the plain engine, the fast ones and, where it is at hand, the authors' code in turns. Nothing is asserted.
 
-    python tests/benchmarks/engines.py                          # everything, about half an hour on two cores
+    python tests/benchmarks/engines.py                          # everything, about an hour on two cores
     python tests/benchmarks/engines.py --shape 1x8x8 --ipc 1    # a part
     python tests/benchmarks/engines.py --work step --repeats 9
+    python tests/benchmarks/engines.py --work step --against fast --authors ../DatasetCondensation
 
-Each engine has a process of its own, since the fast one changes how a process allocates memory. They take turns,
-so that whatever else the machine does hits both. A ratio is that of the medians; beside it stand the least and the
-greatest ratio of a turn. Images are noise, which takes as long as any; the network is the ConvNet of the papers.
+Each has a process of its own, since the fast engines change how a process allocates memory. They take turns, so
+that whatever else the machine does hits all. A ratio is that of plain's median to the other's; beside it stand the
+least and the greatest ratio of a turn. Images are noise, which takes as long as any; the network is the ConvNet of
+the papers. Short pieces of work stand for long ones, so networks are compiled for all.
 
-The peak is that of a large matrix product on all threads, measured here, in the same process as the fast engine.
+The peak is that of a large matrix product on all threads, measured here. Of plain arithmetic it is the share that
+the convolutions and matrix products of a piece of work reach.
+
+``--work error`` prints how far the images after two steps, each followed by training the network, are from those
+of plain in float64, as a share of how far they have moved.
 """
 
 from __future__ import annotations
@@ -18,44 +24,96 @@ import statistics
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
 
 import click
 
-CLASSES = 10
-REAL = 256
-TEST_IMAGES = 10_000
-WORK = ("step", "epoch", "test")
+WORK = ("step", "epoch", "test", "cell", "error")
+Shape = tuple[int, int, int]
 
 
-def prepare(work: str, shape: tuple[int, int, int], ipc: int) -> Callable[[], object]:
-    """Return one piece of work, to be timed: a matching step, an epoch on the condensed set, or a test pass."""
-    import torch
-    from dcbench_plugins.convnet import ConvNet
-    from dcbench_plugins.gradmatch import layerwise_distance
+class Server:
+    """What a process answers: how long a piece of work takes, and what comes out."""
 
-    from dcbench.api import DatasetInfo, ResidentSplit, accuracy, matching_gradient, new_network, train_network
+    def __init__(self, name: str, authors: Path | None) -> None:
+        """Choose the engine, or the authors' code."""
+        import torch
 
-    channels, *size = shape
-    half = (0.5,) * channels
-    names = tuple(map(str, range(CLASSES)))
-    info = DatasetInfo("noise", names, channels, (size[0], size[1]), half, half, "0" * 64, {})
-    network = new_network(ConvNet(), info, seed=0)
-    generator = torch.Generator().manual_seed(0)
+        import dcbench.engine
 
-    def noise(n: int) -> torch.Tensor:
-        return torch.randn(n, *shape, generator=generator)
+        dcbench.engine.COMPILE_FROM = 0.0  # as for long work
+        self.engine = dcbench.engine.choose_engine("plain" if authors else name, torch.device("cpu"))
+        self.authors = authors and __import__("authors").Authors(authors)
+        self.work: Callable[[], object] = measure_peak
 
-    images, labels = noise(CLASSES * ipc), torch.arange(CLASSES).repeat_interleave(ipc)
-    if work == "step":
-        real = noise(CLASSES * REAL).split(REAL)
-        return lambda: matching_gradient(network, real, images.split(ipc), layerwise_distance)
-    if work == "epoch":
-        optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
-        options = {"epochs": max(1, 100 // ipc), "batch_size": 256, "generator": generator}
-        return lambda: train_network(network, images, labels, optimizer, **options)
-    pixels = torch.randint(256, (TEST_IMAGES, *shape), generator=generator).to(torch.uint8)
-    split = ResidentSplit(pixels, torch.zeros(TEST_IMAGES, dtype=torch.int64), info)
-    return lambda: accuracy(network, split)
+    def prepare(self, work: str, shape: Shape, ipc: int) -> None:
+        """Get a piece of work ready, and warm."""
+        from pieces import PIECES, make_start
+
+        start = make_start(shape, ipc)
+        self.work = self.authors.prepare(work, start) if self.authors else PIECES[work](start)
+        self.work()
+
+    def seconds(self) -> float:
+        """Do the work, and return how long it took."""
+        started = time.perf_counter()
+        self.work()
+        return time.perf_counter() - started
+
+    def flops(self) -> int:
+        """Return the floating-point operations of the work."""
+        return count_flops(self.work)
+
+    def peak(self) -> float:
+        """Return the operations per second of a large matrix product."""
+        return measure_peak()
+
+    def images(self, shape: Shape, ipc: int, dtype: str) -> Any:
+        """Return the images before and after two steps, float64."""
+        import torch
+        from pieces import images_after_steps, make_start
+
+        start = make_start(shape, ipc, getattr(torch, dtype))
+        found = self.authors.images_after_steps(start) if self.authors else images_after_steps(start)
+        return start.images.double().numpy(), found.double().numpy()
+
+    def serve(self, requests: Connection) -> None:
+        """Answer until there is nothing more to do."""
+        with self.engine.active():
+            while request := requests.recv():
+                requests.send(getattr(self, request[0])(*request[1:]))
+
+
+def serve(requests: Connection, name: str, authors: Path | None) -> None:
+    """Be a process."""
+    Server(name, authors).serve(requests)
+
+
+class Worker:
+    """A process with one engine."""
+
+    def __init__(self, name: str, authors: Path | None = None) -> None:
+        """Start it."""
+        context = multiprocessing.get_context("spawn")
+        self.name = name
+        self._requests, theirs = context.Pipe()
+        self._process = context.Process(target=serve, args=(theirs, name, authors), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def stop(self) -> None:
+        """End it."""
+        self._requests.send(None)
+        self._process.join()
+
+    def ask(self, *request: Any) -> Any:
+        """Have it do something and return the answer."""
+        try:
+            self._requests.send(request)
+            return self._requests.recv()
+        except (EOFError, ConnectionError):
+            raise click.ClickException(f"the process of {self.name} has ended; see above.") from None
 
 
 def count_flops(work: Callable[[], object]) -> int:
@@ -98,84 +156,67 @@ def measure_peak() -> float:
     return 2 * 3000**3 / min(times)
 
 
-def serve(engine_name: str, requests: Connection) -> None:
-    """Prepare and time what the other side of the connection asks for."""
-    import torch
-
-    import dcbench.engine
-
-    dcbench.engine.COMPILE_FROM = 0.0  # as for long work
-    engine = dcbench.engine.choose_engine(engine_name, torch.device("cpu"))
-    work: Callable[[], object] = measure_peak  # until there is another
-    while (request := requests.recv()) is not None:
-        answer: float = 0.0
-        with engine.active():
-            if request == "peak":
-                answer = measure_peak()
-            elif request == "flops":
-                answer = count_flops(work)
-            elif request == "go":
-                started = time.perf_counter()
-                work()
-                answer = time.perf_counter() - started
-            else:
-                work = prepare(*request)
-                work()  # warm
-        requests.send(answer)
+def print_times(workers: list[Worker], work: str, shape: Shape, ipc: int, repeats: int, peak: float) -> None:
+    """Have the workers do a piece of work in turns; print a line each."""
+    for worker in workers:
+        worker.ask("prepare", work, shape, ipc)
+    flops = workers[0].ask("flops") if work != "cell" else 0
+    turns = [[worker.ask("seconds") for worker in workers] for _ in range(repeats)]
+    plain = statistics.median(turn[0] for turn in turns)
+    for index, worker in enumerate(workers):
+        seconds = statistics.median(turn[index] for turn in turns)
+        ratios = [turn[0] / turn[index] for turn in turns]
+        share = f"{flops / seconds / peak:4.0%}" if flops else ""
+        label = "x".join(map(str, shape)) if work != "cell" else "digits"
+        click.echo(
+            f"{label:>8} {work:>6} {ipc:>4} {worker.name:>9} {seconds:9.3f} {plain / seconds:6.2f} "
+            f"{min(ratios):5.2f}-{max(ratios):.2f} {share:>5}"
+        )
 
 
-class Worker:
-    """A process with one engine."""
+def print_errors(workers: list[Worker], shape: Shape, ipc: int) -> None:
+    """Print how far each worker's images are from plain's in float64."""
+    import numpy
 
-    def __init__(self, engine: str) -> None:
-        """Start it."""
-        context = multiprocessing.get_context("spawn")
-        self._requests, theirs = context.Pipe()
-        self._process = context.Process(target=serve, args=(engine, theirs), daemon=True)
-        self._process.start()
-
-    def stop(self) -> None:
-        """End it."""
-        self._requests.send(None)
-        self._process.join()
-
-    def ask(self, request: object) -> float:
-        """Have it do something and return the answer."""
-        self._requests.send(request)
-        return float(self._requests.recv())
+    begin, exact = workers[0].ask("images", shape, ipc, "float64")
+    for worker in workers:
+        _, found = worker.ask("images", shape, ipc, "float32")
+        error = numpy.linalg.norm(found - exact) / numpy.linalg.norm(exact - begin)
+        click.echo(f"{'x'.join(map(str, shape)):>8} {'error':>6} {ipc:>4} {worker.name:>9} {error:9.1e}")
 
 
 @click.command()
-@click.option("--engine", default="compiled", show_default=True, help="What the plain engine is compared with.")
 @click.option("--shape", "shapes", multiple=True, default=("3x32x32", "1x8x8"), show_default=True)
 @click.option("--ipc", "ipcs", multiple=True, type=int, default=(1, 10, 50), show_default=True)
 @click.option("--work", "works", multiple=True, type=click.Choice(WORK), default=WORK, show_default=True)
 @click.option("--repeats", default=5, show_default=True)
+@click.option("--against", multiple=True, type=click.Choice(("fast", "compiled")), default=("fast", "compiled"))
+@click.option("--authors", type=click.Path(exists=True, path_type=Path), help="A checkout of the authors' code.")
 def main(
-    engine: str, shapes: tuple[str, ...], ipcs: tuple[int, ...], works: tuple[str, ...], repeats: int
+    shapes: tuple[str, ...],
+    ipcs: tuple[int, ...],
+    works: tuple[str, ...],
+    repeats: int,
+    against: tuple[str, ...],
+    authors: Path | None,
 ) -> None:
-    """Print a line per shape, work and ipc."""
-    plain, fast = Worker("plain"), Worker(engine)
-    peak = fast.ask("peak")
+    """Print a line per shape, work, ipc and engine."""
+    workers = [Worker("plain"), *map(Worker, against)]
+    extra = [Worker("authors", authors)] if authors else []
+    peak = max(worker.ask("peak") for worker in [*workers, *extra])
     click.echo(f"peak {peak / 1e9:.0f} GFLOP/s; {repeats} turns each; seconds are medians")
-    line = "{:>8} {:>6} {:>4} {:>9} {:>9} {:>6} {:>10} {:>10}".format
-    click.echo(line("shape", "work", "ipc", "plain", "fast", "ratio", "from-to", "of peak"))
-    for shape in shapes:
-        sizes = tuple(map(int, shape.split("x")))
-        for work in works:
-            for ipc in ipcs if work != "test" else ipcs[:1]:
-                for worker in (plain, fast):
-                    worker.ask((work, sizes, ipc))
-                flops = plain.ask("flops")
-                turns = [(plain.ask("go"), fast.ask("go")) for _ in range(repeats)]
-                ratios = [a / b for a, b in turns]
-                a, b = (statistics.median(times) for times in zip(*turns, strict=True))
-                shares = f"{flops / a / peak:4.0%} {flops / b / peak:4.0%}"
-                spread = f"{min(ratios):.2f}-{max(ratios):.2f}"
-                click.echo(
-                    f"{shape:>8} {work:>6} {ipc:>4} {a:9.3f} {b:9.3f} {a / b:6.2f} {spread:>10} {shares:>10}"
-                )
-    for worker in (plain, fast):
+    line = "{:>8} {:>6} {:>4} {:>9} {:>9} {:>6} {:>10} {:>5}".format
+    click.echo(line("shape", "work", "ipc", "engine", "seconds", "ratio", "from-to", "peak"))
+    for work in works:
+        for shape in shapes if work != "cell" else ("1x8x8",):
+            for ipc in ipcs if work not in ("test", "cell") else (1,):
+                channels, height, width = map(int, shape.split("x"))
+                if work == "error":
+                    print_errors([*workers, *extra], (channels, height, width), ipc)
+                    continue
+                sides = [*workers, *extra] if work != "cell" else workers
+                print_times(sides, work, (channels, height, width), ipc, repeats, peak)
+    for worker in [*workers, *extra]:
         worker.stop()
 
 

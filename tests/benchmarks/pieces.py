@@ -1,0 +1,144 @@
+"""Pieces of work that the benchmarks time: those of gradient matching, on noise, and a whole small cell."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from dcbench_plugins.convnet import ConvNet
+from dcbench_plugins.gradmatch import layerwise_distance
+from torch import Tensor, nn
+
+from dcbench.api import DatasetInfo, ResidentSplit, accuracy, matching_gradient, new_network, train_network
+from dcbench.engine import active_engine
+
+CLASSES = 10
+REAL = 256
+TEST_IMAGES = 10_000
+STEPS, INNER = 2, 10
+BATCH = 256
+
+
+@dataclass
+class Start:
+    """What every implementation starts from: noise for images, and one freshly initialised ConvNet.
+
+    Attributes:
+        info: facts of the data set that the noise stands for.
+        network: the papers' ConvNet.
+        real: a batch for each class, (256, C, H, W).
+        images: the synthetic ones, (10 * ipc, C, H, W), class by class.
+        labels: theirs, (10 * ipc,).
+        generator: for more draws.
+    """
+
+    info: DatasetInfo
+    network: nn.Module
+    real: list[Tensor]
+    images: Tensor
+    labels: Tensor
+    generator: torch.Generator
+
+    @property
+    def ipc(self) -> int:
+        """Images per class."""
+        return len(self.images) // CLASSES
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs on the synthetic images make a piece of work that takes a second or so."""
+        return max(1, 100 // self.ipc)
+
+    def test_split(self) -> ResidentSplit:
+        """Draw a test split."""
+        pixels = torch.randint(256, (TEST_IMAGES, *self.images.shape[1:]), generator=self.generator)
+        labels = torch.randint(CLASSES, (TEST_IMAGES,), generator=self.generator)
+        return ResidentSplit(pixels.to(torch.uint8), labels, self.info)
+
+
+def make_start(shape: tuple[int, int, int], ipc: int, dtype: torch.dtype = torch.float32) -> Start:
+    """Return the start for images of a shape; the same numbers for every type."""
+    channels, height, width = shape
+    half = (0.5,) * channels
+    names = tuple(map(str, range(CLASSES)))
+    info = DatasetInfo("noise", names, channels, (height, width), half, half, "0" * 64, {})
+    generator = torch.Generator().manual_seed(0)
+
+    def noise(n: int) -> Tensor:
+        return torch.randn(n, *shape, generator=generator).to(dtype)
+
+    real, images = list(noise(CLASSES * REAL).split(REAL)), noise(CLASSES * ipc)
+    network = new_network(ConvNet(), info, seed=0).to(dtype)
+    return Start(info, network, real, images, torch.arange(CLASSES).repeat_interleave(ipc), generator)
+
+
+def matching_step(start: Start) -> Callable[[], object]:
+    """Return one image step's gradient: all classes."""
+    return lambda: matching_gradient(start.network, start.real, start.images.split(start.ipc), layerwise_distance)
+
+
+def epochs(start: Start) -> Callable[[], object]:
+    """Return epochs on the synthetic images."""
+    optimizer = torch.optim.SGD(start.network.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+    options = {"epochs": start.epochs, "batch_size": BATCH, "generator": start.generator}
+    return lambda: train_network(start.network, start.images, start.labels, optimizer, **options)
+
+
+def test_pass(start: Start) -> Callable[[], object]:
+    """Return a pass over a test split of 10,000 images."""
+    split = start.test_split()
+    return lambda: accuracy(start.network, split)
+
+
+def cell(_: Start) -> Callable[[], object]:
+    """Return a whole cell on the digits: 20 iterations of gradient matching, 3 networks trained for 200 steps."""
+    from dcbench.budgets import QUICK
+    from dcbench.plan import Request, make_plan
+    from dcbench.plugins import load_plugins
+    from dcbench.protocols import PROTOCOLS
+    from dcbench.runner import Runner
+    from dcbench.store import Store
+
+    request = Request(
+        datasets=("digits",),
+        methods=("gradmatch",),
+        ipcs=(1,),
+        networks=("convnet",),
+        eval_networks=("convnet", "lenet", "mlp"),
+        options={"iterations": "20"},
+        protocol=PROTOCOLS["dc"],
+        budget=QUICK,
+        sets=1,
+        evals=1,
+        seed=0,
+        device=torch.device("cpu"),
+        data_root=Path(),
+    )
+    plugins = load_plugins()
+    plan = make_plan(request, plugins)
+
+    def run() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            Runner(plan, plugins, Store(Path(folder)), engine=active_engine()).run()
+
+    return run
+
+
+def images_after_steps(start: Start) -> Tensor:
+    """Return the synthetic images after two image steps, with the network trained on them in between."""
+    images = start.images.clone()
+    optimizer = torch.optim.SGD([images], lr=0.1, momentum=0.5)
+    optimizer_net = torch.optim.SGD(start.network.parameters(), lr=0.01)
+    for _ in range(STEPS):
+        real, synthetic = start.real, images.split(start.ipc)
+        images.grad = matching_gradient(start.network, real, synthetic, layerwise_distance)[0]
+        optimizer.step()
+        options = {"epochs": INNER, "batch_size": BATCH, "generator": start.generator}
+        train_network(start.network, images, start.labels, optimizer_net, **options)
+    return images
+
+
+PIECES = {"step": matching_step, "epoch": epochs, "test": test_pass, "cell": cell}
