@@ -41,6 +41,8 @@ MICRO_BATCH = 32
 """Images at a time: 16 MB of the largest activation of a ConvNet on 32x32 pixels."""
 COMPILE_FROM = 1e11
 """Floating-point operations of a piece of work, a second's for two cores, from which on it is compiled."""
+SHARE_FROM = 5e9
+"""Floating-point operations from which on it pays that each worker does a part of them, and all wait for the last."""
 ENGINES = ("auto", "plain", "fast", "compiled")
 
 
@@ -60,16 +62,28 @@ class Engine:
     micro_batch: int | None = None
     compiles: bool = False
 
-    def forward(self, network: nn.Module, images: Tensor, passes: int, gradients: bool = True) -> Forward:
+    def forward(
+        self,
+        network: nn.Module,
+        images: Tensor,
+        *,
+        passes: int,
+        passes_at_once: int | None = None,
+        gradients: bool = True,
+    ) -> Forward:
         """Return what passes images through a network: itself or, where that pays, the same compiled.
 
         Args:
             network: in the mode in which it will be used.
             images: some that it takes, (N, C, H, W).
             passes: how many images will pass; one that passes back, too, counts as three.
+            passes_at_once: how many until the workers wait for each other; None for all.
             gradients: whether any will pass back.
         """
-        if not self.compiles or passes * count_flops(network, images) < COMPILE_FROM:
+        if not self.compiles:
+            return network
+        flops = count_flops(network, images)
+        if passes * flops < COMPILE_FROM or (passes_at_once or passes) * flops < SHARE_FROM:
             return network
         # Compiled code depends on how many threads the thread has that it is compiled in.
         return next(self.map(lambda _: compile_network(network, images, gradients), (None,)))

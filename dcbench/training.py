@@ -52,7 +52,8 @@ def train_network(
     """
     network.train()
     engine = engine_for(network, images)
-    forward = engine.forward(network, images, passes=3 * epochs * len(images))
+    passes, at_once = 3 * epochs * len(images), 3 * min(batch_size, len(images))
+    forward = engine.forward(network, images, passes=passes, passes_at_once=at_once)
     with engine.sharing() if forward is not network else nullcontext():
         for epoch in range(epochs):
             order = torch.randperm(len(images), generator=generator).to(images.device)

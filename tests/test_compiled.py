@@ -32,6 +32,7 @@ needs_compiler = pytest.mark.skipif(not can_compile(), reason="no C++ compiler")
 @pytest.fixture(autouse=True)
 def all_work_is_long(monkeypatch):
     monkeypatch.setattr("dcbench.engine.COMPILE_FROM", 0.0)
+    monkeypatch.setattr("dcbench.engine.SHARE_FROM", 0.0)
 
 
 def network_of(seed=0, dtype=torch.float64, width=4):
@@ -135,6 +136,9 @@ def test_short_work_is_not_compiled(monkeypatch):
     monkeypatch.setattr("dcbench.engine.COMPILE_FROM", 10.0 * flops)
     assert COMPILED.forward(network, images, passes=9) is network
     assert COMPILED.forward(network, images, passes=10) == "compiled"
+    monkeypatch.setattr("dcbench.engine.SHARE_FROM", 3.0 * flops)
+    assert COMPILED.forward(network, images, passes=10, passes_at_once=2) is network
+    assert COMPILED.forward(network, images, passes=10, passes_at_once=3) == "compiled"
     assert Engine("fast", workers=2).forward(network, images, passes=10) is network
 
 
