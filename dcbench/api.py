@@ -11,7 +11,7 @@ from dcbench.datasets import Dataset, DatasetInfo, Split, Splits
 from dcbench.errors import DcbenchError
 from dcbench.hookspecs import hookimpl
 from dcbench.images import IMAGE_ENDINGS, open_image
-from dcbench.matching import loss_gradient, matching_gradient
+from dcbench.matching import gradient_targets, loss_gradient, matching_gradient, matching_gradient_to
 from dcbench.methods import Checkpoint, Method, Setting, Task
 from dcbench.progress import Progress
 from dcbench.records import Record
@@ -35,9 +35,11 @@ __all__ = [
     "Splits",
     "Task",
     "accuracy",
+    "gradient_targets",
     "hookimpl",
     "loss_gradient",
     "matching_gradient",
+    "matching_gradient_to",
     "new_network",
     "open_image",
     "option",

@@ -42,7 +42,7 @@ MICRO_BATCH = 32
 COMPILE_FROM = 1e11
 """Floating-point operations of a piece of work, a second's for two cores, from which on it is compiled."""
 SHARE_FROM = 5e9
-"""Floating-point operations from which on it pays that each worker does a part of them, and all wait for the last."""
+"""Floating-point operations from which on it pays to share them out between workers, who all wait for the last."""
 ENGINES = ("auto", "plain", "fast", "compiled")
 
 

@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dcbench.compiled import Forward
-from dcbench.engine import engine_for
+from dcbench.engine import Engine, engine_for
 
-STEPS = 10
-"""Matching steps that a condensation takes at the least: what a network compiled for one serves."""
+MATCHES = 100
+"""Classes matched by a condensation at the least, one after the other: what a network compiled for one serves."""
 
+Target = tuple[Tensor, ...]
 Distance = Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]
 
 
@@ -36,23 +37,40 @@ def matching_gradient(
     Returns:
         The gradient, (K * ipc, C, H, W), and the summed distance, ().
     """
-    engine = engine_for(network, synthetic[0])
-    real = iter(real)
-    first = next(real)
-    passes = 3 * len(first) * len(synthetic)
-    forward = engine.forward(network, first, passes=passes * STEPS)
+    engine, target_of, real = _prepare(network, real)
 
     def match(work: tuple[int, tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        label, (real_images, own) = work
-        target = _gradient_in_parts(network, forward, real_images, label, engine.micro_batch)
-        own = own.detach().requires_grad_()
-        matched = distance(target, loss_gradient(network, own, label, create_graph=True))
-        return torch.autograd.grad(matched, own)[0], matched.detach()
+        label, (images, own) = work
+        return _match_class(network, target_of((label, images)), own, label, distance)
 
-    pairs = zip(chain((first,), real), synthetic, strict=True)
     with engine.sharing():
-        gradients, distances = zip(*engine.map(match, enumerate(pairs)), strict=True)
-    return torch.cat(gradients), torch.stack(distances).sum()
+        return _sum_up(engine.map(match, enumerate(zip(real, synthetic, strict=True))))
+
+
+def gradient_targets(network: nn.Module, real: Iterable[Tensor]) -> list[Target]:
+    """Return what real images do to a network: for each class, the gradient of the loss, by parameter.
+
+    Args:
+        network: the matching network.
+        real: as in `matching_gradient`.
+    """
+    engine, target_of, real = _prepare(network, real)
+    with engine.sharing():
+        return list(engine.map(target_of, enumerate(real)))
+
+
+def matching_gradient_to(
+    network: nn.Module, targets: Sequence[Target], synthetic: Sequence[Tensor], distance: Distance
+) -> tuple[Tensor, Tensor]:
+    """Return what `matching_gradient` does, for targets that `gradient_targets` returned for the network."""
+    engine = engine_for(network, synthetic[0])
+
+    def match(work: tuple[int, tuple[Target, Tensor]]) -> tuple[Tensor, Tensor]:
+        label, (target, own) = work
+        return _match_class(network, target, own, label, distance)
+
+    with engine.sharing():
+        return _sum_up(engine.map(match, enumerate(zip(targets, synthetic, strict=True))))
 
 
 def loss_gradient(
@@ -60,6 +78,37 @@ def loss_gradient(
 ) -> tuple[Tensor, ...]:
     """Return the gradient of the mean cross-entropy of one class's images, by parameter."""
     return _gradient(network, network, images, label, create_graph)
+
+
+def _prepare(
+    network: nn.Module, real: Iterable[Tensor]
+) -> tuple[Engine, Callable[[tuple[int, Tensor]], Target], Iterable[Tensor]]:
+    """Return the engine, what computes a class's target, and the real images with none of them lost."""
+    real = iter(real)
+    first = next(real)
+    engine = engine_for(network, first)
+    forward = engine.forward(network, first, passes=3 * len(first) * MATCHES)
+
+    def target_of(work: tuple[int, Tensor]) -> Target:
+        label, images = work
+        return _gradient_in_parts(network, forward, images, label, engine.micro_batch)
+
+    return engine, target_of, chain((first,), real)
+
+
+def _match_class(
+    network: nn.Module, target: Target, own: Tensor, label: int, distance: Distance
+) -> tuple[Tensor, Tensor]:
+    """Return the gradient with respect to one class's synthetic images, and the distance."""
+    own = own.detach().requires_grad_()
+    matched = distance(target, loss_gradient(network, own, label, create_graph=True))
+    return torch.autograd.grad(matched, own)[0], matched.detach()
+
+
+def _sum_up(classes: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Return the classes' gradients one after the other, and the sum of their distances."""
+    gradients, distances = zip(*classes, strict=True)
+    return torch.cat(gradients), torch.stack(distances).sum()
 
 
 def _gradient(

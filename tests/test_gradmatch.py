@@ -173,6 +173,35 @@ def test_the_whole_algorithm_agrees_with_the_naive_implementation(tiny, momentum
     assert (condensed.images - start).norm() / start.norm() > 0.05
 
 
+def test_a_pool_takes_networks_and_their_gradients_in_turns(tiny):
+    architecture, draws = ConvNet(width=4, depth=2), 3
+    task = make_task(tiny, architecture)
+    method = resolved(tiny, iterations=5, outer_loop=1, network_pool=draws, batch_real=8)
+    condensed = method.condense(task)
+
+    expected = make_task(tiny, architecture)
+    images = torch.randn(6, 1, 8, 8, generator=expected.generator)
+    pool = []
+    for _ in range(draws):
+        network = expected.new_network()
+        pool.append((network, [tiny.train.draw(c, 8, expected.generator) for c in range(3)]))
+    velocity = torch.zeros_like(images)
+    for iteration in range(5):
+        network, real = pool[iteration % draws]
+        leaf = images.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(naive_loss(network, real, leaf.split(2), "layerwise"), leaf)
+        velocity = 0.5 * velocity + gradient
+        images = images - method.lr_img * velocity
+    assert (condensed.images - images).norm() / images.norm() < 1e-3
+    assert torch.equal(task.generator.get_state(), expected.generator.get_state())  # nothing else is drawn
+
+
+def test_a_pool_is_for_networks_that_are_not_trained(tiny):
+    with pytest.raises(DcbenchError, match=r"network_pool is for outer_loop=1, not 10 \(at 10 images"):
+        resolved(tiny, ipc=10, network_pool=5)
+    assert resolved(tiny, ipc=10, network_pool=5, outer_loop=1).network_pool == 5
+
+
 def test_images_of_each_class_come_in_label_order(tiny):
     condensed = resolved(tiny, iterations=1).condense(make_task(tiny, ConvNet(width=4, depth=1)))
     assert condensed.labels.tolist() == [0, 0, 1, 1, 2, 2]
@@ -239,9 +268,16 @@ def test_batchnorm_draws_nothing_where_there_is_none(tiny):
     assert torch.equal(task.generator.get_state(), before)
 
 
-def test_resuming_from_a_checkpoint_gives_the_same_bytes(tiny):
+@pytest.mark.parametrize(
+    ("options", "seed"),
+    [
+        ({"outer_loop": 2, "inner_loop": 1}, 99),  # the restored state must win over the seed
+        ({"outer_loop": 1, "network_pool": 3}, 0),  # the pool is drawn again
+    ],
+)
+def test_resuming_from_a_checkpoint_gives_the_same_bytes(tiny, options, seed):
     architecture = ConvNet(width=4, depth=1)
-    method = resolved(tiny, iterations=4, outer_loop=2, inner_loop=1)
+    method = resolved(tiny, iterations=4, **options)
     whole = method.condense(make_task(tiny, architecture))
 
     task = make_task(tiny, architecture)
@@ -250,7 +286,7 @@ def test_resuming_from_a_checkpoint_gives_the_same_bytes(tiny):
         method.condense(Task(task.train, 2, task.generator, architecture, saved, task.progress))
     assert int(saved.state["done"]) == 1
 
-    task = make_task(tiny, architecture, seed=99)  # the restored state must win over the seed
+    task = make_task(tiny, architecture, seed=seed)
     restored = RestoredCheckpoint(saved, task.generator)
     resumed = method.condense(Task(task.train, 2, task.generator, architecture, restored, task.progress))
     assert resumed.sha256() == whole.sha256()

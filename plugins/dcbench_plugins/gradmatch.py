@@ -13,17 +13,31 @@ Version 1 runs K iterations, as the paper says. The authors' code runs one more,
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from dcbench.api import CondensedSet, Method, Setting, Task, hookimpl, matching_gradient, option, train_network
+from dcbench.api import (
+    CondensedSet,
+    DcbenchError,
+    Method,
+    Setting,
+    Task,
+    gradient_targets,
+    hookimpl,
+    matching_gradient,
+    matching_gradient_to,
+    option,
+    train_network,
+)
 
 PAPER = "the paper"
 CODE = "the authors' code"
 EPS = 1e-6
+
+Target = tuple[Tensor, ...]
 
 LOOPS = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}
 """Outer and inner loops by images per class, as in the authors' code."""
@@ -56,6 +70,13 @@ class GradMatch(Method):
     bn_images: int = option(
         16, "real images per class that set the BatchNorm statistics before each image step", source=CODE, ge=1
     )
+    network_pool: int = option(
+        0,
+        "networks drawn once, with their real images and gradients, and taken in turns, where outer_loop is 1; "
+        "0 draws afresh for every iteration",
+        source="dcbench: a shortcut, not the paper's",
+        ge=0,
+    )
     init: Literal["noise", "real"] = option("noise", "what the images start as", source=PAPER)
     distance: Literal["layerwise", "cosine", "squared"] = option(
         "layerwise",
@@ -71,7 +92,13 @@ class GradMatch(Method):
         network = re.split("[:@]", setting.network)[0]
         defaults = {"outer_loop": outer, "inner_loop": inner, "lr_img": 0.01 if network == "mlp" else 0.1}
         missing = {name: value for name, value in defaults.items() if getattr(self, name) is None}
-        return self.model_copy(update=missing)
+        resolved = self.model_copy(update=missing)
+        if self.network_pool and resolved.outer_loop != 1:
+            raise DcbenchError(
+                f"gradmatch: network_pool is for outer_loop=1, not {resolved.outer_loop} (at {setting.ipc} images "
+                "per class): networks that are trained in between have no gradients to keep."
+            )
+        return resolved
 
     def condense(self, task: Task) -> CondensedSet:
         """Run algorithm 1."""
@@ -80,14 +107,14 @@ class GradMatch(Method):
         images = self._initial_images(task)
         losses = torch.zeros(self.iterations, device=task.device)
         optimizer = torch.optim.SGD([images], lr=self.lr_img, momentum=self.momentum_img)
+        pool = [self._draw_network(task) for _ in range(self.network_pool)]
         start = _resume(task, images, losses, optimizer)
 
         for iteration in range(start, self.iterations):
-            network = task.new_network()
+            network, targets = pool[iteration % len(pool)] if pool else (task.new_network(), None)
             optimizer_net = torch.optim.SGD(network.parameters(), lr=self.lr_net, momentum=self.momentum_net)
             for step in range(self.outer_loop):
-                self._set_batchnorm(task, network)
-                images.grad, loss = self._match(task, network, images)
+                images.grad, loss = self._match(task, network, images, targets)
                 optimizer.step()
                 losses[iteration] += loss / (task.info.num_classes * self.outer_loop)
                 if step < self.outer_loop - 1:
@@ -120,11 +147,26 @@ class GradMatch(Method):
         for layer in layers:
             layer.eval()
 
-    def _match(self, task: Task, network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Draw real images of every class and match the synthetic ones to them."""
+    def _match(
+        self, task: Task, network: nn.Module, images: Tensor, targets: list[Target] | None
+    ) -> tuple[Tensor, Tensor]:
+        """Match the synthetic images of every class to real ones, drawn now unless there are targets."""
+        synthetic, distance = torch.split(images, task.ipc), DISTANCES[self.distance]
+        if targets is not None:
+            return matching_gradient_to(network, targets, synthetic, distance)
+        self._set_batchnorm(task, network)
+        return matching_gradient(network, self._draw_real(task), synthetic, distance)
+
+    def _draw_real(self, task: Task) -> Iterator[Tensor]:
+        """Draw a batch of real images of every class, one after the other."""
         labels = range(task.info.num_classes)
-        real = (task.train.draw(label, self.batch_real, task.generator) for label in labels)
-        return matching_gradient(network, real, torch.split(images, task.ipc), DISTANCES[self.distance])
+        return (task.train.draw(label, self.batch_real, task.generator) for label in labels)
+
+    def _draw_network(self, task: Task) -> tuple[nn.Module, list[Target]]:
+        """Draw a network for the pool, and what real images do to it."""
+        network = task.new_network()
+        self._set_batchnorm(task, network)
+        return network, gradient_targets(network, self._draw_real(task))
 
     def _train(self, task: Task, network: nn.Module, images: Tensor, optimizer: torch.optim.Optimizer) -> None:
         """Train the matching network on the synthetic images as they now are."""
