@@ -15,7 +15,9 @@ from dcbench.errors import DcbenchError, unknown_name
 _OPTION = re.compile(r"\s*(?P<key>[A-Za-z_]\w*)\s*=(?P<value>.*)", re.DOTALL)
 
 
-def option(default: Any, description: str, *, source: str = "", **constraints: Any) -> Any:
+def option(
+    default: Any, description: str, *, source: str = "", added_later: bool = False, **constraints: Any
+) -> Any:
     """Declare one option of a component: a pydantic field with a meaning and a source.
 
     Args:
@@ -23,8 +25,12 @@ def option(default: Any, description: str, *, source: str = "", **constraints: A
             setting and is filled in by `Method.resolve`.
         description: what the option means, with its unit.
         source: where the default comes from (paper, equation, table).
+        added_later: whether results exist from before the option did. At its default it is then left out of specs
+            and records, so that those results stay what they are: the method's without it.
         constraints: pydantic's own, such as ``ge=1``.
     """
+    if added_later:
+        constraints["exclude_if"] = lambda value: value == default
     return Field(default, description=description, json_schema_extra={"source": source}, **constraints)
 
 
@@ -115,7 +121,7 @@ class Component(BaseModel):
     def changed_options(self, default: Self) -> dict[str, Any]:
         """Return the options in which this instance differs from ``default``."""
         ours, theirs = self.model_dump(mode="json"), default.model_dump(mode="json")
-        return {key: value for key, value in ours.items() if value != theirs[key]}
+        return {key: value for key, value in ours.items() if key not in theirs or value != theirs[key]}
 
     def __str__(self) -> str:
         """Return the canonical spelling: ``name``, ``name@2`` or ``name:norm=batch,width=64``."""

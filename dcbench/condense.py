@@ -89,7 +89,7 @@ class Condensation:
         with seeded_globals(derive_seed("globals", spec.key()), train.device):
             condensed = method.condense(task)
         check_set(condensed, train, spec.ipc)
-        store.write_cost(spec, Cost(checkpoint.seconds(), memory.read(), active_engine().name))
+        store.write_cost(spec, Cost(checkpoint.seconds(), memory.read(), active_engine().statement()))
         save_set(store.set_path(spec), condensed, header(spec, condensed, train, self.origin))
         checkpoint.path.unlink(missing_ok=True)
         return condensed

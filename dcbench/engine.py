@@ -3,16 +3,18 @@
 The plain engine does one thing after the other, as the papers' code does, and leaves it to torch to share every
 single operation between threads. The fast engine is for the CPU:
 
-- Each thread has work of its own: a class to match, a part of a batch, a chunk of the test split. Operations on
-  few images gain little from being shared, and threads that share them wait for each other.
+- Each thread has work of its own: a class to match, a chunk of the test split. Operations on few images gain
+  little from being shared, and threads that share them wait for each other.
 - Images pass in micro-batches, whose activations stay in the caches. Gradients are summed.
-- Where the work is long, networks are compiled, see `dcbench.compiled`.
 - Freed memory is kept. At every operation on a large batch, glibc would give its activations back to the system,
   and take them again page by page, which costs as much time as the arithmetic.
 
 Which one it is depends on the spec, the device and the user alone, never on a measurement or on what else there is
 to do: the same spec gives the same bytes. Networks whose images do not pass independently of each other, or that
-draw random numbers, are computed plainly by both.
+draw random numbers, are computed plainly by all.
+
+The compiled engine is the fast one with networks compiled (see `dcbench.compiled`) where a piece of work is long.
+Threads then share batches of training out, too.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from dcbench.compiled import Forward, can_compile, compile_network, count_flops
+from dcbench.compiled import Forward, can_compile, compile_network, count_flops, gave_up
 from dcbench.errors import DcbenchError, unknown_name
 
 Item = TypeVar("Item")
@@ -51,9 +53,9 @@ class Engine:
     """One way to compute.
 
     Attributes:
-        name: as records state it.
+        name: as users type it.
         workers: threads that have work of their own.
-        micro_batch: images that pass through a network at a time; None for whole batches.
+        micro_batch: images of a class, or of a test split, that pass through a network at a time; None for all.
         compiles: whether networks are compiled for work of some length.
     """
 
@@ -76,7 +78,7 @@ class Engine:
         Args:
             network: in the mode in which it will be used.
             images: some that it takes, (N, C, H, W).
-            passes: how many images will pass; one that passes back, too, counts as three.
+            passes: how many images will pass in this piece of work; one that passes back, too, counts as three.
             passes_at_once: how many until the workers wait for each other; None for all.
             gradients: whether any will pass back.
         """
@@ -87,6 +89,10 @@ class Engine:
             return network
         # Compiled code depends on how many threads the thread has that it is compiled in.
         return next(self.map(lambda _: compile_network(network, images, gradients), (None,)))
+
+    def statement(self) -> str:
+        """Return what records state: the name, unless not every network could be compiled."""
+        return f"{self.name} in part" if self.compiles and gave_up() else self.name
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Yield ``function(item)`` for all items in their order, computed by the workers.
@@ -115,9 +121,11 @@ class Engine:
         The threads that OpenMP would share them with stay awake for a while, in case of more, and take turns with
         the workers, who all wait for the last.
         """
+        if self.workers == 1:
+            yield
+            return
         before = torch.get_num_threads()
-        if self.workers > 1:
-            torch.set_num_threads(1)
+        torch.set_num_threads(1)
         try:
             yield
         finally:
@@ -209,8 +217,13 @@ def _draws(network: nn.Module, images: Tensor) -> bool:
 
 @cache
 def _pool(workers: int) -> ThreadPoolExecutor:
-    # The number of threads that torch shares an operation between is each thread's own setting.
-    return ThreadPoolExecutor(workers, "dcbench", initializer=torch.set_num_threads, initargs=(1,))
+    return ThreadPoolExecutor(workers, "dcbench", initializer=_work_alone)
+
+
+def _work_alone() -> None:
+    """Let operations of this thread not be shared with others: a setting that each thread has of its own."""
+    torch.get_num_threads()  # what a thread sets before it has asked, it forgets
+    torch.set_num_threads(1)
 
 
 @cache

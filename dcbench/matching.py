@@ -13,7 +13,7 @@ from dcbench.compiled import Forward
 from dcbench.engine import Engine, engine_for
 
 MATCHES = 100
-"""Classes matched by a condensation at the least, one after the other: what a network compiled for one serves."""
+"""Classes that a condensation matches, or many times as many: all served by one compilation."""
 
 Target = tuple[Tensor, ...]
 Distance = Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]

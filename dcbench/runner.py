@@ -240,9 +240,10 @@ class Runner:
 
     def _engine_name(self, cost: Cost | None) -> str:
         """Return the engine, or both where another one made the set."""
-        if cost is None or cost.engine == self.engine.name:
-            return self.engine.name
-        return f"{cost.engine} to condense, {self.engine.name} to evaluate"
+        ours = self.engine.statement()
+        if cost is None or cost.engine == ours:
+            return ours
+        return f"{cost.engine} to condense, {ours} to evaluate"
 
     def _reporter(
         self, phase: Literal["condense", "evaluate"], work: str, piece: str, left: int

@@ -86,7 +86,7 @@ def _differentiate(network: nn.Module, forward: Forward, images: Tensor, labels:
             if parameter.grad is None:
                 parameter.grad = gradient
             elif gradient is not None:
-                parameter.grad += gradient
+                parameter.grad = parameter.grad + gradient
 
 
 def accuracy(network: nn.Module, split: ResidentSplit, batch_size: int = TEST_BATCH) -> float:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
+import os
+import subprocess
+import sys
+import threading
 import weakref
 
 import pytest
@@ -10,6 +15,7 @@ import torch
 from dcbench_plugins.convnet import ConvNet
 from helpers import make_info, make_train
 from safetensors.torch import load_file
+from torch import nn
 from torch._dynamo.utils import counters
 
 from dcbench import compiled
@@ -20,6 +26,7 @@ from dcbench.engine import PLAIN, Engine, choose_engine
 from dcbench.errors import DcbenchError
 from dcbench.matching import matching_gradient
 from dcbench.seeds import new_generator
+from dcbench.store import RECORDS, read_records
 from dcbench.training import accuracy, train_network
 
 COMPILED = Engine("compiled", workers=2, micro_batch=8, compiles=True)
@@ -59,6 +66,25 @@ def test_one_compilation_serves_every_network_of_a_structure_and_every_number_of
         for a, b in zip(found, expected, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10)
     assert counters["stats"]["unique_graphs"] == graphs > 0
+
+
+@needs_compiler
+def test_any_number_of_structures_is_compiled_and_serves_all_workers():
+    more_than_torch_allows = range(2, 12)
+    graphs = counters["stats"]["unique_graphs"]
+    for classes in more_than_torch_allows:
+        network = nn.Sequential(nn.Flatten(), nn.Linear(64, classes)).double()
+        forward = COMPILED.forward(network, images_of(2), passes=1)
+        assert forward is not network
+        both = threading.Barrier(2, timeout=60)
+
+        def use(n, forward=forward, both=both):
+            both.wait()
+            return forward(images_of(n))
+
+        for n, logits in zip((3, 5), COMPILED.map(use, (3, 5)), strict=True):
+            torch.testing.assert_close(logits, network(images_of(n)))
+    assert counters["stats"]["unique_graphs"] == graphs + len(more_than_torch_allows)
 
 
 @needs_compiler
@@ -107,11 +133,15 @@ def test_training_is_the_same(n):
 
 @needs_compiler
 def test_accuracy_is_the_same():
-    train, network = make_train(counts=(20, 11, 9)), network_of(dtype=torch.float32)
-    with COMPILED.active():
+    train, network = make_train(counts=(20, 11, 9)), network_of(dtype=torch.float32).eval()
+    images = train.normalised(slice(1))
+    COMPILED.forward(network, images, passes=1, gradients=False)
+    graphs = counters["stats"]["unique_graphs"]
+    with dataclasses.replace(COMPILED, micro_batch=20).active():  # torch compiles anew for fewer than 16
         found = accuracy(network, train)
     assert found == accuracy(network, train)
     assert 0 < found < 1
+    assert counters["stats"]["unique_graphs"] == graphs  # what was compiled is what was used
 
 
 @needs_compiler
@@ -125,6 +155,8 @@ def test_a_network_that_cannot_be_compiled_is_used_as_it_is(monkeypatch):
     with pytest.warns(UserWarning, match=r"Sequential cannot be compiled, so it takes longer: no space left"):
         assert compile_network(network, images_of(2), gradients=True) is network
     assert compile_network(network, images_of(2), gradients=True) is network  # said once
+    assert COMPILED.statement() == "compiled in part"
+    assert (Engine("fast").statement(), PLAIN.statement()) == ("fast", "plain")
 
 
 def test_short_work_is_not_compiled(monkeypatch):
@@ -154,9 +186,25 @@ def test_choosing(monkeypatch):
         choose_engine("compiled", CPU)
 
 
-def test_a_machine_without_a_compiler():
-    with torch._inductor.config.patch({"cpp.cxx": ("no-such-compiler",)}):
-        assert not can_compile()
+def test_a_machine_without_a_compiler(tmp_path):
+    code = "from dcbench.compiled import can_compile; print(can_compile())"
+    changes = {"CXX": "no-such-compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | changes, capture_output=True, text=True)
+    assert done.stdout == "False\n", done.stderr
+
+
+@needs_compiler
+def test_fresh_processes_give_the_same_bytes(tmp_path, dcbench_command):
+    found = []
+    for name in ("once", "twice"):
+        command = [*dcbench_command, "run", "-d", "digits", "-m", "gradmatch", "--ipc", "1", "-o", "iterations=1"]
+        command += ["--budget", "quick", "--evals", "1", "--eval-network", "mlp", "--engine", "compiled"]
+        subprocess.run([*command, "--results", tmp_path / name], check=True, capture_output=True)
+        (path,) = (tmp_path / name / "sets").glob("*.safetensors")
+        (record,) = read_records(tmp_path / name / RECORDS)
+        assert record.engine == "compiled"
+        found.append((path.read_bytes(), record.accuracy))
+    assert found[0] == found[1]
 
 
 @needs_compiler

@@ -8,6 +8,7 @@ import pytest
 
 from dcbench.component import Component, option
 from dcbench.errors import DcbenchError
+from dcbench.methods import Method
 from dcbench.plugins import Plugins
 
 
@@ -226,3 +227,23 @@ def test_every_first_party_component_has_a_summary_and_describes_every_option():
 def test_every_first_party_name_is_lower_case_digits_and_underscores():
     for component in every_component():
         assert set(component.name) <= set("abcdefghijklmnopqrstuvwxyz0123456789_")
+
+
+class Grown(Method):
+    """A method that got an option later."""
+
+    name = "grown"
+    old: int = option(1, "there from the start")
+    new: int = option(0, "not there at first", added_later=True)
+
+    def condense(self, task):
+        raise NotImplementedError
+
+
+def test_an_option_added_later_is_left_out_at_its_default():
+    assert Grown().model_dump(mode="json") == {"old": 1}
+    assert Grown(new=2).model_dump(mode="json") == {"old": 1, "new": 2}
+    assert Grown(new=2).changed_options(Grown()) == {"new": 2}
+    assert str(Grown()) == "grown"
+    assert str(Grown(new=2)) == "grown:new=2"
+    assert [row["option"] for row in Grown.option_rows()] == ["old", "new"]

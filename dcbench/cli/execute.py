@@ -90,7 +90,8 @@ def carry_out(
     from dcbench.runner import Runner
     from dcbench.store import Store
 
-    chosen = choose_engine(engine, plan.device, plan.budget.long)
+    # Finding out whether networks can be compiled takes seconds, which a dry run need not.
+    chosen = choose_engine(engine, plan.device, plan.budget.long and not dry_run)
     if not dry_run:
         ensure_writable(results)
     store = Store(results)

@@ -134,7 +134,7 @@ def _belongs(record: Record, part: Part, experiments: Mapping[Key, Experiment]) 
 
 def _made_by(method: Method, record: Record) -> bool:
     """Say whether a method, not resolved, made a record: options that depend on the setting must be at that."""
-    if record.method_version != method.version or set(record.options) != set(type(method).model_fields):
+    if record.method_version != method.version or set(record.options) != set(method.model_dump()):
         return False
     return all(
         name not in record.changed_options if value is None else record.options[name] == value

@@ -73,8 +73,9 @@ class GradMatch(Method):
     network_pool: int = option(
         0,
         "networks drawn once, with their real images and gradients, and taken in turns, where outer_loop is 1; "
-        "0 draws afresh for every iteration",
+        "0 draws afresh for every iteration; memory: the network and its gradients of each class, each",
         source="dcbench: a shortcut, not the paper's",
+        added_later=True,
         ge=0,
     )
     init: Literal["noise", "real"] = option("noise", "what the images start as", source=PAPER)
@@ -107,7 +108,7 @@ class GradMatch(Method):
         images = self._initial_images(task)
         losses = torch.zeros(self.iterations, device=task.device)
         optimizer = torch.optim.SGD([images], lr=self.lr_img, momentum=self.momentum_img)
-        pool = [self._draw_network(task) for _ in range(self.network_pool)]
+        pool = [self._draw_network(task) for _ in range(min(self.network_pool, self.iterations))]
         start = _resume(task, images, losses, optimizer)
 
         for iteration in range(start, self.iterations):

@@ -22,11 +22,9 @@ from dcbench.store import RECORDS, read_records
 SHORTCUTS = (
     "",
     "batch_real=64",
-    "batch_real=16",
     "network_pool=100",
     "network_pool=20",
     "iterations=300",
-    "iterations=100",
 )
 
 
