@@ -146,13 +146,16 @@ def _show_plan(plan: Plan, store: Store, force: bool, as_json: bool) -> None:
 
 def _run(runner: Runner, display: Display, results: Path) -> Outcome:
     """Run, and say what is kept when the user interrupts."""
+    from dcbench.store import Store
+
+    before = len(runner.store.records)
     try:
         with display:
             return runner.run()
     except KeyboardInterrupt:
+        kept = len(Store(results).records) - before  # as they are: the runner may not have counted the last
         click.echo(
-            f"\nInterrupted. {runner.outcome.evaluated} new records are kept in {results}; "
-            "the same command goes on from there.",
+            f"\nInterrupted. {kept} new records are kept in {results}; the same command goes on from there.",
             err=True,
         )
         sys.exit(130)
