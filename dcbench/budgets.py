@@ -29,6 +29,6 @@ class Budget:
 
 
 FULL = Budget("full", "the paper's recipe", sets=1, evals=5, max_steps=None, long=True, official=True)
-QUICK = Budget("quick", "a first look in minutes", sets=1, evals=3, max_steps=200, long=False, official=False)
+QUICK = Budget("quick", "a first look in minutes", sets=1, evals=2, max_steps=300, long=False, official=False)
 
 BUDGETS = {budget.name: budget for budget in (FULL, QUICK)}

@@ -94,7 +94,7 @@ def test_pass(start: Start) -> Callable[[], object]:
 
 
 def cell(_: Start) -> Callable[[], object]:
-    """Return a whole cell on the digits: 20 iterations of gradient matching, 3 networks trained for 200 steps."""
+    """Return a whole cell on the digits: 20 iterations of gradient matching, 3 networks trained for 300 steps."""
     from dcbench.budgets import QUICK
     from dcbench.plan import Request, make_plan
     from dcbench.plugins import load_plugins
