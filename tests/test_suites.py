@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from helpers import make_record
 
 from dcbench.api import Architecture, hookimpl, option
+from dcbench.budgets import QUICK
 from dcbench.cli import main
 from dcbench.errors import DcbenchError
 from dcbench.leaderboard import Score
@@ -267,7 +268,7 @@ def test_a_method_that_ignores_the_seed_has_one_set_and_its_own_number_of_networ
 
 def test_another_budget_brings_its_own_numbers_of_sets_and_networks(blobs):
     quick = blobs.narrow(Choice(budget="quick"))
-    assert (quick.sets, quick.evals) == (1, 3)
+    assert (quick.sets, quick.evals) == (QUICK.sets, QUICK.evals) != (blobs.sets, blobs.evals)
     assert quick.methods["means"].scale == 2.0  # the suite's word goes before the method's for quick
     assert quick.altered == {"random", "means"}
     assert blobs.narrow(Choice(budget="quick", sets=7)).sets == 7
