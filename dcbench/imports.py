@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 
 from dcbench import whitening
@@ -19,17 +18,18 @@ from dcbench.architectures import Architecture, fit
 from dcbench.budgets import Budget
 from dcbench.cells import Bench, Cell, Plan
 from dcbench.condense import header
-from dcbench.condensed import CondensedSet, Origin, check_set, load_set, save_set
+from dcbench.condensed import CondensedSet, Origin, save_set
 from dcbench.conversion import to_condensed
 from dcbench.data import ResidentSplit
 from dcbench.datasets import DatasetInfo
 from dcbench.errors import DcbenchError
 from dcbench.foreign import ForeignFile, Pixels, read_foreign
+from dcbench.own_sets import read_own_set
 from dcbench.plan import load_bench, unique
 from dcbench.plugins import Plugins
 from dcbench.protocols import EvaluationProtocol
 from dcbench.specs import CondenseSpec
-from dcbench.store import RECORDS, Cost, Store, cost_beside, read_records
+from dcbench.store import Cost, Store, cost_beside
 
 UNNAMED = "imported"
 """The method of sets whose maker nobody names; their file's name stands beside it."""
@@ -202,44 +202,8 @@ def _own_cell(path: Path, bench: Bench, claim: Claim, trials: tuple[tuple[Archit
     """Return the cell of a set of ours: that of the run that made it, so that its records join that run's."""
     if claim != Claim():
         raise DcbenchError(f"{path} is a dcbench set, which says itself who made it and what its pixels are.")
-    condensed, stated = load_set(path, bench.train)
-    info = bench.info
-    try:
-        spec = CondenseSpec.model_validate(stated["spec"])
-        origin = _own_origin(path, stated, spec)
-        mean, std = (tuple(stated["normalisation"][key]) for key in ("mean", "std"))
-    except (KeyError, TypeError, ValueError) as error:
-        raise DcbenchError(f"{path} does not say where it comes from: {type(error).__name__} {error}.") from None
-    problems = {
-        f"was made from {spec.dataset} {spec.dataset_sha256[:12]}, not from {info.name} {info.sha256[:12]}": (
-            (spec.dataset, spec.dataset_sha256) != (info.name, info.sha256)
-        ),
-        "says another key than its spec has": stated.get("condense_key") != spec.key(),
-        f"is normalised by {mean} and {std}, {info.name} by {info.mean} and {info.std}": (
-            (mean, std) != (info.mean, info.std)
-        ),
-        "names changed options that it does not have": not {*origin.changed_options} <= {*spec.options},
-    }
-    for problem, found in problems.items():
-        if found:
-            raise DcbenchError(f"{path} {problem}.")
-    try:
-        check_set(condensed, bench.train, spec.ipc)
-    except ValueError as error:
-        raise DcbenchError(f"{path} is not what it says: {error}.") from None
-    return Cell(spec, ImportedSet(condensed, origin, cost_beside(path)), bench, trials)
-
-
-def _own_origin(path: Path, stated: Mapping[str, Any], spec: CondenseSpec) -> Origin:
-    """Return the origin that a set's header states; for sets of old, which state none, that of their records."""
-    if "origin" in stated:
-        return TypeAdapter(Origin).validate_python(stated["origin"])
-    records = path.parent.parent / RECORDS
-    for record in read_records(records) if records.exists() else ():
-        if record.condense_key == spec.key():
-            changed = tuple(record.changed_options)
-            return Origin(record.plugin, record.plugin_version, record.source_sha256, changed)
-    raise ValueError(f"neither its header nor {records} has its origin")
+    own = read_own_set(path, bench)
+    return Cell(own.spec, ImportedSet(own.condensed, own.origin, cost_beside(path)), bench, trials)
 
 
 def _foreign_options(

@@ -1,0 +1,79 @@
+"""Condensed sets in dcbench's own files: what they say of themselves, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from dcbench.cells import Bench
+from dcbench.condensed import CondensedSet, Origin, check_set, load_set
+from dcbench.errors import DcbenchError
+from dcbench.specs import CondenseSpec
+from dcbench.store import RECORDS, read_records
+
+
+@dataclass(frozen=True)
+class OwnSet:
+    """A condensed set as a file of ours has it.
+
+    Attributes:
+        condensed: the set.
+        spec: what was condensed, and how.
+        origin: of the method.
+    """
+
+    condensed: CondensedSet
+    spec: CondenseSpec
+    origin: Origin
+
+
+def read_own_set(path: Path, bench: Bench) -> OwnSet:
+    """Read a condensed set and check it against what it says of itself, and against the data.
+
+    Raises:
+        DcbenchError: when the file cannot be read, its tensors do not match their hash, it was made from other
+            data or normalised in another way, or it is not of the size, the labels or the key that it says.
+    """
+    condensed, stated = load_set(path, bench.train)
+    info = bench.info
+    try:
+        spec = CondenseSpec.model_validate(stated["spec"])
+        origin = _origin(path, stated, spec)
+        mean, std = (tuple(stated["normalisation"][key]) for key in ("mean", "std"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise DcbenchError(f"{path} does not say where it comes from: {type(error).__name__} {error}.") from None
+    problems = {
+        f"was made from {spec.dataset} {spec.dataset_sha256[:12]}, not from {info.name} {info.sha256[:12]}": (
+            (spec.dataset, spec.dataset_sha256) != (info.name, info.sha256)
+        ),
+        "says another key than its spec has": stated.get("condense_key") != spec.key(),
+        f"is normalised by {mean} and {std}, {info.name} by {info.mean} and {info.std}": (
+            (mean, std) != (info.mean, info.std)
+        ),
+        "names changed options that it does not have": not {*origin.changed_options} <= {*spec.options},
+    }
+    for problem, found in problems.items():
+        if found:
+            raise DcbenchError(f"{path} {problem}.")
+    try:
+        check_set(condensed, bench.train, spec.ipc)
+    except ValueError as error:
+        raise DcbenchError(f"{path} is not what it says: {error}.") from None
+    return OwnSet(condensed, spec, origin)
+
+
+def _origin(path: Path, stated: Mapping[str, Any], spec: CondenseSpec) -> Origin:
+    """Return the origin that a set's header states; for sets of old, which state none, that of their records."""
+    if "origin" in stated:
+        return TypeAdapter(Origin).validate_python(stated["origin"])
+    records = path.parent.parent / RECORDS
+    for record in read_records(records) if records.exists() else ():
+        if record.condense_key == spec.key():
+            changed = tuple(record.changed_options)
+            source = record.source_sha256
+            return Origin(record.plugin, record.plugin_version, source, changed, record.seeded)
+    raise ValueError(f"neither its header nor {records} has its origin")
