@@ -10,7 +10,8 @@ from helpers import make_info, make_set, make_train
 from PIL import Image
 
 from dcbench.condensed import CondensedSet
-from dcbench.report.picture import GAP, MOST_COLUMNS, draw_picture, save_picture, to_pixels
+from dcbench.denormalise import to_pixels
+from dcbench.report.picture import GAP, MOST_COLUMNS, draw_picture, save_picture
 
 TILE = 64
 
@@ -35,12 +36,12 @@ def tile_levels(picture, columns, classes):
 
 def test_pixels_are_those_that_were_normalised():
     train = make_train(channels=3)
-    assert torch.equal(to_pixels(train.normalised(slice(None)), train.info), train.images)
+    assert torch.equal(to_pixels(train.normalised(slice(None)), train.info.mean, train.info.std), train.images)
 
 
 def test_an_image_beyond_the_pixel_range_is_compressed_into_it_and_keeps_its_order():
     wide = torch.linspace(-8, 8, 64).view(1, 1, 8, 8)
-    levels = to_pixels(wide, make_info()).flatten().int()
+    levels = to_pixels(wide, (0.5,), (0.25,)).flatten().int()
     assert (levels[0], levels[-1]) == (0, 255)
     assert (levels.diff() >= 0).all()
     # Cut off at the pixel range, three quarters of it would be black or white.
@@ -49,8 +50,8 @@ def test_an_image_beyond_the_pixel_range_is_compressed_into_it_and_keeps_its_ord
 
 def test_how_an_image_is_shown_does_not_depend_on_the_others():
     images = make_set(ipc=4).images * torch.arange(12).view(-1, 1, 1, 1)
-    one_by_one = torch.cat([to_pixels(image, make_info()) for image in images.split(1)])
-    assert torch.equal(to_pixels(images, make_info()), one_by_one)
+    one_by_one = torch.cat([to_pixels(image, (0.5,), (0.25,)) for image in images.split(1)])
+    assert torch.equal(to_pixels(images, (0.5,), (0.25,)), one_by_one)
 
 
 def test_images_stand_in_the_row_of_their_class_in_order():

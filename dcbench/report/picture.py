@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dcbench.condensed import CondensedSet
 from dcbench.datasets import DatasetInfo
+from dcbench.denormalise import to_pixels
 from dcbench.files import write_atomically
 
 TILE = 64
@@ -44,35 +45,10 @@ def draw_picture(condensed: CondensedSet, info: DatasetInfo, columns: int) -> Im
         top = GAP + row * (tile_height + GAP)
         draw.text((GAP, top + tile_height // 2), name, fill="black", font=font, anchor="lm")
         shown = torch.nonzero(labels == row).flatten()[:columns]
-        for column, pixels in enumerate(to_pixels(condensed.images[shown], info)):
+        for column, pixels in enumerate(to_pixels(condensed.images[shown], info.mean, info.std)):
             tile = _image(pixels).resize((tile_width, tile_height), Image.Resampling.NEAREST)
             picture.paste(tile, (margin + column * (tile_width + GAP), top))
     return picture
-
-
-def to_pixels(images: Tensor, info: DatasetInfo) -> Tensor:
-    """Undo the normalisation.
-
-    Synthetic images go beyond the pixel range, and clipping them there leaves silhouettes. So an image that
-    does is compressed: from its 5th to its 95th percentile, or the pixel range where that is wider. Real
-    images stay as they are.
-
-    Args:
-        images: float32, shape (N, C, H, W), in normalised space.
-        info: with the mean and deviation.
-
-    Returns:
-        uint8, shape (N, C, H, W).
-    """
-    if not len(images):
-        return torch.zeros(images.shape, dtype=torch.uint8)
-    mean = torch.tensor(info.mean).view(1, -1, 1, 1)
-    std = torch.tensor(info.std).view(1, -1, 1, 1)
-    pixels = images * std + mean
-    flat = pixels.flatten(1)
-    low = flat.quantile(0.05, dim=1).clamp(max=0).view(-1, 1, 1, 1)
-    high = flat.quantile(0.95, dim=1).clamp(min=1).view(-1, 1, 1, 1)
-    return ((pixels - low) / (high - low)).clamp(0, 1).mul(255).round().to(torch.uint8)
 
 
 def _image(pixels: Tensor) -> Image.Image:
