@@ -15,6 +15,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from dcbench.data import ResidentSplit
+from dcbench.denormalise import to_pixels
 from dcbench.errors import DcbenchError
 from dcbench.files import write_atomically
 
@@ -74,12 +75,14 @@ class Origin:
         distribution, version: the package that brought the method.
         source_sha256: hash of the method's file, or of the file a set made elsewhere was read from.
         changed_options: names of the options that are not the method's defaults in this setting, sorted.
+        seeded: whether another seed would give another set.
     """
 
     distribution: str
     version: str
     source_sha256: str
     changed_options: tuple[str, ...] = ()
+    seeded: bool = True
 
 
 def check_set(condensed: CondensedSet, train: ResidentSplit, ipc: int | None) -> None:
@@ -174,7 +177,8 @@ def load_set(path: Path, train: ResidentSplit) -> tuple[CondensedSet, dict[str, 
             zca = bool(header.get("normalisation", {}).get("zca"))
             condensed = CondensedSet(tensors["images"], tensors["labels"], indices, history, zca)
         else:
-            condensed = replace(CondensedSet.select(train, tensors["indices"]), history=history)
+            chosen = CondensedSet.select(train, tensors["indices"])
+            condensed = replace(chosen, labels=tensors["labels"], history=history)
         intact = condensed.sha256() == header["set_sha256"]
     except KeyError as error:
         raise DcbenchError(f"{path} is not a condensed set: it has no {error}.") from None
@@ -183,6 +187,58 @@ def load_set(path: Path, train: ResidentSplit) -> tuple[CondensedSet, dict[str, 
     if not intact:
         raise DcbenchError(f"{path} is damaged: its tensors do not match the hash in its header.")
     return condensed, header
+
+
+def without_images(path: Path) -> bytes:
+    """Return the file of a condensed set, of a coreset without the images, which its indices restore.
+
+    Raises:
+        DcbenchError: naming the file, when it cannot be read.
+    """
+    try:
+        data = path.read_bytes()
+        with safe_open(path, framework="pt") as file:
+            metadata, names = file.metadata(), set(file.keys())
+            if not {"images", "indices"} <= names:
+                return data
+            tensors = {name: file.get_tensor(name) for name in sorted(names - {"images"})}
+    except (OSError, SafetensorError) as error:
+        raise DcbenchError(f"{path} cannot be read as a condensed set: {error}.") from None
+    return save_tensors(tensors, metadata=metadata)
+
+
+def stored_pixels(path: Path, most: int) -> tuple[Tensor, Tensor] | None:
+    """Return the first images of every class of a stored set, for looking at, as they are in the file.
+
+    Args:
+        path: the file.
+        most: images of each class.
+
+    Returns:
+        Images, uint8 of shape (n, C, H, W), de-normalised, and their classes, int64 of shape (n,),
+        class by class; None where the file has no images, as of a coreset kept by its indices alone, or they are
+        whitened.
+
+    Raises:
+        DcbenchError: naming the file, when it is unreadable, damaged or not a condensed set.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header, names = _header(file.metadata()), file.keys()
+            if "images" not in names or header["normalisation"]["zca"]:
+                return None
+            condensed = CondensedSet(file.get_tensor("images"), file.get_tensor("labels"))
+        mean, std = (header["normalisation"][key] for key in ("mean", "std"))
+        if condensed.sha256() != header["set_sha256"]:
+            raise ValueError("its tensors do not match the hash in its header")
+        labels = condensed.labels if condensed.labels.ndim == 1 else condensed.labels.argmax(dim=1)
+        order = torch.cat(
+            [torch.nonzero(labels == label).flatten()[:most] for label in range(len(header["classes"]))]
+        )
+        pixels = to_pixels(condensed.images[order], mean, std)
+    except (OSError, SafetensorError, ValueError, IndexError, TypeError, KeyError, RuntimeError) as error:
+        raise DcbenchError(f"{path} cannot be read as a condensed set: {error}.") from None
+    return pixels, labels[order]
 
 
 def _header(metadata: Mapping[str, str] | None) -> dict[str, Any]:

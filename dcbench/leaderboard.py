@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
 
 from dcbench.budgets import BUDGETS
 from dcbench.records import Record
+from dcbench.statistics import Replicates, Score, Trials, bootstrap, score
 from dcbench.store import RECORDS, latest, read_records
 
 COMPETITOR = [
@@ -26,24 +28,8 @@ COMPETITOR = [
 ]
 """What makes a row: everything that may differ between two of them but the seeds and the network."""
 
-
-@dataclass(frozen=True)
-class Score:
-    """The accuracies of one competitor on one evaluation network, as fractions.
-
-    Attributes:
-        mean: over sets of the mean over networks.
-        between_std: standard deviation of the sets' means (n - 1); None for a single set.
-        within_std: root mean square over sets of the deviation over networks; None for single networks.
-        sets: number of condensed sets.
-        trials: number of networks trained, over all sets.
-    """
-
-    mean: float
-    between_std: float | None
-    within_std: float | None
-    sets: int
-    trials: int
+Board = tuple[str, str, str, str, str]
+"""Data set and its hash, protocol, budget, track: what is never compared across."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +44,12 @@ class Row:
         unseen_mean: mean of the scores on networks other than the matching network, as a fraction; for
             methods that match on none, on those that no row of the same table was matched on.
         condense_seconds: mean over sets.
+        peak_memory_bytes: the most that condensing any of the sets took.
+        storage_bytes: of the largest of the sets.
+        devices: on which networks were trained, sorted.
+        seeded: whether another seed would give another set.
+        condense_keys: of its sets, in the order of their seeds.
+        replicates: of the mean on every network, see `dcbench.statistics.bootstrap`.
     """
 
     dataset: str
@@ -73,6 +65,18 @@ class Row:
     scores: dict[str, Score]
     unseen_mean: float | None
     condense_seconds: float | None
+    peak_memory_bytes: int | None = None
+    storage_bytes: int | None = None
+    devices: tuple[str, ...] = ()
+    seeded: bool = True
+    condense_keys: tuple[str, ...] = ()
+    replicates: Mapping[str, Replicates] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def drop(self) -> float | None:
+        """How much lower the mean over unseen networks is than on the network matched on, as a fraction."""
+        own = self.scores.get(self.matching_network or "")
+        return own.mean - self.unseen_mean if own and self.unseen_mean is not None else None
 
     @property
     def method_name(self) -> str:
@@ -80,9 +84,9 @@ class Row:
         return self.method if self.method_version == "1" else f"{self.method}@{self.method_version}"
 
     @property
-    def board(self) -> tuple[str, str, str, str]:
+    def board(self) -> Board:
         """What a row must share with another to be compared with it, but for the images per class."""
-        return (self.dataset, self.dataset_sha256, self.protocol, self.track)
+        return (self.dataset, self.dataset_sha256, self.protocol, self.budget, self.track)
 
 
 def find_records(folder: Path) -> list[Record]:
@@ -120,7 +124,7 @@ def scores_frame(table: Sequence[Row]) -> pd.DataFrame:
     """Return a table in long form: a line per row and evaluation network, accuracies as fractions."""
     lines = []
     for row in table:
-        for network, score in sorted(row.scores.items()):
+        for network, found in sorted(row.scores.items()):
             lines.append(
                 {
                     "dataset": row.dataset,
@@ -134,16 +138,25 @@ def scores_frame(table: Sequence[Row]) -> pd.DataFrame:
                     "budget": row.budget,
                     "track": row.track,
                     "evaluation_network": network,
-                    "mean": score.mean,
-                    "between_std": score.between_std,
-                    "within_std": score.within_std,
-                    "sets": score.sets,
-                    "trials": score.trials,
+                    "mean": found.mean,
+                    "between_std": found.between_std,
+                    "within_std": found.within_std,
+                    "low": found.interval[0] if found.interval else None,
+                    "high": found.interval[1] if found.interval else None,
+                    "sets": found.sets,
+                    "trials": found.trials,
                     "unseen_mean": row.unseen_mean,
                     "condense_seconds": row.condense_seconds,
+                    "peak_memory_bytes": row.peak_memory_bytes,
+                    "storage_bytes": row.storage_bytes,
+                    "devices": "; ".join(row.devices),
                 }
             )
-    return pd.DataFrame(lines).astype({"ipc": "Int64"}) if lines else pd.DataFrame()
+    return (
+        pd.DataFrame(lines).astype({"ipc": "Int64", "peak_memory_bytes": "Int64", "storage_bytes": "Int64"})
+        if lines
+        else pd.DataFrame()
+    )
 
 
 def _flat(record: Record) -> dict[str, object]:
@@ -162,14 +175,25 @@ def _flat(record: Record) -> dict[str, object]:
         "evaluation_network": record.evaluation_network,
         "condense_key": record.condense_key,
         "condense_seconds": record.condense_seconds,
+        "condense_seed": record.condense_seed,
+        "peak_memory_bytes": record.peak_memory_bytes,
+        "storage_bytes": record.storage_bytes,
+        "device": record.device,
+        "seeded": record.seeded,
         "accuracy": record.accuracy,
     }
 
 
 def _row(competitor: tuple[object, ...], group: pd.DataFrame) -> Row:
     who = dict(zip(COMPETITOR, map(str, competitor), strict=True))
-    scores = {str(network): _score(trials) for network, trials in group.groupby("evaluation_network", sort=True)}
-    seconds = group.groupby("condense_key")["condense_seconds"].first().mean()
+    trials: Trials = {
+        str(network): {str(key): list(each) for key, each in group_of_one.groupby("condense_key")["accuracy"]}
+        for network, group_of_one in group.groupby("evaluation_network")
+    }
+    seeded = bool(group["seeded"].any())
+    replicates = bootstrap(trials, seeded, json.dumps(who, sort_keys=True))
+    sets = group.sort_values("condense_seed").groupby("condense_key", sort=False)
+    seconds = sets["condense_seconds"].first().mean()
     return Row(
         dataset=who["dataset"],
         dataset_sha256=who["dataset_sha256"],
@@ -181,13 +205,24 @@ def _row(competitor: tuple[object, ...], group: pd.DataFrame) -> Row:
         protocol=who["protocol"],
         budget=who["budget"],
         track=who["track"],
-        scores=scores,
+        scores={network: score(by_set, replicates.get(network)) for network, by_set in trials.items()},
         unseen_mean=None,
         condense_seconds=None if pd.isna(seconds) else float(seconds),
+        peak_memory_bytes=_greatest(group["peak_memory_bytes"]),
+        storage_bytes=_greatest(group["storage_bytes"]),
+        devices=tuple(sorted(set(group["device"]))),
+        seeded=seeded,
+        condense_keys=tuple(map(str, sets.groups)),
+        replicates=replicates,
     )
 
 
-def _unseen_mean(row: Row, matched: set[tuple[tuple[str, str, str, str], str | None]]) -> float | None:
+def _greatest(values: pd.Series[float]) -> int | None:
+    greatest = values.max()
+    return None if pd.isna(greatest) else int(greatest)
+
+
+def _unseen_mean(row: Row, matched: set[tuple[Board, str | None]]) -> float | None:
     """Average over the networks not matched on.
 
     A baseline that matches on none is averaged over the same networks as the rows it is compared with, where
@@ -201,18 +236,6 @@ def _unseen_mean(row: Row, matched: set[tuple[tuple[str, str, str, str], str | N
     if not unseen and not row.matching_network:
         unseen = [score.mean for score in row.scores.values()]
     return sum(unseen) / len(unseen) if unseen else None
-
-
-def _score(trials: pd.DataFrame) -> Score:
-    by_set = trials.groupby("condense_key", sort=True)["accuracy"]
-    means, variances = by_set.mean(), by_set.var(ddof=1).dropna()
-    return Score(
-        mean=float(means.mean()),
-        between_std=float(means.std(ddof=1)) if len(means) > 1 else None,
-        within_std=float(variances.mean() ** 0.5) if len(variances) else None,
-        sets=len(means),
-        trials=len(trials),
-    )
 
 
 def _order(row: Row, table: Sequence[Row]) -> tuple[object, ...]:

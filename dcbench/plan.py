@@ -113,10 +113,11 @@ class _Planner:
         method = self._configure(cls, options).resolve(setting)
         changed = method.changed_options(cls().resolve(setting))
         plugin = self.plugins.methods.origins[cls.name]
-        origin = Origin(plugin.distribution, plugin.version, source_sha256(cls), tuple(sorted(changed)))
+        source, seeded = source_sha256(cls), "seed" in cls.depends_on
+        origin = Origin(plugin.distribution, plugin.version, source, tuple(sorted(changed)), seeded)
         # A method that ignores the seed has one set; it gets all the evaluations that several would have.
         sets, evals = request.sets, request.evals
-        if "seed" not in cls.depends_on:
+        if not seeded:
             sets, evals = 1, sets * evals
         trials = tuple((each, request.seed + number) for each in eval_networks for number in range(evals))
         return [

@@ -7,14 +7,14 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-RECORD_SCHEMA = 1
+RECORD_SCHEMA: Literal[2] = 2
 
 
 class Record(BaseModel):
     """One trial, or one failure.
 
     Attributes:
-        schema_: version of this list of fields (``schema`` in JSON).
+        schema_: version of this list of fields (``schema`` in JSON). The first had no ``seeded``.
         status: ``ok`` or ``failed``; a failure never counts as done.
         error: what went wrong, else empty.
         key: evaluation key; the condense key where condensation failed.
@@ -24,6 +24,7 @@ class Record(BaseModel):
         changed_options: names of those that are not the method's defaults in this setting.
         matching_network: None where the method does not depend on it.
         condense_seed, eval_seed: seeds.
+        seeded: whether another condense seed would give another set.
         evaluation_network, protocol, budget: how it was judged.
         engine: how it was computed, see `dcbench.engine`.
         track: ``hard-label`` or ``soft-label``; never ranked together.
@@ -38,7 +39,7 @@ class Record(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
 
-    schema_: int = Field(RECORD_SCHEMA, alias="schema")
+    schema_: Literal[1, 2] = Field(RECORD_SCHEMA, alias="schema")
     status: Literal["ok", "failed"]
     error: str = ""
     key: str
@@ -53,6 +54,7 @@ class Record(BaseModel):
     changed_options: list[str]
     matching_network: str | None
     condense_seed: int
+    seeded: bool = True
     evaluation_network: str | None
     protocol: str
     budget: str
@@ -74,6 +76,14 @@ class Record(BaseModel):
     git_sha: str | None
     git_dirty: bool | None
     started_at: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_first_schema(cls, fields: Any) -> Any:
+        """Fill in what the first schema lacks: then, methods that ignored the seed ignored the ipc, too."""
+        if isinstance(fields, dict) and fields.get("schema") == 1 and "seeded" not in fields:
+            return fields | {"seeded": fields.get("ipc") is not None}
+        return fields
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

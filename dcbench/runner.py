@@ -218,6 +218,7 @@ class Runner:
             changed_options=list(cell.maker.origin.changed_options),
             matching_network=spec.matching_network,
             condense_seed=spec.seed,
+            seeded=cell.maker.origin.seeded,
             protocol=self.plan.protocol.name,
             budget=self.plan.budget.name,
             engine=self._engine_name(cost),

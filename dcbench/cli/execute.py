@@ -43,15 +43,18 @@ dry_run_option = click.option("--dry-run", is_flag=True, help="Show the plan and
 force_option = click.option("--force", is_flag=True, help="Do again what is done.")
 
 
-def execution_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options by which all plans are carried out."""
-    options = (
-        *(device_option, engine_option, data_root_option),
-        *(results_option, dry_run_option, force_option),
-    )
-    for option in reversed(options):
+def compute_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of where and how to compute."""
+    for option in (data_root_option, engine_option, device_option):
         command = option(command)
     return command
+
+
+def execution_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options by which all plans are carried out."""
+    for option in (force_option, dry_run_option, results_option):
+        command = option(command)
+    return compute_options(command)
 
 
 def default_data_root() -> Path:

@@ -1,32 +1,47 @@
-"""``dcbench leaderboard``: tables from records."""
+"""``dcbench leaderboard``: tables from records, and submissions to them."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from dcbench.cli.output import json_option, print_json, print_scores
+from dcbench.cli.submit import submit
+from dcbench.cli.verify import verify
+
+if TYPE_CHECKING:
+    from dcbench.submissions import Leaderboard
 
 folder_argument = click.argument(
     "folder", default="leaderboards", type=click.Path(exists=True, file_okay=False, path_type=Path)
 )
+FORMATS = ("terminal", "markdown", "latex", "csv", "json")
 
 
 @click.group()
 def leaderboard() -> None:
-    """Build, check and show tables made from records.
+    """Build, check and show tables made from records; submit to them, and verify submissions.
 
     FOLDER is any folder with records.jsonl files in or below it: leaderboards/ (the default) or the results
-    of a run. Quick and failed records never enter a built table.
+    of a run. Quick and failed records never enter a built table. What a row needs to be ranked stands in
+    FOLDER/rules.toml.
     """
+
+
+leaderboard.add_command(submit)
+leaderboard.add_command(verify)
 
 
 @leaderboard.command()
 @folder_argument
 def build(folder: Path) -> None:
-    """Write FOLDER/tables: a Markdown page per data set, and all scores as CSV."""
+    """Write FOLDER/tables: a Markdown page per data set, all scores as CSV, and index.html.
+
+    Tables between marks in the READMEs that FOLDER/rules.toml names are written, too.
+    """
     from dcbench.leaderboard import find_records, official
     from dcbench.report.files import build as build_tables
 
@@ -64,16 +79,51 @@ def check(folder: Path, as_json: bool) -> None:
 @folder_argument
 @click.option("--dataset", "-d", help="Only this data set.")
 @click.option("--ipc", type=click.IntRange(min=1), help="Only this many images per class, and sets of any size.")
-@json_option
-def show(folder: Path, dataset: str | None, ipc: int | None, as_json: bool) -> None:
-    """Show all successful records of FOLDER as a table, quick ones included."""
-    from dcbench.errors import DcbenchError, unknown_name
-    from dcbench.leaderboard import find_records, rows
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    default="terminal",
+    show_default=True,
+    help="terminal shows the rows; markdown, latex (booktabs) and json their ranks, intervals and gaps, too.",
+)
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+def show(folder: Path, dataset: str | None, ipc: int | None, form: str, as_json: bool) -> None:
+    """Show all successful records of FOLDER as tables, quick ones included."""
+    from dcbench.submissions import read_leaderboard
 
-    table = rows(find_records(folder))
-    if dataset is not None and dataset not in {row.dataset for row in table}:
-        raise unknown_name("data set in these records", dataset, {row.dataset for row in table})
-    table = [row for row in table if dataset in (None, row.dataset) and (ipc is None or row.ipc in (None, ipc))]
-    if not table and not as_json:
+    board = _narrowed(read_leaderboard(folder, all_budgets=True), folder, dataset, ipc, as_json or form == "json")
+    _print(board, folder, "json" if as_json else form)
+
+
+def _narrowed(board: Leaderboard, folder: Path, dataset: str | None, ipc: int | None, quiet: bool) -> Leaderboard:
+    """Keep the rows and tables of one data set and number of images per class."""
+    from dataclasses import replace
+
+    from dcbench.errors import DcbenchError, unknown_name
+
+    if dataset is not None and dataset not in {row.dataset for row in board.rows}:
+        raise unknown_name("data set in these records", dataset, {row.dataset for row in board.rows})
+    rows = [row for row in board.rows if dataset in (None, row.dataset) and ipc in (None, row.ipc or ipc)]
+    tables = [each for each in board.tables if dataset in (None, each.dataset) and ipc in (None, each.ipc or ipc)]
+    if not rows and not quiet:
         raise DcbenchError(f"{folder} has no records of that kind.")
-    print_scores(table, str(folder), as_json)
+    return replace(board, rows=tuple(rows), tables=tuple(tables))
+
+
+def _print(board: Leaderboard, folder: Path, form: str) -> None:
+    """Print the rows or the tables."""
+    from dcbench.report.data import leaderboard_data
+    from dcbench.report.tables import csv, heading, latex, markdown
+
+    if form == "terminal":
+        print_scores(board.rows, str(folder), as_json=False)
+    elif form == "json":
+        print_json(leaderboard_data(board))
+    elif form == "csv":
+        click.echo(csv(board.rows), nl=False)
+    elif form == "latex":
+        click.echo("\n\n".join(latex(table, board) for table in board.tables))
+    else:
+        parts = (f"## {table.dataset}, {heading(table)}\n\n{markdown(table, board)}" for table in board.tables)
+        click.echo("\n\n".join(parts))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -25,7 +24,9 @@ def print_json(value: Any) -> None:
 def print_scores(table: Sequence[Row], title: str, as_json: bool) -> None:
     """Print a cross-architecture table."""
     if as_json:
-        print_json([asdict(row) for row in table])
+        from dcbench.report.data import row_data
+
+        print_json([row_data(row) for row in table])
         return
     from dcbench.report.tables import LEGEND, terminal_table
 

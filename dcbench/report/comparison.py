@@ -11,8 +11,8 @@ import rich.box
 from rich.markup import escape
 from rich.table import Table
 
-from dcbench.leaderboard import Score
 from dcbench.report.tables import DASH, deviations, percent
+from dcbench.statistics import Score
 from dcbench.suites.comparison import Comparison, Line
 from dcbench.suites.file import Published
 from dcbench.suites.part import Part

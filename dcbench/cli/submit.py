@@ -1,0 +1,63 @@
+"""``dcbench leaderboard submit``: from the results of a run to a folder of a leaderboard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("results", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--into",
+    default="leaderboards/submissions",
+    show_default=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where submissions are.",
+)
+@click.option("--name", metavar="NAME", help="Of the submission's folder.  [methods and data sets]")
+@click.option("--title", metavar="TEXT", help="Of the submission, for its card.")
+@click.option("--by", "submitted_by", multiple=True, metavar="WHO", help="Who submits, for its card.")
+@click.option("--dataset", "-d", "datasets", multiple=True, metavar="NAME", help="Only this data set.")
+@click.option("--method", "-m", "methods", multiple=True, metavar="NAME", help="Only this method.")
+@click.option("--ipc", "ipcs", multiple=True, type=click.IntRange(min=1), help="Only this many images per class.")
+def submit(
+    results: Path,
+    into: Path,
+    name: str | None,
+    title: str | None,
+    submitted_by: tuple[str, ...],
+    datasets: tuple[str, ...],
+    methods: tuple[str, ...],
+    ipcs: tuple[int, ...],
+) -> None:
+    """Make a submission from RESULTS: records, condensed sets, and a card to fill in.
+
+    Quick and failed records stay behind. Submitting again under the same name puts new records and sets in the
+    place of the old ones, and keeps the card.
+    """
+    from dcbench.errors import DcbenchError
+    from dcbench.files import slug
+    from dcbench.leaderboard import find_records
+    from dcbench.plugins import Plugins
+    from dcbench.submissions import CARD, read_submission
+    from dcbench.submit import Selection
+    from dcbench.submit import submit as make_submission
+
+    selection = Selection(datasets, methods, ipcs)
+    chosen = selection.of(find_records(results))
+    parts = [*sorted({each.method for each in chosen}), *sorted({each.dataset for each in chosen})]
+    name = name or slug("-".join(parts))
+    if slug(name) != name:
+        raise DcbenchError(f"--name {name!r} cannot be a folder's name; {slug(name)!r} can.")
+    target = into / name
+    records = make_submission(results, target, selection, title or name, submitted_by, Plugins.load())
+    sets = len({record.condense_key for record in records})
+    click.echo(f"{target}: {len(records)} records of {sets} condensed sets")
+    card = read_submission(target).card
+    about = card.methods if card else ()
+    empty = {field for each in about for field in ("paper", "code_url") if not getattr(each, field)}
+    if empty:
+        click.echo(f"Fill in {target / CARD}, which says nothing yet of: {', '.join(sorted(empty))}")
+    click.echo(f"Next: dcbench leaderboard verify {target}")

@@ -1,0 +1,129 @@
+"""``dcbench leaderboard verify``: whether a submission is what it says."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dcbench.cli.execute import compute_options, default_data_root
+from dcbench.cli.output import json_option, print_json
+
+if TYPE_CHECKING:
+    from dcbench.verification import Outcome
+
+
+@click.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--sample", type=click.IntRange(min=1), metavar="N", help="Evaluate only N condensed sets.  [all]")
+@click.option(
+    "--evals",
+    default=5,
+    show_default=True,
+    type=click.IntRange(min=2),
+    metavar="N",
+    help="Networks for each set and architecture; no more than are stated, and two at least.",
+)
+@click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, 2**62),
+    help="Of the sample and of the networks.",
+)
+@click.option(
+    "--dataset", "-d", "datasets", multiple=True, metavar="NAME", help="Where a data set is, e.g. npz:my_set.npz."
+)
+@click.option("--mark", is_flag=True, help="Write verification.json, which marks the rows, if all is well.")
+@compute_options
+@json_option
+def verify(
+    folder: Path,
+    sample: int | None,
+    evals: int,
+    seed: int,
+    datasets: tuple[str, ...],
+    mark: bool,
+    device: str,
+    engine: str,
+    data_root: Path | None,
+    as_json: bool,
+) -> None:
+    """Verify the submission in FOLDER: that it fits together, and that its accuracies are found again.
+
+    Networks are trained anew on its condensed sets, from other seeds than those stated. Stated and new means must
+    agree within what chance allows (Student's t-test, 1 % of false alarms over all comparisons together). Exit
+    code 1 if they do not, or if records, sets and data contradict each other.
+    """
+    from dcbench.devices import choose_device
+    from dcbench.engine import choose_engine
+    from dcbench.plugins import Plugins
+    from dcbench.submissions import read_submission, write_verification
+    from dcbench.verification import Verifier, load_benches, verification
+
+    submission, plugins, chosen = read_submission(folder), Plugins.load(), choose_device(device)
+    benches = load_benches(submission, datasets, plugins, data_root or default_data_root(), chosen)
+    with _Bar() as bar, choose_engine(engine, chosen, long=True).active():
+        verifier = Verifier(submission, benches, plugins, evals, sample, seed, bar.update)
+        outcome = verifier.run()
+    marked = write_verification(folder, verification(verifier, outcome)) if mark and outcome.ok else None
+    if as_json:
+        print_json(asdict(outcome) | {"ok": outcome.ok})
+    else:
+        _print(outcome, folder)
+        if marked:
+            click.echo(f"wrote {marked}; the tables show the mark once they are built again")
+    sys.exit(0 if outcome.ok else 1)
+
+
+class _Bar:
+    """A progress bar on stderr that appears when there is something to count."""
+
+    def __enter__(self) -> _Bar:
+        from rich.console import Console
+        from rich.progress import Progress
+
+        self._bars = Progress(console=Console(stderr=True), transient=True)
+        self._task = self._bars.add_task("networks trained", total=None)
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def update(self, done: int, total: int) -> None:
+        """Show how many networks are trained."""
+        self._bars.update(self._task, completed=done, total=total)
+
+
+def _print(outcome: Outcome, folder: Path) -> None:
+    """Print what was found: problems, or the comparisons."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from dcbench.cli.output import make_console
+    from dcbench.report.tables import percent
+
+    for problem in outcome.problems:
+        click.echo(f"{problem.where}: {problem.what}")
+    if outcome.comparisons:
+        shown = Table(box=None, padding=(0, 1), pad_edge=False)
+        shown.add_column("sets", overflow="fold")
+        for name in ("network", "stated", "n", "found", "n", "apart", "tolerance", ""):
+            shown.add_column(name, justify="left" if name == "network" else "right", no_wrap=True)
+        for each in outcome.comparisons:
+            numbers = [percent(each.stated), str(each.stated_n), percent(each.found), str(each.found_n)]
+            apart = f"{100 * (each.found - each.stated):+.1f}"
+            ok = "✓" if each.ok else "✗"
+            shown.add_row(escape(each.what), each.network, *numbers, apart, percent(each.tolerance), ok)
+        make_console().print(shown)
+        wrong = sum(not each.ok for each in outcome.comparisons)
+        sets, total = len(outcome.verified), len(outcome.verified) + outcome.left_out
+        click.echo(
+            f"{sets} of {total} condensed sets evaluated anew; {wrong} of {len(outcome.comparisons)} comparisons "
+            f"lie outside the tolerance"
+        )
+    click.echo(f"{folder}: {'verified' if outcome.ok else 'NOT verified'}")

@@ -1,0 +1,214 @@
+"""Whether what a submission states fits together: its card, records and condensed sets, and the data."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from dcbench.cells import Bench
+from dcbench.condensed import CondensedSet
+from dcbench.errors import DcbenchError
+from dcbench.leaderboard import COMPETITOR, official
+from dcbench.own_sets import OwnSet, read_own_set
+from dcbench.records import Record
+from dcbench.specs import CondenseSpec, EvaluationSpec
+from dcbench.store import latest, trial_of
+from dcbench.submissions import CARD, SETS, Submission, methods_of
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that is not as it must be: where, and what was expected and found."""
+
+    where: str
+    what: str
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A condensed set of a submission, with the accuracies stated for it.
+
+    Attributes:
+        own: the set, as its file has it.
+        records: of its trials.
+    """
+
+    own: OwnSet
+    records: tuple[Record, ...]
+
+    @property
+    def competitor(self) -> tuple[str, ...]:
+        """The row that it belongs to."""
+        return tuple(str(getattr(self.records[0], name)) for name in COMPETITOR)
+
+    @property
+    def networks(self) -> list[str]:
+        """Evaluation networks of its records, sorted."""
+        return sorted({str(record.evaluation_network) for record in self.records})
+
+    def stated(self, network: str) -> list[float]:
+        """Return the accuracies stated for a network."""
+        return [r.accuracy for r in self.records if r.evaluation_network == network and r.accuracy is not None]
+
+
+def check_submission(submission: Submission, benches: Mapping[str, Bench]) -> tuple[list[Problem], list[Unit]]:
+    """Check that records, condensed sets and data fit together.
+
+    Args:
+        submission: what was submitted.
+        benches: its data sets by name, see `load_benches`.
+
+    Returns:
+        The problems, and the sets that can be evaluated.
+    """
+    stated = official(submission.records)
+    problems = [] if stated else [Problem("records", "there are none that may enter a table")]
+    problems += _card_problems(submission, stated)
+    for record in stated:
+        problems += [Problem(_name(record), what) for what in record_problems(record)]
+    problems += _contradictions(stated)
+    by_set: dict[str, list[Record]] = defaultdict(list)
+    for record in latest(stated):
+        by_set[record.condense_key].append(record)
+    units = []
+    for key, records in sorted(by_set.items()):
+        unit, found = _read_unit(submission, key, records, benches)
+        problems += found
+        units += [unit] if unit else []
+    backed = {submission.set_path(key) for key in by_set}
+    for path in sorted((submission.folder / SETS).glob("*.safetensors")):
+        if path not in backed:
+            problems.append(Problem(f"{SETS}/{path.name}", "no record is of this set"))
+    return problems, units
+
+
+def record_problems(record: Record) -> list[str]:
+    """Say what in a record contradicts the rest of it; nothing if it is consistent."""
+    said = []
+    condensation = CondenseSpec(
+        dataset=record.dataset,
+        dataset_sha256=record.dataset_sha256,
+        method=record.method,
+        method_version=record.method_version,
+        options=record.options,
+        ipc=record.ipc,
+        matching_network=record.matching_network,
+        seed=record.condense_seed,
+    )
+    if record.condense_key != condensation.key():
+        said.append("its condense key is not that of what it says was condensed")
+    evaluation = EvaluationSpec(
+        set_sha256=str(record.set_sha256),
+        dataset=record.dataset,
+        dataset_sha256=record.dataset_sha256,
+        evaluation_network=str(record.evaluation_network),
+        protocol=record.protocol,
+        budget=record.budget,
+        seed=record.eval_seed or 0,
+    )
+    if record.key != evaluation.key():
+        said.append("its key is not that of what it says was evaluated")
+    right = (record.accuracy or 0) * record.n_test
+    if abs(right - round(right)) > 1e-6 * record.n_test:
+        said.append(f"its accuracy {record.accuracy} is no whole number of its {record.n_test} test images")
+    return said
+
+
+def _contradictions(records: Sequence[Record]) -> list[Problem]:
+    """Find trials that are stated twice, with different outcomes."""
+    seen: dict[object, Record] = {}
+    problems = []
+    for record in records:
+        other = seen.setdefault(trial_of(record), record)
+        if (other.accuracy, other.set_sha256) != (record.accuracy, record.set_sha256):
+            what = f"the same trial is stated twice, with accuracies {other.accuracy} and {record.accuracy}"
+            problems.append(Problem(_name(record), what))
+    return problems
+
+
+def _card_problems(submission: Submission, records: Sequence[Record]) -> list[Problem]:
+    """Compare the card with the records."""
+    card, methods = submission.card, methods_of(records)
+    if card is None:
+        return [Problem(CARD, "there is none")]
+    said = []
+    for name in methods:
+        about = card.method(name)
+        tracks = sorted({str(record.track) for record in records if record.method == name})
+        if about is None:
+            said.append(f"it says nothing of the method {name!r}")
+        elif [about.track] != tracks:
+            said.append(f"it puts {name!r} on the track {about.track!r}, its records on {' and '.join(tracks)}")
+    said += [
+        f"it speaks of {each.name!r}, of which there is no record"
+        for each in card.methods
+        if each.name not in methods
+    ]
+    return [Problem(CARD, what) for what in said]
+
+
+def _read_unit(
+    submission: Submission, key: str, records: Sequence[Record], benches: Mapping[str, Bench]
+) -> tuple[Unit | None, list[Problem]]:
+    """Read the set that some records are of, and compare the two."""
+    first, path = records[0], submission.set_path(key)
+    if path is None:
+        return None, [Problem(_name(first), f"its condensed set is not in {SETS}/")]
+    where = f"{SETS}/{path.name}"
+    bench = benches[first.dataset]
+    if first.dataset_sha256 != bench.info.sha256:
+        ours = bench.info.sha256[:12]
+        return None, [Problem(_name(first), f"its data {first.dataset_sha256[:12]} are not those here, {ours}")]
+    try:
+        own = read_own_set(path, bench)
+    except DcbenchError as error:
+        return None, [Problem(where, str(error).removeprefix(f"{path} ").rstrip("."))]
+    problems = [Problem(where, what) for what in _set_problems(own, records, bench)]
+    return (None if problems else Unit(own, tuple(records))), problems
+
+
+def _set_problems(own: OwnSet, records: Sequence[Record], bench: Bench) -> list[str]:
+    """Say where a set is not what its records say."""
+    condensed, found = own.condensed, []
+    compared: dict[str, tuple[object, set[object]]] = {
+        "hash": (condensed.sha256(), {record.set_sha256 for record in records}),
+        "condense key": (own.spec.key(), {record.condense_key for record in records}),
+        "track": (condensed.track, {record.track for record in records}),
+        "size in bytes": (condensed.storage_bytes, {record.storage_bytes for record in records}),
+        "number of test images": (len(bench.data.test.labels), {record.n_test for record in records}),
+    }
+    for name, (ours, stated) in compared.items():
+        if stated != {ours}:
+            said = " and ".join(sorted(f"{each}" for each in stated))
+            found.append(f"its {name} is {ours}, its records say {said}")
+    leaked = count_test_images(condensed, bench)
+    if leaked:
+        found.append(f"{leaked} of its images are test images")
+    return found
+
+
+def count_test_images(condensed: CondensedSet, bench: Bench) -> int:
+    """Count the images that are, to the nearest pixel value, test images and not also training images."""
+    if condensed.zca:
+        return 0
+    info = bench.info
+    mean, std = (torch.tensor(each).view(1, -1, 1, 1) for each in (info.mean, info.std))
+    pixels = (condensed.images * std + mean).mul(255).round()
+    own = {row.tobytes() for row in pixels.clamp(0, 255).to(torch.uint8).flatten(1).numpy()}
+    held_out = {row.tobytes() for row in bench.data.test.images.flatten(1).numpy()} & own
+    if held_out:
+        held_out -= {row.tobytes() for row in bench.data.train.images.flatten(1).numpy()}
+    return len(held_out)
+
+
+def _name(record: Record) -> str:
+    """Return a record in words."""
+    ipc = f"ipc {record.ipc}" if record.ipc is not None else "all"
+    network = f" on {record.evaluation_network}" if record.evaluation_network else ""
+    return (
+        f"record {record.key[:12]} ({record.method}, {record.dataset}, {ipc}, seed {record.condense_seed}"
+        f"{network}, seed {record.eval_seed})"
+    )

@@ -1,0 +1,271 @@
+"""Submissions: a folder of a leaderboard, with records, the condensed sets behind them, and a card.
+
+::
+
+    leaderboards/submissions/NAME/
+      records.jsonl        one line per trained network
+      sets/*.safetensors   the condensed sets
+      card.toml            what cannot be known from the records: who, which paper, which code
+      verification.json    what a re-evaluation found, once there was one
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from dcbench.errors import DcbenchError
+from dcbench.files import write_atomically
+from dcbench.leaderboard import Row, official, rows
+from dcbench.records import Record
+from dcbench.rules import Rules, read_rules
+from dcbench.standings import Standings, standings
+from dcbench.store import RECORDS, read_records
+
+CARD = "card.toml"
+VERIFICATION = "verification.json"
+SETS = "sets"
+
+Line = Annotated[str, Field(max_length=500, pattern=r"^[^\r\n]*$")]
+
+
+class MethodCard(BaseModel):
+    """What a card says of one method.
+
+    Attributes:
+        name: as in the records.
+        title: as in its paper.
+        authors: of the method.
+        paper: where it was published.
+        paper_url, code_url: links, http or https; empty where there is none.
+        track: ``hard-label`` or ``soft-label``, as in the records.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Line
+    title: Line = ""
+    authors: tuple[Line, ...] = ()
+    paper: Line = ""
+    paper_url: Line = ""
+    code_url: Line = ""
+    track: Line = "hard-label"
+
+    @field_validator("paper_url", "code_url")
+    @classmethod
+    def _link(cls, value: str) -> str:
+        """Refuse what would not lead to a page, or would run in one."""
+        if value and not value.startswith(("https://", "http://")):
+            raise ValueError("a link begins with https:// or http://")
+        return value
+
+
+class Card(BaseModel):
+    """What stands in ``card.toml``.
+
+    Attributes:
+        title: of the submission.
+        submitted_by: people or a group.
+        commands: what made it, as typed.
+        notes: what a reader of its rows has to know.
+        methods: one for each method in the records.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    title: Line
+    submitted_by: tuple[Line, ...] = ()
+    commands: tuple[Line, ...] = ()
+    notes: tuple[Line, ...] = ()
+    methods: tuple[MethodCard, ...] = ()
+
+    def method(self, name: str) -> MethodCard | None:
+        """Return what it says of a method."""
+        return next((each for each in self.methods if each.name == name), None)
+
+    def to_toml(self) -> str:
+        """Return the card's file."""
+        return tomli_w.dumps(self.model_dump(mode="json"), multiline_strings=False)
+
+
+class Verification(BaseModel):
+    """What stands in ``verification.json``: that stated accuracies were found again.
+
+    Attributes:
+        dcbench: version that verified.
+        records_sha256: hash of the records that were verified; others are not.
+        seed: of the sample and of the networks trained.
+        evals: networks trained for each set and architecture.
+        verified: evaluation networks by condense key.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dcbench: str
+    records_sha256: str
+    seed: int
+    evals: int
+    verified: dict[str, tuple[str, ...]]
+
+    def to_json(self) -> str:
+        """Return the verification's file."""
+        return json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True) + "\n"
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A folder with records in it.
+
+    Attributes:
+        folder: where it is.
+        records: all of its records.
+        card: None where there is none, as in the results of a run.
+        verification: None where there is none for just these records.
+    """
+
+    folder: Path
+    records: tuple[Record, ...]
+    card: Card | None = None
+    verification: Verification | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the folder."""
+        return self.folder.resolve().name
+
+    def set_path(self, condense_key: str) -> Path | None:
+        """Return the file of a condensed set, or None where it is not in the folder."""
+        return next(iter(sorted((self.folder / SETS).glob(f"*_{condense_key[:12]}.safetensors"))), None)
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How much of a row was verified.
+
+    Attributes:
+        version: of dcbench that did it; several where several did.
+        sets: how many of the row's sets were re-evaluated.
+        of: how many sets the row has.
+    """
+
+    version: str
+    sets: int
+    of: int
+
+    @property
+    def text(self) -> str:
+        """The mark in words: the version, and how much of the row if not all."""
+        return self.version if self.sets == self.of else f"{self.version} ({self.sets} of {self.of} sets)"
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """Everything that tables and page are made from.
+
+    Attributes:
+        submissions: in order of their folders.
+        rules: what a row needs.
+        rows: of all records that may enter a table.
+        tables: of the rows.
+    """
+
+    submissions: tuple[Submission, ...]
+    rules: Rules
+    rows: tuple[Row, ...]
+    tables: tuple[Standings, ...]
+    _of: dict[str, Submission] = field(default_factory=dict, repr=False)
+
+    def submission(self, row: Row) -> Submission | None:
+        """Return the submission that has the records of a row; the first of several."""
+        return next((self._of[key] for key in row.condense_keys if key in self._of), None)
+
+    def method_card(self, row: Row) -> MethodCard | None:
+        """Return what is said of a row's method."""
+        submission = self.submission(row)
+        return submission.card.method(row.method) if submission and submission.card else None
+
+    def mark(self, row: Row) -> Mark | None:
+        """Return how much of a row was verified, or None for nothing of it."""
+        versions, done = set(), 0
+        for key in row.condense_keys:
+            verification = self._of[key].verification if key in self._of else None
+            if verification and key in verification.verified:
+                versions.add(verification.dcbench)
+                done += 1
+        return Mark(", ".join(sorted(versions)), done, len(row.condense_keys)) if done else None
+
+
+def read_leaderboard(folder: Path, all_budgets: bool = False) -> Leaderboard:
+    """Read a folder of submissions and work out its tables; a function of what is in the folder alone.
+
+    Args:
+        folder: a leaderboard, or the results of a run.
+        all_budgets: include records of reduced budgets, in tables of their own.
+
+    Raises:
+        DcbenchError: naming the file, when one cannot be read.
+    """
+    submissions = find_submissions(folder)
+    rules = read_rules(folder)
+    kept: list[Record] = []
+    of: dict[str, Submission] = {}
+    for each in submissions:
+        records = each.records if all_budgets else official(each.records)
+        kept += records
+        for record in records:
+            of.setdefault(record.condense_key, each)
+    table = rows(kept)
+    return Leaderboard(submissions, rules, tuple(table), tuple(standings(table, rules)), of)
+
+
+def find_submissions(folder: Path) -> tuple[Submission, ...]:
+    """Read every folder with records in or below a folder."""
+    return tuple(read_submission(path.parent) for path in sorted(folder.rglob(RECORDS)))
+
+
+def read_submission(folder: Path) -> Submission:
+    """Read the records, the card and the verification of a folder.
+
+    Raises:
+        DcbenchError: naming the file, when one of them cannot be read.
+    """
+    records = read_records(folder / RECORDS)
+    card, verification = None, None
+    try:
+        if (path := folder / CARD).exists():
+            card = Card.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        if (path := folder / VERIFICATION).exists():
+            verification = Verification.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(map(str, problem["loc"]))
+        raise DcbenchError(f"{path}: {place}: {problem['msg'].lower()}.") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise DcbenchError(f"{path} cannot be read: {error}.") from None
+    if verification and verification.records_sha256 != records_sha256(folder):
+        verification = None  # of other records than these
+    return Submission(folder, tuple(records), card, verification)
+
+
+def records_sha256(folder: Path) -> str:
+    """Return the hash of a folder's records."""
+    return hashlib.sha256((folder / RECORDS).read_bytes()).hexdigest()
+
+
+def write_verification(folder: Path, verification: Verification) -> Path:
+    """Write what a re-evaluation found; return where."""
+    write_atomically(folder / VERIFICATION, verification.to_json().encode())
+    return folder / VERIFICATION
+
+
+def methods_of(records: Iterable[Record]) -> list[str]:
+    """Return the methods of some records, sorted."""
+    return sorted({record.method for record in records})

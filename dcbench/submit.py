@@ -1,0 +1,141 @@
+"""From the results of a run to a submission: what may enter a table, and nothing more."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dcbench.condensed import without_images
+from dcbench.errors import DcbenchError
+from dcbench.files import slug, write_atomically
+from dcbench.leaderboard import find_records, official
+from dcbench.plugins import Plugins
+from dcbench.records import Record
+from dcbench.store import RECORDS, latest
+from dcbench.submissions import CARD, SETS, VERIFICATION, Card, MethodCard, methods_of
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which records of a run to submit; nothing given is everything.
+
+    Attributes:
+        datasets, methods: names as in the records.
+        ipcs: images per class; sets of any size always go with them.
+    """
+
+    datasets: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    ipcs: tuple[int, ...] = ()
+
+    def of(self, records: Iterable[Record]) -> list[Record]:
+        """Return the official records that are asked for, one for each trial, in a fixed order."""
+        kept = [
+            record
+            for record in latest(official(records))
+            if record.dataset in (self.datasets or (record.dataset,))
+            and record.method in (self.methods or (record.method,))
+            and (record.ipc is None or record.ipc in (self.ipcs or (record.ipc,)))
+        ]
+        return sorted(kept, key=lambda record: (record.started_at, record.key, record.condense_key))
+
+
+def submit(
+    results: Path, target: Path, selection: Selection, title: str, submitted_by: tuple[str, ...], plugins: Plugins
+) -> list[Record]:
+    """Make a submission's folder from the results of a run, whole or not at all.
+
+    A coreset is kept by its indices alone, so that no images of a data set are passed on. The card is filled in as
+    far as installed plugins know.
+
+    Args:
+        results: the folder of the run.
+        target: the submission's folder. One that exists gets the new records and sets in the place of its old
+            ones; its card and what else is in it are kept, but for a verification, which was of other records.
+        selection: which records.
+        title: of the submission.
+        submitted_by: who submits.
+        plugins: whose methods' citations go on the card.
+
+    Returns:
+        The records submitted.
+
+    Raises:
+        DcbenchError: when there is nothing to submit, or a condensed set is missing or damaged.
+    """
+    records = selection.of(find_records(results))
+    if not records:
+        raise DcbenchError(
+            f"{results} has no records of that kind that may enter a table; records on the quick budget may not."
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{slug(target.name)}.") as scratch:
+        made = Path(scratch) / "made"
+        for path in _sets(results, records):
+            write_atomically(made / SETS / path.name, without_images(path))
+        lines = "".join(record.to_json() + "\n" for record in records)
+        write_atomically(made / RECORDS, lines.encode())
+        if target.exists():
+            _keep(target, made)
+        else:
+            card = draft_card(records, title, submitted_by, plugins)
+            write_atomically(made / CARD, card.to_toml().encode())
+        _put_in_place(made, target, Path(scratch) / "old")
+    return records
+
+
+def draft_card(records: Iterable[Record], title: str, submitted_by: tuple[str, ...], plugins: Plugins) -> Card:
+    """Return a card with what records and installed plugins say."""
+    kept = list(records)
+    cards = []
+    for name in methods_of(kept):
+        tracks = sorted({str(record.track) for record in kept if record.method == name})
+        cls = plugins.methods.items.get(name)
+        cards.append(
+            MethodCard(
+                name=name,
+                title=cls.summary().rstrip(".") if cls else "",
+                paper=cls.citation if cls else "",
+                track=tracks[0],
+            )
+        )
+    return Card(title=title, submitted_by=submitted_by, methods=tuple(cards))
+
+
+def _keep(target: Path, made: Path) -> None:
+    """Copy what an earlier submission has besides records, sets and verification."""
+    if not (target / RECORDS).exists():
+        raise DcbenchError(f"{target} is there already, and is no submission: it has no {RECORDS}.")
+    for path in target.iterdir():
+        if path.is_file() and path.name not in (RECORDS, VERIFICATION):
+            shutil.copy(path, made / path.name)
+
+
+def _put_in_place(made: Path, target: Path, aside: Path) -> None:
+    """Rename a folder to the place of another, which goes back if that fails."""
+    if target.exists():
+        target.rename(aside)
+    try:
+        made.rename(target)
+    except OSError:
+        if aside.exists():
+            aside.rename(target)
+        raise
+
+
+def _sets(results: Path, records: Iterable[Record]) -> list[Path]:
+    """Return the files of the condensed sets of some records.
+
+    Raises:
+        DcbenchError: for a record whose set is in none of the folders below the results.
+    """
+    paths = []
+    for key in sorted({record.condense_key for record in records}):
+        found = sorted(results.rglob(f"{SETS}/*_{key[:12]}.safetensors"))
+        if not found:
+            raise DcbenchError(f"{results} has records of the condensed set {key[:12]}, but not the set.")
+        paths.append(found[0])
+    return paths

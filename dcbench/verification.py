@@ -1,0 +1,285 @@
+"""Verification: whether the accuracies of a submission are found again when its condensed sets are evaluated anew.
+
+The networks are trained from other seeds than those stated, since whoever may choose among seeds gets other
+accuracies than whoever may not. The stated means must then lie within the statistical tolerance of the new ones.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import stats
+
+import dcbench
+from dcbench.architectures import Architecture, fit
+from dcbench.budgets import BUDGETS
+from dcbench.cells import Bench
+from dcbench.errors import DcbenchError
+from dcbench.evaluate import evaluate
+from dcbench.integrity import Problem, Unit, check_submission
+from dcbench.leaderboard import official
+from dcbench.plan import load_bench
+from dcbench.plugins import Plugins
+from dcbench.protocols import get_protocol
+from dcbench.seeds import derive_seed
+from dcbench.specs import EvaluationSpec
+from dcbench.submissions import Submission, Verification, records_sha256
+
+ERROR_RATE = 0.01
+"""How often an honest submission may fail, over all comparisons together (Bonferroni)."""
+
+Accuracies = dict[tuple[str, str], list[float]]
+"""By condense key and evaluation network."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Stated against found, on one evaluation network; all but the counts are fractions.
+
+    Attributes:
+        what: the sets compared, in words.
+        network: evaluation network.
+        sets: how many sets.
+        stated_n, found_n: networks trained, over all sets.
+        stated, found: means over sets of the means over networks.
+        tolerance: how far apart the two may be by chance.
+    """
+
+    what: str
+    network: str
+    sets: int
+    stated_n: int
+    found_n: int
+    stated: float
+    found: float
+    tolerance: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether the two agree."""
+        return abs(self.stated - self.found) <= self.tolerance
+
+
+@dataclass
+class Outcome:
+    """What verifying a submission gave.
+
+    Attributes:
+        problems: what does not fit together.
+        comparisons: of accuracies, for every set and for the sets of every row.
+        verified: evaluation networks by condense key, of the sets evaluated anew.
+        left_out: how many sets were not.
+    """
+
+    problems: list[Problem] = field(default_factory=list)
+    comparisons: list[Comparison] = field(default_factory=list)
+    verified: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    left_out: int = 0
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was found amiss, and something was looked at."""
+        return not self.problems and bool(self.comparisons) and all(each.ok for each in self.comparisons)
+
+
+@dataclass(frozen=True)
+class Verifier:
+    """Evaluates the condensed sets of a submission anew.
+
+    Attributes:
+        submission: what was submitted.
+        benches: its data sets by name, see `load_benches`.
+        plugins: where evaluation networks come from.
+        evals: networks for each set and architecture, but no more than are stated, and two at least.
+        sample: evaluate only so many sets, spread over the rows; None for all of them.
+        seed: of the sample, and of the networks.
+        progress: told the networks trained and their number.
+    """
+
+    submission: Submission
+    benches: Mapping[str, Bench]
+    plugins: Plugins
+    evals: int
+    sample: int | None
+    seed: int
+    progress: Callable[[int, int], None]
+
+    def run(self) -> Outcome:
+        """Check that all fits together, and if it does, compare accuracies.
+
+        Raises:
+            DcbenchError: when a network or a protocol of the records is not installed.
+        """
+        problems, units = check_submission(self.submission, self.benches)
+        if problems:
+            return Outcome(problems)
+        chosen = sample_units(units, self.sample, self.seed)
+        found = self._evaluate(chosen)
+        verified = {unit.own.spec.key(): tuple(unit.networks) for unit in chosen}
+        return Outcome([], compare(chosen, found), verified, len(units) - len(chosen))
+
+    def _evaluate(self, units: Sequence[Unit]) -> Accuracies:
+        """Train networks anew, as many as asked for, from seeds that are not the stated ones."""
+        todo = [(unit, network) for unit in units for network in unit.networks]
+        counts = [max(2, min(self.evals, len(unit.stated(network)))) for unit, network in todo]
+        found: Accuracies = {}
+        done, total = 0, sum(counts)
+        self.progress(done, total)
+        for (unit, network), count in zip(todo, counts, strict=True):
+            architecture = self._architecture(network, self.benches[unit.own.spec.dataset])
+            accuracies = found.setdefault((unit.own.spec.key(), network), [])
+            for number in range(count):
+                accuracies.append(self._accuracy(unit, network, architecture, number))
+                done += 1
+                self.progress(done, total)
+        return found
+
+    def _architecture(self, network: str, bench: Bench) -> Architecture:
+        architecture = fit(self.plugins.make_architecture(network), bench.info)
+        if str(architecture) != network:
+            raise DcbenchError(f"{network!r} of the records is {str(architecture)!r} here: another version of it.")
+        return architecture
+
+    def _accuracy(self, unit: Unit, network: str, architecture: Architecture, number: int) -> float:
+        first, bench = unit.records[0], self.benches[unit.own.spec.dataset]
+        spec = EvaluationSpec(
+            set_sha256=str(first.set_sha256),
+            dataset=first.dataset,
+            dataset_sha256=first.dataset_sha256,
+            evaluation_network=network,
+            protocol=first.protocol,
+            budget=first.budget,
+            seed=derive_seed("verify", self.seed, number),
+        )
+        protocol, budget = get_protocol(first.protocol), BUDGETS[first.budget]
+        test = bench.test_for(unit.own.condensed)
+        return evaluate(spec, unit.own.condensed, test, architecture, protocol, budget, _silent).accuracy
+
+
+def load_benches(
+    submission: Submission, spelt: Iterable[str], plugins: Plugins, data_root: Path, device: torch.device
+) -> dict[str, Bench]:
+    """Load the data sets of a submission.
+
+    Args:
+        submission: what was submitted.
+        spelt: data sets as users spell them, for those whose name in the records does not say where they are.
+        plugins: where data sets come from.
+        data_root: where their files are.
+        device: where to compute.
+
+    Returns:
+        The data sets by their name in the records.
+
+    Raises:
+        DcbenchError: when one cannot be had.
+    """
+    loaded = [load_bench(plugins.make_dataset(text), plugins, data_root, device) for text in spelt]
+    benches = {bench.info.name: bench for bench in loaded}
+    for name in sorted({record.dataset for record in official(submission.records)} - benches.keys()):
+        try:
+            benches[name] = load_bench(plugins.make_dataset(name), plugins, data_root, device)
+        except DcbenchError as error:
+            raise DcbenchError(
+                f"{error} Say where the data set {name!r} is with --dataset, as in npz:FILE."
+            ) from None
+    return benches
+
+
+def sample_units(units: Sequence[Unit], sample: int | None, seed: int) -> list[Unit]:
+    """Choose sets, one of every row before a second of any.
+
+    Sets of any size, such as the whole training split, come last: one costs more than all others.
+    """
+    if sample is None or sample >= len(units):
+        return list(units)
+    draw = random.Random(seed)
+    by_row: dict[tuple[str, ...], list[Unit]] = defaultdict(list)
+    for unit in units:
+        by_row[unit.competitor].append(unit)
+    for each in by_row.values():
+        draw.shuffle(each)
+    order = sorted(by_row)
+    draw.shuffle(order)
+    order.sort(key=lambda row: by_row[row][0].own.spec.ipc is None)
+    rounds = max(map(len, by_row.values()))
+    spread = [by_row[row][number] for number in range(rounds) for row in order if number < len(by_row[row])]
+    return sorted(spread[:sample], key=lambda unit: unit.own.spec.key())
+
+
+def compare(units: Sequence[Unit], found: Accuracies) -> list[Comparison]:
+    """Compare stated and found accuracies, of every set and of the sets of every row together.
+
+    The sets are the same on both sides, so that only the deviation within sets makes the two differ. It is pooled
+    over both sides and the sets of a row, and taken as one test image at least. The tolerance is that of Student's
+    t-test, two-sided, for `ERROR_RATE` over all comparisons.
+    """
+    groups: list[tuple[str, str, list[Unit], list[Unit]]] = []
+    by_row: dict[tuple[str, ...], list[Unit]] = defaultdict(list)
+    for unit in units:
+        by_row[unit.competitor].append(unit)
+    for _, row in sorted(by_row.items()):
+        for network in sorted({network for unit in row for network in unit.networks}):
+            having = [unit for unit in row if network in unit.networks]
+            groups += [
+                (f"{_row_name(unit)}, seed {unit.own.spec.seed}", network, [unit], having) for unit in having
+            ]
+            if len(having) > 1:
+                groups.append((f"{_row_name(row[0])}, all {len(having)}", network, having, having))
+    level = ERROR_RATE / max(1, len(groups))
+    return [_compare(what, network, sets, row, found, level) for what, network, sets, row in groups]
+
+
+def _compare(
+    what: str, network: str, sets: Sequence[Unit], row: Sequence[Unit], found: Accuracies, level: float
+) -> Comparison:
+    """Compare one group of sets; the deviation is that of their row."""
+    squares, degrees = 0.0, 0
+    for unit in row:
+        for side in (unit.stated(network), found[unit.own.spec.key(), network]):
+            squares += float(np.var(side)) * len(side)
+            degrees += len(side) - 1
+    deviation = max((squares / degrees) ** 0.5, 1 / row[0].records[0].n_test)
+    stated = [unit.stated(network) for unit in sets]
+    anew = [found[unit.own.spec.key(), network] for unit in sets]
+    pairs = zip(stated, anew, strict=True)
+    error = deviation * sum(1 / len(one) + 1 / len(other) for one, other in pairs) ** 0.5 / len(sets)
+    return Comparison(
+        what=what,
+        network=network,
+        sets=len(sets),
+        stated_n=sum(map(len, stated)),
+        found_n=sum(map(len, anew)),
+        stated=float(np.mean([np.mean(each) for each in stated])),
+        found=float(np.mean([np.mean(each) for each in anew])),
+        tolerance=float(stats.t.ppf(1 - level / 2, degrees)) * error,
+    )
+
+
+def verification(verifier: Verifier, outcome: Outcome) -> Verification:
+    """Return the mark of a submission that was found as stated."""
+    return Verification(
+        dcbench=dcbench.__version__,
+        records_sha256=records_sha256(verifier.submission.folder),
+        seed=verifier.seed,
+        evals=verifier.evals,
+        verified=outcome.verified,
+    )
+
+
+def _row_name(unit: Unit) -> str:
+    spec, options = unit.own.spec, unit.records[0]
+    changed = ", ".join(f"{name}={options.options[name]}" for name in sorted(options.changed_options))
+    ipc = f"ipc {spec.ipc}" if spec.ipc is not None else "all images"
+    matched = f", matched on {spec.matching_network}" if spec.matching_network else ""
+    return f"{spec.method}{f' ({changed})' if changed else ''}, {spec.dataset}, {ipc}{matched}"
+
+
+def _silent(done: int, total: int) -> None:
+    """Report nothing: networks are counted, not epochs."""

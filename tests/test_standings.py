@@ -1,0 +1,145 @@
+"""Tables: ranks, ties, shares of the gap, and what is provisional."""
+
+from __future__ import annotations
+
+import pytest
+from helpers import make_record
+
+from dcbench.errors import DcbenchError
+from dcbench.leaderboard import rows
+from dcbench.rules import Rules, read_rules
+from dcbench.standings import standings
+
+RULES = Rules(floor="random", ceiling="whole", sets=2, evals=2, networks=("convnet", "mlp"))
+
+
+def trials(accuracies, networks=("convnet", "mlp"), **changes):
+    """Records of several sets, from a list of accuracies for each, the same on every network."""
+    return [
+        make_record(accuracy=accuracy, condense_seed=seed, eval_seed=number, evaluation_network=network, **changes)
+        for seed, of_set in enumerate(accuracies)
+        for number, accuracy in enumerate(of_set)
+        for network in networks
+    ]
+
+
+def around(accuracy, step=0.01):
+    return [[accuracy - step, accuracy], [accuracy, accuracy + step], [accuracy, accuracy]]
+
+
+def references():
+    return [
+        *trials(around(0.2), method="random", matching_network=None, options={}),
+        *trials([[0.9, 0.9]], method="whole", ipc=None, matching_network=None, options={}, seeded=False),
+    ]
+
+
+def only(records, rules=RULES):
+    (table,) = standings(rows(records), rules)
+    return table
+
+
+def by_method(table):
+    return {entry.row.method: entry for entry in table.entries}
+
+
+def test_rows_whose_intervals_separate_are_ranked_and_others_tie():
+    table = only([
+        *references(),
+        *trials(around(0.7), method="best"),
+        *trials(around(0.5), method="middle"),
+        *trials(around(0.505), method="middling"),
+    ])  # fmt: skip
+    ranks = {name: entry.rank for name, entry in by_method(table).items()}
+    assert ranks == {"best": (1, 1), "middling": (2, 3), "middle": (2, 3), "random": (4, 4), "whole": None}
+    assert [entry.row.method for entry in table.entries] == ["best", "middling", "middle", "random", "whole"]
+
+
+def test_the_share_of_the_gap_is_linear_between_floor_and_ceiling():
+    entries = by_method(only([*references(), *trials(around(0.55), method="half")]))
+    assert entries["half"].gap == pytest.approx(0.5, abs=1e-9)
+    assert entries["random"].gap == pytest.approx(0, abs=1e-9)
+    assert entries["whole"].gap == pytest.approx(1)
+    assert (entries["random"].reference, entries["whole"].reference) == ("floor", "ceiling")
+
+
+def test_a_reference_without_a_record_is_missing_and_leaves_the_gap_unknown():
+    table = only(trials(around(0.5)))
+    assert table.missing == ("random", "whole")
+    assert table.entries[0].gap is None
+    assert table.entries[0].rank == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("records", "why"),
+    [
+        (trials(around(0.5)[:1]), "1 of 2 sets"),
+        (trials([[0.5], [0.4]]), "1 of 2 networks a set"),
+        (trials(around(0.5), networks=("convnet",)), "not tried on mlp"),
+    ],
+)
+def test_what_a_row_lacks_makes_it_provisional_and_leaves_it_without_a_rank(records, why):
+    entry = by_method(only([*references(), *records]))["gradmatch"]
+    assert why in entry.provisional
+    assert entry.rank is None
+
+
+def test_a_method_that_ignores_the_seed_needs_one_set():
+    entry = by_method(only([*references(), *trials([[0.5, 0.6]], method="pixels", seeded=False)]))["pixels"]
+    assert entry.provisional == ()
+    assert entry.rank == (1, 1)
+
+
+def test_a_baseline_of_other_options_or_on_other_data_is_no_reference():
+    other = {"options": {"balanced": 1}, "changed_options": ["balanced"], "matching_network": None}
+    records = [*trials(around(0.5)), *trials(around(0.2), method="random", **other)]
+    assert "random" in only(records).missing
+    elsewhere = trials(around(0.2), method="random", matching_network=None, options={}, dataset="another")
+    tables = {table.dataset: table for table in standings(rows([*trials(around(0.5)), *elsewhere]), RULES)}
+    assert "random" in tables["made_up"].missing
+
+
+def test_soft_labels_are_ranked_apart_with_the_same_references():
+    soft = trials(around(0.6), method="soft", track="soft-label")
+    tables = {table.track: table for table in standings(rows([*references(), *trials(around(0.5)), *soft]), RULES)}
+    assert {entry.row.method: entry.rank for entry in tables["soft-label"].entries} == {
+        "soft": (1, 1),
+        "random": None,
+        "whole": None,
+    }
+    assert "soft" not in by_method(tables["hard-label"])
+
+
+def test_reduced_budgets_have_a_table_of_their_own():
+    quick = trials(around(0.6), method="hasty", budget="quick")
+    tables = {table.budget: table for table in standings(rows([*trials(around(0.5)), *quick]), RULES)}
+    assert list(by_method(tables["quick"])) == ["hasty"]
+    assert list(by_method(tables["full"])) == ["gradmatch"]
+
+
+def test_without_rules_the_networks_that_all_rows_have_count():
+    records = [*trials(around(0.5)), *trials(around(0.4), networks=("mlp", "lenet"), method="other")]
+    assert only(records, Rules()).networks == ("mlp",)
+
+
+def test_the_drop_is_from_the_network_matched_on_to_the_mean_of_the_others():
+    records = [
+        make_record(evaluation_network=network, accuracy=accuracy)
+        for network, accuracy in (("convnet", 0.8), ("mlp", 0.5), ("lenet", 0.6))
+    ]
+    assert rows(records)[0].drop == pytest.approx(0.25)
+    assert rows([make_record(matching_network=None)])[0].drop is None
+
+
+def test_rules_are_read_and_mistakes_in_them_named(tmp_path):
+    assert read_rules(tmp_path) == Rules()
+    path = tmp_path / "rules.toml"
+    path.write_text('floor = "random"\nsets = 5\n[datasets]\nmnist = ["mlp"]\n')
+    rules = read_rules(tmp_path)
+    assert (rules.floor, rules.sets) == ("random", 5)
+    assert (rules.networks_for("mnist"), rules.networks_for("another")) == (("mlp",), ())
+    for text, said in (("sets = 0", "sets"), ("set = 3", "set"), ("sets = [", "cannot be read")):
+        path.write_text(text)
+        with pytest.raises(DcbenchError, match=said) as error:
+            read_rules(tmp_path)
+        assert str(path) in str(error.value)
