@@ -56,7 +56,7 @@ from dcbench.cli.output import json_option
     "--evals",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Evaluation networks per set and architecture.  [5, quick 3]",
+    help="Evaluation networks per set and architecture.  [5, quick 2]",
 )
 @click.option(
     "--protocol", default=defaults.PROTOCOL, metavar="NAME", show_default=True, help="Evaluation protocol."

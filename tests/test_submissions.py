@@ -1,0 +1,461 @@
+"""Submissions: made from a run, described by a card, verified from the tensors, found out when tampered with."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import make_record
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from dcbench.api import Dataset, Split, Splits
+from dcbench.cells import Bench
+from dcbench.condensed import load_set, stored_pixels
+from dcbench.datasets import load_dataset
+from dcbench.errors import DcbenchError
+from dcbench.integrity import check_submission, record_problems
+from dcbench.plugins import PluginInfo
+from dcbench.specs import EvaluationSpec
+from dcbench.store import read_records
+from dcbench.submissions import (
+    Card,
+    MethodCard,
+    Verification,
+    read_leaderboard,
+    read_submission,
+    records_sha256,
+    write_verification,
+)
+from dcbench.submit import Selection, submit
+from dcbench.verification import ERROR_RATE, Verifier, compare, sample_units, verification
+
+EVERYTHING = Selection()
+
+
+class Hazy(Dataset):
+    """Three classes of 6x6 blobs in so much noise that accuracies differ from network to network."""
+
+    name = "hazy"
+
+    def load(self, root: Path) -> Splits:
+        generator = torch.Generator().manual_seed(1)
+
+        def split(count):
+            labels = torch.arange(3).repeat_interleave(count)
+            images = torch.randint(0, 200, (len(labels), 1, 6, 6), generator=generator)
+            for label in range(3):
+                images[labels == label, :, 2 * label : 2 * label + 2] += 25
+            return Split(images.to(torch.uint8), labels)
+
+        return Splits(split(20), split(100), ("a", "b", "c"))
+
+
+@pytest.fixture
+def plugins(plugins):
+    plugins.datasets.add("hazy", Hazy, PluginInfo("hazy", "hazy", "tests", "0"))
+    return plugins
+
+
+@pytest.fixture
+def hazy(tmp_path):
+    return Bench(load_dataset(Hazy(), tmp_path), torch.device("cpu"))
+
+
+@pytest.fixture
+def run(run):
+    return partial(run, datasets=("hazy",))
+
+
+@pytest.fixture
+def results(run, tmp_path):
+    """Two sets of random images, three networks each, of two architectures."""
+    run(tmp_path / "results", sets=2, evals=3, eval_networks=("linear", "dropout"))
+    return tmp_path / "results"
+
+
+@pytest.fixture
+def folder(results, tmp_path, plugins):
+    """The submission made of them."""
+    submit(results, tmp_path / "board" / "mine", EVERYTHING, "Mine", ("Me",), plugins)
+    return tmp_path / "board" / "mine"
+
+
+@pytest.fixture
+def verify(plugins, hazy):
+    def go(folder, **changes):
+        fields = {"evals": 3, "sample": None, "seed": 0, "progress": lambda done, total: None} | changes
+        return Verifier(read_submission(folder), {"hazy": hazy}, plugins, **fields).run()
+
+    return go
+
+
+@pytest.fixture
+def problems(hazy):
+    """Say what does not fit together in a folder."""
+    return lambda folder: [
+        f"{each.where}: {each.what}" for each in check_submission(read_submission(folder), {"hazy": hazy})[0]
+    ]
+
+
+def set_files(folder):
+    return sorted((folder / "sets").glob("*.safetensors"))
+
+
+def rewrite(folder, change):
+    """Change every record of a folder."""
+    path = folder / "records.jsonl"
+    records = [change(json.loads(line)) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(record, sort_keys=True) + "\n" for record in records))
+
+
+def rewrite_set(path, change, **header_changes):
+    """Change the tensors or the header of a set."""
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()["dcbench"]) | header_changes
+        tensors = change({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+    text = json.dumps(header, sort_keys=True)
+    save_file({name: each.contiguous() for name, each in tensors.items()}, path, metadata={"dcbench": text})
+
+
+# Making one
+
+
+def test_a_submission_has_the_records_the_sets_and_a_card_and_nothing_else(folder, results):
+    assert sorted(path.name for path in folder.iterdir()) == ["card.toml", "records.jsonl", "sets"]
+    assert read_records(folder / "records.jsonl") == read_records(results / "records.jsonl")
+    assert [path.name for path in set_files(folder)] == [path.name for path in set_files(results)]
+    card = read_submission(folder).card
+    assert (card.title, card.submitted_by) == ("Mine", ("Me",))
+    assert [(each.name, each.track) for each in card.methods] == [("random", "hard-label")]
+
+
+def test_a_coreset_is_submitted_by_its_indices_alone_and_is_the_same_set(folder, results, hazy):
+    for made, kept in zip(set_files(results), set_files(folder), strict=True):
+        with safe_open(kept, framework="pt") as file:
+            assert sorted(file.keys()) == ["indices", "labels"]
+        assert load_set(kept, hazy.train)[0].sha256() == load_set(made, hazy.train)[0].sha256()
+        assert stored_pixels(kept, 10) is None
+
+
+def test_a_set_of_made_up_images_keeps_them(run, tmp_path, plugins):
+    run(tmp_path / "results", methods=("means",))
+    submit(tmp_path / "results", tmp_path / "it", EVERYTHING, "It", (), plugins)
+    (made,), (kept,) = set_files(tmp_path / "results"), set_files(tmp_path / "it")
+    assert made.read_bytes() == kept.read_bytes()
+
+
+def test_quick_and_failed_records_stay_behind(run, results, tmp_path, plugins):
+    with (results / "records.jsonl").open("a") as file:
+        file.write(make_record(budget="quick").to_json() + "\n")
+        file.write(make_record(status="failed", accuracy=None, track=None).to_json() + "\n")
+    made = submit(results, tmp_path / "it", EVERYTHING, "It", (), plugins)
+    assert {(each.status, each.budget) for each in made} == {("ok", "full")}
+
+
+def test_only_what_is_asked_for_is_submitted(run, tmp_path, plugins):
+    run(tmp_path / "results", methods=("random", "means"), ipcs=(1, 2))
+    selection = Selection(methods=("means",), ipcs=(2,))
+    made = submit(tmp_path / "results", tmp_path / "it", selection, "It", (), plugins)
+    assert [(each.method, each.ipc) for each in made] == [("means", 2)]
+    assert len(set_files(tmp_path / "it")) == 1
+
+
+def test_nothing_to_submit_is_an_error_and_leaves_nothing(results, tmp_path, plugins):
+    with pytest.raises(DcbenchError, match="no records of that kind"):
+        submit(results, tmp_path / "it", Selection(datasets=("other",)), "It", (), plugins)
+    set_files(results)[0].unlink()
+    with pytest.raises(DcbenchError, match="but not the set"):
+        submit(results, tmp_path / "it", EVERYTHING, "It", (), plugins)
+    assert not (tmp_path / "it").exists()
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".it")]
+
+
+def test_submitting_again_replaces_the_records_and_keeps_the_card(folder, run, results, plugins):
+    card = (folder / "card.toml").read_text() + 'notes = ["Mind the gap."]\n'
+    (folder / "card.toml").write_text(card.replace("[[methods]]", "", 0))
+    (folder / "picture.png").write_bytes(b"png")
+    (folder / "verification.json").write_text("{}")
+    run(results, sets=3, evals=3)
+    submit(results, folder, EVERYTHING, "Ignored", (), plugins)
+    assert len(set_files(folder)) == 3
+    assert (folder / "card.toml").read_text() == card
+    assert (folder / "picture.png").exists()
+    assert not (folder / "verification.json").exists()
+
+
+def test_a_folder_that_is_no_submission_is_left_alone(results, tmp_path, plugins):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "precious").write_text("x")
+    with pytest.raises(DcbenchError, match="is no submission"):
+        submit(results, tmp_path / "home", EVERYTHING, "It", (), plugins)
+    assert (tmp_path / "home" / "precious").read_text() == "x"
+
+
+# Cards
+
+
+def test_a_card_is_the_same_after_writing_and_reading(tmp_path):
+    about = MethodCard(name="m", title='a "quoted" title', authors=("Ä", "B"), paper_url="https://example.org")
+    card = Card(title="x", commands=("dcbench run -m m",), notes=("n",), methods=(about,))
+    (tmp_path / "records.jsonl").write_text(make_record().to_json() + "\n")
+    (tmp_path / "card.toml").write_text(card.to_toml(), encoding="utf-8")
+    assert read_submission(tmp_path).card == card
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("title = 1", "title"),
+        ("", "title"),
+        ('title = "x"\nmethod = []', "method"),
+        ('title = "x"\n[[methods]]\nname = "m"\npaper_url = "javascript:alert(1)"', "a link begins with"),
+        ('title = "x"\n[[methods]]\nname = "m"\ncode_url = "file:///etc"', "a link begins with"),
+        ('title = "x', "cannot be read"),
+    ],
+)
+def test_a_card_that_says_something_else_is_refused_by_name(tmp_path, text, said):
+    (tmp_path / "records.jsonl").write_text(make_record().to_json() + "\n")
+    (tmp_path / "card.toml").write_text(text)
+    with pytest.raises(DcbenchError, match=said) as error:
+        read_submission(tmp_path)
+    assert "card.toml" in str(error.value)
+
+
+# Verifying one
+
+
+def test_an_honest_submission_is_verified(folder, verify):
+    outcome = verify(folder)
+    assert outcome.ok
+    assert outcome.problems == []
+    assert {each.network for each in outcome.comparisons} == {"linear", "dropout"}
+    assert sorted(len(networks) for networks in outcome.verified.values()) == [2, 2]
+    # Every set on every network, and the two sets together.
+    assert sorted(each.sets for each in outcome.comparisons) == [1, 1, 1, 1, 2, 2]
+
+
+def test_verifying_twice_gives_the_same_and_from_another_seed_something_else(folder, verify):
+    first, again, other = verify(folder), verify(folder), verify(folder, seed=1)
+    assert first == again
+    assert [each.found for each in first.comparisons] != [each.found for each in other.comparisons]
+
+
+def test_networks_are_trained_from_other_seeds_than_those_stated(folder, verify):
+    outcome = verify(folder)
+    assert any(each.stated != each.found for each in outcome.comparisons)
+
+
+def test_a_sample_is_seeded_and_takes_every_row_before_a_second_set(run, tmp_path, plugins, hazy, verify):
+    run(tmp_path / "results", methods=("random", "means", "whole"), sets=3, evals=2)
+    submit(tmp_path / "results", tmp_path / "it", EVERYTHING, "It", (), plugins)
+    _, units = check_submission(read_submission(tmp_path / "it"), {"hazy": hazy})
+
+    def sampled(count, seed=0):
+        return [unit.own.spec for unit in sample_units(units, count, seed)]
+
+    assert sorted(spec.method for spec in sampled(2)) == ["means", "random"]
+    assert {spec.method for spec in sampled(3)} == {"means", "random", "whole"}
+    assert sampled(2) == sampled(2)
+    assert any(sampled(2, seed) != sampled(2) for seed in range(1, 5))
+    assert sampled(99) == [unit.own.spec for unit in units]
+    outcome = verify(tmp_path / "it", sample=2)
+    assert (len(outcome.verified), outcome.left_out) == (2, 3)
+
+
+def test_accuracies_that_are_not_found_again_are_named(folder, verify):
+    better = {"linear": {"accuracy": 0.96}, "dropout": {}}
+    rewrite(folder, lambda record: record | better[record["evaluation_network"]])
+    outcome = verify(folder)
+    assert outcome.problems == []
+    wrong = {(each.network, each.ok) for each in outcome.comparisons}
+    assert ("linear", False) in wrong
+    assert ("dropout", False) not in wrong
+    assert not outcome.ok
+
+
+TAMPERINGS = {
+    "an accuracy between two whole numbers of images": (
+        lambda folder: rewrite(folder, lambda record: record | {"accuracy": record["accuracy"] * 0.9 + 0.00123}),
+        "is no whole number of its",
+    ),
+    "a record of another network": (
+        lambda folder: rewrite(folder, lambda record: record | {"evaluation_network": "another"}),
+        "its key is not that of what it says was evaluated",
+    ),
+    "a record of other options": (
+        lambda folder: rewrite(folder, lambda record: record | {"condense_seed": record["condense_seed"] + 7}),
+        "its condense key is not that of what it says was condensed",
+    ),
+    "a tensor that does not match its hash": (
+        lambda folder: rewrite_set(set_files(folder)[0], lambda t: t | {"labels": t["labels"].flip(0)}),
+        "do not match the hash",
+    ),
+    "a set that is not the records'": (
+        lambda folder: shutil.copy(*set_files(folder)),
+        "its condense key is",
+    ),
+    "another normalisation": (
+        lambda folder: rewrite_set(
+            set_files(folder)[0], lambda t: t, normalisation={"mean": [0.1], "std": [0.2], "zca": False}
+        ),
+        "is normalised by",
+    ),
+    "a missing set": (lambda folder: set_files(folder)[0].unlink(), "its condensed set is not in sets/"),
+    "a set without records": (
+        lambda folder: shutil.copy(set_files(folder)[0], folder / "sets" / "more.safetensors"),
+        "sets/more.safetensors: no record is of this set",
+    ),
+    "other data": (
+        lambda folder: rewrite(folder, lambda record: record | {"dataset_sha256": "0" * 64}),
+        "are not those here",
+    ),
+    "a smaller test split": (lambda folder: rewrite(folder, halved), "its number of test images is"),
+    "fewer bytes": (
+        lambda folder: rewrite(folder, lambda record: record | {"storage_bytes": 1}),
+        "its size in bytes is",
+    ),
+    "a card of another track": (
+        lambda folder: (folder / "card.toml").write_text(
+            (folder / "card.toml").read_text().replace("hard-label", "soft-label")
+        ),
+        "it puts 'random' on the track 'soft-label'",
+    ),
+    "no card": (lambda folder: (folder / "card.toml").unlink(), "card.toml: there is none"),
+    "a trial stated twice": (
+        lambda folder: (folder / "records.jsonl").write_text(
+            (folder / "records.jsonl").read_text()
+            + read_records(folder / "records.jsonl")[0].model_copy(update={"accuracy": 0.0}).to_json()
+            + "\n"
+        ),
+        "the same trial is stated twice",
+    ),
+}
+
+
+def halved(record):
+    return record | {"n_test": record["n_test"] * 2}
+
+
+@pytest.mark.parametrize("tampering", TAMPERINGS)
+def test_a_tampering_is_caught_and_named(folder, problems, verify, tampering):
+    assert problems(folder) == []
+    tamper, said = TAMPERINGS[tampering]
+    tamper(folder)
+    assert any(said in problem for problem in problems(folder)), problems(folder)
+    outcome = verify(folder)
+    assert not outcome.ok
+    assert outcome.comparisons == []  # nothing is evaluated that does not fit together
+
+
+def resubmit(folder, hazy, change):
+    """Forge a set throughout: its tensors, its hash in the header, and the records' hashes and keys."""
+    path = set_files(folder)[0]
+    condensed, header = load_set(path, hazy.train)
+    forged = change(condensed)
+    tensors = {"images": forged.images, "labels": forged.labels}
+    rewrite_set(path, lambda _: tensors, set_sha256=forged.sha256())
+
+    def follow(record):
+        if record["condense_key"] != header["condense_key"]:
+            return record
+        record = record | {"set_sha256": forged.sha256(), "storage_bytes": forged.storage_bytes}
+        names = ("set_sha256", "dataset", "dataset_sha256", "evaluation_network", "protocol", "budget")
+        spec = EvaluationSpec(**{name: record[name] for name in names}, seed=record["eval_seed"])
+        return record | {"key": spec.key()}
+
+    rewrite(folder, follow)
+
+
+def test_more_images_than_the_ipc_are_caught_though_all_hashes_agree(folder, hazy, problems):
+    def doubled(condensed):
+        return replace(
+            condensed,
+            images=condensed.images.repeat(2, 1, 1, 1),
+            labels=condensed.labels.repeat(2),
+            indices=None,
+        )
+
+    resubmit(folder, hazy, doubled)
+    (problem,) = problems(folder)
+    assert "expected exactly 1 images of every class" in problem
+
+
+def test_test_images_in_a_set_are_caught_though_all_hashes_agree(folder, hazy, problems):
+    def leaked(condensed):
+        chosen = torch.stack([torch.nonzero(hazy.test.labels == label)[0, 0] for label in condensed.labels])
+        return replace(condensed, images=hazy.test.normalised(chosen), indices=None)
+
+    resubmit(folder, hazy, leaked)
+    (problem,) = problems(folder)
+    assert "of its images are test images" in problem
+
+
+def test_images_in_another_space_are_found_out_by_their_accuracy(folder, hazy, verify):
+    # The header says what it should, but the images are in another space than the accuracies were stated for.
+    resubmit(folder, hazy, lambda condensed: replace(condensed, images=condensed.images * -3 + 5, indices=None))
+    rewrite(folder, lambda record: record | {"accuracy": 0.96})
+    outcome = verify(folder)
+    assert outcome.problems == []
+    assert not outcome.ok
+
+
+def test_chance_alone_fails_a_submission_as_rarely_as_it_says(folder, hazy):
+    _, units = check_submission(read_submission(folder), {"hazy": hazy})
+    draw = torch.Generator().manual_seed(0)
+    failed = 0
+    for _ in range(400):
+        made = []
+        for unit in units:
+            records = [
+                record.model_copy(update={"accuracy": float(0.5 + 0.03 * torch.randn((), generator=draw))})
+                for record in unit.records
+            ]
+            made.append(replace(unit, records=tuple(records)))
+        found = {
+            (unit.own.spec.key(), network): (0.5 + 0.03 * torch.randn(3, generator=draw)).tolist()
+            for unit in units
+            for network in unit.networks
+        }
+        failed += not all(each.ok for each in compare(made, found))
+    assert failed <= 400 * ERROR_RATE + 3 * (400 * ERROR_RATE) ** 0.5
+
+
+# Marks
+
+
+def test_rows_carry_the_mark_of_just_these_records(folder, verify, plugins, hazy):
+    board = read_leaderboard(folder.parent)
+    assert board.mark(board.rows[0]) is None
+    verifier = Verifier(read_submission(folder), {"hazy": hazy}, plugins, 3, 1, 0, lambda done, total: None)
+    outcome = verifier.run()
+    write_verification(folder, verification(verifier, outcome))
+    board = read_leaderboard(folder.parent)
+    mark = board.mark(board.rows[0])
+    assert (mark.sets, mark.of) == (1, 2)
+    assert mark.text.endswith(" (1 of 2 sets)")
+    rewrite(folder, lambda record: record | {"accuracy": 0.96})
+    board = read_leaderboard(folder.parent)
+    assert board.mark(board.rows[0]) is None
+
+
+def test_a_verification_is_the_same_after_writing_and_reading(folder):
+    key = read_records(folder / "records.jsonl")[0].condense_key
+    made = Verification(
+        dcbench="9", records_sha256=records_sha256(folder), seed=0, evals=3, verified={key: ("linear",)}
+    )
+    write_verification(folder, made)
+    assert read_submission(folder).verification == made
+    (folder / "verification.json").write_text("{}")
+    with pytest.raises(DcbenchError, match=r"verification\.json"):
+        read_submission(folder)
+
+
+def test_the_records_of_a_run_have_no_problems(results):
+    for record in read_records(results / "records.jsonl"):
+        assert record_problems(record) == []
