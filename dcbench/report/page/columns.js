@@ -1,0 +1,100 @@
+// The columns of a table: the heading, what a cell shows, and the value by which rows are sorted.
+// A column whose rows begin with the greatest, when it is clicked first, is "descending".
+
+/** The columns of a table, each with a key, a title, a first order, a value, and a cell. */
+function columnsOf(table, span) {
+  const networks = networksOf(table).filter((network) => !state.network || network === state.network);
+  return [
+    number("rank", "rank", "ascending", (entry) => entry.rank && entry.rank[0] + entry.rank[1] / 1e6, (entry) => rank(entry.rank)),
+    text("method", "method", entryName, methodCell),
+    text("matched", "matched on", (entry) => entry.matching_network),
+    number("mean", "mean", "descending", (entry) => entry.mean, (entry) => meanCell(entry, span)),
+    ...networks.map(networkColumn),
+    number("unseen", "unseen", "descending", (entry) => entry.unseen_mean, (entry) => percent(entry.unseen_mean)),
+    number("drop", "drop", "ascending", (entry) => entry.drop, (entry) => signed(entry.drop)),
+    number("gap", "gap", "descending", (entry) => entry.gap, (entry) => share(entry.gap)),
+    number("n", "n", "descending", trials, (entry) => sample(entry)),
+    number("seconds", "condense s", "ascending", (entry) => entry.condense_seconds, (entry) => seconds(entry.condense_seconds)),
+    number("memory", "peak memory", "ascending", (entry) => entry.peak_memory_bytes, (entry) => bytes(entry.peak_memory_bytes)),
+    number("bytes", "set size", "ascending", (entry) => entry.storage_bytes, (entry) => bytes(entry.storage_bytes)),
+    text("device", "device", (entry) => entry.devices.join("; ") || null),
+    text("verified", "verified", (entry) => entry.verified, (entry) => (entry.verified ? `✓ ${entry.verified}` : DASH)),
+  ];
+}
+
+function number(key, title, first, value, cell) {
+  return { key, title, first, value, cell, numeric: true };
+}
+
+function text(key, title, value, cell = (entry) => value(entry) ?? DASH) {
+  return { key, title, first: "ascending", value, cell, numeric: false };
+}
+
+function networkColumn(network) {
+  const value = (entry) => entry.scores[network]?.mean ?? null;
+  return number(`on ${network}`, network, "descending", value, (entry) => scoreCell(entry, network));
+}
+
+/** The method, what is not its default, what it lacks, and where it is from. */
+function methodCell(entry) {
+  const lines = [element("span", { class: "name" }, methodName(entry), entry.provisional.length ? " †" : "")];
+  if (entry.options) lines.push(element("span", { class: "small" }, entry.options));
+  if (entry.reference) lines.push(element("span", { class: "small" }, `reference: ${entry.reference}`));
+  if (entry.provisional.length) {
+    lines.push(element("span", { class: "small lacks" }, `provisional: ${entry.provisional.join("; ")}`));
+  }
+  const links = [link(entry.card?.paper_url, "paper"), link(entry.card?.code_url, "code")].filter(Boolean);
+  if (links.length) lines.push(element("span", { class: "small links" }, ...links));
+  return lines;
+}
+
+/** The mean, its interval as a bar on the scale of the table, and in numbers. */
+function meanCell(entry, span) {
+  if (entry.mean === null) return DASH;
+  const bar = element("span", { class: "bar", "aria-hidden": "true" });
+  const place = (value) => `${(100 * (value - span[0])) / (span[1] - span[0] || 1)}%`;
+  if (entry.interval) {
+    const [low, high] = entry.interval;
+    const whisker = element("span", { class: "whisker" });
+    whisker.style.left = place(low);
+    whisker.style.right = `calc(100% - ${place(high)})`;
+    bar.append(whisker);
+  }
+  const point = element("span", { class: "point" });
+  point.style.left = place(entry.mean);
+  bar.append(point);
+  const value = element("span", { class: "value" }, percent(entry.mean));
+  return [value, bar, element("span", { class: "small" }, bounds(entry.interval))];
+}
+
+/** The mean on one network, its interval, and the deviations between and within sets. */
+function scoreCell(entry, network) {
+  const score = entry.scores[network];
+  if (!score) return DASH;
+  const star = network === entry.matching_network ? "*" : "";
+  return [
+    element("span", { class: "value" }, percent(score.mean), element("span", { class: "star" }, star)),
+    element("span", { class: "small" }, bounds(score.interval)),
+    element("span", { class: "small" }, `${percent(score.between_std)} / ${percent(score.within_std)}`),
+  ];
+}
+
+function signed(fraction) {
+  return percent(fraction).replace("-", "−");
+}
+
+function share(fraction) {
+  return fraction === null ? DASH : `${(100 * fraction).toFixed(0).replace("-", "−")} %`;
+}
+
+function trials(entry) {
+  return Object.values(entry.scores).reduce((sum, score) => sum + score.trials, 0);
+}
+
+/** Sets x networks per set, as often as networks differ in it. */
+function sample(entry) {
+  const said = Object.values(entry.scores).map(({ sets, trials }) =>
+    trials % sets ? `${trials} in ${sets}` : `${sets}×${trials / sets}`,
+  );
+  return distinct(said).sort().join(", ");
+}

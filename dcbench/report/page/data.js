@@ -1,0 +1,89 @@
+"use strict";
+// What the page shows, and how its numbers and elements are written. Text from records is only ever set as text.
+
+const DATA = JSON.parse(document.getElementById("data").textContent);
+const DASH = "–";
+
+/** Makes an element. Children that are not elements become text; attributes that are null are left out. */
+function element(name, attributes = {}, ...children) {
+  return filled(document.createElement(name), attributes, children);
+}
+
+/** Makes an element of a drawing. */
+function drawn(name, attributes = {}, ...children) {
+  return filled(document.createElementNS("http://www.w3.org/2000/svg", name), attributes, children);
+}
+
+function filled(node, attributes, children) {
+  for (const [key, value] of Object.entries(attributes)) {
+    if (value !== null) node.setAttribute(key, value);
+  }
+  node.append(...children.filter((child) => child !== null));
+  return node;
+}
+
+/** A link, where the address is one that leads to a page; otherwise nothing. */
+function link(address, text) {
+  if (!/^https?:\/\//i.test(address || "")) return null;
+  return element("a", { href: address, rel: "noopener noreferrer" }, text);
+}
+
+function percent(fraction) {
+  return fraction === null || fraction === undefined ? DASH : (100 * fraction).toFixed(1);
+}
+
+function bounds(interval) {
+  return interval ? `${percent(interval[0])}–${percent(interval[1])}` : DASH;
+}
+
+/** Writes a number with about as many digits as matter. */
+function digits(value, count) {
+  const shown = Number(value.toPrecision(count));
+  return shown >= 1e15 ? String(shown) : shown.toLocaleString("en", { maximumFractionDigits: 12 });
+}
+
+function seconds(value) {
+  if (value === null) return DASH;
+  return value < 10 ? digits(value, 2) : Math.round(value).toLocaleString("en");
+}
+
+function bytes(value) {
+  if (value === null) return DASH;
+  const units = ["B", "kB", "MB", "GB"];
+  let unit = 0;
+  let amount = value;
+  while (amount >= 1000 && unit < units.length - 1) {
+    amount /= 1000;
+    unit += 1;
+  }
+  return `${amount < 1000 ? digits(amount, 3) : Math.round(amount)} ${units[unit]}`;
+}
+
+function rank(range) {
+  if (!range) return DASH;
+  return range[0] === range[1] ? String(range[0]) : `${range[0]}–${range[1]}`;
+}
+
+/** The method, with its version unless that is the first. */
+function methodName(entry) {
+  return entry.method_version === "1" ? entry.method : `${entry.method}@${entry.method_version}`;
+}
+
+/** Says which row it is, beside others of its table. */
+function entryName(entry) {
+  const options = entry.options ? ` (${entry.options})` : "";
+  const matched = entry.matching_network ? ` matched on ${entry.matching_network}` : "";
+  return methodName(entry) + options + matched;
+}
+
+function ipcName(ipc) {
+  return ipc === null ? "all images" : `${ipc} image${ipc === 1 ? "" : "s"} per class`;
+}
+
+function counted(count, noun) {
+  return `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
+}
+
+function distinct(values) {
+  return [...new Set(values)];
+}

@@ -1,0 +1,73 @@
+// What is chosen, and the address that says so: a copied link shows the same.
+
+const FILTERS = ["dataset", "ipc", "track", "network"];
+const state = { dataset: "", ipc: "", track: "", network: "", sort: "", order: "" };
+
+/** The values of each filter, as they stand in the address. */
+const CHOICES = {
+  dataset: distinct(DATA.tables.map((table) => table.dataset)),
+  ipc: distinct(DATA.tables.map((table) => table.ipc))
+    .sort((a, b) => (a ?? Infinity) - (b ?? Infinity))
+    .map(ipcValue),
+  track: distinct(DATA.tables.map((table) => table.track)).sort(),
+  network: distinct(DATA.tables.flatMap(networksOf)).sort(),
+};
+
+function ipcValue(ipc) {
+  return ipc === null ? "any" : String(ipc);
+}
+
+function networksOf(table) {
+  return distinct(table.entries.flatMap((entry) => Object.keys(entry.scores))).sort();
+}
+
+/** Takes over what the address says; what it says of things that are not there is passed over. */
+function readAddress() {
+  const said = new URLSearchParams(location.hash.slice(1));
+  for (const name of FILTERS) {
+    state[name] = CHOICES[name].includes(said.get(name)) ? said.get(name) : "";
+  }
+  state.sort = said.get("sort") || "";
+  state.order = said.get("order") === "descending" ? "descending" : "ascending";
+}
+
+function writeAddress() {
+  const said = new URLSearchParams();
+  for (const name of FILTERS) {
+    if (state[name]) said.set(name, state[name]);
+  }
+  if (state.sort) {
+    said.set("sort", state.sort);
+    said.set("order", state.order);
+  }
+  history.replaceState(null, "", `#${said}`);
+}
+
+/** The tables that are chosen, each with the entries that are. References stay, measured on the network or not. */
+function chosenTables() {
+  return DATA.tables
+    .filter((table) => !state.dataset || table.dataset === state.dataset)
+    .filter((table) => !state.ipc || ipcValue(table.ipc) === state.ipc)
+    .filter((table) => !state.track || table.track === state.track)
+    .map((table) => ({ ...table, entries: table.entries.filter(isChosen), networks: table.networks }))
+    .filter((table) => table.entries.some((entry) => isMeasured(entry)));
+}
+
+function isMeasured(entry) {
+  return !state.network || state.network in entry.scores;
+}
+
+function isChosen(entry) {
+  return isMeasured(entry) || entry.reference !== null;
+}
+
+/** Puts together the tables of what may be compared across images per class. */
+function boardsOf(tables) {
+  const boards = new Map();
+  for (const table of tables) {
+    const key = JSON.stringify([table.dataset, table.dataset_sha256, table.protocol, table.budget, table.track]);
+    if (!boards.has(key)) boards.set(key, []);
+    boards.get(key).push(table);
+  }
+  return [...boards.values()];
+}
