@@ -1,7 +1,7 @@
 """The leaderboard as one HTML page that needs nothing beside it: no network, no server, no other file.
 
-What is looked at is in the folder ``page`` beside this file: a template, a style sheet and scripts, all of which are
-put into the page. The records' text goes into it as data alone, and the scripts show it as text.
+What is looked at is in the folder ``page`` beside this file: a template, a style sheet and scripts, all of which
+are put into the page. The records' text goes into it as data alone, and the scripts show it as text.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def page(leaderboard: Leaderboard) -> str:
 
 
 def _data(leaderboard: Leaderboard) -> dict[str, Any]:
-    """Return what the scripts show: the tables, a picture for each row that has one, and the submissions' cards."""
+    """Return what the scripts show: the tables, a picture for each row that has one, and the cards."""
     tables = leaderboard_data(leaderboard)
     pictures, why_not = page_pictures(leaderboard)
     for table, standing in zip(tables, leaderboard.tables, strict=True):

@@ -1,9 +1,10 @@
-"""The condensed images that a page shows: raw pixels, within bounds that keep it small enough to be sent around."""
+"""The condensed images that a page shows: raw pixels, within bounds that keep it easy to open."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -15,8 +16,8 @@ from dcbench.submissions import Leaderboard
 MOST_OF_A_CLASS = 10
 MOST_BYTES_OF_A_ROW = 320_000
 """Ten images of each of ten classes, in colour, 32 pixels wide."""
-MOST_BYTES_OF_A_PAGE = 12_000_000
-"""Rows share these where they are many, and then show fewer images of each class."""
+MOST_BYTES_OF_A_PAGE = 8_000_000
+"""Where rows are many, fewer images of each class are shown of all of them."""
 
 
 @dataclass(frozen=True)
@@ -49,20 +50,37 @@ def page_pictures(leaderboard: Leaderboard) -> tuple[dict[str, Pixels], dict[str
             why_not[key] = "its set is kept without its images, or whitened"
         else:
             found[key] = Pixels(*stored)
-    most = min(MOST_BYTES_OF_A_ROW, MOST_BYTES_OF_A_PAGE // max(1, len(found)))
-    shown = {key: within(each, most) for key, each in found.items()}
-    why_not |= {key: "one image of each class is more than fits this page" for key, each in shown.items() if not each}
-    return {key: each for key, each in shown.items() if each}, why_not
+    shown = _within_page({key: within(each, MOST_BYTES_OF_A_ROW) for key, each in found.items()})
+    why_not |= {key: "one image of each class is more than fits this page" for key in found.keys() - shown.keys()}
+    return shown, why_not
 
 
 def within(picture: Pixels, most: int) -> Pixels | None:
     """Return as many images of every class as fit a number of bytes; None where not even one of each does."""
-    order = _places(picture.labels)
     for count in range(MOST_OF_A_CLASS, 0, -1):
-        chosen = picture.pixels[order < count]
-        if chosen.nbytes <= most:
-            return Pixels(chosen, picture.labels[order < count])
+        chosen = first_of_each(picture, count)
+        if chosen.pixels.nbytes <= most:
+            return chosen
     return None
+
+
+def first_of_each(picture: Pixels, count: int) -> Pixels:
+    """Return the first images of every class."""
+    places = torch.arange(len(picture.labels)) - torch.searchsorted(picture.labels, picture.labels)
+    return Pixels(picture.pixels[places < count], picture.labels[places < count])
+
+
+def _within_page(pictures: Mapping[str, Pixels | None]) -> dict[str, Pixels]:
+    """Return pictures that fit the page, by showing fewer images of each class; at one of each, only the first."""
+    kept = {key: each for key, each in pictures.items() if each}
+    for count in range(MOST_OF_A_CLASS, 0, -1):
+        kept = {key: first_of_each(each, count) for key, each in kept.items()}
+        if sum(each.pixels.nbytes for each in kept.values()) <= MOST_BYTES_OF_A_PAGE:
+            return kept
+    taken = accumulate(each.pixels.nbytes for each in kept.values())
+    return {
+        key: each for (key, each), sofar in zip(kept.items(), taken, strict=True) if sofar <= MOST_BYTES_OF_A_PAGE
+    }
 
 
 def _first_sets(leaderboard: Leaderboard) -> Iterator[tuple[str, Row]]:
@@ -74,8 +92,3 @@ def _first_sets(leaderboard: Leaderboard) -> Iterator[tuple[str, Row]]:
                 if key not in seen:
                     seen.add(key)
                     yield key, entry.row
-
-
-def _places(labels: Tensor) -> Tensor:
-    """Return at which place among the images of its class each stands, for sorted labels: int64, shape (n,)."""
-    return torch.arange(len(labels)) - torch.searchsorted(labels, labels)

@@ -14,7 +14,7 @@ function columnsOf(table, span) {
     number("drop", "drop", "ascending", (entry) => entry.drop, (entry) => signed(entry.drop)),
     number("gap", "gap", "descending", (entry) => entry.gap, (entry) => share(entry.gap)),
     number("n", "n", "descending", trials, (entry) => sample(entry)),
-    number("seconds", "condense s", "ascending", (entry) => entry.condense_seconds, (entry) => seconds(entry.condense_seconds)),
+    number("seconds", "condense seconds", "ascending", (entry) => entry.condense_seconds, (entry) => seconds(entry.condense_seconds)),
     number("memory", "peak memory", "ascending", (entry) => entry.peak_memory_bytes, (entry) => bytes(entry.peak_memory_bytes)),
     number("bytes", "set size", "ascending", (entry) => entry.storage_bytes, (entry) => bytes(entry.storage_bytes)),
     text("device", "device", (entry) => entry.devices.join("; ") || null),

@@ -50,7 +50,9 @@ function show() {
   const tables = chosenTables();
   const groups = boardsOf(tables);
   document.getElementById("count").textContent = countText(tables);
-  boards.replaceChildren(...groups.map((group) => board(group, groups.length <= OPEN_BOARDS)));
+  const many = groups.length > OPEN_BOARDS;
+  boards.classList.toggle("many", many);
+  boards.replaceChildren(...groups.map((group) => board(group, !many)));
   if (!groups.length) boards.append(nothing());
   fillOpened();
 }

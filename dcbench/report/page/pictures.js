@@ -9,10 +9,17 @@ function pictures(tables) {
   const lacking = distinct(
     tables.flatMap((table) => table.entries.filter((entry) => !entry.picture).map((entry) => `${entryName(entry)}: ${entry.no_picture ?? "no set"}.`)),
   );
-  const made = [element("p", { class: "key" }, "The first set of each row, a column for each class, up to 10 images of each.")];
+  const made = [element("p", { class: "key" }, pictureNote(tables))];
   if (figures.length) made.push(element("div", { class: "pictures" }, ...figures));
   if (lacking.length) made.push(element("p", { class: "small lacking" }, "Without a picture: ", lacking.join(" ")));
   return made;
+}
+
+function pictureNote(tables) {
+  const shown = tables.flatMap((table) => table.entries).map((entry) => DATA.pictures[entry.picture]).filter(Boolean);
+  const classes = Math.max(0, ...shown.map((picture) => distinct(picture.labels).length));
+  const order = classes > MOST_COLUMNS ? "class by class" : "a column for each class";
+  return `The first set of each row, ${order}. Of larger sets, the first images of each class.`;
 }
 
 function figureOf(entry, sayIpc) {

@@ -5,6 +5,8 @@ const METHODS = distinct(DATA.tables.flatMap((table) => table.entries.map((entry
 const HEIGHT = 340;
 const MARGIN = { top: 14, right: 16, bottom: 46, left: 52 };
 const CHARACTER = 6.3; // pixels that a letter of a label is wide, about
+const SIDE_STEPS = [0, 12, -12, 24, -24, 36, -36]; // pixels that a point may be moved aside
+const LABEL_ALL = 16; // points; of more, only the best of each method and size are labelled
 let plotCount = 0;
 
 /** The two plots of a board, and the legend of both. */
@@ -12,7 +14,8 @@ function plots(tables, name, width) {
   const accuracy = state.network ? `accuracy on ${state.network}` : "mean accuracy";
   const twoColumns = width >= 760;
   const each = twoColumns ? Math.floor((width - 24) / 2) : width;
-  const points = tables.flatMap((table) => pointsOf(table, tables.length > 1));
+  const points = tables.flatMap(pointsOf);
+  labelPoints(points);
   const lines = referenceLines(tables);
   const methods = METHODS.filter((method) => points.some((point) => point.entry.method === method));
   const left = tables.reduce((sum, table) => sum + table.entries.filter((entry) => !entry.reference).length, 0) - points.length;
@@ -29,21 +32,35 @@ function plots(tables, name, width) {
 }
 
 function plotNote(left) {
-  const said = "Whiskers are 95 % intervals. Points at the same place are drawn side by side, and labels for which there is no room are left out: point at a mark to read it.";
+  const said = "Whiskers are 95 % intervals. Points that would hide each other are drawn side by side, and not all of many are labelled: point at a mark to read it.";
   return left ? `${said} ${counted(left, "row")} without this accuracy: not drawn.` : said;
 }
 
-/** What is drawn of a table: its rows but the references, with an accuracy, its interval, and a label. */
-function pointsOf(table, sayIpc) {
+/** What is drawn of a table: its rows but the references, with an accuracy and its interval. */
+function pointsOf(table) {
   const made = [];
   for (const entry of table.entries.filter((each) => !each.reference)) {
     const score = state.network ? entry.scores[state.network] : entry;
     if (!score || score.mean === null) continue;
-    const ipc = sayIpc ? [`ipc ${entry.ipc ?? "all"}`] : [];
-    const matched = entry.matching_network ? [entry.matching_network] : [];
-    made.push({ entry, mean: score.mean, interval: score.interval, label: [methodName(entry), ...matched, ...ipc].join(" · ") });
+    made.push({ entry, mean: score.mean, interval: score.interval });
   }
   return made;
+}
+
+/** Labels points with their method, and with what else tells them apart; of many, only the best of each kind. */
+function labelPoints(points) {
+  const several = (some, value) => distinct(some.map(({ entry }) => value(entry))).length > 1;
+  const severalSizes = several(points, (entry) => entry.ipc);
+  for (const point of points) {
+    const { entry } = point;
+    const alike = points.filter((other) => other.entry.method === entry.method);
+    const best = alike.every((other) => other.entry.ipc !== entry.ipc || other.mean <= point.mean);
+    const matched = points.length <= LABEL_ALL && several(alike, (each) => each.matching_network);
+    const said = [methodName(entry)];
+    if (matched && entry.matching_network) said.push(entry.matching_network);
+    if (severalSizes) said.push(`ipc ${entry.ipc ?? "all"}`);
+    point.label = best || points.length <= LABEL_ALL ? said.join(" · ") : "";
+  }
 }
 
 /** Floor and ceiling: each accuracy once. */
@@ -67,11 +84,11 @@ function plot(figure) {
   const x = logScale(shown.map((point) => figure.value(point.entry)), MARGIN.left + 16, figure.width - MARGIN.right - 16);
   const y = linearScale(heights(shown, figure.lines), HEIGHT - MARGIN.bottom, MARGIN.top);
   drawAxes(drawing.svg, figure, x, y);
-  const placed = dodged(shown.map((point) => ({ ...point, x: x.place(figure.value(point.entry)), y: y.place(point.mean) })));
-  const taken = placed.map((point) => box(point.x - 6, point.y - 6, 12, 12));
+  const placed = dodged(shown.map((point) => ({ ...point, x: x.place(figure.value(point.entry)), y: y.place(point.mean) })), y);
+  const taken = placed.flatMap((point) => covered(point, y));
   for (const line of figure.lines) drawLine(drawing.svg, line, y, figure.width, taken);
   for (const point of placed) drawPoint(drawing.svg, point, y, figure);
-  for (const point of placed) drawLabel(drawing.svg, point, taken, figure.width);
+  for (const point of placed.map((each) => ({ ...each, ...extent(each, y) }))) drawLabel(drawing.svg, point, taken, figure.width);
   return drawing.svg;
 }
 
@@ -95,13 +112,13 @@ function describe(point, figure) {
   return `${entryName(point.entry)}, ${ipcName(point.entry.ipc)}: ${percent(point.mean)}${interval} % at ${figure.written(figure.value(point.entry))}`;
 }
 
-/** A logarithmic scale with room at both ends, and its ticks: powers of ten, or 1, 2 and 5 of each where few. */
+/** A logarithmic scale with room at both ends, and its ticks: powers of ten, and more between them the fewer they are. */
 function logScale(values, start, end) {
   const [low, high] = [Math.min(...values), Math.max(...values)].map(Math.log10);
-  const room = Math.max(0.06 * (high - low), 0.15);
+  const room = Math.max(0.06 * (high - low), 0.2);
   const [from, to] = [low - room, high + room];
   const place = (value) => start + ((Math.log10(value) - from) / (to - from)) * (end - start);
-  const steps = to - from > 2.2 ? [1] : [1, 2, 5];
+  const steps = to - from > 4 ? [1] : to - from > 2 ? [1, 3] : to - from > 0.8 ? [1, 2, 5] : [1, 1.5, 2, 2.5, 3, 4, 5, 6, 8];
   const every = Math.max(1, Math.ceil((to - from) / 7));
   const ticks = [];
   for (let power = Math.floor(from); power <= Math.ceil(to); power += 1) {
@@ -147,20 +164,15 @@ function drawAxes(svg, figure, x, y) {
   );
 }
 
-/** Moves points that are at almost the same place aside, so that none hides another's whisker. */
-function dodged(points) {
-  const groups = [];
-  for (const point of [...points].sort((a, b) => a.x - b.x)) {
-    const last = groups.at(-1);
-    if (last && point.x - last.at(-1).x < 5) last.push(point);
-    else groups.push([point]);
-  }
-  for (const group of groups) {
-    const step = Math.min(11, 110 / group.length);
-    group.sort((a, b) => b.mean - a.mean);
-    group.forEach((point, index) => {
-      point.x += (index - (group.length - 1) / 2) * step;
-    });
+/** Moves points aside that would hide another or its whiskers, no further than need be. */
+function dodged(points, y) {
+  const taken = [];
+  for (const point of [...points].sort((a, b) => b.mean - a.mean)) {
+    const moves = SIDE_STEPS.map((step) => covered({ ...point, x: point.x + step }, y));
+    const free = moves.findIndex((boxes) => boxes.every((wanted) => taken.every((other) => areApart(wanted, other))));
+    const chosen = free === -1 ? 0 : free;
+    point.x += SIDE_STEPS[chosen];
+    taken.push(...moves[chosen]);
   }
   return points;
 }
@@ -182,6 +194,18 @@ function drawLine(svg, line, y, width, taken) {
   svg.append(drawn("text", { class: "label", x: spot[0], y: spot[1] + 10 }, line.label));
 }
 
+/** Where a point and its whiskers are. */
+function covered(point, y) {
+  const { top, bottom } = extent(point, y);
+  return [box(point.x - 5, point.y - 5, 10, 10), box(point.x - 4, top, 8, bottom - top)];
+}
+
+/** From where to where a point and its whiskers reach. */
+function extent(point, y) {
+  const [low, high] = (point.interval ?? [point.mean, point.mean]).map(y.place);
+  return { top: Math.min(high, point.y - 6), bottom: Math.max(low, point.y + 6) };
+}
+
 function drawPoint(svg, point, y, figure) {
   const group = drawn("g", { class: "point", "data-method": point.entry.method }, drawn("title", {}, describe(point, figure)));
   paintAs(group, point.entry.method);
@@ -196,17 +220,18 @@ function drawPoint(svg, point, y, figure) {
 
 /** A label beside its point, where it covers nothing else; none where there is no room. */
 function drawLabel(svg, point, taken, width) {
+  if (!point.label) return;
   const long = point.label.length * CHARACTER;
   const { x, y } = point;
   const spots = [
     [x + 9, y - 6],
     [x - 9 - long, y - 6],
-    [x + 7, y - 19],
-    [x + 7, y + 7],
-    [x - 7 - long, y - 19],
-    [x - 7 - long, y + 7],
-    [x - long / 2, y - 22],
-    [x - long / 2, y + 10],
+    [x + 7, y - 17],
+    [x + 7, y + 5],
+    [x - 7 - long, y - 17],
+    [x - 7 - long, y + 5],
+    [x - long / 2, point.top - 14],
+    [x - long / 2, point.bottom + 3],
   ];
   const spot = spots.find(([left, top]) => isFree(box(left, top, long, 12), taken, width));
   if (!spot) return;
@@ -220,7 +245,11 @@ function box(left, top, width, height) {
 
 function isFree(wanted, taken, width) {
   const inside = wanted.left >= MARGIN.left && wanted.right <= width - 2 && wanted.top >= 2 && wanted.bottom <= HEIGHT - MARGIN.bottom;
-  return inside && taken.every((other) => wanted.right < other.left || wanted.left > other.right || wanted.bottom < other.top || wanted.top > other.bottom);
+  return inside && taken.every((other) => areApart(wanted, other));
+}
+
+function areApart(one, other) {
+  return one.right < other.left || one.left > other.right || one.bottom < other.top || one.top > other.bottom;
 }
 
 /** A method's shape, so that it need not be told by its colour. */
