@@ -523,6 +523,17 @@ def test_a_network_leaves_its_column_and_the_rows_tried_on_it(open_page):
     assert {"random", "whole"} <= set(column(table, "method"))
 
 
+def test_references_stay_whatever_they_were_tried_on(open_page, tmp_path):
+    some = trials("alpha", "mlp", "first", 1, "hard-label")
+    some += trials("random", None, "first", 1, "hard-label", networks=("convnet",))
+    some += trials("beta", "convnet", "first", 1, "hard-label", networks=("convnet",))
+    folder = write_leaderboard(tmp_path, some)
+    (folder / "page.html").write_text(page(read_leaderboard(folder)))
+    table = table_of(open_page("#network=mlp", (folder / "page.html").as_uri()), FIRST)
+    assert column(table, "method") == ["alpha", "random †", "whole"]
+    assert column(table, "on mlp")[1:] == ["–", "–"]
+
+
 def test_a_link_shows_filters_and_order_together(open_page):
     shown = open_page("#dataset=first&ipc=10&track=hard-label&sort=seconds&order=descending")
     assert shown.locator("h2").all_inner_texts()[0].startswith("first")
@@ -647,13 +658,18 @@ def test_points_stand_where_their_numbers_say(open_page):
     assert by_place == ["beta", "alpha", "gamma"]  # 5, 200 and 1,000 seconds
 
 
-def test_labels_of_points_do_not_overlap(open_page):
-    boxes = open_page("#dataset=first&track=hard-label").evaluate(
-        """() => [...document.querySelectorAll("svg.plot")].map((plot) =>
-          [...plot.querySelectorAll("text.label")].map((text) => text.getBoundingClientRect().toJSON()))"""
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize(("kind", "least"), [("text.label", 4), ("text.tick.x", 2), ("text.tick.y", 3)])
+def test_labels_do_not_overlap(open_page, kind, least, width):
+    shown = open_page("#dataset=first&track=hard-label", viewport={"width": width, "height": 800})
+    boxes = shown.evaluate(
+        """(kind) => [...document.querySelectorAll("svg.plot")].map((plot) =>
+          [...plot.querySelectorAll(kind)].map((text) => text.getBoundingClientRect().toJSON()))""",
+        kind,
     )
+    assert len(boxes) == 2
     for labels in boxes:
-        assert len(labels) > 4
+        assert len(labels) >= least
         for index, one in enumerate(labels):
             for other in labels[index + 1 :]:
                 beside = one["right"] <= other["left"] or other["right"] <= one["left"]

@@ -169,11 +169,12 @@ function submission(card) {
   );
 }
 
-/** A method's paper and code, as the card has them. */
+/** What the card says of a method, with links to its paper and code. */
 function reference(method) {
-  const said = [method.authors.join(", "), method.title, method.paper].filter(Boolean).join(". ");
+  const parts = [method.authors.join(", "), method.title, method.paper].filter(Boolean);
+  const said = parts.map((part) => (part.endsWith(".") ? part : `${part}.`)).join(" ");
   const links = [link(method.paper_url, "paper"), link(method.code_url, "code")].filter(Boolean);
-  return [`${method.name}: ${said}. `, ...links.flatMap((each) => [each, " "])];
+  return [`${method.name}: ${said} `, ...links.flatMap((each) => [each, " "])];
 }
 
 start();

@@ -150,18 +150,28 @@ function drawAxes(svg, figure, x, y) {
       drawn("text", { class: "tick y", x: MARGIN.left - 8, y: y.place(tick) }, String(Number((100 * tick).toFixed(1)))),
     );
   }
-  for (const tick of x.ticks) {
-    svg.append(
-      drawn("line", { class: "axis", x1: x.place(tick), x2: x.place(tick), y1: bottom, y2: bottom + 5 }),
-      drawn("text", { class: "tick x", x: x.place(tick), y: bottom + 18 }, figure.written(tick)),
-    );
-  }
+  drawTicks(svg, figure, x, bottom);
   const middle = (MARGIN.top + bottom) / 2;
   svg.append(
     drawn("line", { class: "axis", x1: MARGIN.left, x2: right, y1: bottom, y2: bottom }),
     drawn("text", { class: "name x", x: (MARGIN.left + right) / 2, y: HEIGHT - 6 }, `${figure.title}, logarithmic`),
     drawn("text", { class: "name x", transform: `translate(14 ${middle}) rotate(-90)` }, `${figure.accuracy}, %`),
   );
+}
+
+/** The ticks beneath a plot; where they are narrow, powers of ten have their numbers before others. */
+function drawTicks(svg, figure, x, bottom) {
+  const isPower = (tick) => Number.isInteger(Number(Math.log10(tick).toFixed(9)));
+  const taken = [];
+  for (const tick of [...x.ticks].sort((a, b) => isPower(b) - isPower(a))) {
+    const place = x.place(tick);
+    svg.append(drawn("line", { class: "axis", x1: place, x2: place, y1: bottom, y2: bottom + 5 }));
+    const long = figure.written(tick).length * CHARACTER + 10;
+    const wanted = box(place - long / 2, bottom, long, 20);
+    if (!taken.every((other) => areApart(wanted, other))) continue;
+    taken.push(wanted);
+    svg.append(drawn("text", { class: "tick x", x: place, y: bottom + 18 }, figure.written(tick)));
+  }
 }
 
 /** Moves points aside that would hide another or its whiskers, no further than need be. */
