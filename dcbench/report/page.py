@@ -31,7 +31,18 @@ from dcbench.report.tables import (
 from dcbench.rules import Rules
 from dcbench.submissions import Leaderboard
 
-SCRIPTS = ("data.js", "state.js", "columns.js", "standings.js", "heatmap.js", "plots.js", "pictures.js", "main.js")
+SCRIPTS = (
+    "data.js",
+    "state.js",
+    "columns.js",
+    "standings.js",
+    "heatmap.js",
+    "axes.js",
+    "marks.js",
+    "plots.js",
+    "pictures.js",
+    "main.js",
+)
 """In the order in which they are put together; each builds on those before it."""
 
 

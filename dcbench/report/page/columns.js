@@ -5,20 +5,73 @@
 function columnsOf(table, span) {
   const networks = networksOf(table).filter((network) => !state.network || network === state.network);
   return [
-    number("rank", "rank", "ascending", (entry) => entry.rank && entry.rank[0] + entry.rank[1] / 1e6, (entry) => rank(entry.rank)),
+    number(
+      "rank",
+      "rank",
+      "ascending",
+      (entry) => entry.rank && entry.rank[0] + entry.rank[1] / 1e6,
+      (entry) => rank(entry.rank),
+    ),
     text("method", "method", entryName, methodCell),
     text("matched", "matched on", (entry) => entry.matching_network),
-    number("mean", "mean", "descending", (entry) => entry.mean, (entry) => meanCell(entry, span)),
+    number(
+      "mean",
+      "mean",
+      "descending",
+      (entry) => entry.mean,
+      (entry) => meanCell(entry, span),
+    ),
     ...networks.map(networkColumn),
-    number("unseen", "unseen", "descending", (entry) => entry.unseen_mean, (entry) => percent(entry.unseen_mean)),
-    number("drop", "drop", "ascending", (entry) => entry.drop, (entry) => signed(entry.drop)),
-    number("gap", "gap", "descending", (entry) => entry.gap, (entry) => share(entry.gap)),
+    number(
+      "unseen",
+      "unseen",
+      "descending",
+      (entry) => entry.unseen_mean,
+      (entry) => percent(entry.unseen_mean),
+    ),
+    number(
+      "drop",
+      "drop",
+      "ascending",
+      (entry) => entry.drop,
+      (entry) => signed(entry.drop),
+    ),
+    number(
+      "gap",
+      "gap",
+      "descending",
+      (entry) => entry.gap,
+      (entry) => share(entry.gap),
+    ),
     number("n", "n", "descending", trials, (entry) => sample(entry)),
-    number("seconds", "condense seconds", "ascending", (entry) => entry.condense_seconds, (entry) => seconds(entry.condense_seconds)),
-    number("memory", "peak memory", "ascending", (entry) => entry.peak_memory_bytes, (entry) => bytes(entry.peak_memory_bytes)),
-    number("bytes", "set size", "ascending", (entry) => entry.storage_bytes, (entry) => bytes(entry.storage_bytes)),
+    number(
+      "seconds",
+      "condense seconds",
+      "ascending",
+      (entry) => entry.condense_seconds,
+      (entry) => seconds(entry.condense_seconds),
+    ),
+    number(
+      "memory",
+      "peak memory",
+      "ascending",
+      (entry) => entry.peak_memory_bytes,
+      (entry) => bytes(entry.peak_memory_bytes),
+    ),
+    number(
+      "bytes",
+      "set size",
+      "ascending",
+      (entry) => entry.storage_bytes,
+      (entry) => bytes(entry.storage_bytes),
+    ),
     text("device", "device", (entry) => entry.devices.join("; ") || null),
-    text("verified", "verified", (entry) => entry.verified, (entry) => (entry.verified ? `✓ ${entry.verified}` : DASH)),
+    text(
+      "verified",
+      "verified",
+      (entry) => entry.verified,
+      (entry) => (entry.verified ? `✓ ${entry.verified}` : DASH),
+    ),
   ];
 }
 

@@ -2,8 +2,16 @@
 
 /** The ramps of both themes, from the lowest accuracy to the highest, as red, green and blue. */
 const RAMPS = {
-  light: [[240, 245, 250], [143, 188, 222], [20, 88, 150]],
-  dark: [[30, 38, 48], [31, 92, 140], [140, 205, 250]],
+  light: [
+    [240, 245, 250],
+    [143, 188, 222],
+    [20, 88, 150],
+  ],
+  dark: [
+    [30, 38, 48],
+    [31, 92, 140],
+    [140, 205, 250],
+  ],
 };
 
 /** The heat map of one table: a group of rows for each method, a row for each network that it was matched on. */
@@ -19,7 +27,12 @@ function heatMap(table, name) {
   }
   const bodies = [...groups].map(([method, entries]) => heatGroup(method, entries, networks, span));
   const made = element("table", { class: "heat" }, element("caption", {}, name), heatHead(networks), ...bodies);
-  return element("div", { class: "scroller", role: "region", tabindex: "0", "aria-label": `Heat map: ${name}` }, made, scale(span));
+  return element(
+    "div",
+    { class: "scroller", role: "region", tabindex: "0", "aria-label": `Heat map: ${name}` },
+    made,
+    scale(span),
+  );
 }
 
 function heatHead(networks) {
@@ -29,14 +42,24 @@ function heatHead(networks) {
   return element(
     "thead",
     {},
-    element("tr", {}, element("th", { scope: "col" }, "method"), element("th", { scope: "col" }, "matched on"), ...columns),
+    element(
+      "tr",
+      {},
+      element("th", { scope: "col" }, "method"),
+      element("th", { scope: "col" }, "matched on"),
+      ...columns,
+    ),
   );
 }
 
 function heatGroup(method, entries, networks, span) {
-  const sortedEntries = [...entries].sort((a, b) => COLLATOR.compare(a.matching_network ?? "", b.matching_network ?? ""));
+  const sortedEntries = [...entries].sort((a, b) =>
+    COLLATOR.compare(a.matching_network ?? "", b.matching_network ?? ""),
+  );
   const rows = sortedEntries.map((entry, index) => {
-    const head = index ? [] : [element("th", { scope: "rowgroup", rowspan: entries.length, class: "method" }, method)];
+    const head = index
+      ? []
+      : [element("th", { scope: "rowgroup", rowspan: entries.length, class: "method" }, method)];
     const matched = element("th", { scope: "row", class: "matched" }, entry.matching_network ?? "none");
     return element("tr", {}, ...head, matched, ...networks.map((network) => heatCell(entry, network, span)));
   });
@@ -72,7 +95,9 @@ function scale(span) {
 function mixed(ramp, share) {
   const place = Math.min(Math.max(share, 0), 1) * (ramp.length - 1);
   const index = Math.min(Math.floor(place), ramp.length - 2);
-  return ramp[index].map((low, channel) => Math.round(low + (ramp[index + 1][channel] - low) * (place - index)));
+  return ramp[index].map((low, channel) =>
+    Math.round(low + (ramp[index + 1][channel] - low) * (place - index)),
+  );
 }
 
 /** Black or white, whichever stands out more: at least 4.5 to 1, by the luminance of WCAG 2. */

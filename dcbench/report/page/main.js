@@ -59,7 +59,8 @@ function show() {
 
 function countText(tables) {
   const rowsOf = (some) => some.reduce((sum, table) => sum + table.entries.length, 0);
-  return `${rowsOf(tables)} of ${counted(rowsOf(DATA.tables), "row")} in ${tables.length} of ${counted(DATA.tables.length, "table")}`;
+  const rows = `${rowsOf(tables)} of ${counted(rowsOf(DATA.tables), "row")}`;
+  return `${rows} in ${tables.length} of ${counted(DATA.tables.length, "table")}`;
 }
 
 function nothing() {
@@ -76,7 +77,12 @@ function board(tables, open) {
   const [table] = tables;
   const name = `${table.dataset}, ${trackName(table.track)}`;
   const sections = tables.map((each) =>
-    element("section", {}, element("h3", {}, ipcName(each.ipc)), standingsTable(each, `${name}, ${ipcName(each.ipc)}`)),
+    element(
+      "section",
+      {},
+      element("h3", {}, ipcName(each.ipc)),
+      standingsTable(each, `${name}, ${ipcName(each.ipc)}`),
+    ),
   );
   return element(
     "article",
@@ -92,7 +98,9 @@ function board(tables, open) {
 }
 
 function aboutBoard(table) {
-  const versions = distinct(DATA.tables.filter((each) => each.dataset === table.dataset).map((each) => each.dataset_sha256));
+  const versions = distinct(
+    DATA.tables.filter((each) => each.dataset === table.dataset).map((each) => each.dataset_sha256),
+  );
   const said = [trackName(table.track), `protocol ${table.protocol}`];
   if (table.budget !== "full") said.push(`budget ${table.budget}`);
   if (versions.length > 1) said.push(`data ${table.dataset_sha256.slice(0, 12)}`);
@@ -155,9 +163,13 @@ function showSubmissions() {
 }
 
 function submission(card) {
-  const by = card.submitted_by.length ? [element("p", { class: "small" }, `${card.name}, by ${card.submitted_by.join(", ")}`)] : [];
+  const by = card.submitted_by.length
+    ? [element("p", { class: "small" }, `${card.name}, by ${card.submitted_by.join(", ")}`)]
+    : [];
   const commands = card.commands.length ? [element("pre", {}, card.commands.join("\n"))] : [];
-  const methods = card.methods.filter((each) => each.title || each.paper).map((each) => element("li", {}, ...reference(each)));
+  const methods = card.methods
+    .filter((each) => each.title || each.paper)
+    .map((each) => element("li", {}, ...reference(each)));
   return element(
     "article",
     {},

@@ -5,18 +5,28 @@ const TILE = 34; // pixels of the page, about, that an image is wide
 
 /** The pictures of a board's tables, a figure for each row. */
 function pictures(tables) {
-  const figures = tables.flatMap((table) => table.entries.map((entry) => figureOf(entry, tables.length > 1))).filter(Boolean);
+  const figures = tables
+    .flatMap((table) => table.entries.map((entry) => figureOf(entry, tables.length > 1)))
+    .filter(Boolean);
   const lacking = distinct(
-    tables.flatMap((table) => table.entries.filter((entry) => !entry.picture).map((entry) => `${entryName(entry)}: ${entry.no_picture ?? "no set"}.`)),
+    tables.flatMap((table) =>
+      table.entries
+        .filter((entry) => !entry.picture)
+        .map((entry) => `${entryName(entry)}: ${entry.no_picture ?? "no set"}.`),
+    ),
   );
   const made = [element("p", { class: "key" }, pictureNote(tables))];
   if (figures.length) made.push(element("div", { class: "pictures" }, ...figures));
-  if (lacking.length) made.push(element("p", { class: "small lacking" }, "Without a picture: ", lacking.join(" ")));
+  if (lacking.length)
+    made.push(element("p", { class: "small lacking" }, "Without a picture: ", lacking.join(" ")));
   return made;
 }
 
 function pictureNote(tables) {
-  const shown = tables.flatMap((table) => table.entries).map((entry) => DATA.pictures[entry.picture]).filter(Boolean);
+  const shown = tables
+    .flatMap((table) => table.entries)
+    .map((entry) => DATA.pictures[entry.picture])
+    .filter(Boolean);
   const classes = Math.max(0, ...shown.map((picture) => distinct(picture.labels).length));
   const order = classes > MOST_COLUMNS ? "class by class" : "a column for each class";
   return `The first set of each row, ${order}. Of larger sets, the first images of each class.`;
@@ -34,9 +44,16 @@ function canvasOf(picture, name) {
   const places = layout(picture.labels);
   const columns = Math.max(...places.map(([column]) => column)) + 1;
   const rows = Math.max(...places.map(([, row]) => row)) + 1;
-  const canvas = element("canvas", { role: "img", width: columns * (width + 1) - 1, height: rows * (height + 1) - 1 });
+  const canvas = element("canvas", {
+    role: "img",
+    width: columns * (width + 1) - 1,
+    height: rows * (height + 1) - 1,
+  });
   const classes = distinct(picture.labels).length;
-  canvas.setAttribute("aria-label", `${counted(count, "condensed image")} of ${counted(classes, "class").replace("classs", "classes")}: ${name}`);
+  canvas.setAttribute(
+    "aria-label",
+    `${counted(count, "condensed image")} of ${counted(classes, "class").replace("classs", "classes")}: ${name}`,
+  );
   canvas.style.width = `${canvas.width * Math.max(1, Math.round(TILE / width))}px`;
   paint(canvas.getContext("2d"), picture, places);
   return canvas;
@@ -45,7 +62,8 @@ function canvasOf(picture, name) {
 /** The column and row of every image: a column for each class, or, for many classes, one image after the other. */
 function layout(labels) {
   const classes = distinct(labels);
-  if (classes.length > MOST_COLUMNS) return labels.map((_, index) => [index % MOST_COLUMNS, Math.floor(index / MOST_COLUMNS)]);
+  if (classes.length > MOST_COLUMNS)
+    return labels.map((_, index) => [index % MOST_COLUMNS, Math.floor(index / MOST_COLUMNS)]);
   const next = new Map(classes.map((label) => [label, 0]));
   return labels.map((label) => {
     const row = next.get(label);

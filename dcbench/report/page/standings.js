@@ -8,7 +8,13 @@ function standingsTable(table, name) {
   const columns = columnsOf(table, span);
   const head = element("tr", {}, ...columns.map((column) => heading(column)));
   const body = element("tbody");
-  const made = element("table", { class: "standings" }, element("caption", {}, name), element("thead", {}, head), body);
+  const made = element(
+    "table",
+    { class: "standings" },
+    element("caption", {}, name),
+    element("thead", {}, head),
+    body,
+  );
   fillBody(body, table, columns);
   made.resort = () => {
     fillBody(body, table, columns);
@@ -23,7 +29,12 @@ function heading(column) {
   const kind = column.numeric ? "number" : "text";
   return element(
     "th",
-    { scope: "col", class: `${kind} column-${slug(column.key)}`, "data-key": column.key, "aria-sort": orderOf(column.key) },
+    {
+      scope: "col",
+      class: `${kind} column-${slug(column.key)}`,
+      "data-key": column.key,
+      "aria-sort": orderOf(column.key),
+    },
     button,
   );
 }
@@ -43,7 +54,10 @@ function sortBy(column) {
 }
 
 function fillBody(body, table, columns) {
-  const rows = sorted(table.entries, columns.find((column) => column.key === state.sort));
+  const rows = sorted(
+    table.entries,
+    columns.find((column) => column.key === state.sort),
+  );
   const missing = table.missing.map((name) => missingRow(name, columns));
   body.replaceChildren(...rows.map((entry) => entryRow(entry, columns)), ...missing);
 }
@@ -66,7 +80,10 @@ function entryRow(entry, columns) {
 }
 
 function missingRow(name, columns) {
-  const label = [element("span", { class: "name" }, name), element("span", { class: "small" }, "reference: missing, no record")];
+  const label = [
+    element("span", { class: "name" }, name),
+    element("span", { class: "small" }, "reference: missing, no record"),
+  ];
   const cells = columns.map((column) => cellOf(column, column.key === "method" ? label : DASH));
   return element("tr", { class: "reference missing" }, ...cells);
 }
@@ -79,7 +96,9 @@ function cellOf(column, content) {
 
 /** The range of the means and their intervals: the scale of the bars. */
 function meanSpan(table) {
-  const values = table.entries.flatMap((entry) => [entry.mean, ...(entry.interval || [])]).filter((value) => value !== null);
+  const values = table.entries
+    .flatMap((entry) => [entry.mean, ...(entry.interval || [])])
+    .filter((value) => value !== null);
   return values.length ? [Math.min(...values), Math.max(...values)] : [0, 1];
 }
 

@@ -65,7 +65,13 @@ function isChosen(entry) {
 function boardsOf(tables) {
   const boards = new Map();
   for (const table of tables) {
-    const key = JSON.stringify([table.dataset, table.dataset_sha256, table.protocol, table.budget, table.track]);
+    const key = JSON.stringify([
+      table.dataset,
+      table.dataset_sha256,
+      table.protocol,
+      table.budget,
+      table.track,
+    ]);
     if (!boards.has(key)) boards.set(key, []);
     boards.get(key).push(table);
   }
