@@ -677,6 +677,18 @@ def test_labels_do_not_overlap(open_page, kind, least, width):
                 assert beside or above
 
 
+def test_of_many_points_the_best_of_each_method_is_labelled(open_page, tmp_path):
+    some = []
+    for index in range(18):
+        some += trials("alpha", f"net{index}", "first", 1, "hard-label", accuracy=0.2 + 0.01 * index)
+    some += trials("beta", "mlp", "first", 1, "hard-label", condense_seconds=9000.0)
+    folder = write_leaderboard(tmp_path, some)
+    (folder / "page.html").write_text(page(read_leaderboard(folder)))
+    plot = open_page(address=(folder / "page.html").as_uri()).locator("svg.plot").first
+    assert plot.locator("g.point").count() == 19
+    assert sorted(plot.locator("text.label").all_text_contents()) == ["alpha", "beta"]
+
+
 def test_images_are_drawn_pixel_by_pixel(open_page, data):
     shown = open_page("#dataset=first&ipc=10&track=hard-label")
     canvas = shown.locator("canvas").first
