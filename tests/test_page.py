@@ -22,7 +22,7 @@ from dcbench.report.data import leaderboard_data
 from dcbench.report.files import build, differences
 from dcbench.report.page import SCRIPTS, page
 from dcbench.report.tables import MARK
-from dcbench.submissions import read_leaderboard
+from dcbench.submissions import Verification, read_leaderboard, records_sha256, write_verification
 
 HOSTILE = "</script><img src=x onerror=alert(1)><!--<script>"
 NETWORKS = ("alexnet", "convnet", "mlp")
@@ -421,6 +421,21 @@ def test_ties_provisional_rows_and_missing_references(open_page, data):
     assert second.locator("tr.missing").all_inner_texts()[0].startswith("–\trandom\nreference: missing, no record")
     assert column(second, "method") == ["alpha", "alpha †", "random", "whole"]
     assert set(second.locator("tr.missing td").all_inner_texts()) == {"–"}
+
+
+def test_verified_rows_say_by_which_version(open_page, tmp_path):
+    folder = write_leaderboard(tmp_path, records())
+    submission = folder / "submissions" / "made-up"
+    verified = {key_of("beta", "convnet", "first", 1, "hard-label", seed): ("mlp",) for seed in (0, 1)}
+    verified[key_of("gamma", None, "first", 1, "hard-label", 0)] = ("mlp",)
+    found = Verification(
+        dcbench="9.8.7", records_sha256=records_sha256(submission), seed=0, evals=1, verified=verified
+    )
+    write_verification(submission, found)
+    (folder / "page.html").write_text(page(read_leaderboard(folder)))
+    table = table_of(open_page(address=(folder / "page.html").as_uri()), FIRST)
+    marks = dict(zip(column(table, "method"), column(table, "verified"), strict=True))
+    assert (marks["beta"], marks["gamma"], marks["alpha"]) == ("✓ 9.8.7", "✓ 9.8.7 (1 of 2 sets)", "–")
 
 
 def test_tracks_have_tables_of_their_own(open_page):
