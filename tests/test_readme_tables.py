@@ -41,7 +41,7 @@ def readme(folder):
 
 def test_the_table_is_written_and_the_rest_left_as_it_was(folder):
     assert "a table in README.md is not what the records give" in differences(folder)
-    assert folder / "../README.md" in build(folder)
+    assert folder.parent / "README.md" in build(folder)
     before, _, rest = readme(folder).partition("<!-- dcbench:table dataset=made_up ipc=1 -->\n")
     table, _, after = rest.partition("<!-- dcbench:end -->")
     assert before == README.split("<!--")[0]

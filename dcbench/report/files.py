@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -47,10 +48,10 @@ def build(folder: Path) -> list[Path]:
             (target / name).unlink()
     for name, text in files.items():
         write_atomically(target / name, text.encode())
-    for path, (old, new) in readmes.items():
-        if old != new:
-            write_atomically(path, new.encode())
-    return [target / name for name in sorted(files)] + sorted(readmes)
+    changed = sorted(path for path, (old, new) in readmes.items() if old != new)
+    for path in changed:
+        write_atomically(path, readmes[path][1].encode())
+    return [target / name for name in sorted(files)] + changed
 
 
 def differences(folder: Path) -> list[str]:
@@ -73,7 +74,8 @@ def differences(folder: Path) -> list[str]:
 
 def _readmes(folder: Path, leaderboard: Leaderboard) -> dict[Path, tuple[str, str]]:
     """Return the text of every README that the rules name, as it is and as it should be."""
-    return {folder / name: with_tables(folder / name, leaderboard) for name in leaderboard.rules.readmes}
+    paths = [Path(os.path.normpath(folder / name)) for name in leaderboard.rules.readmes]
+    return {path: with_tables(path, leaderboard) for path in paths}
 
 
 def _existing(target: Path) -> dict[str, str]:

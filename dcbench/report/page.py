@@ -80,6 +80,7 @@ def _data(leaderboard: Leaderboard) -> dict[str, Any]:
     """Return what the scripts show: the tables, a picture for each row that has one, and the cards."""
     tables = leaderboard_data(leaderboard)
     pictures, why_not = page_pictures(leaderboard)
+    named = {entry["submission"] for table in tables for entry in table["entries"]}
     for table, standing in zip(tables, leaderboard.tables, strict=True):
         for entry, found in zip(table["entries"], standing.entries, strict=True):
             key = found.row.condense_keys[0] if found.row.condense_keys else ""
@@ -97,6 +98,7 @@ def _data(leaderboard: Leaderboard) -> dict[str, Any]:
         "submissions": [
             {"name": each.name, **(each.card.model_dump(mode="json") if each.card else {})}
             for each in leaderboard.submissions
+            if each.name in named
         ],
     }
 
