@@ -1,21 +1,21 @@
 #!/usr/bin/env bash
-# The leaderboard's page in a real browser: one that is installed, or else one that is fetched here.
+# A browser for the tests of the leaderboard's page: one that is installed, or else one that is installed here.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 has_browser() {
-  command -v chromium || command -v chromium-browser || command -v google-chrome
+    command -v chromium || command -v chromium-browser || command -v google-chrome
 }
 
-if ! has_browser >/dev/null; then
-  if command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ]; then
-    apt-get update -qq && apt-get install -y -qq chromium
-  elif command -v apt-get >/dev/null && sudo -n true 2>/dev/null; then
-    sudo apt-get update -qq && sudo apt-get install -y -qq chromium
-  fi
+if ! has_browser >/dev/null && command -v apt-get >/dev/null; then
+    if [ "$(id -u)" -eq 0 ]; then
+        as_root=()
+    else
+        as_root=(sudo -n)
+    fi
+    "${as_root[@]}" apt-get update -qq && "${as_root[@]}" apt-get install -y -qq chromium >/dev/null || true
 fi
-# Not every release of a distribution has a package of that name that works: then the one that playwright brings.
-if ! has_browser >/dev/null; then
-  uv run playwright install chromium
+# Not every distribution has a package of that name: then the one that playwright brings.
+if ! has_browser; then
+    uv run playwright install --with-deps chromium
 fi
-DCBENCH_REQUIRE_BROWSER=1 uv run pytest tests/test_page.py
