@@ -1,4 +1,4 @@
-"""The one exception for mistakes that a user can make, and the message for a name that does not exist."""
+"""The one exception for mistakes that a user can make, and finding what a user names."""
 
 from __future__ import annotations
 
@@ -24,3 +24,18 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> DcbenchError:
     hint = f" Did you mean {near[0]!r}?" if near else ""
     choices = f" Known: {', '.join(names)}." if names else " There are none."
     return DcbenchError(f"unknown {kind} {name!r}.{hint}{choices}")
+
+
+def find_name(kind: str, name: str, known: Iterable[str]) -> str:
+    """Return the ``known`` name of this ``kind`` that a user means, for whom '-' and '_' are the same.
+
+    Raises:
+        DcbenchError: where there is none, with the nearest one.
+    """
+    names = sorted(known)
+    if name in names:
+        return name
+    same = [each for each in names if each.replace("-", "_") == name.replace("-", "_")]
+    if len(same) != 1:
+        raise unknown_name(kind, name, names)
+    return same[0]

@@ -1,13 +1,18 @@
-"""Writes that a kill cannot leave half done."""
+"""Where files are, and writes that a kill cannot leave half done."""
 
 from __future__ import annotations
 
 import os
 import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from dcbench.errors import DcbenchError
+
+_chosen_data_root: ContextVar[Path | None] = ContextVar("data root", default=None)
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -24,6 +29,24 @@ def write_atomically(path: Path, data: bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def default_data_root() -> Path:
+    """Return where data sets are kept unless the user says otherwise: DCBENCH_DATA, else a cache folder."""
+    import platformdirs
+
+    given = _chosen_data_root.get() or os.environ.get("DCBENCH_DATA")
+    return Path(given) if given else Path(platformdirs.user_cache_dir("dcbench")) / "data"
+
+
+@contextmanager
+def using_data_root(root: Path | None) -> Iterator[None]:
+    """Let `default_data_root` return a folder within; with None, do nothing."""
+    token = _chosen_data_root.set(root or _chosen_data_root.get())
+    try:
+        yield
+    finally:
+        _chosen_data_root.reset(token)
 
 
 def slug(text: str) -> str:

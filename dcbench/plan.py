@@ -17,7 +17,7 @@ from dcbench.component import Component
 from dcbench.condense import Condensation
 from dcbench.condensed import Origin
 from dcbench.datasets import Dataset, load_dataset
-from dcbench.errors import DcbenchError, unknown_name
+from dcbench.errors import DcbenchError, find_name, unknown_name
 from dcbench.methods import Method, Setting
 from dcbench.plugins import Plugins
 from dcbench.protocols import EvaluationProtocol
@@ -34,6 +34,7 @@ class Request:
     Attributes:
         datasets, methods, networks, eval_networks: as users spell them.
         ipcs: images per class.
+        baselines: more methods, by name, which take no options but those addressed to them.
         options: method options, as ``option`` or ``method.option``, to values as typed.
         protocol, budget: how to judge, and how much work to do.
         sets: condensed sets per cell, with seeds ``seed``, ``seed + 1``, …
@@ -56,6 +57,7 @@ class Request:
     seed: int
     device: torch.device
     data_root: Path
+    baselines: tuple[str, ...] = ()
 
 
 @dataclass
@@ -71,16 +73,17 @@ class _Planner:
         datasets = unique(plugins.make_dataset(text) for text in request.datasets)
         networks = unique(plugins.make_architecture(text) for text in request.networks)
         eval_networks = unique(plugins.make_architecture(text) for text in request.eval_networks)
-        methods = [plugins.method_class(name) for name in dict.fromkeys(request.methods)]
-        chosen = distribute_options(request.options, methods)
+        named = list(dict.fromkeys(plugins.method_class(name) for name in request.methods))
+        methods = list(dict.fromkeys([*named, *map(plugins.method_class, request.baselines)]))
+        chosen = distribute_options(request.options, methods, named)
         for method in methods:  # unknown options are found before any data is read
             self._configure(method, chosen[method.name])
 
         cells: dict[str, Cell] = {}
-        named: dict[str, str] = {}
+        hashes: dict[str, str] = {}
         for dataset in datasets:
             bench = load_bench(dataset, plugins, request.data_root, request.device)
-            other = named.setdefault(bench.info.name, bench.info.sha256)
+            other = hashes.setdefault(bench.info.name, bench.info.sha256)
             if other != bench.info.sha256:
                 raise DcbenchError(f"two different data sets of this run are called {bench.info.name!r}.")
             evaluated = unique(fit(network, bench.info) for network in eval_networks)
@@ -166,27 +169,29 @@ def load_bench(dataset: Dataset, plugins: Plugins, data_root: Path, device: torc
     return Bench(load_dataset(dataset, data_root), device)
 
 
-def distribute_options(options: Mapping[str, str], methods: list[type[Method]]) -> dict[str, dict[str, str]]:
+def distribute_options(
+    options: Mapping[str, str], methods: list[type[Method]], named: list[type[Method]] | None = None
+) -> dict[str, dict[str, str]]:
     """Give each method its options.
 
-    ``method.option`` goes to that method; a bare ``option`` to every method of the run that has it.
+    ``method.option`` goes to that method; a bare ``option`` to every method that has it, of those ``named`` if
+    given.
 
     Raises:
         DcbenchError: for a method that is not in the run, or an option that none of them has.
     """
+    named = methods if named is None else named
     chosen: dict[str, dict[str, str]] = {method.name: {} for method in methods}
     # Bare options first, so that one addressed to a method wins over one for all.
     for key, value in sorted(options.items(), key=lambda item: "." in item[0]):
         owner, dot, option = key.rpartition(".")
         if dot:
-            if owner not in chosen:
-                raise unknown_name("method of this run", owner, chosen)
-            chosen[owner][option] = value
+            chosen[find_name("method of this run", owner, chosen)][option] = value
             continue
-        takers = [method for method in methods if option in method.model_fields]
+        takers = [method for method in named if option in method.model_fields]
         if not takers:
-            known = {name for method in methods for name in method.model_fields}
-            raise unknown_name(f"option of {' and '.join(chosen)}", option, known)
+            known = {name for method in named for name in method.model_fields}
+            raise unknown_name(f"option of {' and '.join(method.name for method in named)}", option, known)
         for method in takers:
             chosen[method.name][option] = value
     return chosen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import traceback
 import warnings
 from collections.abc import Iterable, Iterator
@@ -17,13 +18,16 @@ from dcbench import hookspecs
 from dcbench.architectures import Architecture
 from dcbench.component import Component
 from dcbench.datasets import Dataset
-from dcbench.errors import DcbenchError, unknown_name
+from dcbench.errors import DcbenchError, find_name
 from dcbench.methods import Method
 
 C = TypeVar("C", bound=Component)
 T = TypeVar("T")
 
 GROUP = "dcbench"
+OWN_DISTRIBUTION = "dcbench-suite"
+DISABLE = "DCBENCH_DISABLE_PLUGINS"
+"""The environment variable that names plugins not to load, by entry point or distribution, between commas."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class PluginInfo:
         module: what it points at.
         distribution, version: the package that brings it.
         error: the last line of the traceback if it failed to load, else empty.
+        disabled: who said that it is not to be loaded, else empty.
         provides: what it registered, as ``kind name``.
     """
 
@@ -43,6 +48,7 @@ class PluginInfo:
     distribution: str
     version: str
     error: str = ""
+    disabled: str = ""
     provides: tuple[str, ...] = ()
 
 
@@ -58,15 +64,20 @@ class Registry(Generic[T]):
         """Iterate over the names, sorted."""
         return iter(sorted(self.items))
 
+    def find(self, name: str) -> str | None:
+        """Return the name that a user means, '-' read as '_', or None where there is none."""
+        try:
+            return find_name(self.kind, name, self.items)
+        except DcbenchError:
+            return None
+
     def get(self, name: str) -> T:
-        """Return the thing of that name.
+        """Return the thing of that name, '-' read as '_'.
 
         Raises:
             DcbenchError: when there is none, with the nearest name and the list.
         """
-        if name not in self.items:
-            raise unknown_name(self.kind, name, self.items)
-        return self.items[name]
+        return self.items[find_name(self.kind, name, self.items)]
 
     def add(self, name: str, item: T, origin: PluginInfo) -> None:
         """Register a thing.
@@ -98,15 +109,25 @@ class Plugins:
         self._silenced: set[str] = set()
 
     @classmethod
-    def load(cls, strict: bool = True) -> Plugins:
-        """Load every installed plugin. A plugin that fails is listed with its error and left out.
+    def load(cls, strict: bool = True, own_only: bool = False) -> Plugins:
+        """Load every installed plugin but those that the environment disables.
+
+        A plugin that fails is listed with its error and left out; a disabled one is listed and not imported.
+
+        Args:
+            strict: refuse two plugins that register the same name; without it, to look at what is wrong, the
+                second is listed as failed.
+            own_only: load the plugins of dcbench's own distribution alone.
 
         Raises:
-            DcbenchError: when two plugins register the same name, unless ``strict`` is false, which is for
-                looking at what is wrong.
+            DcbenchError: when two plugins register the same name, or a plugin that is to be disabled is not there.
         """
-        plugins = cls()
-        for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
+        plugins, points = cls(), sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value))
+        disabled = _disabled(points, own_only)
+        for point in points:
+            if point in disabled:
+                plugins.infos.append(replace(_info(point), disabled=disabled[point]))
+                continue
             try:
                 plugins.add_entry_point(point)
             except DcbenchError as error:
@@ -117,10 +138,7 @@ class Plugins:
 
     def add_entry_point(self, point: EntryPoint) -> None:
         """Import what an entry point names and register it, or note why that failed."""
-        owner: Distribution | None = point.dist
-        info = PluginInfo(
-            point.name, point.value, owner.name if owner else "unknown", owner.version if owner else "unknown"
-        )
+        info = _info(point)
         try:
             module = point.load()
         except (Exception, SystemExit) as error:
@@ -210,12 +228,41 @@ class Plugins:
             raise self.missing(error) from None
 
     def missing(self, error: DcbenchError) -> DcbenchError:
-        """Add to an unknown-name error which plugins failed to load, since one may be why."""
-        broken = [info for info in self.infos if info.error]
-        if not broken:
-            return error
-        names = ", ".join(f"{info.name} ({info.distribution})" for info in broken)
-        return DcbenchError(f"{error} Plugins that failed to load: {names}; see `dcbench plugin list`.")
+        """Add to an unknown-name error which plugins failed to load or were not to, since one may be why."""
+        text = str(error)
+        for what, absent in (
+            ("that failed to load", [info for info in self.infos if info.error]),
+            ("that are disabled", [info for info in self.infos if info.disabled]),
+        ):
+            if absent:
+                names = ", ".join(f"{info.name} ({info.distribution})" for info in absent)
+                text += f" Plugins {what}: {names}; see `dcbench plugin list`."
+        return DcbenchError(text)
+
+
+def _info(point: EntryPoint) -> PluginInfo:
+    owner: Distribution | None = point.dist
+    name, version = (owner.name, owner.version) if owner else ("unknown", "unknown")
+    return PluginInfo(point.name, point.value, name, version)
+
+
+def _disabled(points: list[EntryPoint], own_only: bool) -> dict[EntryPoint, str]:
+    """Return the entry points not to load, each with who says so.
+
+    Raises:
+        DcbenchError: when the environment names a plugin that is not installed.
+    """
+    infos = {point: _info(point) for point in points}
+    found = {
+        point: "--no-plugins"
+        for point, info in infos.items()
+        if own_only and info.distribution != OWN_DISTRIBUTION
+    }
+    known = {name for info in infos.values() for name in (info.name, info.distribution)}
+    for name in filter(None, map(str.strip, os.environ.get(DISABLE, "").split(","))):
+        meant = find_name(f"plugin in {DISABLE}", name, known)
+        found |= {point: DISABLE for point, info in infos.items() if meant in (info.name, info.distribution)}
+    return found
 
 
 def _returned(caller: pluggy.HookCaller, plugin: object) -> Iterator[Any]:

@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from dcbench.cli import main
+from dcbench.plugins import Plugins
 from dcbench.store import RECORDS, read_records
 
 SMALL = "--dataset digits --budget quick --evals 1 --eval-network mlp"
@@ -212,6 +213,58 @@ def test_list_and_describe(dcbench):
     assert "iterations  (int, default: 1000)" in text
     (facts,) = json.loads(dcbench("describe dc --json").stdout)
     assert (facts["kind"], facts["epochs"], facts["lr"]) == ("protocol", 300, 0.01)
+
+
+def planned(result):
+    return [row["method"] for row in json.loads(result.stdout)]
+
+
+def test_a_method_is_compared_with_the_baselines_unless_a_data_set_is_named(dcbench):
+    line = "run --method gradmatch --dry-run --json"
+    assert planned(dcbench(line)) == ["gradmatch", "random", "herding", "whole"]
+    assert planned(dcbench(f"{line} --no-baselines")) == ["gradmatch"]
+    assert planned(dcbench(f"{line} -d digits")) == ["gradmatch"]
+    assert planned(dcbench(f"{line} -d digits --baselines --method whole")) == [
+        *("gradmatch", "whole"),
+        *("random", "herding"),
+    ]
+
+
+def test_an_option_without_a_prefix_is_not_for_baselines_that_are_not_named(dcbench):
+    assert "unknown option of gradmatch 'epochs'" in dcbench("run -m gradmatch -o epochs=1 --dry-run").stderr
+    assert dcbench("run -m gradmatch -o herding.epochs=1 --dry-run").exit_code == 0
+    assert dcbench("run -m gradmatch -m herding -o epochs=1 --dry-run").exit_code == 0
+
+
+def test_baselines_that_are_not_installed_are_not_asked_for(dcbench, monkeypatch):
+    monkeypatch.setenv("DCBENCH_DISABLE_PLUGINS", "herding")
+    assert planned(dcbench("run --method gradmatch --dry-run --json")) == ["gradmatch", "random", "whole"]
+
+
+def test_a_hyphen_in_a_name_is_read_as_an_underscore(dcbench):
+    (described,) = json.loads(dcbench("describe fashion-mnist --json").stdout)
+    assert described["name"] == "fashion_mnist"
+
+
+@pytest.mark.parametrize("line", ["--no-plugins list methods --json", "list methods --no-plugins --json"])
+def test_another_s_plugins_can_be_left_out_on_either_side_of_the_command(line, dcbench, monkeypatch):
+    own = Plugins.load.__func__
+    asked = []
+    monkeypatch.setattr(
+        Plugins, "load", classmethod(lambda cls, *args, **words: asked.append(words) or own(cls, *args, **words))
+    )
+    assert dcbench(line).exit_code == 0
+    assert asked == [{"own_only": True}]
+    dcbench("list methods")
+    assert asked[1] == {"own_only": False}
+
+
+def test_plugins_are_listed_for_people(dcbench, monkeypatch):
+    monkeypatch.setenv("DCBENCH_DISABLE_PLUGINS", "mlp")
+    text = dcbench("plugin list").stdout
+    assert re.search(r"mlp +dcbench-suite \S+ +disabled +– ", text)
+    assert re.search(r"torchvision_datasets +dcbench-suite \S+ +loaded +dataset mnist, fashion_mnist, ", text)
+    assert "Disabled by DCBENCH_DISABLE_PLUGINS." in text
 
 
 def test_plugins_are_listed_with_their_distribution(dcbench):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import inspect
 import types
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, entry_points
 
 import pluggy
 import pytest
@@ -141,3 +141,44 @@ def test_spellings():
 def test_a_misspelt_network_option_gets_the_nearest_name():
     with pytest.raises(DcbenchError, match=r"unknown option of network convnet 'widht'\. Did you mean 'width'"):
         Plugins.load().make_architecture("convnet:widht=64")
+
+
+def test_a_hyphen_in_a_name_is_read_as_an_underscore():
+    plugins = Plugins.load()
+    assert plugins.make_dataset("fashion-mnist").name == "fashion_mnist"
+    assert plugins.suite_path("gradient_matching_table1").stem == "gradient-matching-table1"
+    with pytest.raises(DcbenchError, match="Did you mean 'fashion_mnist'"):
+        plugins.make_dataset("fashion-mnst")
+
+
+@pytest.mark.parametrize("names", ["herding, gradmatch", "gradmatch,herding,"])
+def test_disabled_plugins_are_listed_and_not_imported(names, monkeypatch):
+    monkeypatch.setenv("DCBENCH_DISABLE_PLUGINS", names)
+    plugins = Plugins.load()
+    assert {each.name for each in plugins.infos if each.disabled} == {"herding", "gradmatch"}
+    assert {each.disabled for each in plugins.infos} == {"", "DCBENCH_DISABLE_PLUGINS"}
+    with pytest.raises(DcbenchError, match=r"unknown method 'herding'.*disabled: gradmatch .*, herding "):
+        plugins.method_class("herding")
+
+
+def test_a_distribution_can_be_disabled(monkeypatch):
+    monkeypatch.setenv("DCBENCH_DISABLE_PLUGINS", "dcbench_suite")
+    assert not list(Plugins.load().methods)
+
+
+def test_a_plugin_to_disable_that_is_not_there_is_an_error(monkeypatch):
+    monkeypatch.setenv("DCBENCH_DISABLE_PLUGINS", "herdin")
+    with pytest.raises(DcbenchError, match=r"unknown plugin in DCBENCH_DISABLE_PLUGINS 'herdin'.*mean 'herding'"):
+        Plugins.load()
+
+
+def test_own_plugins_alone_are_dcbenchs(monkeypatch):
+    theirs = EntryPoint("theirs", "no_such_module_anywhere", "dcbench")
+    ours = entry_points(group="dcbench")
+    monkeypatch.setattr("dcbench.plugins.entry_points", lambda group: [theirs, *ours])
+    plugins = Plugins.load(own_only=True)
+    assert [(each.name, each.disabled, each.error) for each in plugins.infos if each.disabled] == [
+        ("theirs", "--no-plugins", "")
+    ]
+    assert "gradmatch" in plugins.methods
+    assert [each.name for each in Plugins.load().infos if each.error] == ["theirs"]

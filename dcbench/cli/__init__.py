@@ -11,6 +11,7 @@ from dcbench.cli.describe import describe
 from dcbench.cli.evaluate import evaluate
 from dcbench.cli.leaderboard import leaderboard
 from dcbench.cli.list import list_
+from dcbench.cli.loading import add_to_commands, no_plugins_option
 from dcbench.cli.plugin import plugin
 from dcbench.cli.run import run
 from dcbench.cli.suite import suite
@@ -48,3 +49,5 @@ def main() -> None:
 
 for command in (run, evaluate, suite, list_, describe, leaderboard, plugin):
     main.add_command(command)
+main.params.append(no_plugins_option())
+add_to_commands(main)

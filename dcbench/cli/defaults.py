@@ -2,6 +2,8 @@
 
 DATASET = "digits"
 METHODS = ("gradmatch", "herding", "random", "whole")
+BASELINES = ("random", "herding", "whole")
+"""What a first look at a method compares it with."""
 NETWORK = "convnet"
 EVAL_NETWORKS = ("convnet", "mlp", "lenet", "alexnet")
 QUICK_EVAL_NETWORKS = ("convnet", "mlp", "lenet")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dcbench.cli.loading import load_plugins
 from dcbench.cli.output import json_option, print_json
 
 if TYPE_CHECKING:
@@ -21,21 +22,19 @@ def describe(name: str, as_json: bool) -> None:
     """Describe a data set, architecture, method, protocol, budget or suite, with every option."""
     from dcbench.budgets import BUDGETS
     from dcbench.errors import unknown_name
-    from dcbench.plugins import Plugins
     from dcbench.protocols import PROTOCOLS
     from dcbench.suites.file import load_suite
 
-    plugins = Plugins.load()
+    plugins = load_plugins()
     registries = plugins.registries().values()
     found: list[dict[str, Any]] = []
     for registry in registries:
-        if name in registry.items:
-            component = registry.get(name)
-            origin = registry.origins[name]
+        if (same := registry.find(name)) is not None:
+            component, origin = registry.get(same), registry.origins[same]
             found.append(
                 {
                     "kind": registry.kind,
-                    "name": name,
+                    "name": same,
                     "summary": component.summary(),
                     "citation": component.citation,
                     "version": component.version,
@@ -48,8 +47,8 @@ def describe(name: str, as_json: bool) -> None:
     for kind, constants in (("protocol", PROTOCOLS), ("budget", BUDGETS)):
         if name in constants:
             found.append({"kind": kind, **asdict(constants[name])})
-    if name in plugins.suites.items:
-        found.append(_suite_facts(load_suite(plugins.suite_path(name)), plugins.suites.origins[name]))
+    if (same := plugins.suites.find(name)) is not None:
+        found.append(_suite_facts(load_suite(plugins.suite_path(same)), plugins.suites.origins[same]))
     if not found:
         known = [*(each for registry in registries for each in registry), *PROTOCOLS, *BUDGETS, *plugins.suites]
         raise plugins.missing(unknown_name("name", name, known))

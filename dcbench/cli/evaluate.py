@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from dcbench.cli import defaults
-from dcbench.cli.execute import carry_out, default_data_root, execution_options
+from dcbench.cli.execute import carry_out, execution_options
+from dcbench.cli.loading import load_plugins
 from dcbench.cli.output import json_option
+from dcbench.files import default_data_root
 
 if TYPE_CHECKING:
     from dcbench.foreign import ForeignFile
@@ -80,7 +82,6 @@ def evaluate(
     from dcbench.devices import choose_device
     from dcbench.errors import DcbenchError, unknown_name
     from dcbench.imports import Claim, ImportRequest, plan_imports
-    from dcbench.plugins import Plugins
     from dcbench.protocols import get_protocol
 
     said = [name for name, given in (("normalised", normalised), ("raw", raw), ("zca", zca)) if given]
@@ -88,7 +89,7 @@ def evaluate(
         raise DcbenchError(f"images are one of --{' and --'.join(said)}, not both.")
     if budget not in BUDGETS:
         raise unknown_name("budget", budget, BUDGETS)
-    plugins = Plugins.load()
+    plugins = load_plugins()
     request = ImportRequest(
         paths=files,
         dataset=dataset,

@@ -57,13 +57,6 @@ def execution_options(command: Callable[..., None]) -> Callable[..., None]:
     return compute_options(command)
 
 
-def default_data_root() -> Path:
-    """Return where data sets are kept unless the user says otherwise."""
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("dcbench")) / "data"
-
-
 def carry_out(
     plan: Plan,
     plugins: Plugins,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from dcbench.cli.loading import load_plugins
 from dcbench.cli.output import json_option, print_rows
 
 KINDS = ("datasets", "architectures", "methods", "protocols", "budgets", "suites")
@@ -15,11 +16,10 @@ KINDS = ("datasets", "architectures", "methods", "protocols", "budgets", "suites
 def list_(kind: str | None, as_json: bool) -> None:
     """List data sets, architectures, methods, protocols, budgets and suites."""
     from dcbench.budgets import BUDGETS
-    from dcbench.plugins import Plugins
     from dcbench.protocols import PROTOCOLS
     from dcbench.suites.file import summary
 
-    plugins = Plugins.load()
+    plugins = load_plugins()
     rows = []
     for plural, registry in plugins.registries().items():
         for name in registry:

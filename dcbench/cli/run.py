@@ -7,8 +7,10 @@ from pathlib import Path
 import click
 
 from dcbench.cli import defaults
-from dcbench.cli.execute import carry_out, default_data_root, execution_options
+from dcbench.cli.execute import carry_out, execution_options
+from dcbench.cli.loading import load_plugins
 from dcbench.cli.output import json_option
+from dcbench.files import default_data_root
 
 
 @click.command()
@@ -19,6 +21,11 @@ from dcbench.cli.output import json_option
     multiple=True,
     metavar="NAME",
     help=f"Condensation method.  [{', '.join(defaults.METHODS)}]",
+)
+@click.option(
+    "--baselines/--no-baselines",
+    default=None,
+    help=f"Compare with {', '.join(defaults.BASELINES)}, too.  [yes, unless a data set is named]",
 )
 @click.option(
     "--dataset", "-d", "datasets", multiple=True, metavar="NAME", help=f"Data set.  [{defaults.DATASET}]"
@@ -43,7 +50,7 @@ from dcbench.cli.output import json_option
     multiple=True,
     metavar="[METHOD.]NAME=VALUE",
     help="Method option, e.g. -o lr_img=0.05. With several methods, -o gradmatch.iterations=20 goes to that "
-    "method alone; without a prefix, to every method of the run that has the option.",
+    "method alone; without a prefix, to every --method that has the option.",
 )
 @click.option(
     "--budget",
@@ -68,6 +75,7 @@ from dcbench.cli.output import json_option
 @json_option
 def run(
     methods: tuple[str, ...],
+    baselines: bool | None,
     datasets: tuple[str, ...],
     ipcs: tuple[int, ...],
     networks: tuple[str, ...],
@@ -89,7 +97,8 @@ def run(
     """Condense, train fresh networks on the result, and compare.
 
     --method, --dataset, --ipc, --network and --eval-network may be repeated: the run is their product. What
-    the results folder already has is not done again; what is interrupted is gone on with.
+    the results folder already has is not done again; what is interrupted is gone on with. Where no data set
+    is named, a method is compared with the baselines.
 
     Exit code: 0 if everything went well, 1 if something failed (the rest is done all the same), 2 for a
     mistake in the request, 130 when interrupted.
@@ -97,6 +106,7 @@ def run(
     \b
     Examples:
       dcbench run
+      dcbench run --method gradmatch
       dcbench run --method gradmatch --dataset cifar10 --ipc 10
       dcbench run -m gradmatch -m random -d mnist -o gradmatch.iterations=20 --evals 2
     """
@@ -104,14 +114,15 @@ def run(
     from dcbench.devices import choose_device
     from dcbench.errors import unknown_name
     from dcbench.plan import Request, make_plan
-    from dcbench.plugins import Plugins
     from dcbench.protocols import get_protocol
 
     budget = budget or ("full" if datasets else "quick")
     if budget not in BUDGETS:
         raise unknown_name("budget", budget, BUDGETS)
     chosen = BUDGETS[budget]
-    plugins = Plugins.load()
+    plugins = load_plugins()
+    if baselines is None:
+        baselines = not datasets
     request = Request(
         datasets=datasets or (defaults.DATASET,),
         methods=methods or defaults.METHODS,
@@ -127,6 +138,8 @@ def run(
         seed=seed,
         device=choose_device(device),
         data_root=data_root or default_data_root(),
+        # Of an installation without them, nothing is asked.
+        baselines=tuple(name for name in defaults.BASELINES if baselines and name in plugins.methods.items),
     )
     carry_out(
         make_plan(request, plugins), plugins, results, engine=engine, dry_run=dry_run, force=force, as_json=as_json

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from dcbench.cli.execute import carry_out, default_data_root, execution_options, results_option
+from dcbench.cli.execute import carry_out, execution_options, results_option
+from dcbench.cli.loading import load_plugins
 from dcbench.cli.output import json_option, print_json, print_rows
+from dcbench.files import default_data_root
 
 if TYPE_CHECKING:
     from dcbench.plugins import Plugins
@@ -78,11 +80,10 @@ def suite() -> None:
 def list_(as_json: bool) -> None:
     """List the suites: their cells (combinations), condensed sets, and networks to train."""
     from dcbench.errors import DcbenchError
-    from dcbench.plugins import Plugins
     from dcbench.suites.file import load_suite
     from dcbench.suites.part import resolve_suite
 
-    plugins = Plugins.load()
+    plugins = load_plugins()
     rows = []
     for name in plugins.suites:
         row = {"name": name, "title": "", "cells": "", "sets": "", "trials": ""}
@@ -111,9 +112,8 @@ def show(name: str, results: Path, as_json: bool, **words: Any) -> None:
     From records alone: no data set is loaded. With the same words as `dcbench suite run`, of the same part.
     """
     from dcbench.leaderboard import find_records
-    from dcbench.plugins import Plugins
 
-    part = _part(name, words, Plugins.load())
+    part = _part(name, words, load_plugins())
     _print(part, find_records(results), as_json)
 
 
@@ -139,9 +139,8 @@ def run(
     of `dcbench run`.
     """
     from dcbench.devices import choose_device
-    from dcbench.plugins import Plugins
 
-    plugins = Plugins.load()
+    plugins = load_plugins()
     part = _part(name, words, plugins)
     plan = part.plan(plugins, choose_device(device), data_root or default_data_root())
     carry_out(
