@@ -1,31 +1,120 @@
-"""``dcbench plugin``: what is installed, and what failed to load."""
+"""``dcbench plugin``: what is installed, whether it keeps its contract, and a new one."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import click
 
-from dcbench.cli.output import json_option, print_rows
+from dcbench.cli.execute import data_root_option
+from dcbench.cli.loading import load_plugins
+from dcbench.cli.output import json_option, print_json, print_rows
+
+if TYPE_CHECKING:
+    from dcbench.checks import Result
+    from dcbench.plugins import PluginInfo
+
+KINDS = ("method", "dataset", "architecture")
+MARKS = {"passed": ("✓", "green"), "failed": ("✗", "red"), "blocked": ("–", "yellow")}
 
 
 @click.group()
 def plugin() -> None:
-    """See which plugins are installed."""
+    """See which plugins are installed, check one, or begin one.
+
+    DCBENCH_DISABLE_PLUGINS=name,name leaves plugins out, by their name or their distribution's;
+    `dcbench --no-plugins …` all but dcbench's own.
+    """
 
 
 @plugin.command("list")
 @json_option
 def list_(as_json: bool) -> None:
     """List every plugin with its distribution, what it provides, and why it failed to load if it did."""
-    from dcbench.plugins import Plugins
+    infos = load_plugins(strict=False).infos
+    if as_json:
+        print_json([_facts(info) for info in infos])
+        return
+    print_rows([_row(info) for info in infos], as_json)
+    for info in infos:
+        if info.error:
+            click.secho(f"{info.name} ({info.distribution} {info.version}) failed to load:", fg="red")
+            click.echo(f"  {info.error}")
+    disabled = sorted({info.disabled for info in infos if info.disabled})
+    if disabled:
+        click.echo(f"Disabled by {' and '.join(disabled)}.")
 
-    rows = [
-        {
-            "plugin": info.name,
-            "distribution": info.distribution,
-            "version": info.version,
-            "provides": ", ".join(info.provides),
-            "error": info.error,
-        }
-        for info in Plugins.load(strict=False).infos
-    ]
-    print_rows(rows, as_json)
+
+def _facts(info: PluginInfo) -> dict[str, str]:
+    facts = asdict(info)
+    return {"plugin": facts.pop("name"), **facts, "provides": ", ".join(info.provides)}
+
+
+def _row(info: PluginInfo) -> dict[str, str]:
+    """Return a plugin's row: what it provides is grouped by kind, a line for each."""
+    by_kind: dict[str, list[str]] = {}
+    for each in info.provides:
+        kind, _, name = each.partition(" ")
+        by_kind.setdefault(kind, []).append(name)
+    provides = "\n".join(f"{kind} {', '.join(names)}" for kind, names in by_kind.items())
+    return {
+        "plugin": info.name,
+        "distribution": f"{info.distribution} {info.version}",
+        "status": "failed" if info.error else "disabled" if info.disabled else "loaded",
+        "provides": provides or ("–" if info.error or info.disabled else "hooks alone"),
+    }
+
+
+@plugin.command()
+@click.argument("name")
+@click.option("--kind", type=click.Choice(KINDS), help="Where a name stands for two things.")
+@click.option("--option", "-o", "options", multiple=True, metavar="NAME=VALUE", help="Option of a method.")
+@data_root_option
+@json_option
+def check(name: str, kind: str | None, options: tuple[str, ...], data_root: Path | None, as_json: bool) -> None:
+    """Check that an installed method, data set or architecture keeps its contract.
+
+    Methods are tried on a few small images that are made up, with the options of the quick budget, which takes
+    seconds. Data sets and networks may have options in their name.
+
+    Exit code: 0 if every check passes, 1 if one fails, 2 for a mistake in the request.
+
+    \b
+    Examples:
+      dcbench plugin check my_method
+      dcbench plugin check my_method -o steps=20
+      dcbench plugin check convnet:norm=batch
+      dcbench plugin check npz:my_set.npz
+    """
+    from dcbench.checks.find import find_subject
+    from dcbench.cli.run import parse_options
+    from dcbench.files import using_data_root
+
+    subject = find_subject(load_plugins(), name, kind, parse_options(options))
+    with using_data_root(data_root):
+        results = subject.run()
+    if as_json:
+        print_json([asdict(result) for result in results])
+    else:
+        _print_results(subject.title, results)
+    if any(result.status != "passed" for result in results):
+        raise SystemExit(1)
+
+
+def _print_results(title: str, results: list[Result]) -> None:
+    """Print a line for each check, and below a failed one what was expected, what was found and what to do."""
+    click.echo(f"{title}\n")
+    for result in results:
+        mark, colour = MARKS[result.status]
+        click.echo(f"  {click.style(mark, fg=colour)} {result.statement}")
+        if result.remark:
+            click.secho(f"      {result.remark}", dim=True)
+        if result.status == "failed":
+            rows = (("check", result.check), ("expected", result.expected), ("found", result.found))
+            for key, value in (*rows, ("to do", result.advice)):
+                click.echo(f"      {key + ':':<9} {value}")
+    counts = {status: sum(result.status == status for result in results) for status in MARKS}
+    blocked = f", {counts['blocked']} cannot be tried until others pass" if counts["blocked"] else ""
+    click.echo(f"\n{counts['passed']} passed, {counts['failed']} failed{blocked}.")

@@ -1,0 +1,186 @@
+"""One condensation of the check's images, watched: what the checks of methods ask about."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dcbench.checks.fixture import CheckNetwork, load_fixture
+from dcbench.checks.watch import Observed, watching
+from dcbench.condense import FileCheckpoint
+from dcbench.condensed import CondensedSet
+from dcbench.data import ResidentSplit
+from dcbench.methods import Method, Setting, Task
+from dcbench.seeds import derive_seed, new_generator, seeded_globals
+
+LIMIT_SECONDS = 60.0
+"""How long one condensation may take. The images are 28 of 3x8x8 pixels, the options those of the quick budget."""
+KEPT = 24
+
+
+class Stopped(BaseException):
+    """Raised into a method to interrupt it, as Ctrl-C does."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What is asked of a method.
+
+    Attributes:
+        ipc, seed: as in a run.
+        width: of the matching network.
+        test_seed: of the test split, which the method is not given.
+        turn: tells repetitions apart; it seeds the global generators that dcbench does not.
+        device: where to compute.
+    """
+
+    ipc: int = 2
+    seed: int = 0
+    width: int = 6
+    test_seed: int = 0
+    turn: int = 0
+    device: str = "cpu"
+
+
+@dataclass
+class Trial:
+    """What came of it.
+
+    Attributes:
+        train: the training split that was given, as it was before.
+        observed: what else was done to the process.
+        method: as resolved.
+        result: what the method returned.
+        error: what it raised instead.
+        seconds: how long it took.
+        progress: the calls of ``task.progress``.
+        offers, loads: how often the checkpoint was offered a state, and asked for one.
+        changed: what of the inputs was changed.
+        stopped: whether it was interrupted, and whether by the clock.
+    """
+
+    train: ResidentSplit
+    observed: Observed = field(default_factory=Observed)
+    method: Method | None = None
+    result: Any = None
+    error: Exception | None = None
+    seconds: float = 0.0
+    progress: list[tuple[Any, Any]] = field(default_factory=list)
+    offers: int = 0
+    loads: int = 0
+    changed: list[str] = field(default_factory=list)
+    stopped: bool = False
+    too_long: bool = False
+
+    @property
+    def condensed(self) -> CondensedSet:
+        """The result, where it is a condensed set."""
+        assert isinstance(self.result, CondensedSet)
+        return self.result
+
+
+class WatchedCheckpoint(FileCheckpoint):
+    """A checkpoint that counts, saves at one offer instead of every half minute, and then interrupts."""
+
+    def __init__(self, path: Path, generator: torch.Generator, trial: Trial, save_at: int | None) -> None:
+        """Count into ``trial``; save at that offer, counted from 1, or never."""
+        super().__init__(path, generator)
+        self._trial, self._save_at, self._saved = trial, save_at, False
+
+    def load(self) -> dict[str, Tensor] | None:
+        """Count, and return what was saved."""
+        self._trial.loads += 1
+        return super().load()
+
+    def offer(self, state: Callable[[], Mapping[str, Tensor]]) -> None:
+        """Count, and save or interrupt."""
+        self._trial.offers += 1
+        self.interrupt()
+        if self._trial.offers == self._save_at:
+            self._last = -float("inf")
+            super().offer(state)
+            self._saved = True
+
+    def interrupt(self) -> None:
+        """Stop the method if the state has been saved and work was done since, or its time is over."""
+        self._trial.too_long = time.monotonic() - self._started > LIMIT_SECONDS
+        if self._saved or self._trial.too_long:
+            self._trial.stopped = True
+            raise Stopped
+
+
+_kept: dict[tuple[type, str, Scenario], Trial] = {}
+
+
+def try_out(method: Method, scenario: Scenario) -> Trial:
+    """Return the trial of a method in a scenario, done once per process; several checks ask about the same."""
+    key = (type(method), repr(method), scenario)
+    if key not in _kept:
+        while len(_kept) >= KEPT:
+            _kept.pop(next(iter(_kept)))
+        with tempfile.TemporaryDirectory() as folder:
+            _kept[key] = condense(method, scenario, Path(folder) / "checkpoint")
+    return _kept[key]
+
+
+def condense(method: Method, scenario: Scenario, path: Path, save_at: int | None = None) -> Trial:
+    """Condense the check's images as a run would, and watch.
+
+    Args:
+        method: configured, not resolved.
+        scenario: what is asked.
+        path: of the checkpoint, gone on with if it exists.
+        save_at: the offer, counted from 1, at which to save and after which to interrupt.
+    """
+    data, device = load_fixture(scenario.test_seed), torch.device(scenario.device)
+    train = ResidentSplit.place(data.train, data.info, device)
+    counts = tuple(len(members) for members in train.class_indices)
+    trial = Trial(ResidentSplit(train.images.clone(), train.labels.clone(), data.info))
+    network = CheckNetwork(width=scenario.width)
+    ipc = scenario.ipc if "ipc" in method.depends_on else 0
+    generator = new_generator("check", scenario.seed)
+    checkpoint = WatchedCheckpoint(path, generator, trial, save_at)
+
+    def progress(done: int, total: int) -> None:
+        trial.progress.append((done, total))
+        checkpoint.interrupt()
+
+    task = Task(train, ipc, generator, network, checkpoint, progress)
+    with (
+        seeded_globals(derive_seed("check globals", scenario.seed), device),
+        watching(scenario.turn) as trial.observed,
+    ):
+        started = time.monotonic()
+        try:
+            trial.method = method.resolve(Setting(data.info, counts, scenario.ipc, str(network)))
+            options = trial.method.model_dump()
+            trial.result = trial.method.condense(task)
+            trial.changed = _changes(train, trial.train, counts)
+            trial.changed += ["its own options"] if trial.method.model_dump() != options else []
+        except Stopped:
+            trial.stopped = True
+        except Exception as error:
+            trial.error = error
+        trial.seconds = time.monotonic() - started
+    return trial
+
+
+def _changes(train: ResidentSplit, before: ResidentSplit, counts: tuple[int, ...]) -> list[str]:
+    """Name what of the training split is not as it was."""
+    pairs = {
+        "task.train.images": (train.images, before.images),
+        "task.train.labels": (train.labels, before.labels),
+        "task.train.class_indices": (torch.cat(train.class_indices), torch.cat(before.class_indices)),
+    }
+    changed = [name for name, (now, then) in pairs.items() if not torch.equal(now, then)]
+    shapes_kept = tuple(len(members) for members in train.class_indices) == counts
+    if shapes_kept and not torch.equal(train.normalised(slice(0, 1)), before.normalised(slice(0, 1))):
+        changed += [] if changed else ["the statistics that task.train normalises with"]
+    return changed
