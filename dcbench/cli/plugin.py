@@ -118,3 +118,37 @@ def _print_results(title: str, results: list[Result]) -> None:
     counts = {status: sum(result.status == status for result in results) for status in MARKS}
     blocked = f", {counts['blocked']} cannot be tried until others pass" if counts["blocked"] else ""
     click.echo(f"\n{counts['passed']} passed, {counts['failed']} failed{blocked}.")
+
+
+@plugin.command()
+@click.argument("name")
+@click.option("--kind", default="method", show_default=True, metavar="KIND", help=f"{', '.join(KINDS)}.")
+@click.option(
+    "--into",
+    type=click.Path(path_type=Path),
+    default=".",
+    metavar="DIR",
+    help="Where to put the package's folder.  [here]",
+)
+def new(name: str, kind: str, into: Path) -> None:
+    """Begin a plugin: a folder NAME with a package that works at once, to be installed with pip.
+
+    \b
+    Examples:
+      dcbench plugin new my-method
+      dcbench plugin new my-images --kind dataset
+      dcbench plugin new my-network --kind architecture
+    """
+    from dcbench.scaffold import new_plugin, write_plugin
+
+    made = new_plugin(name, kind, load_plugins(strict=False))
+    folder = into / name
+    for path in write_plugin(made, folder):
+        click.echo(f"Written: {path}")
+    how = {"method": "--method", "dataset": "--budget quick --dataset", "architecture": "--eval-network"}[kind]
+    click.echo(
+        f"\nIt works as it is; {folder / made.module}.py is where yours begins.\n\n"
+        f"  pip install -e {folder if folder.is_absolute() else f'./{folder}'}\n"
+        f"  dcbench plugin check {made.name}\n"
+        f"  dcbench run {how} {made.name}"
+    )
