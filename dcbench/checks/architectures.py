@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dcbench.architectures import Architecture, new_network
-from dcbench.checks.check import CheckBlocked, CheckFailed, raised
+from dcbench.checks.check import CheckFailed, raised, require_passed
 from dcbench.checks.components import COMPONENT_CHECKS, defaults
 from dcbench.checks.watch import watching
 from dcbench.datasets import DatasetInfo
@@ -22,7 +22,7 @@ SIZES = ((1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 64, 64))
 """Channels, height and width of what networks are given: digits, MNIST, CIFAR and Tiny ImageNet."""
 CLASSES = 7
 BATCH = 4
-_kept: dict[str, tuple[list[tuple[int, int, int]], list[str]]] = {}
+_kept: dict[tuple[type, str], tuple[list[tuple[int, int, int]], list[str]]] = {}
 TOLERANCE = 1e-4
 """How far two computations of the same outputs may be apart, as a part of the largest."""
 
@@ -178,10 +178,11 @@ def gradients_can_be_matched(subject: Subject) -> str | None:
         loss = F.cross_entropy(network(images), torch.arange(BATCH) % CLASSES)
         gradients = torch.autograd.grad(loss, list(network.parameters()), create_graph=True, allow_unused=True)
         total = torch.stack([each.square().sum() for each in gradients if each is not None]).sum()
-        (second,) = torch.autograd.grad(total, [images], allow_unused=True)
+        # Of all there is: asked for the images alone, torch goes round what cannot be differentiated twice.
+        total.backward()  # type: ignore[no-untyped-call]
     except (RuntimeError, NotImplementedError) as error:
         return f"no method that matches gradients can use it: {' '.join(str(error).split())[:120]}"
-    if second is None or not bool(torch.isfinite(second).all()):
+    if images.grad is None or not bool(torch.isfinite(images.grad).all()):
         return "no method that matches gradients can use it: gradients of gradients are missing or not finite"
     return None
 
@@ -272,7 +273,7 @@ def _sizes(architecture: Architecture) -> tuple[list[tuple[int, int, int]], list
     Raises:
         CheckFailed: when it neither takes nor refuses a size.
     """
-    key = f"{type(architecture)}{architecture!r}"
+    key = (type(architecture), repr(architecture))
     if key in _kept:
         return _kept[key]
     accepted: list[tuple[int, int, int]] = []
@@ -304,14 +305,8 @@ def _accepted(architecture: Architecture) -> list[tuple[int, int, int]]:
     Raises:
         CheckBlocked: when there are none.
     """
-    try:
-        accepted, _ = _sizes(architecture)
-    except CheckFailed as failure:
-        raise CheckBlocked(
-            failure.expected, failure.found, "see the check builds_for_images_of_some_size"
-        ) from None
-    if not accepted:
-        raise CheckBlocked("a network", "none", "see the check builds_for_images_of_some_size")
+    require_passed(builds_for_images_of_some_size, architecture)
+    accepted, _ = _sizes(architecture)
     return accepted
 
 

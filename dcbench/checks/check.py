@@ -29,6 +29,18 @@ class CheckBlocked(CheckFailed):
     """Nothing can be said until another check passes."""
 
 
+def require_passed(check: Check, component: Any) -> None:
+    """Run a check that others build on.
+
+    Raises:
+        CheckBlocked: when it fails.
+    """
+    try:
+        check(component)
+    except CheckFailed as failure:
+        raise CheckBlocked(failure.expected, failure.found, f"see the check {check.__name__}") from None
+
+
 @dataclass(frozen=True)
 class Result:
     """What came of one check.

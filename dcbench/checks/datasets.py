@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dcbench.augment import parse_strategy
-from dcbench.checks.check import CheckBlocked, CheckFailed
+from dcbench.checks.check import CheckFailed, require_passed
 from dcbench.checks.components import COMPONENT_CHECKS, class_of, defaults
 from dcbench.checks.watch import watching
 from dcbench.datasets import Dataset, Split, Splits, channel_statistics
@@ -18,7 +18,7 @@ from dcbench.files import default_data_root
 
 Subject = Dataset | type[Dataset]
 
-_kept: dict[str, Splits] = {}
+_kept: dict[tuple[type, str], Splits] = {}
 
 
 def loads(subject: Subject) -> str:
@@ -30,6 +30,13 @@ def loads(subject: Subject) -> str:
         if not isinstance(getattr(splits, which), Split):
             found = type(getattr(splits, which)).__name__
             raise CheckFailed(f"a Split as {which}", found, "return Split(images, labels)")
+        split = getattr(splits, which)
+        if not (isinstance(split.images, Tensor) and isinstance(split.labels, Tensor)):
+            raise CheckFailed(
+                f"{which} images and labels that are a torch.Tensor",
+                f"{type(split.images).__name__} and {type(split.labels).__name__}",
+                "torch.from_numpy(array) makes a tensor of an array",
+            )
     shape = "x".join(map(str, splits.train.images.shape[1:]))
     return (
         f"{len(splits.train.images):,} images of {shape} to train on, {len(splits.test.images):,} to test, "
@@ -80,7 +87,7 @@ def labels_are_classes(subject: Subject) -> None:
 def every_class_is_trained(subject: Subject) -> str | None:
     """Every class has a training image; classes have names of their own."""
     splits = _splits(subject)
-    labels_are_classes(subject)
+    require_passed(labels_are_classes, subject)
     names = splits.class_names
     for which, labels in (("training", splits.train.labels), ("test", splits.test.labels)):
         counts = torch.bincount(labels, minlength=len(names))
@@ -149,7 +156,7 @@ def splits_do_not_share_images(subject: Subject) -> str | None:
 def normalisation_fits(subject: Subject) -> str | None:
     """Mean and deviation are both left empty, or one per channel in units of [0, 1]."""
     splits = _splits(subject)
-    images_are_uint8(subject)
+    require_passed(images_are_uint8, subject)
     channels = splits.train.images.shape[1]
     given = (len(splits.mean), len(splits.std))
     if given == (0, 0):
@@ -208,7 +215,7 @@ def _dataset(subject: Subject) -> Dataset:
 
 def _load(dataset: Dataset) -> Splits:
     """Load once per process and data set; global generators as they may happen to be."""
-    key = f"{type(dataset)}{dataset!r}"
+    key = (type(dataset), repr(dataset))
     if key not in _kept:
         _kept.clear()  # one at a time: these are large
         with torch.random.fork_rng(devices=[]):
@@ -218,21 +225,10 @@ def _load(dataset: Dataset) -> Splits:
 
 
 def _splits(subject: Subject) -> Splits:
-    """Return what was loaded, once it is tensors.
+    """Return what was loaded, where it is tensors.
 
     Raises:
         CheckBlocked: when it is not.
     """
-    try:
-        loads(subject)
-    except CheckFailed as failure:
-        raise CheckBlocked(failure.expected, failure.found, "see the check loads") from None
-    splits = _load(_dataset(subject))
-    for split in (splits.train, splits.test):
-        if not (isinstance(split.images, Tensor) and isinstance(split.labels, Tensor)):
-            raise CheckFailed(
-                "images and labels that are a torch.Tensor",
-                f"{type(split.images).__name__} and {type(split.labels).__name__}",
-                "torch.from_numpy(array) makes a tensor of an array",
-            )
-    return splits
+    require_passed(loads, subject)
+    return _load(_dataset(subject))

@@ -58,7 +58,8 @@ def find_subject(plugins: Plugins, text: str, kind: str | None, options: Mapping
             plugins, name, kind or "component", [each for registry, _ in kinds.values() for each in registry]
         )
     if len(found) > 1:
-        raise DcbenchError(f"{name!r} is a {' and a '.join(found)}. Say which: --kind {found[0]}.")
+        both = " and ".join(f"{'an' if each[0] in 'aeiou' else 'a'} {each}" for each in found)
+        raise DcbenchError(f"{name!r} is the name of {both}. Say which: --kind {found[0]}.")
     registry, checks = kinds[found[0]]
     cls, origin = registry.get(name), registry.origins[find_name(registry.kind, name, registry)]
     title = f"{found[0]} {cls.name}, from {origin.distribution} {origin.version} ({origin.module})"

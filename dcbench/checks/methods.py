@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dcbench.checks.check import CheckBlocked, CheckFailed, raised
+from dcbench.checks.check import CheckBlocked, CheckFailed, raised, require_passed
 from dcbench.checks.components import COMPONENT_CHECKS, class_of
 from dcbench.checks.trial import LIMIT_SECONDS, Scenario, Trial, condense, try_out
 from dcbench.condensed import CondensedSet, check_set, load_set, save_set
@@ -483,10 +483,7 @@ def _usable(subject: Subject, scenario: Scenario) -> Trial:
     """
     trial = _trial(subject, scenario)
     for check in (images_are_float32_on_the_cpu, labels_belong_to_the_images):
-        try:
-            check(subject)
-        except CheckFailed as failure:
-            raise CheckBlocked(failure.expected, failure.found, f"see the check {check.__name__}") from None
+        require_passed(check, subject)
     return trial
 
 
