@@ -5,16 +5,24 @@ from __future__ import annotations
 import inspect
 import re
 import shlex
+import sys
 import tomllib
+import types
 from pathlib import Path
 
 import click
 import pytest
-from test_third_party import dcbench, install  # noqa: F401
+from installed import run
 
 from dcbench import api, hookspecs
+from dcbench.budgets import BUDGETS
+from dcbench.checks import ARCHITECTURE_CHECKS, DATASET_CHECKS, METHOD_CHECKS
+from dcbench.checks.find import find_subject
 from dcbench.cli import main
 from dcbench.methods import Task
+from dcbench.plugins import PluginInfo, Plugins
+from dcbench.suites.file import load_suite
+from dcbench.suites.part import resolve_suite
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -54,16 +62,26 @@ def test_every_command_of_the_readme_parses(command):
     assert isinstance(sub.make_context(name, words, parent=context), click.Context)
 
 
-def test_the_plugin_of_the_readme_works(dcbench, tmp_path):  # noqa: F811
+def test_the_plugin_of_the_readme_works_and_keeps_the_contract(dcbench_command, tmp_path):
     (code,) = blocks(README, "python")
     (text,) = blocks(README, "toml")
     project = tomllib.loads(text)["project"]
     ((entry_point, module),) = project["entry-points"]["dcbench"].items()
+    # As an installer lays it out: the module, and the metadata that names its entry point.
     folder = tmp_path / "site"
-    install(folder, project["name"], project["version"], entry_point, module, code)
-    done = dcbench(folder, *"run -m mean_image -d digits --eval-network mlp --evals 1".split())
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"mean_image\s+[5-9]\d\.\d", done.stdout)
+    metadata = folder / f"{module}-{project['version']}.dist-info"
+    metadata.mkdir(parents=True)
+    name_and_version = f"Name: {project['name']}\nVersion: {project['version']}\n"
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\n{name_and_version}")
+    (metadata / "entry_points.txt").write_text(f"[dcbench]\n{entry_point} = {module}\n")
+    (folder / f"{module}.py").write_text(code)
+    for line, found in (
+        ("plugin check mean-image", "0 failed"),
+        ("run -m mean_image -d digits --eval-network mlp --evals 1", r"mean_image\s+[5-9]\d\.\d"),
+    ):
+        done = run(*dcbench_command, *line.split(), cwd=tmp_path, check=False, PYTHONPATH=str(folder))
+        assert done.returncode == 0, done.stderr + done.stdout
+        assert re.search(found, done.stdout)
 
 
 def test_the_guide_has_every_hook_with_its_arguments():
@@ -81,3 +99,89 @@ def test_the_guide_has_everything_a_task_gives():
 def test_everything_in_the_api_is_documented():
     for name in api.__all__:
         assert (getattr(api, name).__doc__ or "").strip(), name
+
+
+# --- The guide's code --------------------------------------------------------------------------------
+
+PLUGIN_BLOCKS = [block for block in blocks(GUIDE, "python") if "@hookimpl" in block]
+(TEST_BLOCK,) = [block for block in blocks(GUIDE, "python") if "METHOD_CHECKS" in block]
+
+
+def as_module(code, name):
+    module = types.ModuleType(name)
+    module.__file__ = f"/somewhere/{name}.py"
+    exec(compile(code, name, "exec"), vars(module))
+    return module
+
+
+@pytest.mark.parametrize("code", PLUGIN_BLOCKS, ids=range(len(PLUGIN_BLOCKS)))
+def test_every_plugin_of_the_guide_works_and_keeps_the_contract(code):
+    plugins = Plugins()
+    plugins.add(as_module(code, "guide"), PluginInfo("guide", "guide", "guide", "1"))
+    (info,) = plugins.infos
+    assert not info.error
+    for kind, name in (each.split(" ", 1) for each in info.provides):
+        if kind == "suite":
+            continue
+        kind = {"network": "architecture"}.get(kind, kind)
+        failed = [each for each in find_subject(plugins, name, kind, {}).run() if each.status != "passed"]
+        assert not failed, failed
+
+
+def test_the_guide_shows_every_hook_with_code():
+    shown = {name for code in PLUGIN_BLOCKS for name in re.findall(r"def (dcbench_\w+)", code)}
+    assert shown == {name for name in vars(hookspecs) if name.startswith("dcbench_")}
+
+
+def test_the_observers_of_the_guide_are_called(run_observed):
+    assert "condense random on tiny, ipc 1: done" in run_observed.stdout
+    assert re.search(r"random on mlp: \d+\.\d %", run_observed.stdout)
+
+
+@pytest.fixture
+def run_observed(run, plugins, tmp_path, capsys):
+    (code,) = [code for code in PLUGIN_BLOCKS if "dcbench_record_added" in code]
+    plugins.add(as_module(code, "observer"), PluginInfo("observer", "observer", "guide", "1"))
+    run(tmp_path / "results", methods=("random",), eval_networks=("mlp",), budget=BUDGETS["quick"])
+    return types.SimpleNamespace(stdout="".join(capsys.readouterr()))
+
+
+def test_the_guide_s_test_of_an_author_runs_every_check(monkeypatch):
+    (code,) = [code for code in PLUGIN_BLOCKS if "class MyMethod" in code]
+    monkeypatch.setitem(sys.modules, "my_module", as_module(code, "my_module"))
+    test = as_module(TEST_BLOCK, "test_contract").test_contract
+    (mark,) = [mark for mark in test.pytestmark if mark.name == "parametrize"]
+    assert mark.args[1] == METHOD_CHECKS
+    for check in mark.args[1]:
+        test(check)
+
+
+def test_the_suite_of_the_guide_can_be_used(plugins, tmp_path):
+    (code,) = [code for code in PLUGIN_BLOCKS if "class MyMethod" in code]
+    plugins.add(as_module(code, "my_module"), PluginInfo("my_method", "my_module", "guide", "1"))
+    (text,) = [block for block in blocks(GUIDE, "toml") if "eval_networks" in block]
+    (table,) = blocks(GUIDE, "csv")
+    (tmp_path / "my_suite.toml").write_text(text)
+    (tmp_path / "mine.csv").write_text(table)
+    part = resolve_suite(load_suite(tmp_path / "my_suite.toml"), plugins)
+    assert part.methods["my_method"].steps == 50
+    assert len(part.experiments()) == 4
+
+
+@pytest.mark.parametrize("checks", [METHOD_CHECKS, DATASET_CHECKS, ARCHITECTURE_CHECKS])
+def test_the_guide_has_every_check(checks):
+    for check in checks:
+        assert f"`{check.__name__}`" in GUIDE, check.__name__
+
+
+def test_every_command_of_the_guide_parses():
+    lines = [line.split("#")[0].strip() for line in "\n".join(blocks(GUIDE, "sh")).splitlines()]
+    words = [shlex.split(line) for line in lines if line.startswith("dcbench ")]
+    assert len(words) >= 6
+    for _, *line in words:
+        context = main.make_context("dcbench", list(line))
+        command, rest = main, [*context._protected_args, *context.args]
+        while isinstance(command, click.Group):
+            name, command, rest = command.resolve_command(context, rest)
+            context = command.make_context(name, list(rest), parent=context)
+            rest = [*context._protected_args, *context.args]
