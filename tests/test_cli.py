@@ -10,10 +10,11 @@ import subprocess
 import time
 
 import pytest
+import tiny_plugin
 from click.testing import CliRunner
 
 from dcbench.cli import main
-from dcbench.plugins import Plugins
+from dcbench.plugins import PluginInfo, Plugins
 from dcbench.store import RECORDS, read_records
 
 SMALL = "--dataset digits --budget quick --evals 1 --eval-network mlp"
@@ -265,6 +266,46 @@ def test_plugins_are_listed_for_people(dcbench, monkeypatch):
     assert re.search(r"mlp +dcbench-suite \S+ +disabled +– ", text)
     assert re.search(r"torchvision_datasets +dcbench-suite \S+ +loaded +dataset mnist, fashion_mnist, ", text)
     assert "Disabled by DCBENCH_DISABLE_PLUGINS." in text
+
+
+def test_a_plugin_is_checked(dcbench, tmp_path):
+    passed = dcbench("plugin check random")
+    assert passed.exit_code == 0
+    assert passed.stdout.startswith("method random, from dcbench-suite ")
+    assert "✓ The same task gives the same images and labels, byte for byte." in passed.stdout
+    assert passed.stdout.endswith("23 passed, 0 failed.\n")
+    rows = json.loads(dcbench("plugin check random --json").stdout)
+    assert {row["status"] for row in rows} == {"passed"}
+
+
+def test_a_failed_check_says_what_was_expected_what_was_found_and_what_to_do(dcbench, tmp_path, monkeypatch):
+    plugins = Plugins.load()
+    plugins.add(tiny_plugin, PluginInfo("tiny", "tiny_plugin", "tests", "0"))
+    monkeypatch.setattr(Plugins, "load", classmethod(lambda cls, *args, **words: plugins))
+    failed = dcbench("plugin check fails")
+    assert failed.exit_code == 1
+    assert "✗ It condenses 28 images" in failed.stdout
+    assert re.search(r"check: +condenses\n +expected: no exception", failed.stdout)
+    assert re.search(r"found: +RuntimeError: nothing works; last at .*tiny_plugin.py:\d+, in cond", failed.stdout)
+    assert re.search(r"to do: +start at ", failed.stdout)
+    assert re.search(r"\d+ passed, 1 failed, \d+ cannot be tried until others pass\.", failed.stdout)
+
+
+def test_data_that_are_not_there_are_looked_for_in_the_data_folder_that_is_named(dcbench, tmp_path):
+    result = dcbench(f"plugin check cifar10 --data-root {tmp_path}/data")
+    assert result.exit_code == 2
+    assert f"{tmp_path}/data" in result.stderr
+
+
+def test_a_new_plugin_is_written_and_what_to_do_next_is_said(dcbench, tmp_path):
+    result = dcbench("plugin new my-own --into made")
+    assert result.exit_code == 0
+    assert "pip install -e ./made/my-own" in result.stdout
+    assert "dcbench run --method my_own" in result.stdout
+    assert (tmp_path / "made" / "my-own" / "dcbench_my_own.py").exists()
+    again = dcbench("plugin new my-own --into made")
+    assert again.exit_code == 2
+    assert "exists already" in again.stderr
 
 
 def test_plugins_are_listed_with_their_distribution(dcbench):
