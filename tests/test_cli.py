@@ -286,8 +286,8 @@ def test_a_failed_check_says_what_was_expected_what_was_found_and_what_to_do(dcb
     assert failed.exit_code == 1
     assert "✗ It condenses 28 images" in failed.stdout
     assert re.search(r"check: +condenses\n +expected: no exception", failed.stdout)
-    assert re.search(r"found: +RuntimeError: nothing works; last at .*tiny_plugin.py:\d+, in cond", failed.stdout)
-    assert re.search(r"to do: +start at ", failed.stdout)
+    assert re.search(r"found: +RuntimeError: nothing works\n", failed.stdout)
+    assert re.search(r"to do: +start at .*tiny_plugin.py:\d+, in condense\n", failed.stdout)
     assert re.search(r"\d+ passed, 1 failed, \d+ cannot be tried until others pass\.", failed.stdout)
 
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
+import dcbench
 from dcbench.errors import DcbenchError
 
 Check = Callable[[Any], str | None]
@@ -89,8 +93,12 @@ def _run(check: Check, component: Any) -> Result:
 def raised(error: BaseException) -> tuple[str, str, str]:
     """Return expected, found and advice for an exception that nobody expected."""
     text = " ".join(traceback.format_exception_only(error)[-1].split())
+    places = [f"{frame.filename}:{frame.lineno}, in {frame.name}" for frame in _own(error)]
+    return "no exception", text, f"start at {places[-1]}" if places else "read the message"
+
+
+def _own(error: BaseException) -> list[traceback.FrameSummary]:
+    """Return the frames of an exception that are in the author's code: neither dcbench's nor torch's."""
+    packages = [Path(module.__file__).parent for module in (dcbench, torch) if module.__file__]
     frames = traceback.extract_tb(error.__traceback__)
-    where = f"; last at {frames[-1].filename}:{frames[-1].lineno}, in {frames[-1].name}" if frames else ""
-    own = [frame for frame in frames if "dcbench/checks" not in frame.filename.replace("\\", "/")]
-    start = f"start at {own[0].filename}:{own[0].lineno}, in {own[0].name}" if own else "read the message"
-    return "no exception", f"{text}{where}", start
+    return [each for each in frames if not any(Path(each.filename).is_relative_to(one) for one in packages)]
