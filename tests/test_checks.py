@@ -460,9 +460,9 @@ class SlowSteps(Good):
 
 
 def test_a_method_that_is_too_slow_is_named_and_where_it_tells_its_progress_stopped(monkeypatch):
-    for module in ("trial", "methods"):
+    for module in ("trial", "long_work"):
         monkeypatch.setattr(f"dcbench.checks.{module}.LIMIT_SECONDS", 0.05)
-    monkeypatch.setattr("dcbench.checks.methods.SOON", 0.05)
+    monkeypatch.setattr("dcbench.checks.long_work.SOON", 0.05)
     failed = failures(METHOD_CHECKS, Slow)
     assert set(failed) == {"quick_is_quick", "tells_its_progress"}
     assert "never called" in failed["tells_its_progress"].found

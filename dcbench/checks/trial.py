@@ -63,7 +63,8 @@ class Trial:
         progress: the calls of ``task.progress``.
         offers, loads: how often the checkpoint was offered a state, and asked for one.
         changed: what of the inputs was changed.
-        stopped: whether it was interrupted, and whether by the clock.
+        stopped: whether it was interrupted.
+        too_long: whether its time was over at the last offer or progress.
     """
 
     train: ResidentSplit
