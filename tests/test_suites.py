@@ -73,7 +73,7 @@ def blobs(write, plugins):
 @pytest.fixture
 def dcbench(plugins, tmp_path, monkeypatch):
     """Run a command line in an empty folder, with the tests' plugins installed."""
-    monkeypatch.setattr(Plugins, "load", classmethod(lambda cls, strict=True: plugins))
+    monkeypatch.setattr(Plugins, "load", classmethod(lambda cls, strict=True, own_only=False: plugins))
     monkeypatch.chdir(tmp_path)
 
     def invoke(line):
