@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from dcbench.cli.loading import load_plugins
+
 
 @click.command()
 @click.argument("results", type=click.Path(exists=True, file_okay=False, path_type=Path))
@@ -40,7 +42,6 @@ def submit(
     from dcbench.errors import DcbenchError
     from dcbench.files import slug
     from dcbench.leaderboard import find_records
-    from dcbench.plugins import Plugins
     from dcbench.submissions import CARD, read_submission
     from dcbench.submit import Selection
     from dcbench.submit import submit as make_submission
@@ -52,7 +53,7 @@ def submit(
     if slug(name) != name:
         raise DcbenchError(f"--name {name!r} cannot be a folder's name; {slug(name)!r} can.")
     target = into / name
-    records = make_submission(results, target, selection, title or name, submitted_by, Plugins.load())
+    records = make_submission(results, target, selection, title or name, submitted_by, load_plugins())
     sets = len({record.condense_key for record in records})
     click.echo(f"{target}: {len(records)} records of {sets} condensed sets")
     card = read_submission(target).card

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dcbench.cli.execute import compute_options, default_data_root
+from dcbench.cli.execute import compute_options
+from dcbench.cli.loading import load_plugins
 from dcbench.cli.output import json_option, print_json
 
 if TYPE_CHECKING:
@@ -60,11 +61,11 @@ def verify(
     """
     from dcbench.devices import choose_device
     from dcbench.engine import choose_engine
-    from dcbench.plugins import Plugins
+    from dcbench.files import default_data_root
     from dcbench.submissions import read_submission, write_verification
     from dcbench.verification import Verifier, load_benches, verification
 
-    submission, plugins, chosen = read_submission(folder), Plugins.load(), choose_device(device)
+    submission, plugins, chosen = read_submission(folder), load_plugins(), choose_device(device)
     benches = load_benches(submission, datasets, plugins, data_root or default_data_root(), chosen)
     with _Bar() as bar, choose_engine(engine, chosen, long=True).active():
         verifier = Verifier(submission, benches, plugins, evals, sample, seed, bar.update)
