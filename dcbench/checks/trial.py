@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,7 @@ def condense(method: Method, scenario: Scenario, path: Path, save_at: int | None
 
     task = Task(train, ipc, generator, network, checkpoint, progress)
     with (
+        _one_thread(),
         seeded_globals(derive_seed("check globals", scenario.seed), device),
         watching(scenario.turn) as trial.observed,
     ):
@@ -171,6 +173,17 @@ def condense(method: Method, scenario: Scenario, path: Path, save_at: int | None
             trial.error = error
         trial.seconds = time.monotonic() - started
     return trial
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute on one thread: several take longer for images this small, the more so on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _changes(train: ResidentSplit, before: ResidentSplit, counts: tuple[int, ...]) -> list[str]:
