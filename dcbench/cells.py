@@ -48,6 +48,12 @@ class Bench:
         """The test split, whitened as the training split's statistics say, on the device."""
         return WhitenedSplit(self.test.images, self.test.labels, self.info, Whitening.fit(self.train))
 
+    def train_for(self, condensed: CondensedSet) -> ResidentSplit:
+        """Return the training split in the space of a condensed set."""
+        if not condensed.zca:
+            return self.train
+        return WhitenedSplit(self.train.images, self.train.labels, self.info, Whitening.fit(self.train))
+
     def test_for(self, condensed: CondensedSet) -> ResidentSplit:
         """Return the test split in the space of a condensed set."""
         return self.whitened_test if condensed.zca else self.test

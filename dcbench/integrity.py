@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-import torch
+from pathlib import Path
 
 from dcbench.cells import Bench
-from dcbench.condensed import CondensedSet
+from dcbench.claims import row_problems
 from dcbench.errors import DcbenchError
-from dcbench.leaderboard import COMPETITOR, official
+from dcbench.leaderboard import competitor, official
+from dcbench.leakage import count_test_images
 from dcbench.own_sets import OwnSet, read_own_set
+from dcbench.plugins import Plugins
 from dcbench.records import Record
 from dcbench.specs import CondenseSpec, EvaluationSpec
-from dcbench.store import latest, trial_of
+from dcbench.store import RECORDS, latest, trial_of
 from dcbench.submissions import CARD, SETS, Submission, methods_of
+
+PLAIN = re.compile(r"[^\s\x00-\x1f\x7f<>|`\\\[\]]+( [^\s\x00-\x1f\x7f<>|`\\\[\]]+)*")
+"""Words of printable characters that mean nothing to Markdown's tables or HTML, a space between each."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class Unit:
     @property
     def competitor(self) -> tuple[str, ...]:
         """The row that it belongs to."""
-        return tuple(str(getattr(self.records[0], name)) for name in COMPETITOR)
+        return competitor(self.records[0])
 
     @property
     def networks(self) -> list[str]:
@@ -54,22 +59,26 @@ class Unit:
         return [r.accuracy for r in self.records if r.evaluation_network == network and r.accuracy is not None]
 
 
-def check_submission(submission: Submission, benches: Mapping[str, Bench]) -> tuple[list[Problem], list[Unit]]:
+def check_submission(
+    submission: Submission, benches: Mapping[str, Bench], plugins: Plugins
+) -> tuple[list[Problem], list[Unit]]:
     """Check that records, condensed sets and data fit together.
 
     Args:
         submission: what was submitted.
-        benches: its data sets by name, see `load_benches`.
+        benches: its data sets by name.
+        plugins: whose methods are known, so that what records say of them can be checked.
 
     Returns:
         The problems, and the sets that can be evaluated.
     """
     stated = official(submission.records)
     problems = [] if stated else [Problem("records", "there are none that may enter a table")]
-    problems += _card_problems(submission, stated)
+    problems += _folder_problems(submission.folder) + _card_problems(submission, stated)
     for record in stated:
         problems += [Problem(_name(record), what) for what in record_problems(record)]
     problems += _contradictions(stated)
+    problems += [Problem(_name(each), what) for each, what in row_problems(latest(stated), benches, plugins)]
     by_set: dict[str, list[Record]] = defaultdict(list)
     for record in latest(stated):
         by_set[record.condense_key].append(record)
@@ -85,9 +94,26 @@ def check_submission(submission: Submission, benches: Mapping[str, Bench]) -> tu
     return problems, units
 
 
+def _folder_problems(folder: Path) -> list[Problem]:
+    """Find what has no place in a submission: links, folders within it, more records, a torn last line."""
+    problems = []
+    for path in sorted(folder.rglob("*")):
+        place = path.relative_to(folder)
+        if path.is_symlink():
+            problems.append(Problem(str(place), "it is a link"))
+        elif (path.is_dir() and place != Path(SETS)) or (path.name == RECORDS and len(place.parts) > 1):
+            problems.append(Problem(str(place), "it has no place in a submission"))
+    if not (folder / RECORDS).read_bytes().endswith(b"\n"):
+        problems.append(Problem(RECORDS, "its last line is torn"))
+    return problems
+
+
 def record_problems(record: Record) -> list[str]:
     """Say what in a record contradicts the rest of it; nothing if it is consistent."""
-    said = []
+    names: tuple[str | None, ...]
+    names = (record.dataset, record.method, record.method_version, record.matching_network, record.device)
+    names += (record.evaluation_network, record.engine, record.plugin, record.torch, record.dcbench)
+    said = [f"{name!r} is no plain name" for name in names if name and not PLAIN.fullmatch(name)]
     condensation = CondenseSpec(
         dataset=record.dataset,
         dataset_sha256=record.dataset_sha256,
@@ -188,20 +214,6 @@ def _set_problems(own: OwnSet, records: Sequence[Record], bench: Bench) -> list[
     if leaked:
         found.append(f"{leaked} of its images are test images")
     return found
-
-
-def count_test_images(condensed: CondensedSet, bench: Bench) -> int:
-    """Count the images that are, to the nearest pixel value, test images and not also training images."""
-    if condensed.zca:
-        return 0
-    info = bench.info
-    mean, std = (torch.tensor(each).view(1, -1, 1, 1) for each in (info.mean, info.std))
-    pixels = (condensed.images * std + mean).mul(255).round()
-    own = {row.tobytes() for row in pixels.clamp(0, 255).to(torch.uint8).flatten(1).numpy()}
-    held_out = {row.tobytes() for row in bench.data.test.images.flatten(1).numpy()} & own
-    if held_out:
-        held_out -= {row.tobytes() for row in bench.data.train.images.flatten(1).numpy()}
-    return len(held_out)
 
 
 def _name(record: Record) -> str:

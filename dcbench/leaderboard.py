@@ -21,6 +21,8 @@ COMPETITOR = [
     "method",
     "method_version",
     "options",
+    "all_options",
+    "seeded",
     "matching_network",
     "protocol",
     "budget",
@@ -159,6 +161,12 @@ def scores_frame(table: Sequence[Row]) -> pd.DataFrame:
     )
 
 
+def competitor(record: Record) -> tuple[str, ...]:
+    """Return what tells the row of a record from others."""
+    flat = _flat(record)
+    return tuple(str(flat[name]) for name in COMPETITOR)
+
+
 def _flat(record: Record) -> dict[str, object]:
     changed = {name: record.options[name] for name in sorted(record.changed_options)}
     return {
@@ -168,6 +176,7 @@ def _flat(record: Record) -> dict[str, object]:
         "method": record.method,
         "method_version": record.method_version,
         "options": ", ".join(f"{name}={value}" for name, value in changed.items()),
+        "all_options": json.dumps(record.options, sort_keys=True),
         "matching_network": record.matching_network or "",
         "protocol": record.protocol,
         "budget": record.budget,
@@ -205,7 +214,7 @@ def _row(competitor: tuple[object, ...], group: pd.DataFrame) -> Row:
         protocol=who["protocol"],
         budget=who["budget"],
         track=who["track"],
-        scores={network: score(by_set, replicates.get(network)) for network, by_set in trials.items()},
+        scores={network: score(by_set, replicates.get(network), seeded) for network, by_set in trials.items()},
         unseen_mean=None,
         condense_seconds=None if pd.isna(seconds) else float(seconds),
         peak_memory_bytes=_greatest(group["peak_memory_bytes"]),

@@ -54,6 +54,8 @@ def read_own_set(path: Path, bench: Bench) -> OwnSet:
         f"is normalised by {mean} and {std}, {info.name} by {info.mean} and {info.std}": (
             (mean, std) != (info.mean, info.std)
         ),
+        "has other classes than the data set": stated.get("classes") != [*info.class_names],
+        "says another number of training images than there are": stated.get("train_size") != len(bench.train),
         "names changed options that it does not have": not {*origin.changed_options} <= {*spec.options},
     }
     for problem, found in problems.items():

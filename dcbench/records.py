@@ -62,11 +62,11 @@ class Record(BaseModel):
     track: str | None
     eval_seed: int | None
     accuracy: float | None = Field(ge=0, le=1)
-    n_test: int
-    condense_seconds: float | None
-    eval_seconds: float | None
-    peak_memory_bytes: int | None
-    storage_bytes: int | None
+    n_test: int = Field(ge=0)
+    condense_seconds: float | None = Field(ge=0, allow_inf_nan=False)
+    eval_seconds: float | None = Field(ge=0, allow_inf_nan=False)
+    peak_memory_bytes: int | None = Field(ge=0, lt=2**63)
+    storage_bytes: int | None = Field(ge=0, lt=2**63)
     plugin: str
     plugin_version: str
     source_sha256: str

@@ -23,6 +23,7 @@ class Rules(BaseModel):
         networks: evaluation networks that a row needs, and over which rows are ranked; none for those that all
             rows of a table have.
         datasets: other networks for some data sets.
+        references: submissions whose rows may be floor or ceiling; none for all of them.
         readmes: Markdown files, relative to the folder, whose marked tables are kept up to date.
     """
 
@@ -34,6 +35,7 @@ class Rules(BaseModel):
     evals: int = Field(1, ge=1)
     networks: tuple[str, ...] = ()
     datasets: dict[str, tuple[str, ...]] = {}
+    references: tuple[str, ...] = ()
     readmes: tuple[str, ...] = ()
 
     def networks_for(self, dataset: str) -> tuple[str, ...]:

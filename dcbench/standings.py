@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from dcbench.condensed import HARD_LABELS
 from dcbench.leaderboard import Row
 from dcbench.rules import Rules
 from dcbench.statistics import Interval, interval
@@ -59,18 +60,26 @@ class Standings:
     missing: tuple[str, ...]
 
 
-def standings(rows: Sequence[Row], rules: Rules) -> list[Standings]:
+def standings(
+    rows: Sequence[Row], rules: Rules, may_be_reference: Callable[[Row], bool] = lambda row: True
+) -> list[Standings]:
     """Return the tables of some rows: one for each board and number of images per class.
 
     Sets of any size, such as the whole training split, stand in each table of their board and are not ranked. The
     references stand in tables of soft labels, too.
+
+    Args:
+        rows: to be shown.
+        rules: of the leaderboard.
+        may_be_reference: whose word counts for what the others are measured against.
     """
+    references = [row for row in rows if may_be_reference(row)]
     made = []
     for board in sorted({row.board for row in rows}):
         here = [row for row in rows if row.board == board]
         sizes: list[int | None] = [*sorted({row.ipc for row in here if row.ipc is not None})]
         for ipc in sizes or [None]:
-            made.append(_Maker(rows, rules, here, ipc).table())
+            made.append(_Maker(references, rules, here, ipc).table())
     return made
 
 
@@ -79,14 +88,14 @@ class _Maker:
     """Makes one table.
 
     Attributes:
-        rows: all of them.
+        references: rows that may be floor or ceiling.
         rules: of the leaderboard.
         board: rows of the table's board.
         ipc: of the table.
         networks: over which the mean is taken.
     """
 
-    rows: Sequence[Row]
+    references: Sequence[Row]
     rules: Rules
     board: Sequence[Row]
     ipc: int | None
@@ -118,18 +127,21 @@ class _Maker:
         )
 
     def _reference(self, name: str) -> Row | None:
-        """Return the row of a reference: with its default options, of its newest version, whatever the track."""
+        """Return the row of a reference: with its default options, hard labels, of its newest version."""
         *board, _ = self.board[0].board
         fitting = [
             row
-            for row in self.rows
-            if row.method == name
-            and not row.options
+            for row in self.references
+            if (row.method, row.options, row.track) == (name, "", HARD_LABELS)
             and [*row.board[:-1]] == board
             and row.ipc in (None, self.ipc)
         ]
         # One that was matched on a network would be another row for every network.
-        return max(fitting, key=lambda row: (row.matching_network is None, row.method_version), default=None)
+        return max(
+            fitting,
+            key=lambda row: (row.matching_network is None, len(row.method_version), row.method_version),
+            default=None,
+        )
 
     def _entry(self, row: Row, reference: str, floor: float | None, ceiling: float | None) -> Entry:
         mean = self._mean(row)
@@ -145,9 +157,12 @@ class _Maker:
 
     def _interval(self, row: Row) -> Interval | None:
         found = [row.replicates[network] for network in self.networks if network in row.replicates]
-        if not found or len(found) < len(self.networks):
+        mean = self._mean(row)
+        if mean is None or len(found) < len(self.networks):
             return None
-        return interval(np.mean(found, axis=0))
+        scores = [row.scores[network] for network in self.networks]
+        drawn = min(each.sets if row.seeded else each.fewest for each in scores)
+        return interval(mean, np.mean(found, axis=0), drawn)
 
     def _can_be_ranked(self, entry: Entry) -> bool:
         """Say whether it lacks nothing, is of the table's size, and not only a reference from another track."""
@@ -163,9 +178,11 @@ class _Maker:
         fewest = min((score.sets for score in scores), default=0)
         if fewest < sets:
             said.append(f"{fewest} of {sets} sets")
-        each = min((score.trials / score.sets for score in scores), default=0)
+        each = min((score.fewest for score in scores), default=0)
         if each < trials:
-            said.append(f"{each:.3g} of {trials} networks a set")
+            said.append(f"{each} of {trials} networks a set")
+        if any(score.sets < len(row.condense_keys) for score in scores):
+            said.append("not every set tried on every network")
         if not said and self._interval(row) is None:
             said.append("one set or network cannot tell how much another would differ")
         return said
@@ -183,6 +200,11 @@ def _ranked(entries: Sequence[Entry], able: Sequence[Entry]) -> list[Entry]:
             rank = (1 + better, len(able) - worse)
         made.append(replace(entry, rank=rank))
     return made
+
+
+def _newest(row: Row) -> tuple[object, ...]:
+    version = row.method_version
+    return (row.matching_network is None, len(version), version)  # 10 is newer than 9
 
 
 def _order(entry: Entry) -> tuple[object, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from dcbench.seeds import derive_seed
 
@@ -29,6 +30,7 @@ class Score:
         within_std: root mean square over sets of the deviation over networks; None for single networks.
         sets: number of condensed sets.
         trials: number of networks trained, over all sets.
+        fewest: number of networks of the set that has the fewest.
         interval: of 95 % around the mean, by the hierarchical bootstrap; None where one set, or one network, does
             not tell how much another would differ.
     """
@@ -38,16 +40,21 @@ class Score:
     within_std: float | None
     sets: int
     trials: int
+    fewest: int = 1
     interval: Interval | None = None
 
 
-def score(by_set: Mapping[str, Sequence[float]], replicates: Replicates | None = None) -> Score:
+def score(
+    by_set: Mapping[str, Sequence[float]], replicates: Replicates | None = None, seeded: bool = True
+) -> Score:
     """Summarise the accuracies of one evaluation network.
 
     Args:
         by_set: accuracies of every condensed set.
         replicates: of their mean, see `bootstrap`.
+        seeded: whether another seed would have given another set.
     """
+    fewest = min(map(len, by_set.values()))
     means = np.array([np.mean(each) for each in by_set.values()])
     variances = [np.var(each, ddof=1) for each in by_set.values() if len(each) > 1]
     return Score(
@@ -56,16 +63,29 @@ def score(by_set: Mapping[str, Sequence[float]], replicates: Replicates | None =
         within_std=float(np.mean(variances) ** 0.5) if variances else None,
         sets=len(means),
         trials=sum(map(len, by_set.values())),
-        interval=interval(replicates),
+        fewest=fewest,
+        interval=interval(float(means.mean()), replicates, len(by_set) if seeded else fewest),
     )
 
 
-def interval(replicates: Replicates | None) -> Interval | None:
-    """Return the 95 % percentile interval of replicates, or None where there are none."""
+def interval(mean: float, replicates: Replicates | None, drawn: int) -> Interval | None:
+    """Return the 95 % interval around a mean, or None where there are no replicates.
+
+    The few sets that are usual need two corrections: the bootstrap's deviation is too small by the root of
+    (n - 1) / n, and Student's t takes the place of the normal distribution (Hesterberg, What Teachers Should Know
+    about the Bootstrap, The American Statistician 2015, section 3). Plain percentiles of 3 sets hold the truth in
+    82 of 100 cases.
+
+    Args:
+        mean: of the accuracies, as a fraction.
+        replicates: of the mean.
+        drawn: what was drawn at the first level: sets, or of a single one, networks; 2 at least.
+    """
     if replicates is None:
         return None
-    low, high = np.quantile(replicates, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return float(low), float(high)
+    error = float(np.std(replicates)) * (drawn / (drawn - 1)) ** 0.5
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, drawn - 1)) * error
+    return max(0.0, mean - half), min(1.0, mean + half)
 
 
 def bootstrap(trials: Trials, seeded: bool, name: str) -> dict[str, Replicates]:
@@ -73,8 +93,7 @@ def bootstrap(trials: Trials, seeded: bool, name: str) -> dict[str, Replicates]:
 
     The draws of sets are shared by all networks, since a lucky set is lucky on all of them; so replicates of
     several networks may be averaged. Both levels are resampled with replacement (Davison and Hinkley, Bootstrap
-    Methods and their Application, 1997, section 3.8). With few sets the interval is somewhat too narrow, as any
-    percentile interval is.
+    Methods and their Application, 1997, section 3.8).
 
     Args:
         trials: accuracies by network and set.
@@ -89,7 +108,7 @@ def bootstrap(trials: Trials, seeded: bool, name: str) -> dict[str, Replicates]:
     chosen = uniform.integers((REPLICATES, len(sets)), np.array(len(sets)))
     replicates = {}
     for network, by_set in sorted(trials.items()):
-        enough = len(by_set) > 1 if seeded else any(len(each) > 1 for each in by_set.values())
+        enough = len(by_set) > 1 if seeded else all(len(each) > 1 for each in by_set.values())
         if not enough:
             continue
         counts = np.array([len(by_set.get(key, ())) for key in sets])

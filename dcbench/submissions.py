@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from dcbench.errors import DcbenchError
 from dcbench.files import write_atomically
-from dcbench.leaderboard import Row, official, rows
+from dcbench.leaderboard import Row, competitor, official, rows
 from dcbench.records import Record
 from dcbench.rules import Rules, read_rules
 from dcbench.standings import Standings, standings
@@ -33,6 +33,7 @@ from dcbench.store import RECORDS, read_records
 CARD = "card.toml"
 VERIFICATION = "verification.json"
 SETS = "sets"
+SUBMISSIONS = "submissions"
 
 Line = Annotated[str, Field(max_length=500, pattern=r"^[^\r\n]*$")]
 
@@ -143,7 +144,8 @@ class Submission:
 
     def set_path(self, condense_key: str) -> Path | None:
         """Return the file of a condensed set, or None where it is not in the folder."""
-        return next(iter(sorted((self.folder / SETS).glob(f"*_{condense_key[:12]}.safetensors"))), None)
+        ending = f"_{condense_key[:12]}.safetensors"
+        return next((path for path in sorted(self.folder.glob(f"{SETS}/*")) if path.name.endswith(ending)), None)
 
 
 @dataclass(frozen=True)
@@ -154,16 +156,20 @@ class Mark:
         version: of dcbench that did it; several where several did.
         sets: how many of the row's sets were re-evaluated.
         of: how many sets the row has.
+        networks: on which their accuracies were found again; empty for all.
     """
 
     version: str
     sets: int
     of: int
+    networks: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
         """The mark in words: the version, and how much of the row if not all."""
-        return self.version if self.sets == self.of else f"{self.version} ({self.sets} of {self.of} sets)"
+        parts = [f"{self.sets} of {self.of} sets"] * (self.sets < self.of)
+        parts += [f"on {', '.join(self.networks)}"] * bool(self.networks)
+        return f"{self.version} ({' '.join(parts)})" if parts else self.version
 
 
 @dataclass(frozen=True)
@@ -194,13 +200,15 @@ class Leaderboard:
 
     def mark(self, row: Row) -> Mark | None:
         """Return how much of a row was verified, or None for nothing of it."""
-        versions, done = set(), 0
-        for key in row.condense_keys:
-            verification = self._of[key].verification if key in self._of else None
-            if verification and key in verification.verified:
-                versions.add(verification.dcbench)
-                done += 1
-        return Mark(", ".join(sorted(versions)), done, len(row.condense_keys)) if done else None
+        submission = self.submission(row)
+        verification = submission.verification if submission else None
+        found = [set(verification.verified.get(key, ())) for key in row.condense_keys] if verification else []
+        done = [networks for networks in found if networks]
+        if not verification or not done:
+            return None
+        everywhere = set.intersection(*done)
+        networks = () if everywhere >= row.scores.keys() else tuple(sorted(everywhere))
+        return Mark(verification.dcbench, len(done), len(row.condense_keys), networks) if everywhere else None
 
 
 def read_leaderboard(folder: Path, all_budgets: bool = False) -> Leaderboard:
@@ -213,22 +221,34 @@ def read_leaderboard(folder: Path, all_budgets: bool = False) -> Leaderboard:
     Raises:
         DcbenchError: naming the file, when one cannot be read.
     """
-    submissions = find_submissions(folder)
-    rules = read_rules(folder)
+    submissions, rules = find_submissions(folder), read_rules(folder)
     kept: list[Record] = []
     of: dict[str, Submission] = {}
+    owners: dict[tuple[str, ...], Submission] = {}
     for each in submissions:
         records = each.records if all_budgets else official(each.records)
         kept += records
         for record in records:
             of.setdefault(record.condense_key, each)
+            owner = owners.setdefault(competitor(record), each)
+            if owner is not each and (folder / SUBMISSIONS).is_dir():
+                raise DcbenchError(
+                    f"{owner.name} and {each.name} both have records of {record.method} on {record.dataset}, "
+                    f"ipc {record.ipc or 'all'}: a row is of one submission. Submit the others without it."
+                )
     table = rows(kept)
-    return Leaderboard(submissions, rules, tuple(table), tuple(standings(table, rules)), of)
+
+    def may_be_reference(row: Row) -> bool:
+        return not rules.references or of[row.condense_keys[0]].name in rules.references
+
+    return Leaderboard(submissions, rules, tuple(table), tuple(standings(table, rules, may_be_reference)), of)
 
 
 def find_submissions(folder: Path) -> tuple[Submission, ...]:
-    """Read every folder with records in or below a folder."""
-    return tuple(read_submission(path.parent) for path in sorted(folder.rglob(RECORDS)))
+    """Read the submissions of a leaderboard; of another folder, such as results, all folders with records."""
+    board = (folder / SUBMISSIONS).is_dir()
+    found = (folder / SUBMISSIONS).glob(f"*/{RECORDS}") if board else folder.rglob(RECORDS)
+    return tuple(read_submission(path.parent) for path in sorted(found))
 
 
 def read_submission(folder: Path) -> Submission:
@@ -248,7 +268,7 @@ def read_submission(folder: Path) -> Submission:
         problem = error.errors()[0]
         place = ".".join(map(str, problem["loc"]))
         raise DcbenchError(f"{path}: {place}: {problem['msg'].lower()}.") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise DcbenchError(f"{path} cannot be read: {error}.") from None
     if verification and verification.records_sha256 != records_sha256(folder):
         verification = None  # of other records than these

@@ -33,6 +33,8 @@ from dcbench.submissions import Submission, Verification, records_sha256
 
 ERROR_RATE = 0.01
 """How often an honest submission may fail, over all comparisons together (Bonferroni)."""
+TELLING = 0.1
+"""A comparison whose tolerance is wider than this, as a fraction, tells nothing: more networks are needed."""
 
 Accuracies = dict[tuple[str, str], list[float]]
 """By condense key and evaluation network."""
@@ -43,9 +45,9 @@ class Comparison:
     """Stated against found, on one evaluation network; all but the counts are fractions.
 
     Attributes:
-        what: the sets compared, in words.
+        what: the row, in words.
         network: evaluation network.
-        sets: how many sets.
+        keys: condense keys of the sets compared.
         stated_n, found_n: networks trained, over all sets.
         stated, found: means over sets of the means over networks.
         tolerance: how far apart the two may be by chance.
@@ -53,7 +55,7 @@ class Comparison:
 
     what: str
     network: str
-    sets: int
+    keys: tuple[str, ...]
     stated_n: int
     found_n: int
     stated: float
@@ -62,8 +64,13 @@ class Comparison:
 
     @property
     def ok(self) -> bool:
-        """Whether the two agree."""
+        """Whether the two agree, as far as can be told."""
         return abs(self.stated - self.found) <= self.tolerance
+
+    @property
+    def telling(self) -> bool:
+        """Whether a false statement of some size would have been found out."""
+        return self.tolerance <= TELLING
 
 
 @dataclass
@@ -72,20 +79,30 @@ class Outcome:
 
     Attributes:
         problems: what does not fit together.
-        comparisons: of accuracies, for every set and for the sets of every row.
-        verified: evaluation networks by condense key, of the sets evaluated anew.
-        left_out: how many sets were not.
+        comparisons: of accuracies, of every row on every network.
+        evaluated: how many sets were evaluated anew.
+        left_out: how many were not.
     """
 
     problems: list[Problem] = field(default_factory=list)
     comparisons: list[Comparison] = field(default_factory=list)
-    verified: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    evaluated: int = 0
     left_out: int = 0
 
     @property
     def ok(self) -> bool:
-        """Whether nothing was found amiss, and something was looked at."""
-        return not self.problems and bool(self.comparisons) and all(each.ok for each in self.comparisons)
+        """Whether nothing was found amiss, and something was found out."""
+        agree = all(each.ok for each in self.comparisons)
+        return not self.problems and agree and any(each.telling for each in self.comparisons)
+
+    @property
+    def verified(self) -> dict[str, tuple[str, ...]]:
+        """Evaluation networks on which accuracies were found again, by condense key."""
+        found: dict[str, tuple[str, ...]] = {}
+        for each in self.comparisons:
+            for key in each.keys if each.ok and each.telling else ():
+                found[key] = (*found.get(key, ()), each.network)
+        return found
 
 
 @dataclass(frozen=True)
@@ -96,7 +113,7 @@ class Verifier:
         submission: what was submitted.
         benches: its data sets by name, see `load_benches`.
         plugins: where evaluation networks come from.
-        evals: networks for each set and architecture, but no more than are stated, and two at least.
+        evals: networks for each set and architecture, two at least.
         sample: evaluate only so many sets, spread over the rows; None for all of them.
         seed: of the sample, and of the networks.
         progress: told the networks trained and their number.
@@ -116,25 +133,23 @@ class Verifier:
         Raises:
             DcbenchError: when a network or a protocol of the records is not installed.
         """
-        problems, units = check_submission(self.submission, self.benches)
+        problems, units = check_submission(self.submission, self.benches, self.plugins)
         if problems:
             return Outcome(problems)
         chosen = sample_units(units, self.sample, self.seed)
         found = self._evaluate(chosen)
-        verified = {unit.own.spec.key(): tuple(unit.networks) for unit in chosen}
-        return Outcome([], compare(chosen, found), verified, len(units) - len(chosen))
+        return Outcome([], compare(chosen, found), len(chosen), len(units) - len(chosen))
 
     def _evaluate(self, units: Sequence[Unit]) -> Accuracies:
-        """Train networks anew, as many as asked for, from seeds that are not the stated ones."""
+        """Train networks anew, from seeds that are not the stated ones."""
         todo = [(unit, network) for unit in units for network in unit.networks]
-        counts = [max(2, min(self.evals, len(unit.stated(network)))) for unit, network in todo]
         found: Accuracies = {}
-        done, total = 0, sum(counts)
+        done, total = 0, self.evals * len(todo)
         self.progress(done, total)
-        for (unit, network), count in zip(todo, counts, strict=True):
+        for unit, network in todo:
             architecture = self._architecture(network, self.benches[unit.own.spec.dataset])
             accuracies = found.setdefault((unit.own.spec.key(), network), [])
-            for number in range(count):
+            for number in range(self.evals):
                 accuracies.append(self._accuracy(unit, network, architecture, number))
                 done += 1
                 self.progress(done, total)
@@ -184,6 +199,8 @@ def load_benches(
     benches = {bench.info.name: bench for bench in loaded}
     for name in sorted({record.dataset for record in official(submission.records)} - benches.keys()):
         try:
+            if ":" in name:  # where a user's files are is not for a submission to say
+                raise DcbenchError(f"the records name the data set {name!r}.")
             benches[name] = load_bench(plugins.make_dataset(name), plugins, data_root, device)
         except DcbenchError as error:
             raise DcbenchError(
@@ -214,51 +231,46 @@ def sample_units(units: Sequence[Unit], sample: int | None, seed: int) -> list[U
 
 
 def compare(units: Sequence[Unit], found: Accuracies) -> list[Comparison]:
-    """Compare stated and found accuracies, of every set and of the sets of every row together.
+    """Compare stated and found accuracies of the sets of every row, on every network.
 
-    The sets are the same on both sides, so that only the deviation within sets makes the two differ. It is pooled
-    over both sides and the sets of a row, and taken as one test image at least. The tolerance is that of Student's
-    t-test, two-sided, for `ERROR_RATE` over all comparisons.
+    The sets are the same on both sides, so that only the deviation within sets makes the two differ. It is taken
+    from the networks trained anew alone, since whoever states accuracies states their deviation, too, and as one
+    test image at least. The tolerance is that of Welch's t-test, two-sided, for `ERROR_RATE` over all comparisons.
     """
-    groups: list[tuple[str, str, list[Unit], list[Unit]]] = []
     by_row: dict[tuple[str, ...], list[Unit]] = defaultdict(list)
     for unit in units:
         by_row[unit.competitor].append(unit)
-    for _, row in sorted(by_row.items()):
-        for network in sorted({network for unit in row for network in unit.networks}):
-            having = [unit for unit in row if network in unit.networks]
-            groups += [
-                (f"{_row_name(unit)}, seed {unit.own.spec.seed}", network, [unit], having) for unit in having
-            ]
-            if len(having) > 1:
-                groups.append((f"{_row_name(row[0])}, all {len(having)}", network, having, having))
+    groups = [
+        (network, [unit for unit in row if network in unit.networks])
+        for _, row in sorted(by_row.items())
+        for network in sorted({network for unit in row for network in unit.networks})
+    ]
     level = ERROR_RATE / max(1, len(groups))
-    return [_compare(what, network, sets, row, found, level) for what, network, sets, row in groups]
+    return [_compare(network, row, found, level) for network, row in groups]
 
 
-def _compare(
-    what: str, network: str, sets: Sequence[Unit], row: Sequence[Unit], found: Accuracies, level: float
-) -> Comparison:
-    """Compare one group of sets; the deviation is that of their row."""
-    squares, degrees = 0.0, 0
-    for unit in row:
-        for side in (unit.stated(network), found[unit.own.spec.key(), network]):
-            squares += float(np.var(side)) * len(side)
-            degrees += len(side) - 1
-    deviation = max((squares / degrees) ** 0.5, 1 / row[0].records[0].n_test)
-    stated = [unit.stated(network) for unit in sets]
-    anew = [found[unit.own.spec.key(), network] for unit in sets]
-    pairs = zip(stated, anew, strict=True)
-    error = deviation * sum(1 / len(one) + 1 / len(other) for one, other in pairs) ** 0.5 / len(sets)
+def _compare(network: str, row: Sequence[Unit], found: Accuracies, level: float) -> Comparison:
+    """Compare the sets of one row on one network."""
+    stated = [unit.stated(network) for unit in row]
+    anew = [found[unit.own.spec.key(), network] for unit in row]
+    least = (1 / row[0].records[0].n_test) ** 2
+    # Of every set, the variance of the difference of its two means, by the deviation found.
+    parts = [
+        max(float(np.var(after, ddof=1)), least) * (1 / len(before) + 1 / len(after))
+        for before, after in zip(stated, anew, strict=True)
+    ]
+    degrees = sum(parts) ** 2 / sum(
+        part**2 / (len(after) - 1) for part, after in zip(parts, anew, strict=True)
+    )  # Satterthwaite's
     return Comparison(
-        what=what,
+        what=_row_name(row[0]),
         network=network,
-        sets=len(sets),
+        keys=tuple(unit.own.spec.key() for unit in row),
         stated_n=sum(map(len, stated)),
         found_n=sum(map(len, anew)),
         stated=float(np.mean([np.mean(each) for each in stated])),
         found=float(np.mean([np.mean(each) for each in anew])),
-        tolerance=float(stats.t.ppf(1 - level / 2, degrees)) * error,
+        tolerance=float(stats.t.ppf(1 - level / 2, degrees)) * sum(parts) ** 0.5 / len(row),
     )
 
 

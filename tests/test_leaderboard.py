@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from io import StringIO
 
 import pandas as pd
@@ -535,4 +536,21 @@ def test_other_data_of_the_same_name_have_a_table_of_their_own(tmp_path):
 
 
 def test_a_pipe_in_a_name_does_not_break_the_table():
-    assert label(only(rows([make_record(method="a|b\nc")]))) == "a\\|b c"
+    assert label(only(rows([make_record(method="a|b\nc")]))) == "a|b c"
+
+
+@pytest.mark.parametrize(
+    "name", ["a | b", "x |\n| 99 |", "<img src=x>", "<!-- dcbench:end -->", "[here](https://example.org)", "`x`"]
+)
+def test_no_name_means_anything_in_a_generated_page(tmp_path, name):
+    changes = {"method": name, "matching_network": name, "evaluation_network": name, "device": name}
+    write(tmp_path, [make_record(**changes, dataset=name)])
+    (path,) = [path for path in build(tmp_path) if path.suffix == ".md"]
+    text = path.read_text(encoding="utf-8")
+    # As CommonMark reads it: nothing but cells, as many in each line of a table.
+    for line in [line for line in text.splitlines() if line.startswith("|")]:
+        bars = re.sub(r"\\\\|\\\|", "", line).count("|")
+        assert bars in (11, 7), line
+    assert "<img" not in text
+    assert "<!--" not in text
+    assert "](https" not in text.replace("\\](https", "")

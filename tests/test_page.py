@@ -426,8 +426,8 @@ def test_ties_provisional_rows_and_missing_references(open_page, data):
 def test_verified_rows_say_by_which_version(open_page, tmp_path):
     folder = write_leaderboard(tmp_path, records())
     submission = folder / "submissions" / "made-up"
-    verified = {key_of("beta", "convnet", "first", 1, "hard-label", seed): ("mlp",) for seed in (0, 1)}
-    verified[key_of("gamma", None, "first", 1, "hard-label", 0)] = ("mlp",)
+    verified = {key_of("beta", "convnet", "first", 1, "hard-label", seed): NETWORKS for seed in (0, 1)}
+    verified[key_of("gamma", None, "first", 1, "hard-label", 0)] = NETWORKS
     found = Verification(
         dcbench="9.8.7", records_sha256=records_sha256(submission), seed=0, evals=1, verified=verified
     )

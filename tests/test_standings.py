@@ -75,6 +75,11 @@ def test_a_reference_without_a_record_is_missing_and_leaves_the_gap_unknown():
     [
         (trials(around(0.5)[:1]), "1 of 2 sets"),
         (trials([[0.5], [0.4]]), "1 of 2 networks a set"),
+        (trials([[0.5], [0.4, 0.5, 0.6]]), "1 of 2 networks a set"),
+        (
+            [*trials(around(0.5)), *trials([[]] * 3 + around(0.4), networks=("mlp",))],
+            "not every set tried on every network",
+        ),
         (trials(around(0.5), networks=("convnet",)), "not tried on mlp"),
     ],
 )
@@ -85,7 +90,8 @@ def test_what_a_row_lacks_makes_it_provisional_and_leaves_it_without_a_rank(reco
 
 
 def test_a_method_that_ignores_the_seed_needs_one_set():
-    entry = by_method(only([*references(), *trials([[0.5, 0.6]], method="pixels", seeded=False)]))["pixels"]
+    pixels = trials([[0.5, 0.51, 0.5, 0.51]], method="pixels", seeded=False)
+    entry = by_method(only([*references(), *pixels]))["pixels"]
     assert entry.provisional == ()
     assert entry.rank == (1, 1)
 
@@ -97,6 +103,23 @@ def test_a_baseline_of_other_options_or_on_other_data_is_no_reference():
     elsewhere = trials(around(0.2), method="random", matching_network=None, options={}, dataset="another")
     tables = {table.dataset: table for table in standings(rows([*trials(around(0.5)), *elsewhere]), RULES)}
     assert "random" in tables["made_up"].missing
+
+
+def test_only_rows_with_hard_labels_whose_word_counts_are_references():
+    soft = trials(around(0.1), method="random", matching_network=None, options={}, track="soft-label")
+    records = [*trials(around(0.5)), *soft]
+    assert all("random" in table.missing for table in standings(rows(records), RULES))
+    (table,) = standings(rows([*references(), *trials(around(0.5))]), RULES, lambda row: row.method != "random")
+    assert table.missing == ("random",)
+
+
+def test_version_ten_is_newer_than_version_nine():
+    old, new = (
+        trials(around(mean), method="random", method_version=version, matching_network=None, options={})
+        for mean, version in ((0.1, "9"), (0.3, "10"))
+    )
+    (table,) = standings(rows([*old, *new, *trials(around(0.5))]), RULES)
+    assert [e.row.method_version for e in table.entries if e.reference == "floor"] == ["10"]
 
 
 def test_soft_labels_are_ranked_apart_with_the_same_references():

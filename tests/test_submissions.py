@@ -16,12 +16,13 @@ from safetensors.torch import save_file
 
 from dcbench.api import Dataset, Split, Splits
 from dcbench.cells import Bench
-from dcbench.condensed import load_set, stored_pixels
+from dcbench.condensed import CondensedSet, load_set, stored_pixels
 from dcbench.datasets import load_dataset
 from dcbench.errors import DcbenchError
 from dcbench.integrity import check_submission, record_problems
+from dcbench.leakage import count_test_images
 from dcbench.plugins import PluginInfo
-from dcbench.specs import EvaluationSpec
+from dcbench.specs import CondenseSpec, EvaluationSpec
 from dcbench.store import read_records
 from dcbench.submissions import (
     Card,
@@ -33,7 +34,7 @@ from dcbench.submissions import (
     write_verification,
 )
 from dcbench.submit import Selection, submit
-from dcbench.verification import ERROR_RATE, Verifier, compare, sample_units, verification
+from dcbench.verification import ERROR_RATE, Verifier, compare, load_benches, sample_units, verification
 
 EVERYTHING = Selection()
 
@@ -89,18 +90,21 @@ def folder(results, tmp_path, plugins):
 @pytest.fixture
 def verify(plugins, hazy):
     def go(folder, **changes):
-        fields = {"evals": 3, "sample": None, "seed": 0, "progress": lambda done, total: None} | changes
+        fields = {"evals": 8, "sample": None, "seed": 0, "progress": lambda done, total: None} | changes
         return Verifier(read_submission(folder), {"hazy": hazy}, plugins, **fields).run()
 
     return go
 
 
 @pytest.fixture
-def problems(hazy):
+def problems(hazy, plugins):
     """Say what does not fit together in a folder."""
-    return lambda folder: [
-        f"{each.where}: {each.what}" for each in check_submission(read_submission(folder), {"hazy": hazy})[0]
-    ]
+
+    def go(folder):
+        found, _ = check_submission(read_submission(folder), {"hazy": hazy}, plugins)
+        return [f"{each.where}: {each.what}" for each in found]
+
+    return go
 
 
 def set_files(folder):
@@ -236,8 +240,7 @@ def test_an_honest_submission_is_verified(folder, verify):
     assert outcome.problems == []
     assert {each.network for each in outcome.comparisons} == {"linear", "dropout"}
     assert sorted(len(networks) for networks in outcome.verified.values()) == [2, 2]
-    # Every set on every network, and the two sets together.
-    assert sorted(each.sets for each in outcome.comparisons) == [1, 1, 1, 1, 2, 2]
+    assert [len(each.keys) for each in outcome.comparisons] == [2, 2]
 
 
 def test_verifying_twice_gives_the_same_and_from_another_seed_something_else(folder, verify):
@@ -254,7 +257,7 @@ def test_networks_are_trained_from_other_seeds_than_those_stated(folder, verify)
 def test_a_sample_is_seeded_and_takes_every_row_before_a_second_set(run, tmp_path, plugins, hazy, verify):
     run(tmp_path / "results", methods=("random", "means", "whole"), sets=3, evals=2)
     submit(tmp_path / "results", tmp_path / "it", EVERYTHING, "It", (), plugins)
-    _, units = check_submission(read_submission(tmp_path / "it"), {"hazy": hazy})
+    _, units = check_submission(read_submission(tmp_path / "it"), {"hazy": hazy}, plugins)
 
     def sampled(count, seed=0):
         return [unit.own.spec for unit in sample_units(units, count, seed)]
@@ -265,7 +268,7 @@ def test_a_sample_is_seeded_and_takes_every_row_before_a_second_set(run, tmp_pat
     assert any(sampled(2, seed) != sampled(2) for seed in range(1, 5))
     assert sampled(99) == [unit.own.spec for unit in units]
     outcome = verify(tmp_path / "it", sample=2)
-    assert (len(outcome.verified), outcome.left_out) == (2, 3)
+    assert (outcome.evaluated, outcome.left_out) == (2, 3)
 
 
 def test_accuracies_that_are_not_found_again_are_named(folder, verify):
@@ -405,25 +408,130 @@ def test_images_in_another_space_are_found_out_by_their_accuracy(folder, hazy, v
     assert not outcome.ok
 
 
-def test_chance_alone_fails_a_submission_as_rarely_as_it_says(folder, hazy):
-    _, units = check_submission(read_submission(folder), {"hazy": hazy})
+@pytest.mark.parametrize("deviations", [(0.03, 0.03), (0.01, 0.04)])
+def test_chance_alone_fails_a_submission_as_rarely_as_it_says(folder, hazy, plugins, deviations):
+    _, units = check_submission(read_submission(folder), {"hazy": hazy}, plugins)
     draw = torch.Generator().manual_seed(0)
-    failed = 0
-    for _ in range(400):
-        made = []
-        for unit in units:
-            records = [
-                record.model_copy(update={"accuracy": float(0.5 + 0.03 * torch.randn((), generator=draw))})
-                for record in unit.records
-            ]
-            made.append(replace(unit, records=tuple(records)))
-        found = {
-            (unit.own.spec.key(), network): (0.5 + 0.03 * torch.randn(3, generator=draw)).tolist()
-            for unit in units
-            for network in unit.networks
-        }
+    failed, times = 0, 500
+    for _ in range(times):
+        made, found = [], {}
+        for unit, deviation in zip(units, deviations, strict=True):
+            stated = 0.5 + deviation * torch.randn(len(unit.records), generator=draw)
+            pairs = zip(unit.records, stated.tolist(), strict=True)
+            changed = (record.model_copy(update={"accuracy": accuracy}) for record, accuracy in pairs)
+            made.append(replace(unit, records=tuple(changed)))
+            for network in unit.networks:
+                anew = 0.5 + deviation * torch.randn(3, generator=draw)
+                found[unit.own.spec.key(), network] = anew.tolist()
         failed += not all(each.ok for each in compare(made, found))
-    assert failed <= 400 * ERROR_RATE + 3 * (400 * ERROR_RATE) ** 0.5
+    assert failed <= times * ERROR_RATE + 3 * (times * ERROR_RATE) ** 0.5
+
+
+# Cheating ----------------------------------------------------------------------------------------------
+
+
+def restated(change):
+    """Return a tampering that changes records and makes their keys those of what they then say."""
+
+    def tamper(folder):
+        def follow(record):
+            record = record | change(record)
+            names = ("dataset", "dataset_sha256", "method", "method_version", "options", "ipc", "matching_network")
+            key = CondenseSpec(**{name: record[name] for name in names}, seed=record["condense_seed"]).key()
+            names = ("set_sha256", "dataset", "dataset_sha256", "evaluation_network", "protocol", "budget")
+            trial = EvaluationSpec(**{name: record[name] for name in names}, seed=record["eval_seed"])
+            return record | {"condense_key": key, "key": trial.key()}
+
+        rewrite(folder, follow)
+
+    return tamper
+
+
+CHEATING = {
+    "chosen seeds of networks": (
+        restated(lambda record: {"eval_seed": record["eval_seed"] * 7}),
+        "its networks have seeds 0, 7, 14, not 0 to 2",
+    ),
+    "chosen sets": (
+        restated(lambda record: {"condense_seed": record["condense_seed"] + 5}),
+        "its sets have seeds 5, 6, not 0 to 1",
+    ),
+    "one set under several seeds": (
+        restated(lambda record: {"set_sha256": "0" * 64}),
+        "the same set stands under several seeds",
+    ),
+    "a method said to ignore the seed": (
+        restated(lambda record: {"seeded": False}),
+        "it says that the method ignores the seed, which is not so",
+    ),
+    "options passed off as defaults": (
+        restated(lambda record: {"method": "means", "seeded": False, "options": {"scale": 0.5}}),
+        "it names none as options that are not the method's defaults; they are scale",
+    ),
+    "a name that is Markdown": (
+        restated(lambda record: {"matching_network": "x | y"}),
+        "'x | y' is no plain name",
+    ),
+    "a link": (lambda folder: (folder / "more").symlink_to("/etc/passwd"), "more: it is a link"),
+    "more records within": (
+        lambda folder: shutil.copytree(folder, folder / "nested"),
+        "nested: it has no place in a submission",
+    ),
+    "a torn last line": (
+        lambda folder: (folder / "records.jsonl").write_text((folder / "records.jsonl").read_text()[:-1]),
+        "its last line is torn",
+    ),
+}
+
+
+@pytest.mark.parametrize("cheat", CHEATING)
+def test_cheating_is_caught_and_named(folder, problems, cheat):
+    tamper, said = CHEATING[cheat]
+    tamper(folder)
+    assert any(said in problem for problem in problems(folder)), problems(folder)
+
+
+def test_a_stated_deviation_buys_no_tolerance(folder, verify, hazy, plugins):
+    honest = verify(folder)
+    # Wild accuracies of the same networks, with a high mean.
+    wild = {0: 1.0, 1: 1.0, 2: 0.4}
+    rewrite(folder, lambda record: record | {"accuracy": wild[record["eval_seed"]]})
+    outcome = verify(folder)
+    assert [each.tolerance for each in outcome.comparisons] == [each.tolerance for each in honest.comparisons]
+    assert not outcome.ok
+
+
+def test_slightly_changed_test_images_are_test_images(folder, hazy):
+    chosen = torch.tensor([0, 100, 200])
+    near = hazy.test.normalised(chosen) + 0.02 * torch.randn(
+        3, 1, 6, 6, generator=torch.Generator().manual_seed(0)
+    )
+    labels = torch.arange(3)
+    assert count_test_images(CondensedSet(near, labels), hazy) == 3
+    whitened = hazy.whitened_test.normalised(chosen)
+    assert count_test_images(CondensedSet(whitened, labels, zca=True), hazy) == 3
+    assert count_test_images(CondensedSet(hazy.train.normalised(chosen[:1]), labels[:1]), hazy) == 0
+    means = torch.stack([hazy.train.normalised(members).mean(0) for members in hazy.train.class_indices])
+    assert count_test_images(CondensedSet(means, labels), hazy) == 0
+
+
+def test_a_user_says_where_files_are_and_a_submission_does_not(folder, plugins, tmp_path):
+    rewrite(folder, lambda record: record | {"dataset": "npz:/dev/zero"})
+    with pytest.raises(DcbenchError, match="Say where the data set"):
+        load_benches(read_submission(folder), (), plugins, tmp_path, torch.device("cpu"))
+
+
+def test_a_row_is_of_one_submission(folder, tmp_path):
+    board = tmp_path / "whole board"
+    for name in ("one", "two"):
+        shutil.copytree(folder, board / "submissions" / name)
+    with pytest.raises(DcbenchError, match=r"one and two both have records of random on hazy, ipc 1"):
+        read_leaderboard(board)
+    shutil.rmtree(board / "submissions" / "two")
+    # What is not a submission's own file of records is not read.
+    shutil.copytree(folder, board / "submissions" / "one" / "deeper")
+    shutil.copytree(folder, board / "elsewhere")
+    assert len(read_leaderboard(board).submissions) == 1
 
 
 # Marks
@@ -432,13 +540,13 @@ def test_chance_alone_fails_a_submission_as_rarely_as_it_says(folder, hazy):
 def test_rows_carry_the_mark_of_just_these_records(folder, verify, plugins, hazy):
     board = read_leaderboard(folder.parent)
     assert board.mark(board.rows[0]) is None
-    verifier = Verifier(read_submission(folder), {"hazy": hazy}, plugins, 3, 1, 0, lambda done, total: None)
+    verifier = Verifier(read_submission(folder), {"hazy": hazy}, plugins, 8, 1, 0, lambda done, total: None)
     outcome = verifier.run()
     write_verification(folder, verification(verifier, outcome))
     board = read_leaderboard(folder.parent)
     mark = board.mark(board.rows[0])
     assert (mark.sets, mark.of) == (1, 2)
-    assert mark.text.endswith(" (1 of 2 sets)")
+    assert " (1 of 2 sets" in mark.text
     rewrite(folder, lambda record: record | {"accuracy": 0.96})
     board = read_leaderboard(folder.parent)
     assert board.mark(board.rows[0]) is None

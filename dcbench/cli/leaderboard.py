@@ -42,10 +42,11 @@ def build(folder: Path) -> None:
 
     Tables between marks in the READMEs that FOLDER/rules.toml names are written, too.
     """
-    from dcbench.leaderboard import find_records, official
+    from dcbench.leaderboard import official
     from dcbench.report.files import build as build_tables
+    from dcbench.submissions import find_submissions
 
-    records = find_records(folder)
+    records = [record for submission in find_submissions(folder) for record in submission.records]
     written = build_tables(folder)
     for path in written:
         click.echo(f"wrote {path}")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     show_default=True,
     type=click.IntRange(min=2),
     metavar="N",
-    help="Networks for each set and architecture; no more than are stated, and two at least.",
+    help="Networks for each set and architecture; more of them narrow the tolerance.",
 )
 @click.option(
     "--seed",
@@ -56,7 +56,7 @@ def verify(
     """Verify the submission in FOLDER: that it fits together, and that its accuracies are found again.
 
     Networks are trained anew on its condensed sets, from other seeds than those stated. Stated and new means must
-    agree within what chance allows (Student's t-test, 1 % of false alarms over all comparisons together). Exit
+    agree within what chance allows (Welch's t-test, 1 % of false alarms over all comparisons together). Exit
     code 1 if they do not, or if records, sets and data contradict each other.
     """
     from dcbench.devices import choose_device
@@ -112,19 +112,21 @@ def _print(outcome: Outcome, folder: Path) -> None:
         click.echo(f"{problem.where}: {problem.what}")
     if outcome.comparisons:
         shown = Table(box=None, padding=(0, 1), pad_edge=False)
-        shown.add_column("sets", overflow="fold")
-        for name in ("network", "stated", "n", "found", "n", "apart", "tolerance", ""):
+        shown.add_column("row", overflow="fold")
+        for name in ("network", "sets", "stated", "n", "found", "n", "apart", "tolerance", ""):
             shown.add_column(name, justify="left" if name == "network" else "right", no_wrap=True)
         for each in outcome.comparisons:
-            numbers = [percent(each.stated), str(each.stated_n), percent(each.found), str(each.found_n)]
-            apart = f"{100 * (each.found - each.stated):+.1f}"
-            ok = "✓" if each.ok else "✗"
-            shown.add_row(escape(each.what), each.network, *numbers, apart, percent(each.tolerance), ok)
+            numbers = [str(len(each.keys)), percent(each.stated), str(each.stated_n)]
+            numbers += [percent(each.found), str(each.found_n), f"{100 * (each.found - each.stated):+.1f}"]
+            sign = "✗" if not each.ok else "✓" if each.telling else "?"
+            shown.add_row(escape(each.what), escape(each.network), *numbers, percent(each.tolerance), sign)
         make_console().print(shown)
         wrong = sum(not each.ok for each in outcome.comparisons)
-        sets, total = len(outcome.verified), len(outcome.verified) + outcome.left_out
+        total = outcome.evaluated + outcome.left_out
         click.echo(
-            f"{sets} of {total} condensed sets evaluated anew; {wrong} of {len(outcome.comparisons)} comparisons "
-            f"lie outside the tolerance"
+            f"{outcome.evaluated} of {total} condensed sets evaluated anew; {wrong} of {len(outcome.comparisons)} "
+            f"comparisons lie outside the tolerance"
         )
+        if not all(each.telling for each in outcome.comparisons):
+            click.echo("?: the tolerance is so wide that this tells nothing; more --evals make it narrower")
     click.echo(f"{folder}: {'verified' if outcome.ok else 'NOT verified'}")

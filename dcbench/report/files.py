@@ -11,7 +11,7 @@ from pathlib import Path
 from dcbench.files import slug, write_atomically
 from dcbench.report.page import page
 from dcbench.report.readme import with_tables
-from dcbench.report.tables import MARK, STANDINGS_LEGEND, costs, csv, heading, markdown
+from dcbench.report.tables import MARK, STANDINGS_LEGEND, cell, costs, csv, heading, markdown
 from dcbench.standings import Standings
 from dcbench.submissions import Leaderboard, read_leaderboard
 
@@ -93,7 +93,7 @@ def _dataset_page(dataset: str, tables: Sequence[Standings], leaderboard: Leader
     """Return the page of one data set: for each images per class, the standings, and what sets took."""
     rules = leaderboard.rules
     legend = STANDINGS_LEGEND.format(floor=rules.floor or "the floor", ceiling=rules.ceiling or "the ceiling")
-    parts = [f"# {dataset}", MARK, legend]
+    parts = [f"# {cell(dataset)}", MARK, legend]
     several_versions = len({table.dataset_sha256 for table in tables}) > 1
     for table in tables:
         parts += [f"## {heading(table, several_versions)}", markdown(table, leaderboard), costs(table)]

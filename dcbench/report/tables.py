@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 
 import rich.box
 from rich.markup import escape
@@ -24,12 +25,12 @@ LEGEND = (
 )
 STANDINGS_LEGEND = (
     "Test accuracy in %: mean over condensed sets of the mean over networks (standard deviation between "
-    "sets/within a set), and beneath it its 95 % interval by a bootstrap of sets and then of networks, somewhat "
-    "too narrow where sets are few. * marks the network matched on. Mean: over the networks that every row "
-    "needs; rows are ranked by it, and tie unless their intervals separate. Unseen: the mean over the networks "
-    "not matched on; drop: how far that lies below the network matched on. Gap: the share that the mean closes "
-    "of the gap between {floor} and {ceiling}. n: sets x networks per set. ✓: re-evaluated from the tensors, by "
-    "that version of dcbench."
+    "sets/within a set), and beneath it its 95 % interval by a bootstrap of sets and then of networks. * marks "
+    "the network matched on. Mean: over the networks that every row needs; rows are ranked by it, and tie "
+    "unless their intervals separate. Unseen: the mean over the networks not matched on; drop: how far that "
+    "lies below the network matched on. Gap: the share that the mean closes of the gap between {floor} and "
+    "{ceiling}. n: sets x networks per set. ✓: re-evaluated from the tensors, by that version of dcbench. "
+    "Seconds, memory and device are as submitted."
 )
 
 
@@ -84,9 +85,21 @@ def count(row: Row) -> str:
 
 
 def label(row: Row) -> str:
-    """Return the method with the options that are not its defaults, fit for a cell of a Markdown table."""
+    """Return the method with the options that are not its defaults."""
     text = f"{row.method_name} ({row.options})" if row.options else row.method_name
-    return " ".join(text.split()).replace("|", "\\|")
+    return _one_line(text)
+
+
+def cell(text: str) -> str:
+    """Return a text fit for a cell of a Markdown table: it neither ends the cell nor means anything but itself."""
+    text = _one_line(text)
+    for character, instead in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
+        text = text.replace(character, instead)
+    return re.sub(r"([\\|`\[\]])", r"\\\1", text)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def heading(table: Standings, several_versions: bool = False) -> str:
@@ -94,7 +107,7 @@ def heading(table: Standings, several_versions: bool = False) -> str:
     size = f"{table.ipc} image{'s' if table.ipc != 1 else ''} per class" if table.ipc else "all images"
     version = f", data {table.dataset_sha256[:12]}" if several_versions else ""
     budget = "" if table.budget == "full" else f", budget {table.budget}"
-    return f"{size}, protocol `{table.protocol}`{budget}, {table.track}s{version}"
+    return f"{size}, protocol `{cell(table.protocol)}`{budget}, {cell(table.track)}s{version}"
 
 
 def terminal_table(table: Sequence[Row], title: str) -> Table:
@@ -142,18 +155,18 @@ def _terminal_cell(row: Row, network: str) -> str:
 def markdown(table: Standings, leaderboard: Leaderboard) -> str:
     """Return a table of standings in Markdown, and beneath it what its provisional rows lack."""
     lines = [
-        _line(entry, table, leaderboard, "<br>", {"rank": rank(entry), "method": _marked(entry)})
+        _line(entry, table, leaderboard, "<br>", cell) | {"rank": rank(entry), "method": _marked(entry)}
         for entry in table.entries
     ]
     lines += [_missing(name, lines[0]) for name in table.missing]
     align = ["right", "left", "left", *["right"] * (len(lines[0]) - 3)]
     text = tabulate(lines, headers="keys", tablefmt="github", disable_numparse=True, colalign=align)
     said = [
-        f"† {label(entry.row)}{_matched(entry.row)}: provisional, {'; '.join(entry.provisional)}."
+        cell(f"† {label(entry.row)}{_matched(entry.row)}: provisional, {'; '.join(entry.provisional)}.")
         for entry in table.entries
         if entry.provisional
     ]
-    said += [f"{name}: no record." for name in table.missing]
+    said += [cell(f"{name}: no record.") for name in table.missing]
     return "\n\n".join([text, *said])
 
 
@@ -161,17 +174,15 @@ def latex(table: Standings, leaderboard: Leaderboard) -> str:
     """Return a table of standings for LaTeX, with the rules of the package booktabs."""
     lines = []
     for entry in table.entries:
-        row = entry.row
-        name = f"{row.method_name} ({row.options})" if row.options else row.method_name
-        head = {"rank": rank(entry), "method": name + (" †" if entry.provisional else "")}
-        line = _line(entry, table, leaderboard, " ", head)
+        head = {"rank": rank(entry), "method": label(entry.row) + " †" * bool(entry.provisional)}
+        line = _line(entry, table, leaderboard, " ", _one_line) | head
         lines.append({key: value.replace("✓ ", "") for key, value in line.items()})
     lines += [_missing(name, lines[0]) for name in table.missing]
     align = ["right", "left", "left", *["right"] * (len(lines[0]) - 3)]
     made = tabulate(lines, headers="keys", tablefmt="latex_booktabs", disable_numparse=True, colalign=align)
     for symbol, command in (("–", "--"), ("†", r"\textdagger{}")):
         made = made.replace(symbol, command)
-    return f"% {table.dataset}: {heading(table).replace('`', '')}\n{made}"
+    return f"% {_one_line(f'{table.dataset}: {heading(table)}'.replace('`', ''))}\n{made}"
 
 
 def brief(table: Standings, leaderboard: Leaderboard) -> str:
@@ -179,10 +190,10 @@ def brief(table: Standings, leaderboard: Leaderboard) -> str:
     lines = []
     for entry in table.entries:
         row, mark = entry.row, leaderboard.mark(entry.row)
-        line = {"rank": rank(entry), "method": _marked(entry), "matched on": row.matching_network or DASH}
+        line = {"rank": rank(entry), "method": _marked(entry), "matched on": cell(row.matching_network or DASH)}
         for network in networks_of([each.row for each in table.entries]):
             score = row.scores.get(network)
-            line[network] = percent(score.mean if score else None) + "*" * (network == row.matching_network)
+            line[cell(network)] = percent(score.mean if score else None) + "*" * (network == row.matching_network)
         mean = f"{percent(entry.mean)} ({bounds(entry.interval)})" if entry.mean is not None else DASH
         gap = DASH if entry.gap is None else f"{100 * entry.gap:.0f} %"
         lines.append(line | {"mean (95 %)": mean, "gap closed": gap, "n": count(row), "✓": "✓" if mark else DASH})
@@ -195,12 +206,12 @@ def costs(table: Standings) -> str:
     """Return what the sets of a table's rows took to make and to keep, in Markdown."""
     lines = [
         {
-            "method": label(entry.row),
-            "matched on": entry.row.matching_network or DASH,
+            "method": cell(label(entry.row)),
+            "matched on": cell(entry.row.matching_network or DASH),
             "size of a set": size(entry.row.storage_bytes),
             "seconds": seconds(entry.row.condense_seconds),
             "peak memory": size(entry.row.peak_memory_bytes),
-            "networks trained on": "; ".join(entry.row.devices),
+            "networks trained on": cell("; ".join(entry.row.devices)),
         }
         for entry in table.entries
     ]
@@ -209,18 +220,18 @@ def costs(table: Standings) -> str:
 
 
 def _line(
-    entry: Entry, table: Standings, leaderboard: Leaderboard, separator: str, head: dict[str, str]
+    entry: Entry, table: Standings, leaderboard: Leaderboard, separator: str, plain: Callable[[str], str]
 ) -> dict[str, str]:
-    """Return the cells of a row, by the heading of their column."""
+    """Return the cells of a row, by the heading of their column; ``plain`` makes names fit for the format."""
     row = entry.row
-    line = {**head, "matched on": row.matching_network or DASH}
+    line = {"rank": "", "method": "", "matched on": plain(row.matching_network or DASH)}
     for network in networks_of([each.row for each in table.entries]):
         score = row.scores.get(network)
         mark = "*" if network == row.matching_network else ""
-        line[network] = DASH
-        if score:
-            parts = (f"{percent(score.mean)}{mark} ({deviations(score)})", bounds(score.interval))
-            line[network] = separator.join(parts)
+        parts = (
+            (f"{percent(score.mean)}{mark} ({deviations(score)})", bounds(score.interval)) if score else (DASH,)
+        )
+        line[plain(network)] = separator.join(parts)
     mark_of_row = leaderboard.mark(row)
     return line | {
         "mean": separator.join((percent(entry.mean), bounds(entry.interval))) if entry.mean is not None else DASH,
@@ -228,7 +239,7 @@ def _line(
         "drop": percent(row.drop),
         "gap": DASH if entry.gap is None else f"{100 * entry.gap:.0f} %",
         "n": count(row),
-        "verified": f"✓ {mark_of_row.text}" if mark_of_row else DASH,
+        "verified": f"✓ {plain(mark_of_row.text)}" if mark_of_row else DASH,
     }
 
 
@@ -237,7 +248,7 @@ def _missing(name: str, like: dict[str, str]) -> dict[str, str]:
 
 
 def _marked(entry: Entry) -> str:
-    return f"{label(entry.row)} †" if entry.provisional else label(entry.row)
+    return cell(label(entry.row)) + " †" * bool(entry.provisional)
 
 
 def _matched(row: Row) -> str:
