@@ -11,11 +11,20 @@ from pathlib import Path
 from dcbench.condensed import without_images
 from dcbench.errors import DcbenchError
 from dcbench.files import slug, write_atomically
-from dcbench.leaderboard import find_records, official
+from dcbench.leaderboard import competitor, find_records, official
 from dcbench.plugins import Plugins
 from dcbench.records import Record
 from dcbench.store import RECORDS, latest
-from dcbench.submissions import CARD, SETS, VERIFICATION, Card, MethodCard, methods_of
+from dcbench.submissions import (
+    CARD,
+    SETS,
+    SUBMISSIONS,
+    VERIFICATION,
+    Card,
+    MethodCard,
+    find_submissions,
+    methods_of,
+)
 
 
 @dataclass(frozen=True)
@@ -64,13 +73,15 @@ def submit(
         The records submitted.
 
     Raises:
-        DcbenchError: when there is nothing to submit, or a condensed set is missing or damaged.
+        DcbenchError: when there is nothing to submit, a condensed set is missing or damaged, or another
+            submission has one of the rows already.
     """
     records = selection.of(find_records(results))
     if not records:
         raise DcbenchError(
             f"{results} has no records of that kind that may enter a table; records on the quick budget may not."
         )
+    _refuse_rows_of_others(records, target)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{slug(target.name)}.") as scratch:
         made = Path(scratch) / "made"
@@ -103,6 +114,21 @@ def draft_card(records: Iterable[Record], title: str, submitted_by: tuple[str, .
             )
         )
     return Card(title=title, submitted_by=submitted_by, methods=tuple(cards))
+
+
+def _refuse_rows_of_others(records: Iterable[Record], target: Path) -> None:
+    """Raise a `DcbenchError` where another submission of the leaderboard has a row already."""
+    if target.parent.name != SUBMISSIONS or not target.parent.is_dir():
+        return
+    rows = {competitor(record): record for record in records}
+    for other in find_submissions(target.parent.parent):
+        taken = {competitor(record) for record in official(other.records)} & rows.keys()
+        if taken and other.folder.resolve() != target.resolve():
+            record = rows[min(taken)]
+            raise DcbenchError(
+                f"{other.name} has {record.method} on {record.dataset}, ipc {record.ipc or 'all'}, already, and a row "
+                "is of one submission. Say what is yours with --method, --dataset or --ipc."
+            )
 
 
 def _keep(target: Path, made: Path) -> None:

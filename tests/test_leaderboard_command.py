@@ -44,6 +44,15 @@ def test_from_a_run_to_a_verified_row(typed, results, tmp_path):
     assert typed("leaderboard", "check").exit_code == 0
 
 
+def test_a_row_that_another_submission_has_is_named_and_nothing_is_written(typed, results, tmp_path):
+    assert typed("leaderboard", "submit", "results", "--name", "first").exit_code == 0
+    done = typed("leaderboard", "submit", "results", "--name", "second")
+    assert done.exit_code == 2
+    assert "first has random on digits, ipc 1, already" in done.output
+    assert [path.name for path in (tmp_path / "leaderboards" / "submissions").iterdir()] == ["first"]
+    assert typed("leaderboard", "submit", "results", "--name", "first").exit_code == 0
+
+
 def test_a_tampered_submission_is_not_verified_and_gets_no_mark(typed, results, tmp_path):
     typed("leaderboard", "submit", "results", "--name", "mine")
     path = tmp_path / "leaderboards" / "submissions" / "mine" / "records.jsonl"
