@@ -216,6 +216,8 @@ def verify(name: str, scratch: Path, sample: int, seed: int, report: Report) -> 
     text = said.decode(errors="replace").replace(f"{scratch}/", "").strip("\n")
     if len(text) > MOST_OF_ONE:
         text = f"{text[:MOST_OF_ONE]}\n... and more"
+    if process.returncode not in (0, 1):  # it did not come to a verdict
+        text = f"{text}\nended with exit code {process.returncode}".strip()
     report.quote(text)
     return process.returncode == 0
 
@@ -234,9 +236,7 @@ def look(base: str, head: str, sample: int, seed: int, report: Report) -> bool:
     if not objections and not names:
         report.say("None is changed.")
         return True
-    report.say(
-        f"Commit {head}, with the code of {base}. Seed {seed}, {sample} sets of each submission; to repeat:"
-    )
+    report.say(f"Commit {head}, with the code of {base}. Seed {seed}, {sample} sets of each submission.")
     report.quote(f"ci/verify.sh {base} {head} {sample} {seed}")
 
     taken: dict[str, list[Entry]] = {}

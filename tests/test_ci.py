@@ -98,6 +98,13 @@ def test_a_submission_is_found_as_stated(repository):
     assert "Found as stated." in done.stdout
 
 
+def test_a_verification_that_is_killed_says_so(repository):
+    touch(repository)
+    done = pull(repository, dcbench="-c 'import os; os.kill(os.getpid(), 9)'")
+    assert done.returncode == 1
+    assert "    ended with exit code -9\n\n**Not verified.**" in done.stdout
+
+
 def test_nothing_is_verified_where_nothing_is_submitted(repository):
     (repository / "README.md").write_text("other")
     done = pull(repository)
