@@ -126,8 +126,8 @@ def _refuse_rows_of_others(records: Iterable[Record], target: Path) -> None:
         if taken and other.folder.resolve() != target.resolve():
             record = rows[min(taken)]
             raise DcbenchError(
-                f"{other.name} has {record.method} on {record.dataset}, ipc {record.ipc or 'all'}, already, and a row "
-                "is of one submission. Say what is yours with --method, --dataset or --ipc."
+                f"{other.name} has {record.method} on {record.dataset}, ipc {record.ipc or 'all'}, already, "
+                "and a row is of one submission. Say what is yours with --method, --dataset or --ipc."
             )
 
 
