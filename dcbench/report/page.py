@@ -105,10 +105,19 @@ def _data(leaderboard: Leaderboard) -> dict[str, Any]:
 
 def _as_json(data: Any) -> str:
     """Return data as JSON that neither ends the element it stands in nor opens a comment there."""
-    text = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(_rounded(data), sort_keys=True, separators=(",", ":"), allow_nan=False)
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text
+
+
+def _rounded(data: Any) -> Any:
+    """Return data with numbers of 9 decimals, so that sums taken in another order give the same page."""
+    if isinstance(data, float):
+        return round(data, 9)
+    if isinstance(data, dict):
+        return {key: _rounded(value) for key, value in data.items()}
+    return [_rounded(value) for value in data] if isinstance(data, list | tuple) else data
 
 
 def _policy(style: str, script: str) -> str:
