@@ -205,7 +205,7 @@ def lay_out(entries: list[Entry], target: Path) -> None:
 def verify(name: str, scratch: Path, sample: int, seed: int, report: Report) -> bool:
     """Verify a submission that is laid out, and quote what was said; return whether it was found as stated."""
     words = [*shlex.split(os.environ.get("DCBENCH", "uv run dcbench")), "leaderboard", "verify"]
-    words += [str(scratch / SUBMISSIONS / name), "--sample", str(sample), "--evals", "3", "--seed", str(seed)]
+    words += [str(scratch / SUBMISSIONS / name), "--sample", str(sample), "--evals", "10", "--seed", str(seed)]
     with subprocess.Popen(
         words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as process:

@@ -105,6 +105,23 @@ def test_a_verification_that_is_killed_says_so(repository):
     assert "    ended with exit code -9\n\n**Not verified.**" in done.stdout
 
 
+def test_an_honest_submission_is_found_as_stated(repository):
+    words = "run -d digits -m random --sets 2 --evals 3 --eval-network mlp --engine plain --results made --seed 0"
+    name = "leaderboard submit made --name honest --into made-board/submissions"
+    for typed in (words, name):
+        done = run(repository, sys.executable, "-m", "dcbench", *typed.split())
+        assert done.returncode == 0, done.stderr
+    git(repository, "switch", "--quiet", "--create", "mine", "main")
+    shutil.copytree(repository / "made-board" / "submissions" / "honest", repository / SUBMISSIONS / "honest")
+    git(repository, "add", str(SUBMISSIONS))
+    git(repository, "commit", "--quiet", "-m", "mine")
+    git(repository, "switch", "--quiet", "main")
+    # One of its two sets, as a sample of many rows would have it.
+    done = run(repository, "bash", "ci/verify.sh", "main", "mine", "1", "7")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 of 2 condensed sets evaluated anew; 0 of 1 comparisons" in done.stdout
+
+
 def test_nothing_is_verified_where_nothing_is_submitted(repository):
     (repository / "README.md").write_text("other")
     done = pull(repository)
@@ -141,12 +158,12 @@ def test_nobody_knows_the_seed_beforehand_and_a_given_one_is_used(repository):
     seeds = [done, run(repository, "bash", "ci/verify.sh", "main", "theirs", dcbench="echo.py")]
     seeds = [re.search(r"Seed (\d+), 6 sets", each.stdout).group(1) for each in seeds]
     assert seeds[0] != seeds[1]
-    assert f"called with --sample 6 --evals 3 --seed {seeds[0]}\n" in done.stdout
+    assert f"called with --sample 6 --evals 10 --seed {seeds[0]}\n" in done.stdout
     command = next(line for line in done.stdout.splitlines() if line.startswith("    ci/verify.sh "))
     again = run(repository, "bash", *command.split(), dcbench="echo.py")
     assert again.stdout == done.stdout
     given = run(repository, "bash", "ci/verify.sh", "main", "theirs", "2", "17", dcbench="echo.py")
-    assert "called with --sample 2 --evals 3 --seed 17\n" in given.stdout
+    assert "called with --sample 2 --evals 10 --seed 17\n" in given.stdout
 
 
 def test_files_are_laid_out_as_they_were_committed_whatever_attributes_say(repository):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option("--sample", type=click.IntRange(min=1), metavar="N", help="Evaluate only N condensed sets.  [all]")
 @click.option(
     "--evals",
-    default=5,
+    default=10,
     show_default=True,
     type=click.IntRange(min=2),
     metavar="N",
@@ -129,4 +129,6 @@ def _print(outcome: Outcome, folder: Path) -> None:
         )
         if not all(each.telling for each in outcome.comparisons):
             click.echo("?: the tolerance is so wide that this tells nothing; more --evals make it narrower")
-    click.echo(f"{folder}: {'verified' if outcome.ok else 'NOT verified'}")
+    untold = outcome.comparisons and not any(each.telling for each in outcome.comparisons)
+    verdict = "verified" if outcome.ok else "NOT verified" + (": nothing could be told" if untold else "")
+    click.echo(f"{folder}: {verdict}")
