@@ -20,6 +20,8 @@ from dcbench.errors import DcbenchError
 from dcbench.files import write_atomically
 
 FORMAT = "dcbench-set/1"
+UNREADABLE = (OSError, SafetensorError, ValueError, IndexError, TypeError, RecursionError)
+"""What a damaged or forged file raises. Memory that runs out is no fault of a file, and not among these."""
 HARD_LABELS, SOFT_LABELS = "hard-label", "soft-label"
 """The tracks: never ranked together."""
 
@@ -179,12 +181,14 @@ def load_set(path: Path, train: ResidentSplit) -> tuple[CondensedSet, dict[str, 
             zca = bool(header.get("normalisation", {}).get("zca"))
             condensed = CondensedSet(tensors["images"], tensors["labels"], indices, history, zca)
         else:
+            if tensors["indices"].dtype != torch.int64 or tensors["indices"].ndim != 1:
+                raise ValueError("its indices are not int64 of shape (N,)")
             chosen = CondensedSet.select(train, tensors["indices"])
             condensed = replace(chosen, labels=tensors["labels"], history=history)
         intact = condensed.sha256() == header["set_sha256"]
     except KeyError as error:
         raise DcbenchError(f"{path} is not a condensed set: it has no {error}.") from None
-    except Exception as error:  # a forged file may raise nearly any
+    except UNREADABLE as error:
         raise DcbenchError(f"{path} cannot be read as a condensed set: {error}.") from None
     if not intact:
         raise DcbenchError(f"{path} is damaged: its tensors do not match the hash in its header.")
@@ -230,6 +234,10 @@ def stored_pixels(path: Path, most: int) -> tuple[Tensor, Tensor] | None:
             if "images" not in names or header["normalisation"]["zca"]:
                 return None
             condensed = CondensedSet(file.get_tensor("images"), file.get_tensor("labels"))
+        if condensed.images.ndim != 4 or condensed.images.dtype != torch.float32:
+            raise ValueError("its images are not float32 of shape (N, C, H, W)")
+        if (condensed.labels.ndim, condensed.labels.dtype) not in ((1, torch.int64), (2, torch.float32)):
+            raise ValueError("its labels are neither int64 of shape (N,) nor float32 of shape (N, K)")
         mean, std = (header["normalisation"][key] for key in ("mean", "std"))
         if condensed.sha256() != header["set_sha256"]:
             raise ValueError("its tensors do not match the hash in its header")
@@ -238,7 +246,7 @@ def stored_pixels(path: Path, most: int) -> tuple[Tensor, Tensor] | None:
             [torch.nonzero(labels == label).flatten()[:most] for label in range(len(header["classes"]))]
         )
         pixels = to_pixels(condensed.images[order], mean, std)
-    except Exception as error:  # a forged file may raise nearly any
+    except (*UNREADABLE, KeyError) as error:
         reason = f"{type(error).__name__} {error}"
         raise DcbenchError(f"{path} cannot be read as a condensed set: {reason}.") from None
     return pixels, labels[order]
