@@ -7,10 +7,11 @@ from torch import Tensor
 
 from dcbench.cells import Bench
 from dcbench.condensed import CondensedSet
+from dcbench.data import ResidentSplit
 
 NEAR = 0.5
 """An image is taken for a test image when it is this much nearer to one than to any training image."""
-CHUNK = 256
+CHUNK = 2048
 
 
 def count_test_images(condensed: CondensedSet, bench: Bench) -> int:
@@ -23,14 +24,14 @@ def count_test_images(condensed: CondensedSet, bench: Bench) -> int:
         return 0
     images = condensed.images.to(bench.device).flatten(1)
     test, train = bench.test_for(condensed), bench.train_for(condensed)
-    to_test, to_train = (_nearest(images, split.normalised(slice(None)).flatten(1)) for split in (test, train))
+    to_test, to_train = (_nearest(images, split) for split in (test, train))
     return int((to_test < NEAR * to_train).sum())
 
 
-def _nearest(images: Tensor, others: Tensor) -> Tensor:
-    """Return the distance of each image to the nearest of the others: shape (n,)."""
-    found = []
-    for part in torch.split(images, CHUNK):
-        nearest = [torch.cdist(part, batch).min(1).values for batch in torch.split(others, 10 * CHUNK)]
-        found.append(torch.stack(nearest).min(0).values)
-    return torch.cat(found)
+def _nearest(images: Tensor, split: ResidentSplit) -> Tensor:
+    """Return the distance of each image to the nearest of a split: shape (n,)."""
+    nearest = torch.full((len(images),), torch.inf, device=images.device)
+    for start in range(0, len(split), CHUNK):  # a whole split in float32 may be gigabytes
+        batch = split.normalised(slice(start, start + CHUNK)).flatten(1)
+        nearest = torch.minimum(nearest, torch.cdist(images, batch).min(1).values)
+    return nearest
