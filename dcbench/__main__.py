@@ -2,4 +2,5 @@
 
 from dcbench.cli import main
 
-main(prog_name="dcbench")
+if __name__ == "__main__":  # the processes of a run import this file, too
+    main(prog_name="dcbench")

@@ -10,6 +10,7 @@ from typing import Protocol
 import torch
 
 from dcbench.architectures import Architecture
+from dcbench.artefacts import Artefacts
 from dcbench.budgets import Budget
 from dcbench.condensed import CondensedSet, Origin
 from dcbench.data import ResidentSplit
@@ -77,7 +78,7 @@ class Maker(Protocol):
         self,
         spec: CondenseSpec,
         train: ResidentSplit,
-        store: Store,
+        artefacts: Artefacts,
         progress: Callable[[int, int], None],
         afresh: bool,
     ) -> CondensedSet:
@@ -86,7 +87,7 @@ class Maker(Protocol):
         Args:
             spec: what to make.
             train: the training split, on the device. The test split is not an argument.
-            store: where checkpoints and the result go.
+            artefacts: where checkpoints and the result go.
             progress: told the steps done and their number.
             afresh: do not go on from a checkpoint.
         """
@@ -107,14 +108,6 @@ class Cell:
     maker: Maker
     bench: Bench
     trials: tuple[tuple[Architecture, int], ...]
-
-    @property
-    def work(self) -> str:
-        """Name the kind of work, the same for cells that differ by the seed alone."""
-        spec = self.spec
-        ipc = f", ipc {spec.ipc}" if spec.ipc is not None else ""
-        network = f", matched on {spec.matching_network}" if spec.matching_network else ""
-        return f"{spec.method} on {spec.dataset}{ipc}{network}"
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 import dcbench
 from dcbench.architectures import Architecture
+from dcbench.artefacts import Artefacts, Cost
 from dcbench.condensed import CondensedSet, Origin, check_set, load_set, save_set
 from dcbench.data import ResidentSplit
 from dcbench.engine import active_engine
@@ -25,14 +26,13 @@ from dcbench.methods import Method, Task
 from dcbench.provenance import PeakMemory
 from dcbench.seeds import derive_seed, new_generator, seeded_globals
 from dcbench.specs import CondenseSpec
-from dcbench.store import Cost, Store
 
 CHECKPOINT_SECONDS = 30.0
 
 
-def stored_set(spec: CondenseSpec, train: ResidentSplit, store: Store) -> CondensedSet | None:
+def stored_set(spec: CondenseSpec, train: ResidentSplit, artefacts: Artefacts) -> CondensedSet | None:
     """Return the condensed set of a spec if it is in the results, intact, else None."""
-    path = store.set_path(spec)
+    path = artefacts.set_path(spec)
     if not path.exists():
         return None
     try:
@@ -62,7 +62,7 @@ class Condensation:
         self,
         spec: CondenseSpec,
         train: ResidentSplit,
-        store: Store,
+        artefacts: Artefacts,
         progress: Callable[[int, int], None],
         afresh: bool = False,
     ) -> CondensedSet:
@@ -73,7 +73,7 @@ class Condensation:
             Exception: whatever the method raises.
         """
         method, generator = self.method, new_generator("condense", spec.key())
-        checkpoint = FileCheckpoint(store.checkpoint_path(spec), generator, self.origin.source_sha256)
+        checkpoint = FileCheckpoint(artefacts.checkpoint_path(spec), generator, self.origin.source_sha256)
         if afresh:
             checkpoint.path.unlink(missing_ok=True)
         task = Task(
@@ -89,8 +89,8 @@ class Condensation:
         with seeded_globals(derive_seed("globals", spec.key()), train.device):
             condensed = method.condense(task)
         check_set(condensed, train, spec.ipc)
-        store.write_cost(spec, Cost(checkpoint.seconds(), memory.read(), active_engine().statement()))
-        save_set(store.set_path(spec), condensed, header(spec, condensed, train, self.origin))
+        artefacts.write_cost(spec, Cost(checkpoint.seconds(), memory.read(), active_engine().statement()))
+        save_set(artefacts.set_path(spec), condensed, header(spec, condensed, train, self.origin))
         checkpoint.path.unlink(missing_ok=True)
         return condensed
 

@@ -14,6 +14,10 @@ class DcbenchError(Exception):
     """
 
 
+class StorageError(DcbenchError):
+    """The results cannot be written: the disk is full, say. A run ends there, and keeps what it has."""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> DcbenchError:
     """Return the error for a ``name`` that is not among the ``known`` ones of this ``kind``.
 

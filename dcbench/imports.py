@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from dcbench import whitening
 from dcbench.architectures import Architecture, fit
+from dcbench.artefacts import Artefacts, Cost, cost_beside
 from dcbench.budgets import Budget
 from dcbench.cells import Bench, Cell, Plan
 from dcbench.condense import header
@@ -29,7 +30,6 @@ from dcbench.plan import load_bench, unique
 from dcbench.plugins import Plugins
 from dcbench.protocols import EvaluationProtocol
 from dcbench.specs import CondenseSpec
-from dcbench.store import Cost, Store, cost_beside
 
 UNNAMED = "imported"
 """The method of sets whose maker nobody names; their file's name stands beside it."""
@@ -60,14 +60,14 @@ class ImportedSet:
         self,
         spec: CondenseSpec,
         train: ResidentSplit,
-        store: Store,
+        artefacts: Artefacts,
         progress: Callable[[int, int], None],
         afresh: bool = False,
     ) -> CondensedSet:
         """Keep the set; see `dcbench.cells.Maker`."""
         if self.cost:
-            store.write_cost(spec, self.cost)
-        save_set(store.set_path(spec), self.condensed, header(spec, self.condensed, train, self.origin))
+            artefacts.write_cost(spec, self.cost)
+        save_set(artefacts.set_path(spec), self.condensed, header(spec, self.condensed, train, self.origin))
         return self.condensed
 
 

@@ -48,6 +48,13 @@ class CondenseSpec(_Spec):
     matching_network: str | None
     seed: int
 
+    @property
+    def work(self) -> str:
+        """The kind of work in words, the same for specs that differ by the seed alone."""
+        ipc = f", ipc {self.ipc}" if self.ipc is not None else ""
+        network = f", matched on {self.matching_network}" if self.matching_network else ""
+        return f"{self.method} on {self.dataset}{ipc}{network}"
+
 
 class EvaluationSpec(_Spec):
     """All that one accuracy depends on.

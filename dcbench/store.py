@@ -1,54 +1,54 @@
-"""A results folder: records, condensed sets, pictures and checkpoints.
+"""A results folder: its records, beside the files of its condensed sets (see `dcbench.artefacts`).
 
 ::
 
     results/
-      records.jsonl              one line per trial, appended
-      sets/NAME.safetensors      a condensed set; a function of its spec, byte for byte
-      sets/NAME.cost.json        what it took to make
-      sets/NAME.png              its picture
-      checkpoints/KEY.safetensors  the state of unfinished condensations
-      failures/KEY.txt           the tracebacks of what failed
+      records.jsonl    one line per trial, appended
+      .locks/KEY.lock  of a cell that a run is working on
 """
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from filelock import FileLock
 from pydantic import ValidationError
 
+from dcbench.artefacts import Artefacts
 from dcbench.errors import DcbenchError
-from dcbench.files import slug, write_atomically
 from dcbench.records import Record
 from dcbench.specs import CondenseSpec
 
 RECORDS = "records.jsonl"
 
-
-@dataclass(frozen=True)
-class Cost:
-    """What a condensed set took to make: seconds of wall time, the peak memory in bytes, and the engine's name."""
-
-    seconds: float
-    peak_memory_bytes: int
-    engine: str = "plain"
+Trial = tuple[str, str | None, str, str, int | None]
+"""Condense key, evaluation network, protocol, budget, evaluation seed."""
 
 
-class Store:
-    """A results folder, open for reading and appending."""
+class Store(Artefacts):
+    """A results folder, open for reading and appending. Several runs may have it open at once."""
 
     def __init__(self, root: Path) -> None:
         """Open the folder; it need not exist yet."""
-        self.root = root
-        self.records = read_records(root / RECORDS) if (root / RECORDS).exists() else []
+        super().__init__(root)
+        self.records: list[Record] = []
+        self._done: dict[Trial, Record] = {}
+        self._size = 0
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read what other runs have appended since."""
+        path = self.root / RECORDS
+        size = path.stat().st_size if path.exists() else 0
+        if size == self._size:
+            return
+        self.records = read_records(path)
         self._done = {trial_of(record): record for record in latest(self.records)}
+        self._size = size
 
     def find(self, condense_key: str, network: str, protocol: str, budget: str, eval_seed: int) -> Record | None:
         """Return the successful record of a trial, if there is one."""
@@ -58,53 +58,25 @@ class Store:
         """Write a record, whole, before returning."""
         with FileLock(self.root / f".{RECORDS}.lock"), open(self.root / RECORDS, "ab+") as file:
             _mend_last_line(file)
+            alone = file.tell() == self._size
             file.write(record.to_json().encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
+            if alone:  # else the next refresh reads what others have written in between
+                self._size = file.tell()
         self.records.append(record)
         if record.status == "ok":
             self._done[trial_of(record)] = record
 
-    def set_path(self, spec: CondenseSpec) -> Path:
-        """Return where the condensed set of a spec is or would be."""
-        ipc = f"ipc{spec.ipc}" if spec.ipc is not None else "all"
-        parts = (spec.dataset, ipc, spec.method, spec.matching_network, f"seed{spec.seed}")
-        readable = "_".join(slug(part) for part in parts if part)
-        return self.root / "sets" / f"{readable}_{spec.key()[:12]}.safetensors"
+    def lock_path(self, spec: CondenseSpec) -> Path:
+        """Return the file by which a cell is locked."""
+        return self.root / ".locks" / f"{spec.key()[:24]}.lock"
 
-    def picture_path(self, spec: CondenseSpec) -> Path:
-        """Return where the picture of a spec's condensed set is or would be."""
-        return self.set_path(spec).with_suffix(".png")
-
-    def checkpoint_path(self, spec: CondenseSpec) -> Path:
-        """Return where the state of a spec's unfinished condensation is or would be."""
-        return self.root / "checkpoints" / f"{spec.key()[:24]}.safetensors"
-
-    def write_cost(self, spec: CondenseSpec, cost: Cost) -> None:
-        """Write what a condensed set took to make."""
-        write_atomically(_cost_path(self.set_path(spec)), (json.dumps(asdict(cost)) + "\n").encode())
-
-    def read_cost(self, spec: CondenseSpec) -> Cost | None:
-        """Return what a condensed set took to make, or None where that is not known."""
-        return cost_beside(self.set_path(spec))
-
-    def write_traceback(self, key: str, text: str) -> Path:
-        """Keep the traceback of a failure, for the method's author; return where."""
-        path = self.root / "failures" / f"{key[:24]}.txt"
-        write_atomically(path, text.encode())
-        return path
-
-
-def cost_beside(path: Path) -> Cost | None:
-    """Return what the condensed set in a file took to make, or None where that is not known."""
-    try:
-        return Cost(**json.loads(_cost_path(path).read_text()))
-    except (OSError, ValueError, TypeError):
-        return None
-
-
-def _cost_path(path: Path) -> Path:
-    return path.with_suffix(".cost.json")
+    def lock(self, spec: CondenseSpec) -> FileLock:
+        """Return the lock of a cell, which a run holds while it works on it. A run that dies lets go of it."""
+        path = self.lock_path(spec)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(path)
 
 
 def _mend_last_line(file: BinaryIO) -> None:
@@ -124,7 +96,7 @@ def _mend_last_line(file: BinaryIO) -> None:
         file.write(b"\n")
 
 
-def trial_of(record: Record) -> tuple[str, str | None, str, str, int | None]:
+def trial_of(record: Record) -> Trial:
     """Return which trial a record is of, whatever came out: the same for a trial that was done again."""
     return (
         record.condense_key,

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from dcbench.cli import defaults
-from dcbench.cli.execute import carry_out, execution_options
+from dcbench.cli.execute import carry_out
+from dcbench.cli.execution import Execution, execution_options
 from dcbench.cli.loading import load_plugins
 from dcbench.cli.output import json_option
 from dcbench.files import default_data_root
@@ -58,12 +59,9 @@ def evaluate(
     budget: str,
     seed: int,
     device: str,
-    engine: str,
     data_root: Path | None,
-    results: Path,
-    dry_run: bool,
-    force: bool,
     as_json: bool,
+    execution: Execution,
 ) -> None:
     """Train fresh networks on condensed sets made anywhere, and test them.
 
@@ -106,7 +104,7 @@ def evaluate(
     if not as_json:
         for file in foreign:
             _show_file(file)
-    carry_out(plan, plugins, results, engine=engine, dry_run=dry_run, force=force, as_json=as_json)
+    carry_out(plan, plugins, execution, as_json=as_json)
 
 
 def _show_file(file: ForeignFile) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -14,57 +13,19 @@ from dcbench.cli.output import print_scores
 if TYPE_CHECKING:
     from dcbench.cells import Plan
     from dcbench.cli.display import Display
+    from dcbench.cli.execution import Execution
+    from dcbench.desk import Outcome
     from dcbench.plugins import Plugins
     from dcbench.records import Record
-    from dcbench.runner import Outcome, Runner
+    from dcbench.runner import Runner
     from dcbench.store import Store
-
-device_option = click.option(
-    "--device", default="auto", metavar="NAME", show_default=True, help="auto, cpu, cuda or cuda:N."
-)
-engine_option = click.option(
-    "--engine",
-    default="auto",
-    metavar="NAME",
-    show_default=True,
-    help="plain computes as the papers' code does; fast and compiled, on the CPU, differ by rounding alone; "
-    "auto is the one that suits the device and the budget.",
-)
-data_root_option = click.option(
-    "--data-root",
-    envvar="DCBENCH_DATA",
-    type=click.Path(path_type=Path),
-    help="Where data sets are, laid out as torchvision does.  [DCBENCH_DATA, else a cache folder]",
-)
-results_option = click.option(
-    "--results", default="results", show_default=True, type=click.Path(path_type=Path), help="Results folder."
-)
-dry_run_option = click.option("--dry-run", is_flag=True, help="Show the plan and what of it is done; do nothing.")
-force_option = click.option("--force", is_flag=True, help="Do again what is done.")
-
-
-def compute_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of where and how to compute."""
-    for option in (data_root_option, engine_option, device_option):
-        command = option(command)
-    return command
-
-
-def execution_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options by which all plans are carried out."""
-    for option in (force_option, dry_run_option, results_option):
-        command = option(command)
-    return compute_options(command)
 
 
 def carry_out(
     plan: Plan,
     plugins: Plugins,
-    results: Path,
+    execution: Execution,
     *,
-    engine: str,
-    dry_run: bool,
-    force: bool,
     as_json: bool,
     report: Callable[[list[Record]], None] | None = None,
 ) -> None:
@@ -73,10 +34,7 @@ def carry_out(
     Args:
         plan: what to do.
         plugins: whose observers are told.
-        results: the results folder.
-        engine: how to compute: auto, plain, fast or compiled.
-        dry_run: only show the plan.
-        force: do again what is done.
+        execution: how and where to.
         as_json: print JSON instead of tables.
         report: prints the outcome from the records that the plan covers, instead of the usual table.
     """
@@ -87,19 +45,19 @@ def carry_out(
     from dcbench.store import Store
 
     # Finding out whether networks can be compiled takes seconds, which a dry run need not.
-    chosen = choose_engine(engine, plan.device, plan.budget.long and not dry_run)
-    if not dry_run:
-        ensure_writable(results)
-    store = Store(results)
-    if dry_run:
-        _show_plan(plan, store, force, as_json)
+    executor = execution.executor()
+    engine = choose_engine(execution.engine, plan.device, plan.budget.long and not execution.dry_run)
+    if execution.dry_run:
+        _show_plan(plan, Store(execution.results), execution.force, as_json)
         return
+    ensure_writable(execution.results)
+    store = Store(execution.results)
     display = Display(plan.budget)
     plugins.manager.register(display)
     try:
         with display:  # which also shows warnings
-            runner = Runner(plan, plugins, store, force, chosen)
-        outcome = _run(runner, display, results)
+            runner = Runner(plan, plugins, store, execution.force, engine, executor)
+        outcome = _run(runner, display)
     finally:
         plugins.manager.unregister(display)
     covered = plan.covered(store)
@@ -140,11 +98,11 @@ def _show_plan(plan: Plan, store: Store, force: bool, as_json: bool) -> None:
         click.echo(f"To do: {sets} of {len(rows)} condensations, {left} evaluations. Budget: {plan.budget.name}.")
 
 
-def _run(runner: Runner, display: Display, results: Path) -> Outcome:
+def _run(runner: Runner, display: Display) -> Outcome:
     """Run, and say what is kept when the user interrupts."""
     from dcbench.store import Store
 
-    before = len(runner.store.records)
+    results, before = runner.store.root, len(runner.store.records)
     try:
         with display:
             return runner.run()

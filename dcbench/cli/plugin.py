@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dcbench.cli.execute import data_root_option
+from dcbench.cli.execution import data_root_option
 from dcbench.cli.loading import load_plugins
 from dcbench.cli.output import json_option, print_json, print_rows
 

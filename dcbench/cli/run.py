@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from dcbench.cli import defaults
-from dcbench.cli.execute import carry_out, execution_options
+from dcbench.cli.execute import carry_out
+from dcbench.cli.execution import Execution, execution_options
 from dcbench.cli.loading import load_plugins
 from dcbench.cli.output import json_option
 from dcbench.files import default_data_root
@@ -87,12 +88,9 @@ def run(
     protocol: str,
     seed: int,
     device: str,
-    engine: str,
     data_root: Path | None,
-    results: Path,
-    dry_run: bool,
-    force: bool,
     as_json: bool,
+    execution: Execution,
 ) -> None:
     """Condense, train fresh networks on the result, and compare.
 
@@ -141,9 +139,7 @@ def run(
         # Of an installation without them, nothing is asked.
         baselines=tuple(name for name in defaults.BASELINES if baselines and name in plugins.methods.items),
     )
-    carry_out(
-        make_plan(request, plugins), plugins, results, engine=engine, dry_run=dry_run, force=force, as_json=as_json
-    )
+    carry_out(make_plan(request, plugins), plugins, execution, as_json=as_json)
 
 
 def parse_options(options: tuple[str, ...]) -> dict[str, str]:

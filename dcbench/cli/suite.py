@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from dcbench.cli.execute import carry_out, execution_options, results_option
+from dcbench.cli.execute import carry_out
+from dcbench.cli.execution import Execution, execution_options, results_option
 from dcbench.cli.loading import load_plugins
 from dcbench.cli.output import json_option, print_json, print_rows
 from dcbench.files import default_data_root
@@ -125,12 +126,9 @@ def show(name: str, results: Path, as_json: bool, **words: Any) -> None:
 def run(
     name: str,
     device: str,
-    engine: str,
     data_root: Path | None,
-    results: Path,
-    dry_run: bool,
-    force: bool,
     as_json: bool,
+    execution: Execution,
     **words: Any,
 ) -> None:
     """Run a suite, or a part of it, and show its numbers beside the published ones.
@@ -146,10 +144,7 @@ def run(
     carry_out(
         plan,
         plugins,
-        results,
-        engine=engine,
-        dry_run=dry_run,
-        force=force,
+        execution,
         as_json=as_json,
         report=lambda records: _print(part, records, as_json),
     )

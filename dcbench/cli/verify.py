@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dcbench.cli.execute import compute_options
+from dcbench.cli.execution import compute_options
 from dcbench.cli.loading import load_plugins
 from dcbench.cli.output import json_option, print_json
 

@@ -1,0 +1,78 @@
+"""The files of a results folder that belong to one condensed set each, its records aside.
+
+::
+
+    results/
+      sets/NAME.safetensors        a condensed set; a function of its spec, byte for byte
+      sets/NAME.cost.json          what it took to make
+      sets/NAME.png                its picture
+      checkpoints/KEY.safetensors  the state of an unfinished condensation
+      failures/KEY.txt             the traceback of what failed
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from dcbench.files import slug, write_atomically
+from dcbench.specs import CondenseSpec
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a condensed set took to make: seconds of wall time, the peak memory in bytes, and the engine's name."""
+
+    seconds: float
+    peak_memory_bytes: int
+    engine: str = "plain"
+
+
+class Artefacts:
+    """Where the files of condensed sets are."""
+
+    def __init__(self, root: Path) -> None:
+        """Take the folder; it need not exist yet."""
+        self.root = root
+
+    def set_path(self, spec: CondenseSpec) -> Path:
+        """Return where the condensed set of a spec is or would be."""
+        ipc = f"ipc{spec.ipc}" if spec.ipc is not None else "all"
+        parts = (spec.dataset, ipc, spec.method, spec.matching_network, f"seed{spec.seed}")
+        readable = "_".join(slug(part) for part in parts if part)
+        return self.root / "sets" / f"{readable}_{spec.key()[:12]}.safetensors"
+
+    def picture_path(self, spec: CondenseSpec) -> Path:
+        """Return where the picture of a spec's condensed set is or would be."""
+        return self.set_path(spec).with_suffix(".png")
+
+    def checkpoint_path(self, spec: CondenseSpec) -> Path:
+        """Return where the state of a spec's unfinished condensation is or would be."""
+        return self.root / "checkpoints" / f"{spec.key()[:24]}.safetensors"
+
+    def write_cost(self, spec: CondenseSpec, cost: Cost) -> None:
+        """Write what a condensed set took to make."""
+        write_atomically(_cost_path(self.set_path(spec)), (json.dumps(asdict(cost)) + "\n").encode())
+
+    def read_cost(self, spec: CondenseSpec) -> Cost | None:
+        """Return what a condensed set took to make, or None where that is not known."""
+        return cost_beside(self.set_path(spec))
+
+    def write_traceback(self, key: str, text: str) -> Path:
+        """Keep the traceback of a failure, for the method's author; return where."""
+        path = self.root / "failures" / f"{key[:24]}.txt"
+        write_atomically(path, text.encode())
+        return path
+
+
+def cost_beside(path: Path) -> Cost | None:
+    """Return what the condensed set in a file took to make, or None where that is not known."""
+    try:
+        return Cost(**json.loads(_cost_path(path).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _cost_path(path: Path) -> Path:
+    return path.with_suffix(".cost.json")

@@ -1,0 +1,99 @@
+"""The options by which plans are carried out: where results go, what computes them, in how many processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from dcbench.executors import Executor
+
+device_option = click.option(
+    "--device", default="auto", metavar="NAME", show_default=True, help="auto, cpu, cuda or cuda:N."
+)
+engine_option = click.option(
+    "--engine",
+    default="auto",
+    metavar="NAME",
+    show_default=True,
+    help="plain computes as the papers' code does; fast and compiled, on the CPU, differ by rounding alone; "
+    "auto is the one that suits the device and the budget.",
+)
+data_root_option = click.option(
+    "--data-root",
+    envvar="DCBENCH_DATA",
+    type=click.Path(path_type=Path),
+    help="Where data sets are, laid out as torchvision does.  [DCBENCH_DATA, else a cache folder]",
+)
+results_option = click.option(
+    "--results", default="results", show_default=True, type=click.Path(path_type=Path), help="Results folder."
+)
+EXECUTION_OPTIONS = (
+    click.option(
+        "--jobs",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        metavar="N",
+        help="Cells to work on at once, each in a process with its share of the threads, or a GPU of its own.",
+    ),
+    click.option(
+        "--threads",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Threads for each cell. On the CPU the last digits of a result depend on it.  [all cores / jobs]",
+    ),
+    results_option,
+    click.option("--dry-run", is_flag=True, help="Show the plan and what of it is done; do nothing."),
+    click.option("--force", is_flag=True, help="Do again what is done."),
+)
+
+
+@dataclass(frozen=True)
+class Execution:
+    """What the options of `execution_options` say; see their help."""
+
+    engine: str
+    jobs: int
+    threads: int | None
+    results: Path
+    dry_run: bool
+    force: bool
+
+    def executor(self) -> Executor:
+        """Return who works on the cells; sets the threads of this process where that is who does."""
+        import torch
+
+        from dcbench.executors.processes import Processes
+        from dcbench.executors.serial import Serial
+
+        if self.jobs > 1:
+            return Processes(self.jobs, self.threads or max(1, torch.get_num_threads() // self.jobs))
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        return Serial()
+
+
+def compute_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of where and how to compute."""
+    for option in (data_root_option, engine_option, device_option):
+        command = option(command)
+    return command
+
+
+def execution_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options by which all plans are carried out, as one argument ``execution``."""
+
+    @wraps(command)
+    def gathered(**words: Any) -> None:
+        execution = Execution(**{field.name: words.pop(field.name) for field in fields(Execution)})
+        command(**words, execution=execution)
+
+    for option in reversed(EXECUTION_OPTIONS):
+        gathered = option(gathered)
+    return compute_options(gathered)
