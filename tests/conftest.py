@@ -65,9 +65,10 @@ def request_for(tmp_path):
 def run(plugins, request_for):
     """Run a request into a folder and return the runner, whose store and outcome tell the rest."""
 
-    def go(folder, force=False, engine=PLAIN, **changes):
+    def go(folder, force=False, engine=PLAIN, executor=None, **changes):
         folder.mkdir(exist_ok=True)
-        runner = Runner(make_plan(request_for(**changes), plugins), plugins, Store(folder), force, engine)
+        plan = make_plan(request_for(**changes), plugins)
+        runner = Runner(plan, plugins, Store(folder), force, engine, executor)
         runner.run()
         return runner
 

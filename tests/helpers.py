@@ -9,6 +9,9 @@ from dcbench.data import ResidentSplit
 from dcbench.datasets import DatasetInfo, Split
 from dcbench.records import Record
 
+TIMES = {"condense_seconds", "eval_seconds", "peak_memory_bytes", "started_at"}
+"""Fields of records that two runs of one spec may differ in."""
+
 
 def make_info(channels=1, size=(8, 8), classes=3, **changes):
     """Facts of a data set that does not exist, with a mean of 0.5 and a deviation of 0.25."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
+import warnings
 from pathlib import Path
 
 import torch
@@ -117,6 +121,39 @@ class Means(Method):
         return CondensedSet(self.scale * images.cpu(), task.synthetic_labels().cpu())
 
 
+class Dies(Method):
+    """Kills its process when it condenses, as often as it is told."""
+
+    name = "dies"
+    depends_on = frozenset({"ipc", "seed"})
+    marks: str = option("", "folder in which it leaves a mark before it dies")
+    times: int = option(1, "how often it dies", ge=0)
+
+    def condense(self, task: Task) -> CondensedSet:
+        deaths = len(list(Path(self.marks).iterdir()))
+        if deaths < self.times:
+            (Path(self.marks) / str(deaths)).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        warnings.warn("survived", stacklevel=2)
+        labels = task.synthetic_labels().cpu()
+        return CondensedSet(torch.randn(len(labels), 1, 8, 8, generator=task.generator), labels)
+
+
+class Waits(Method):
+    """Says who it is in a file, and waits until another file is there."""
+
+    name = "waits"
+    depends_on = frozenset({"ipc", "seed"})
+    marks: str = option("", "folder of both files")
+
+    def condense(self, task: Task) -> CondensedSet:
+        (Path(self.marks) / f"{os.getpid()}.started").touch()
+        while not (Path(self.marks) / "go").exists():
+            time.sleep(0.02)
+        labels = task.synthetic_labels().cpu()
+        return CondensedSet(torch.randn(len(labels), 1, 8, 8, generator=task.generator), labels)
+
+
 @hookimpl
 def dcbench_register_datasets():
     return [Tiny]
@@ -129,4 +166,4 @@ def dcbench_register_architectures():
 
 @hookimpl
 def dcbench_register_methods():
-    return [Fails, Shorts, Nothing, Means]
+    return [Fails, Shorts, Nothing, Means, Dies, Waits]

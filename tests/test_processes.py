@@ -1,0 +1,221 @@
+"""Several cells at once in processes of their own, and several runs at once on one folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from helpers import TIMES
+
+from dcbench.executors.processes import Processes, device_of_lane, reason_of
+from dcbench.store import RECORDS, read_records
+
+GRADMATCH = {
+    "methods": ("gradmatch", "random", "herding", "means"),
+    "networks": ("convnet:depth=1,width=4",),
+    "eval_networks": ("linear", "mlp"),
+    "options": {"gradmatch.iterations": "2", "herding.epochs": "1"},
+}
+HERE = Path(__file__).parent
+
+
+def sets(folder):
+    return {path.name: path.read_bytes() for path in (folder / "sets").iterdir() if path.suffix != ".json"}
+
+
+def trials(folder):
+    found = [record.model_dump(exclude=TIMES) for record in read_records(folder / RECORDS)]
+    return sorted(found, key=lambda fields: json.dumps(fields, sort_keys=True))
+
+
+def is_alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except OSError:
+        return False
+
+
+def wait_for(condition, process=None, seconds=100):
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert process is None or process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return found
+
+
+def test_processes_give_the_same_bytes_as_one_after_the_other(run, tmp_path):
+    run(tmp_path / "a", **GRADMATCH, sets=2, evals=2)
+    runner = run(tmp_path / "b", **GRADMATCH, sets=2, evals=2, executor=Processes(2, 1))
+    assert sets(tmp_path / "a") == sets(tmp_path / "b")
+    assert trials(tmp_path / "a") == trials(tmp_path / "b")
+    assert (runner.outcome.condensed, runner.outcome.evaluated) == (7, 32)
+    assert not list((tmp_path / "b" / ".locks").iterdir())
+
+
+def test_what_is_done_is_not_done_again(run, tmp_path):
+    run(tmp_path / "r", **GRADMATCH)
+    again = run(tmp_path / "r", **GRADMATCH, evals=2, executor=Processes(3, 1))
+    assert (again.outcome.condensed, again.outcome.evaluated) == (0, 8)
+
+
+def test_failures_in_processes_are_recorded_and_the_other_cells_go_on(run, tmp_path):
+    runner = run(tmp_path / "r", methods=("fails", "random"), executor=Processes(2, 1))
+    assert [failure.error for failure in runner.outcome.failures] == ["RuntimeError: nothing works"]
+    assert runner.outcome.evaluated == 1
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_the_cell_of_a_process_that_is_killed_goes_to_another(run, tmp_path, force):
+    (tmp_path / "marks").mkdir()
+    words = {"methods": ("dies", "random"), "options": {"dies.marks": str(tmp_path / "marks")}, "evals": 2}
+    with pytest.warns(UserWarning, match=r"a worker died on dies on tiny, ipc 1, seed 0 \(killed by signal 9"):
+        runner = run(tmp_path / "r", **words, executor=Processes(2, 1), force=force)
+    assert (runner.outcome.condensed, runner.outcome.evaluated, runner.outcome.failures) == (2, 4, [])
+    assert len(read_records(tmp_path / "r" / RECORDS)) == 4
+
+
+def test_warnings_of_processes_are_passed_on(run, tmp_path):
+    with pytest.warns(UserWarning, match="survived"):
+        run(
+            tmp_path / "r",
+            methods=("dies",),
+            options={"marks": str(tmp_path), "times": "0"},
+            executor=Processes(2, 1),
+        )
+
+
+def test_a_cell_that_kills_every_process_is_recorded_as_failed(run, tmp_path):
+    (tmp_path / "marks").mkdir()
+    options = {"dies.marks": str(tmp_path / "marks"), "dies.times": "100"}
+    with pytest.warns(UserWarning, match="a worker died"):
+        runner = run(tmp_path / "r", methods=("dies", "random"), options=options, executor=Processes(1, 1))
+    (failure,) = runner.outcome.failures
+    assert failure.error.startswith("the worker died 3 times, the last time: killed by signal 9")
+    assert failure.method == "dies"
+    assert runner.outcome.evaluated == 1
+
+
+def test_processes_share_gpus_out_unless_one_is_named(monkeypatch):
+    import torch
+
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert [device_of_lane(torch.device("cuda"), lane).index for lane in range(4)] == [0, 1, 0, 1]
+    assert device_of_lane(torch.device("cuda:1"), 0).index == 1
+    assert device_of_lane(torch.device("cpu"), 3).type == "cpu"
+    assert reason_of(-11) == "killed by signal 11"
+    assert reason_of(3) == "exit code 3"
+
+
+RUN = """
+import sys
+sys.path.insert(0, {here!r})
+import torch
+import tiny_plugin
+from dcbench.plugins import PluginInfo, Plugins
+load = Plugins.load.__func__
+def load_with_tiny(cls, *args, **words):
+    plugins = load(cls, *args, **words)
+    plugins.add(tiny_plugin, PluginInfo("tiny", "tiny_plugin", "tests", "0"))
+    return plugins
+Plugins.load = classmethod(load_with_tiny)
+from dcbench.cli import main
+if __name__ == "__main__":
+    main(sys.argv[1:])
+"""
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start `dcbench run` with the tests' plugin in a process of its own; all are killed in the end."""
+    script, started = tmp_path / "run.py", []
+    script.write_text(RUN.format(here=str(HERE)))
+
+    def go(*words):
+        command = [sys.executable, str(script), "run", "-d", "tiny", "--results", str(tmp_path / "r"), *words]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        started.append(process)
+        return process
+
+    yield go
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def waiting(tmp_path, *words):
+    marks = tmp_path / "marks"
+    marks.mkdir(exist_ok=True)
+    return [
+        "-m",
+        "waits",
+        "-o",
+        f"marks={marks}",
+        "--eval-network",
+        "linear",
+        "--evals",
+        "1",
+        "--sets",
+        "3",
+        *words,
+    ]
+
+
+def started_by(tmp_path):
+    return [int(path.stem) for path in (tmp_path / "marks").glob("*.started")]
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_two_runs_on_one_folder_do_each_cell_once(start, tmp_path, jobs):
+    words = waiting(tmp_path, "--jobs", jobs)
+    first = start(*words)
+    wait_for(lambda: started_by(tmp_path))
+    second = start(*words)
+    wait_for(lambda: len(started_by(tmp_path)) >= 2)  # the second run works, on another cell
+    (tmp_path / "marks" / "go").touch()
+    for process in (first, second):
+        out, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, out
+    records = read_records(tmp_path / "r" / RECORDS)
+    assert sorted(record.condense_seed for record in records) == [0, 1, 2]
+
+
+def test_a_run_takes_over_the_cell_of_another_that_dies_with_it(start, tmp_path):
+    words = waiting(tmp_path)
+    first = start(*words, "--sets", "1")
+    wait_for(lambda: started_by(tmp_path))
+    second = start(*words, "--sets", "1")
+    wait_for(lambda: "waiting for it" in second.stdout.readline())
+    assert len(started_by(tmp_path)) == 1
+    first.kill()
+    wait_for(lambda: len(started_by(tmp_path)) == 2)
+    (tmp_path / "marks" / "go").touch()
+    out, _ = second.communicate(timeout=120)
+    assert second.returncode == 0, out
+    assert len(read_records(tmp_path / "r" / RECORDS)) == 1
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="looks processes up in /proc")
+def test_workers_die_with_the_run(start, tmp_path):
+    process = start(*waiting(tmp_path, "--jobs", "2"))
+    workers = wait_for(lambda: len(found := started_by(tmp_path)) == 2 and found)
+    assert process.pid not in workers
+    os.kill(process.pid, signal.SIGKILL)
+    wait_for(lambda: not any(map(is_alive, workers)))
+
+
+def test_an_interrupted_run_ends_its_workers_and_says_what_is_kept(start, tmp_path):
+    process = start(*waiting(tmp_path, "--jobs", "2"))
+    workers = wait_for(lambda: len(found := started_by(tmp_path)) == 2 and found)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Interrupted. 0 new records are kept" in out
+    assert "Traceback" not in out
+    wait_for(lambda: not any(map(is_alive, workers)))
