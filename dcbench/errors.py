@@ -15,7 +15,10 @@ class DcbenchError(Exception):
 
 
 class StorageError(DcbenchError):
-    """The results cannot be written: the disk is full, say. A run ends there, and keeps what it has."""
+    """A file that cannot be written: a full disk, a folder that is read-only, a device that fails.
+
+    It ends a run, being nobody's failure and the next cell's, too.
+    """
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> DcbenchError:

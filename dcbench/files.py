@@ -2,33 +2,92 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 
-from dcbench.errors import DcbenchError
+from dcbench.errors import DcbenchError, StorageError
+
+LEFT_OVER_SECONDS = 3600.0
+"""Age from which on a file that was being written aside is a killed process's: no write takes an hour."""
 
 _chosen_data_root: ContextVar[Path | None] = ContextVar("data root", default=None)
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write ``data`` beside ``path``, flush it to the disk, then rename it into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:60]}.", suffix=".tmp")
+    """Write ``data`` beside ``path``, flush it to the disk, then rename it into place, and flush the folder.
+
+    Raises:
+        StorageError: when it cannot be written. What was there before still is.
+    """
+    with storing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:60]}.", suffix=".tmp")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(name, 0o644)
+            os.replace(name, path)
+        except BaseException:
+            with suppress(OSError):  # on a disk that has become read-only, say: the first error counts
+                os.unlink(name)
+            raise
+        sync_folder(path.parent)
+
+
+def remove(path: Path) -> None:
+    """Remove a file if it is there.
+
+    Raises:
+        StorageError: when it cannot be removed.
+    """
+    with storing(path):
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def storing(path: Path) -> Iterator[None]:
+    """Turn errors of the system within into a `StorageError` that names the file and the reason."""
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        yield
+    except OSError as error:
+        raise StorageError(f"{path} cannot be written: {error.strerror or error}.") from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's list of names to the disk: until then, losing power may undo a rename."""
+    if os.name != "posix":  # elsewhere folders cannot be opened
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # file systems that have no such thing
+            raise
+    finally:
+        os.close(handle)
+
+
+def clear_left_over(folder: Path) -> None:
+    """Remove what killed processes were writing aside, in a folder and those in it.
+
+    What is young is left alone: another process may be writing it.
+
+    Raises:
+        StorageError: when a file cannot be removed.
+    """
+    for path in folder.rglob(".*.tmp"):
+        with suppress(FileNotFoundError):  # another process clears, too
+            if time.time() - path.stat().st_mtime > LEFT_OVER_SECONDS:
+                remove(path)
 
 
 def default_data_root() -> Path:
