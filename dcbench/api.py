@@ -8,6 +8,7 @@ from dcbench.component import Component, option
 from dcbench.condensed import CondensedSet
 from dcbench.data import ResidentSplit
 from dcbench.datasets import Dataset, DatasetInfo, Split, Splits
+from dcbench.divergence import Diverged
 from dcbench.errors import DcbenchError
 from dcbench.hookspecs import hookimpl
 from dcbench.images import IMAGE_ENDINGS, open_image
@@ -26,6 +27,7 @@ __all__ = [
     "Dataset",
     "DatasetInfo",
     "DcbenchError",
+    "Diverged",
     "Method",
     "Progress",
     "Record",

@@ -47,6 +47,9 @@ def evaluate(
         protocol: how it is trained.
         budget: may bound the number of steps.
         progress: told the epochs done and their number.
+
+    Raises:
+        Diverged: naming the epoch in which the training loss was no longer finite.
     """
     started = time.monotonic()
     seed = derive_seed("evaluate", spec.key())

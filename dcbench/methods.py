@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, Self
 
 import torch
@@ -15,6 +15,7 @@ from dcbench.component import Component
 from dcbench.condensed import CondensedSet
 from dcbench.data import ResidentSplit
 from dcbench.datasets import DatasetInfo
+from dcbench.divergence import LossWatch
 from dcbench.errors import DcbenchError
 from dcbench.seeds import draw_seed
 
@@ -56,7 +57,11 @@ class Checkpoint(Protocol):
         """
 
     def offer(self, state: Callable[[], Mapping[str, Tensor]]) -> None:
-        """Save ``state()`` if a while has passed since the last time; cheap to call at every step."""
+        """Save ``state()`` if a while has passed since the last time; cheap to call at every step.
+
+        Raises:
+            Diverged: when a tensor of the state is not finite: the last good state is kept.
+        """
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,7 @@ class Task:
         architecture: the matching network's architecture.
         checkpoint: keeps the state of long work.
         progress: call it as ``progress(done, total)``, in steps of equal work.
+        losses: what `check_loss` has seen.
     """
 
     train: ResidentSplit
@@ -78,6 +84,7 @@ class Task:
     architecture: Architecture
     checkpoint: Checkpoint
     progress: Callable[[int, int], None]
+    losses: LossWatch = field(default_factory=LossWatch)
 
     @property
     def info(self) -> DatasetInfo:
@@ -96,6 +103,21 @@ class Task:
     def features(self, network: nn.Module, images: Tensor) -> Tensor:
         """Return penultimate features of a network made by `new_network`: shape (N, D)."""
         return self.architecture.features(network, images)
+
+    def check_loss(self, iteration: int, loss: Tensor | float) -> None:
+        """Stop the condensation when a loss is not finite or has exploded; cheap to call at every step.
+
+        It has exploded when it is more than a million times the first one (or than 1, if the first is less).
+        On a GPU several are looked at together, so that none is waited for.
+
+        Args:
+            iteration: counted from 1.
+            loss: of shape ().
+
+        Raises:
+            Diverged: naming the iteration. Let it pass: the run records it and goes on with what else there is.
+        """
+        self.losses.check(iteration, loss)
 
     def synthetic_labels(self) -> Tensor:
         """Return the labels of ``ipc`` images per class, class by class: int64, on the device."""

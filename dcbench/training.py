@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from dcbench.augment import augment
 from dcbench.compiled import Forward
 from dcbench.data import ResidentSplit
+from dcbench.divergence import LossWatch
 from dcbench.engine import Engine, active_engine, engine_for
 
 TEST_BATCH = 256
@@ -49,44 +50,53 @@ def train_network(
         augmentation: a strategy of `dcbench.augment`, applied to every batch anew.
         scheduler: steps once per epoch.
         progress: called as ``progress(epochs done, epochs)``.
+
+    Raises:
+        Diverged: naming the first epoch, counted from 1, in which the loss is not finite.
     """
     network.train()
     engine = engine_for(network, images)
     passes, at_once = 3 * epochs * len(images), 3 * min(batch_size, len(images))
     forward = engine.forward(network, images, passes=passes, passes_at_once=at_once)
+    losses = LossWatch("the training loss", "epoch", explodes=False)
     with engine.sharing() if forward is not network else nullcontext():
         for epoch in range(epochs):
             order = torch.randperm(len(images), generator=generator).to(images.device)
+            total = torch.zeros((), device=images.device)
             for batch in torch.split(order, batch_size):
                 inputs = augment(images[batch], augmentation, generator)
-                _differentiate(network, forward, inputs, labels[batch], engine)
+                total += _differentiate(network, forward, inputs, labels[batch], engine)
                 optimizer.step()
+            losses.check(epoch + 1, total)
             if scheduler is not None:
                 scheduler.step()
             if progress is not None:
                 progress(epoch + 1, epochs)
+    losses.settle()
 
 
-def _differentiate(network: nn.Module, forward: Forward, images: Tensor, labels: Tensor, engine: Engine) -> None:
-    """Set the parameters' gradients to those of the mean cross-entropy of a batch."""
+def _differentiate(network: nn.Module, forward: Forward, images: Tensor, labels: Tensor, engine: Engine) -> Tensor:
+    """Set the parameters' gradients to those of the mean cross-entropy of a batch, and return that."""
     parameters = [each for each in network.parameters() if each.requires_grad]
     size = len(images)
     if forward is not network and size >= FEW:
         rounds = math.ceil(size / (engine.workers * (engine.micro_batch or size)))
         size = math.ceil(size / (rounds * engine.workers))  # equal shares
 
-    def gradients(part: tuple[Tensor, Tensor]) -> tuple[Tensor | None, ...]:
+    def gradients(part: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor | None, ...]]:
         loss = F.cross_entropy(forward(part[0]), part[1]) * (len(part[0]) / len(images))
-        return torch.autograd.grad(loss, parameters, allow_unused=True)
+        return loss.detach(), torch.autograd.grad(loss, parameters, allow_unused=True)
 
     network.zero_grad(set_to_none=True)
-    run = map if size == len(images) else engine.map
-    for found in run(gradients, zip(torch.split(images, size), torch.split(labels, size), strict=True)):
+    run, total = map if size == len(images) else engine.map, torch.zeros((), device=images.device)
+    for loss, found in run(gradients, zip(torch.split(images, size), torch.split(labels, size), strict=True)):
+        total += loss
         for parameter, gradient in zip(parameters, found, strict=True):
             if parameter.grad is None:
                 parameter.grad = gradient
             elif gradient is not None:
                 parameter.grad = parameter.grad + gradient
+    return total
 
 
 def accuracy(network: nn.Module, split: ResidentSplit, batch_size: int = TEST_BATCH) -> float:

@@ -82,6 +82,33 @@ class Fails(Method):
         raise RuntimeError("nothing works")
 
 
+class Wanders(Method):
+    """Moves noise images in steps, with checkpoints; its loss, or its state, may go wrong, or memory run out."""
+
+    name = "wanders"
+    steps: int = option(6, "how often the images are moved", ge=1)
+    nan_at: int = option(0, "the step whose loss is not a number")
+    huge_at: int = option(0, "the step whose loss has exploded")
+    memory_at: int = option(0, "the step for which there is no memory")
+    batch_real: int = option(32, "images at once")
+    batch_train: int = option(16, "images at once")
+
+    def condense(self, task: Task) -> CondensedSet:
+        images, start = torch.zeros(3 * task.ipc, 1, 8, 8), 0
+        state = task.checkpoint.load()
+        if state is not None:
+            images, start = state["images"], int(state["done"])
+        for step in range(start + 1, self.steps + 1):
+            if step == self.memory_at:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            task.check_loss(step, {self.nan_at: torch.nan, self.huge_at: 1e9}.get(step, 1.0))
+            images = images + torch.randn(images.shape, generator=task.generator)
+            task.progress(step, self.steps)
+            done = torch.tensor(step)
+            task.checkpoint.offer(lambda: {"images": images, "done": done})  # noqa: B023
+        return CondensedSet(images, task.synthetic_labels().cpu())
+
+
 class Shorts(Method):
     """Returns an image too few, or a NaN."""
 
@@ -166,4 +193,4 @@ def dcbench_register_architectures():
 
 @hookimpl
 def dcbench_register_methods():
-    return [Fails, Shorts, Nothing, Means, Dies, Waits]
+    return [Fails, Shorts, Wanders, Nothing, Means, Dies, Waits]

@@ -44,7 +44,9 @@ def _interrupt_and_go_on(method: Method, whole: Trial, save_at: int) -> str | No
         if first.error is not None:
             expected, found, _ = raised(first.error)
             raise CheckFailed(
-                f"{expected} when a checkpoint is saved", found, "offer a dict of tensors under names of your own"
+                f"{expected} when a checkpoint is saved",
+                found,
+                "offer a dict of finite tensors under names of your own",
             )
         if not first.stopped and whole.offers > save_at:
             raise CheckFailed(

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dcbench.checkpoint import FileCheckpoint
 from dcbench.checks.fixture import CheckNetwork, load_fixture
 from dcbench.checks.watch import Observed, watching
-from dcbench.condense import FileCheckpoint
 from dcbench.condensed import CondensedSet
 from dcbench.data import ResidentSplit
 from dcbench.methods import Method, Setting, Task
@@ -89,7 +89,7 @@ class Trial:
 
 
 class WatchedCheckpoint(FileCheckpoint):
-    """A checkpoint that counts, saves at one offer instead of every half minute, and then interrupts."""
+    """A checkpoint that counts, saves at one offer instead of now and then, and then interrupts."""
 
     def __init__(self, path: Path, generator: torch.Generator, trial: Trial, save_at: int | None) -> None:
         """Count into ``trial``; save at that offer, counted from 1, or never."""
@@ -106,7 +106,7 @@ class WatchedCheckpoint(FileCheckpoint):
         self._trial.offers += 1
         self.interrupt()
         if self._trial.offers == self._save_at:
-            self._last = -float("inf")
+            self._next = -float("inf")
             super().offer(state)
             self._saved = True
 
@@ -165,6 +165,7 @@ def condense(method: Method, scenario: Scenario, path: Path, save_at: int | None
             trial.method = method.resolve(Setting(data.info, counts, scenario.ipc, str(network)))
             options = trial.method.model_dump()
             trial.result = trial.method.condense(task)
+            task.losses.settle()
             trial.changed = _changes(train, trial.train, counts)
             trial.changed += ["its own options"] if trial.method.model_dump() != options else []
         except Stopped:

@@ -116,6 +116,7 @@ class GradMatch(Method):
             optimizer_net = torch.optim.SGD(network.parameters(), lr=self.lr_net, momentum=self.momentum_net)
             for step in range(self.outer_loop):
                 images.grad, loss = self._match(task, network, images, targets)
+                task.check_loss(iteration + 1, loss)
                 optimizer.step()
                 losses[iteration] += loss / (task.info.num_classes * self.outer_loop)
                 if step < self.outer_loop - 1:
