@@ -12,9 +12,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from dcbench.files import slug, write_atomically
 from dcbench.specs import CondenseSpec
@@ -22,11 +25,21 @@ from dcbench.specs import CondenseSpec
 
 @dataclass(frozen=True)
 class Cost:
-    """What a condensed set took to make: seconds of wall time, the peak memory in bytes, and the engine's name."""
+    """What a condensed set took to make.
+
+    Attributes:
+        seconds: of wall time.
+        peak_memory_bytes: see `dcbench.provenance.PeakMemory`.
+        engine: its name.
+        checkpoints: how many were written.
+        checkpoint_seconds: of ``seconds``, what they took.
+    """
 
     seconds: float
     peak_memory_bytes: int
     engine: str = "plain"
+    checkpoints: int = 0
+    checkpoint_seconds: float = 0.0
 
 
 class Artefacts:
@@ -53,7 +66,9 @@ class Artefacts:
 
     def write_cost(self, spec: CondenseSpec, cost: Cost) -> None:
         """Write what a condensed set took to make."""
-        write_atomically(_cost_path(self.set_path(spec)), (json.dumps(asdict(cost)) + "\n").encode())
+        fields = asdict(cost)
+        text = json.dumps({**fields, "sha256": _digest(fields)})
+        write_atomically(_cost_path(self.set_path(spec)), (text + "\n").encode())
 
     def read_cost(self, spec: CondenseSpec) -> Cost | None:
         """Return what a condensed set took to make, or None where that is not known."""
@@ -69,9 +84,17 @@ class Artefacts:
 def cost_beside(path: Path) -> Cost | None:
     """Return what the condensed set in a file took to make, or None where that is not known."""
     try:
-        return Cost(**json.loads(_cost_path(path).read_text()))
-    except (OSError, ValueError, TypeError):
+        fields = json.loads(_cost_path(path).read_bytes())
+        stated = fields.pop("sha256", None)
+        cost = Cost(**fields)
+    except (OSError, ValueError, TypeError, AttributeError):
         return None
+    # Earlier versions stated none. One whose name is damaged is a field that a cost does not have.
+    return cost if stated in (None, _digest(fields)) else None
+
+
+def _digest(fields: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 def _cost_path(path: Path) -> Path:

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from dcbench.artefacts import Artefacts
 from dcbench.errors import DcbenchError
+from dcbench.files import storing, sync_folder
 from dcbench.records import Record
 from dcbench.specs import CondenseSpec
 
@@ -55,15 +56,24 @@ class Store(Artefacts):
         return self._done.get((condense_key, network, protocol, budget, eval_seed))
 
     def append(self, record: Record) -> None:
-        """Write a record, whole, before returning."""
-        with FileLock(self.root / f".{RECORDS}.lock"), open(self.root / RECORDS, "ab+") as file:
-            _mend_last_line(file)
-            alone = file.tell() == self._size
-            file.write(record.to_json().encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-            if alone:  # else the next refresh reads what others have written in between
-                self._size = file.tell()
+        """Write a record, whole, before returning.
+
+        Raises:
+            StorageError: when it cannot be written.
+        """
+        path = self.root / RECORDS
+        with storing(path), FileLock(self.root / f".{RECORDS}.lock"):
+            new = not path.exists()
+            with open(path, "ab+") as file:
+                _mend_last_line(file)
+                alone = file.tell() == self._size
+                file.write(record.to_json().encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+                if alone:  # else the next refresh reads what others have written in between
+                    self._size = file.tell()
+            if new:
+                sync_folder(self.root)
         self.records.append(record)
         if record.status == "ok":
             self._done[trial_of(record)] = record
@@ -75,7 +85,8 @@ class Store(Artefacts):
     def lock(self, spec: CondenseSpec) -> FileLock:
         """Return the lock of a cell, which a run holds while it works on it. A run that dies lets go of it."""
         path = self.lock_path(spec)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with storing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
         return FileLock(path)
 
 

@@ -6,7 +6,7 @@ import pytest
 from helpers import make_record
 
 from dcbench.errors import DcbenchError
-from dcbench.store import RECORDS, Store, latest, read_records
+from dcbench.store import RECORDS, Cost, Store, cost_beside, latest, read_records
 
 
 def test_what_is_appended_is_read_back(tmp_path):
@@ -81,3 +81,33 @@ def test_the_last_successful_record_of_a_key_counts():
     old, new = make_record(key="a", accuracy=0.1), make_record(key="a", accuracy=0.2)
     failed = make_record(key="a", status="failed", accuracy=None)
     assert latest([old, new, failed]) == [new]
+
+
+COST = Cost(12.5, 1000, "fast", 3, 0.25)
+
+
+@pytest.fixture
+def cost_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(Store, "set_path", lambda self, spec: tmp_path / "set.safetensors")
+    Store(tmp_path).write_cost(None, COST)
+    return tmp_path / "set.cost.json"
+
+
+def test_what_a_set_took_is_read_back(tmp_path, cost_file):
+    assert cost_beside(tmp_path / "set.safetensors") == COST
+
+
+def test_a_damaged_cost_is_not_known_rather_than_wrong(tmp_path, cost_file):
+    data = cost_file.read_bytes()
+    found = set()
+    for at in range(len(data)):
+        for changed in (bytes([data[at] ^ 1]), b""):
+            cost_file.write_bytes(data[:at] + changed + data[at + 1 :])
+            found.add(cost_beside(tmp_path / "set.safetensors"))
+    assert found <= {None, COST}  # blanks may be damaged
+    assert None in found
+
+
+def test_a_cost_of_an_earlier_version_is_read(tmp_path, cost_file):
+    cost_file.write_text('{"seconds": 2.5, "peak_memory_bytes": 7, "engine": "plain"}')
+    assert cost_beside(tmp_path / "set.safetensors") == Cost(2.5, 7)
