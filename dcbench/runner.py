@@ -27,6 +27,7 @@ class Runner:
         force: bool = False,
         engine: Engine = PLAIN,
         executor: Executor | None = None,
+        checkpoint_every: float | None = None,
     ) -> None:
         """Find out what is left to do.
 
@@ -37,10 +38,11 @@ class Runner:
             force: do again what is done.
             engine: how to compute.
             executor: who works on the cells; this process, one after the other, unless told otherwise.
+            checkpoint_every: see `dcbench.work.Conditions`.
         """
         self.plan, self.plugins, self.store, self.force = plan, plugins, store, force
         self.executor = executor or Serial()
-        self.conditions = Conditions(plan.protocol, plan.budget, engine)
+        self.conditions = Conditions(plan.protocol, plan.budget, engine, checkpoint_every)
         pending = ((cell, len(plan.pending(cell, store, force))) for cell in plan.cells)
         self.todo = [(cell, trials) for cell, trials in pending if trials]
         self.outcome = Outcome()

@@ -10,6 +10,7 @@ import traceback
 import warnings
 import weakref
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -19,12 +20,15 @@ import dcbench
 from dcbench.architectures import Architecture
 from dcbench.artefacts import Artefacts, Cost
 from dcbench.budgets import Budget
-from dcbench.cells import Bench, Maker
+from dcbench.cells import Bench, Cell, Maker
+from dcbench.checkpoint import checkpointing_every
 from dcbench.condense import stored_set
 from dcbench.condensed import CondensedSet
 from dcbench.engine import Engine
 from dcbench.errors import StorageError
 from dcbench.evaluate import evaluate
+from dcbench.files import remove
+from dcbench.out_of_memory import free_what_failed, is_out_of_memory, what_would_fit
 from dcbench.protocols import EvaluationProtocol
 from dcbench.provenance import describe_device, git_state, now
 from dcbench.records import Record
@@ -56,11 +60,18 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Conditions:
-    """How all cells of a run are worked on."""
+    """How all cells of a run are worked on.
+
+    Attributes:
+        protocol, budget: how to judge, and how much work to do.
+        engine: how to compute.
+        checkpoint_every: seconds between the checkpoints of a condensation, at least; None for the usual.
+    """
 
     protocol: EvaluationProtocol
     budget: Budget
     engine: Engine
+    checkpoint_every: float | None = None
 
 
 @dataclass(frozen=True)
@@ -128,7 +139,8 @@ class CellWork:
         Raises:
             StorageError: when the results cannot be written.
         """
-        with self.conditions.engine.active():
+        every = self.conditions.checkpoint_every
+        with self.conditions.engine.active(), nullcontext() if every is None else checkpointing_every(every):
             condensed = self._condense()
             if condensed is None:
                 return
@@ -151,8 +163,10 @@ class CellWork:
             if condensed is None:
                 report = self._reporter("condense", spec.work, f"seed {spec.seed}")
                 condensed = self.maker.make(spec, train, self.artefacts, report, self.assignment.afresh)
-                self.artefacts.picture_path(spec).unlink(missing_ok=True)
+                remove(self.artefacts.picture_path(spec))
                 made = True
+            else:
+                remove(self.artefacts.checkpoint_path(spec))  # of one that was killed when the set was there
         except StorageError:
             raise
         except Exception as error:  # whatever a method may raise
@@ -214,9 +228,15 @@ class CellWork:
         """Keep the traceback, and tell the record of what failed."""
         key = trial.key() if trial else self.spec.key()
         self.artefacts.write_traceback(key, "".join(traceback.format_exception(error)))
+        said = f"{type(error).__name__}: {error}"
+        if is_out_of_memory(error):
+            free_what_failed(error)
+            cell = Cell(self.spec, self.maker, self.bench, self.assignment.trials)
+            fitting = what_would_fit(cell, trial, self.conditions.engine, self.conditions.protocol)
+            said = f"{said.rstrip('. :')}. {fitting}"
         self._tell_record(
             status="failed",
-            error=f"{type(error).__name__}: {error}",
+            error=said,
             key=key,
             set_sha256=trial.set_sha256 if trial else None,
             evaluation_network=trial.evaluation_network if trial else None,

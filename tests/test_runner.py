@@ -152,7 +152,7 @@ def test_force_does_not_go_on_from_a_checkpoint(run, tmp_path, monkeypatch):
         return original(self, task)
 
     original = Means.condense
-    monkeypatch.setattr("dcbench.condense.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("dcbench.checkpoint.CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(Means, "condense", condense)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "r", methods=("means",))
