@@ -11,7 +11,7 @@ import click
 from dcbench.cli.output import print_scores
 
 if TYPE_CHECKING:
-    from dcbench.cells import Plan
+    from dcbench.cells import Cell, Plan
     from dcbench.cli.display import Display
     from dcbench.cli.execution import Execution
     from dcbench.desk import Outcome
@@ -37,10 +37,13 @@ def carry_out(
         execution: how and where to.
         as_json: print JSON instead of tables.
         report: prints the outcome from the records that the plan covers, instead of the usual table.
+
+    Raises:
+        DcbenchError: when results cannot be written; what was done is kept.
     """
     from dcbench.cli.display import Display
     from dcbench.engine import choose_engine
-    from dcbench.files import ensure_writable
+    from dcbench.files import clear_left_over, ensure_writable
     from dcbench.runner import Runner
     from dcbench.store import Store
 
@@ -52,11 +55,14 @@ def carry_out(
         return
     ensure_writable(execution.results)
     store = Store(execution.results)
+    lacking = [cell for cell in plan.cells if execution.force or not store.set_path(cell.spec).exists()]
     display = Display(plan.budget)
     plugins.manager.register(display)
     try:
         with display:  # which also shows warnings
-            runner = Runner(plan, plugins, store, execution.force, engine, executor)
+            clear_left_over(execution.results)
+            every = execution.checkpoint_every
+            runner = Runner(plan, plugins, store, execution.force, engine, executor, every)
         outcome = _run(runner, display)
     finally:
         plugins.manager.unregister(display)
@@ -67,6 +73,7 @@ def carry_out(
         _show_scores(plan, covered, as_json)
     _show_failures(store, outcome)
     if not as_json:
+        _show_checkpoints(lacking, store)
         _show_places(plan, store, outcome)
     sys.exit(1 if outcome.failures else 0)
 
@@ -99,13 +106,18 @@ def _show_plan(plan: Plan, store: Store, force: bool, as_json: bool) -> None:
 
 
 def _run(runner: Runner, display: Display) -> Outcome:
-    """Run, and say what is kept when the user interrupts."""
+    """Run, and say what is kept when the user interrupts, or when no more can be written."""
+    from dcbench.errors import DcbenchError, StorageError
     from dcbench.store import Store
 
     results, before = runner.store.root, len(runner.store.records)
     try:
         with display:
             return runner.run()
+    except StorageError as error:
+        raise DcbenchError(
+            f"{error} What was done is kept in {results}; once this is mended, the same command goes on."
+        ) from error
     except KeyboardInterrupt:
         kept = len(Store(results).records) - before  # as they are: the runner may not have counted the last
         click.echo(
@@ -134,6 +146,14 @@ def _show_failures(store: Store, outcome: Outcome) -> None:
         click.echo(
             f"Failed: {record.method} on {record.dataset}, ipc {record.ipc}{where}: {record.error}", err=True
         )
+
+
+def _show_checkpoints(cells: list[Cell], store: Store) -> None:
+    """Print what the checkpoints of the sets that were made took."""
+    costs = [cost for cell in cells if (cost := store.read_cost(cell.spec))]
+    written, seconds = sum(cost.checkpoints for cost in costs), sum(cost.checkpoint_seconds for cost in costs)
+    if written:
+        click.echo(f"{written} checkpoint{'s' * (written != 1)}, {seconds:.1f} s")
 
 
 def _show_places(plan: Plan, store: Store, outcome: Outcome) -> None:

@@ -49,6 +49,13 @@ EXECUTION_OPTIONS = (
         help="Threads for each cell. On the CPU the last digits of a result depend on it.  [all cores / jobs]",
     ),
     results_option,
+    click.option(
+        "--checkpoint-every",
+        type=click.FloatRange(min=0),
+        metavar="SECONDS",
+        help="Save the state of a condensation this often, or less where that would take more than 2 % of the "
+        "time.  [30]",
+    ),
     click.option("--dry-run", is_flag=True, help="Show the plan and what of it is done; do nothing."),
     click.option("--force", is_flag=True, help="Do again what is done."),
 )
@@ -62,6 +69,7 @@ class Execution:
     jobs: int
     threads: int | None
     results: Path
+    checkpoint_every: float | None
     dry_run: bool
     force: bool
 
