@@ -92,8 +92,8 @@ class Row:
 
 
 def find_records(folder: Path) -> list[Record]:
-    """Read every file of records below a folder."""
-    return [record for path in sorted(folder.rglob(RECORDS)) for record in read_records(path)]
+    """Read every file of records below a results folder. Damaged lines are left out, with a warning."""
+    return [record for path in sorted(folder.rglob(RECORDS)) for record in read_records(path, strict=False)]
 
 
 def official(records: Iterable[Record]) -> list[Record]:

@@ -73,7 +73,7 @@ def _origin(path: Path, stated: Mapping[str, Any], spec: CondenseSpec) -> Origin
     if "origin" in stated:
         return TypeAdapter(Origin).validate_python(stated["origin"])
     records = path.parent.parent / RECORDS
-    for record in read_records(records) if records.exists() else ():
+    for record in read_records(records, strict=False) if records.exists() else ():
         if record.condense_key == spec.key():
             changed = tuple(record.changed_options)
             source = record.source_sha256

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import from_json
 
-RECORD_SCHEMA: Literal[2] = 2
+RECORD_SCHEMA: Literal[3] = 3
+CHECKSUM = "checksum"
+"""What a line has besides a record's fields, from schema 3 on."""
 
 
 class Record(BaseModel):
     """One trial, or one failure.
 
     Attributes:
-        schema_: version of this list of fields (``schema`` in JSON). The first had no ``seeded``.
+        schema_: version of this list of fields (``schema`` in JSON). The first had no ``seeded``; lines of the
+            first two have no checksum.
         status: ``ok`` or ``failed``; a failure never counts as done.
         error: what went wrong, else empty.
         key: evaluation key; the condense key where condensation failed.
@@ -39,7 +45,7 @@ class Record(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
 
-    schema_: Literal[1, 2] = Field(RECORD_SCHEMA, alias="schema")
+    schema_: Literal[1, 2, 3] = Field(RECORD_SCHEMA, alias="schema")
     status: Literal["ok", "failed"]
     error: str = ""
     key: str
@@ -98,5 +104,45 @@ class Record(BaseModel):
         return self
 
     def to_json(self) -> str:
-        """Return the record as one line of JSON, keys sorted, without the line's end."""
-        return json.dumps(self.model_dump(mode="json", by_alias=True), sort_keys=True)
+        """Return the record as one line of JSON, keys sorted, without the line's end; with its checksum."""
+        fields = self.model_dump(mode="json", by_alias=True)
+        return sealed(fields) if self.schema_ >= 3 else _canonical(fields)
+
+    @classmethod
+    def from_json(cls, line: bytes | str) -> Self:
+        """Read a line that `to_json` made.
+
+        Raises:
+            ValueError: saying what is wrong, for a line that is no record or that has changed since.
+        """
+        try:
+            fields = from_json(line)
+        except RecursionError:
+            raise ValueError("it is nested too deeply") from None
+        if not isinstance(fields, dict):
+            raise ValueError("it is no JSON object")
+        checksum = fields.pop(CHECKSUM, None)
+        try:
+            record = cls.model_validate(fields)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            place = ".".join(str(part) for part in problem["loc"])
+            raise ValueError(f"{place} {problem['msg']}".strip()) from None
+        if (checksum is not None or record.schema_ >= 3) and checksum != checksum_of(fields):
+            raise ValueError("it does not have the checksum that it states")
+        return record
+
+
+def sealed(fields: Mapping[str, Any]) -> str:
+    """Return a record's fields as a line of JSON with their checksum, in the place of one that they have."""
+    bare = {name: value for name, value in fields.items() if name != CHECKSUM}
+    return _canonical(bare | {CHECKSUM: checksum_of(bare)})
+
+
+def checksum_of(fields: Mapping[str, Any]) -> str:
+    """Return the first 16 hexadecimal digits of the SHA-256 of the canonical JSON of a record's fields."""
+    return hashlib.sha256(_canonical(fields).encode()).hexdigest()[:16]
+
+
+def _canonical(fields: Mapping[str, Any]) -> str:
+    return json.dumps(fields, sort_keys=True)

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from filelock import FileLock
-from pydantic import ValidationError
 
 from dcbench.artefacts import Artefacts
 from dcbench.errors import DcbenchError
@@ -47,7 +46,7 @@ class Store(Artefacts):
         size = path.stat().st_size if path.exists() else 0
         if size == self._size:
             return
-        self.records = read_records(path)
+        self.records = read_records(path, strict=False)
         self._done = {trial_of(record): record for record in latest(self.records)}
         self._size = size
 
@@ -100,8 +99,8 @@ def _mend_last_line(file: BinaryIO) -> None:
     file.seek(0)
     *_, last = file.read().split(b"\n")
     try:
-        Record.model_validate_json(last)
-    except ValidationError:
+        Record.from_json(last)
+    except ValueError:
         file.truncate(file.tell() - len(last))
     else:
         file.write(b"\n")
@@ -118,31 +117,45 @@ def trial_of(record: Record) -> Trial:
     )
 
 
-def read_records(path: Path) -> list[Record]:
-    """Read a file of records. A last line torn by a kill is dropped with a warning.
+def read_records(path: Path, strict: bool = True) -> list[Record]:
+    """Read a file of records, which is left as it is. A last line torn by a kill is dropped with a warning.
+
+    Args:
+        path: the file.
+        strict: raise for a line that is damaged. Without it, as for results, whose trials can be done again, all
+            such lines are left out with one warning.
 
     Raises:
-        DcbenchError: naming the file and the line, for anything else that is not a record.
+        DcbenchError: naming the file, when it cannot be read, and the line that is not a record.
     """
+    records, damaged, torn = [], [], False
     try:
-        lines = path.read_bytes().split(b"\n")
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.strip():
+                    continue
+                try:
+                    records.append(Record.from_json(line))
+                except ValueError as error:
+                    torn = not line.endswith(b"\n")  # so it is the last
+                    if strict and not torn:
+                        raise DcbenchError(f"{path}, line {number} is not a record: {error}.") from None
+                    damaged.append(number)
     except OSError as error:
         raise DcbenchError(f"{path} cannot be read: {error.strerror}.") from None
-    records = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            records.append(Record.model_validate_json(line))
-        except ValidationError as error:
-            if number == len(lines):
-                warnings.warn(f"{path}: dropped its last line, which is torn.", stacklevel=2)
-                continue
-            problem = error.errors()[0]
-            place = ".".join(str(part) for part in problem["loc"])
-            message = f"{place} {problem['msg']}".strip()
-            raise DcbenchError(f"{path}, line {number} is not a record: {message}.") from None
+    if torn and len(damaged) == 1:
+        warnings.warn(f"{path}: dropped its last line, which is torn.", stacklevel=2)
+    elif damaged:
+        warnings.warn(f"{path}: left out {_which(damaged)}; those trials are done again.", stacklevel=2)
     return records
+
+
+def _which(lines: Sequence[int]) -> str:
+    """Name damaged lines, the first ten of many."""
+    if len(lines) == 1:
+        return f"line {lines[0]}, which is damaged"
+    more = f" and {len(lines) - 10} more" if len(lines) > 10 else ""
+    return f"lines {', '.join(map(str, lines[:10]))}{more}, which are damaged"
 
 
 def latest(records: Iterable[Record]) -> list[Record]:

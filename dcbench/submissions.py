@@ -248,16 +248,20 @@ def find_submissions(folder: Path) -> tuple[Submission, ...]:
     """Read the submissions of a leaderboard; of another folder, such as results, all folders with records."""
     board = (folder / SUBMISSIONS).is_dir()
     found = (folder / SUBMISSIONS).glob(f"*/{RECORDS}") if board else folder.rglob(RECORDS)
-    return tuple(read_submission(path.parent) for path in sorted(found))
+    return tuple(read_submission(path.parent, strict=board) for path in sorted(found))
 
 
-def read_submission(folder: Path) -> Submission:
+def read_submission(folder: Path, strict: bool = True) -> Submission:
     """Read the records, the card and the verification of a folder.
+
+    Args:
+        folder: of a submission, or the results of a run.
+        strict: refuse damaged records, also of a folder that has no card; see `dcbench.store.read_records`.
 
     Raises:
         DcbenchError: naming the file, when one of them cannot be read.
     """
-    records = read_records(folder / RECORDS)
+    records = read_records(folder / RECORDS, strict or (folder / CARD).exists())
     card, verification = None, None
     try:
         if (path := folder / CARD).exists():

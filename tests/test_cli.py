@@ -140,15 +140,17 @@ def test_results_that_cannot_be_written(dcbench, tmp_path, blocked):
     assert f"results cannot be written to {folder}" in result.stderr
 
 
-def test_a_damaged_record_is_named_and_left_alone(dcbench, tmp_path):
+def test_a_damaged_record_is_named_and_left_alone_and_its_trial_done_again(dcbench, tmp_path):
     dcbench(f"run {SMALL} --method random")
     path = tmp_path / "results" / RECORDS
-    path.write_text("{}\n" + path.read_text())
+    (accuracy,) = re.findall('"accuracy": ([0-9.]+)', path.read_text())
+    path.write_text(path.read_text().replace(f'"accuracy": {accuracy}', '"accuracy": 0.99'))
     before = path.read_text()
     result = dcbench(f"run {SMALL} --method random")
-    assert result.exit_code == 2
-    assert "records.jsonl, line 1 is not a record" in result.stderr
-    assert path.read_text() == before
+    assert result.exit_code == 0
+    assert re.search(r"records.jsonl: left out line 1.*those trials are done again", result.stderr, re.DOTALL)
+    assert path.read_text().startswith(before)
+    assert path.read_text()[len(before) :].count(f'"accuracy": {accuracy}') == 1
 
 
 def test_a_failure_gives_exit_code_1_and_the_rest_is_done(dcbench, monkeypatch, tmp_path):

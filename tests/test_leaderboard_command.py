@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from helpers import make_record
 
 from dcbench.cli import main
+from dcbench.records import sealed
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def test_a_tampered_submission_is_not_verified_and_gets_no_mark(typed, results, 
     typed("leaderboard", "submit", "results", "--name", "mine")
     path = tmp_path / "leaderboards" / "submissions" / "mine" / "records.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    better = [json.dumps(line | {"accuracy": round(0.97 * line["n_test"]) / line["n_test"]}) for line in lines]
+    better = [sealed(line | {"accuracy": round(0.97 * line["n_test"]) / line["n_test"]}) for line in lines]
     path.write_text("\n".join(better) + "\n")
     words = "leaderboard verify leaderboards/submissions/mine --mark --engine plain".split()
     done = typed(*words)
@@ -68,7 +69,7 @@ def test_a_tampered_submission_is_not_verified_and_gets_no_mark(typed, results, 
     as_json = json.loads(typed(*words, "--json").stdout)
     assert as_json["ok"] is False
     assert as_json["problems"] == []
-    path.write_text(path.read_text().replace('"ipc": 1,', '"ipc": 2,'))
+    path.write_text("".join(sealed(json.loads(line) | {"ipc": 2}) + "\n" for line in better))
     done = typed(*words)
     assert done.exit_code == 1
     assert "its condense key is not that of what it says was condensed" in done.output

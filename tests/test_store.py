@@ -1,12 +1,18 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import pytest
 from helpers import make_record
+from hypothesis import given
+from hypothesis import strategies as st
 
+from dcbench.artefacts import Cost, cost_beside
 from dcbench.errors import DcbenchError
-from dcbench.store import RECORDS, Cost, Store, cost_beside, latest, read_records
+from dcbench.leaderboard import find_records
+from dcbench.records import Record, sealed
+from dcbench.store import RECORDS, Store, latest, read_records
 
 
 def test_what_is_appended_is_read_back(tmp_path):
@@ -72,7 +78,7 @@ def test_a_damaged_line_in_the_middle_is_named(tmp_path, line):
 
 def test_an_accuracy_must_be_a_fraction(tmp_path):
     fields = json.loads(make_record().to_json()) | {"accuracy": 82.6}
-    (tmp_path / RECORDS).write_text(json.dumps(fields) + "\n")
+    (tmp_path / RECORDS).write_text(sealed(fields) + "\n")
     with pytest.raises(DcbenchError, match="accuracy"):
         read_records(tmp_path / RECORDS)
 
@@ -111,3 +117,108 @@ def test_a_damaged_cost_is_not_known_rather_than_wrong(tmp_path, cost_file):
 def test_a_cost_of_an_earlier_version_is_read(tmp_path, cost_file):
     cost_file.write_text('{"seconds": 2.5, "peak_memory_bytes": 7, "engine": "plain"}')
     assert cost_beside(tmp_path / "set.safetensors") == Cost(2.5, 7)
+
+
+# Damage: a line that is not as it was written counts for nothing, and costs no other
+
+
+def leniently(path):
+    """Read the records of results, with what was warned of."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        return read_records(path, strict=False), [str(each.message) for each in caught]
+
+
+DAMAGE = {
+    "another number": lambda line: line.replace(b'"accuracy": 0.25', b'"accuracy": 0.75'),
+    "another schema": lambda line: line.replace(b'"schema": 3', b'"schema": 2'),
+    "no checksum": lambda line: json.dumps({**json.loads(line), "checksum": None}).encode(),
+    "another record's checksum": lambda line: json.dumps({**json.loads(line), "checksum": "0" * 16}).encode(),
+    "cut short": lambda line: line[:40],
+    "an empty object": lambda line: b"{}",
+    "garbage": lambda line: bytes(range(128, 256)) * 20,
+    "invalid UTF-8": lambda line: line.replace(b"made_up", b"made_\xff\xfe"),
+    "NUL bytes": lambda line: b"\0" * 4096,
+    "a NUL byte within": lambda line: line.replace(b"made_up", b"made\0up"),
+    "deep nesting": lambda line: b'{"options": ' + b"[" * 100_000,
+    "deep nesting, closed": lambda line: b'{"options": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    "a huge number": lambda line: line.replace(b'"ipc": 1', b'"ipc": ' + b"9" * 10_000),
+    "an infinite number": lambda line: line.replace(b'"accuracy": 0.25', b'"accuracy": 1e999'),
+    "not a number": lambda line: line.replace(b'"accuracy": 0.25', b'"accuracy": NaN'),
+    "two records on a line": lambda line: line + line,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_line_of_results_is_left_out_and_named(tmp_path, damage):
+    records = [make_record(eval_seed=seed, accuracy=0.25) for seed in range(3)]
+    lines = [record.to_json().encode() for record in records]
+    damaged = DAMAGE[damage](lines[1])
+    assert damaged != lines[1]
+    written = b"\n".join((lines[0], damaged, lines[2], b""))
+    (tmp_path / RECORDS).write_bytes(written)
+    found, said = leniently(tmp_path / RECORDS)
+    assert found == [records[0], records[2]]
+    assert said == [f"{tmp_path / RECORDS}: left out line 2, which is damaged; those trials are done again."]
+    with pytest.warns(UserWarning, match="line 2"):
+        assert Store(tmp_path).records == find_records(tmp_path) == found
+    assert (tmp_path / RECORDS).read_bytes() == written
+    with pytest.raises(DcbenchError, match=f"{RECORDS}, line 2 is not a record: "):
+        read_records(tmp_path / RECORDS)
+
+
+def test_many_damaged_lines_are_one_warning(tmp_path):
+    (tmp_path / RECORDS).write_text("?\n" * 30 + make_record().to_json() + "\n" + make_record().to_json()[:9])
+    found, (said,) = leniently(tmp_path / RECORDS)
+    assert found == [make_record()]
+    assert "left out lines 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 and 21 more, which are damaged" in said
+
+
+def test_no_flipped_byte_makes_another_record(tmp_path):
+    """Each byte of a small file becomes each of some others: a record is as it was, or is left out and named."""
+    short = {"key": "k", "condense_key": "c", "set_sha256": "s", "dataset_sha256": "d", "source_sha256": "f"}
+    records = [make_record(accuracy=0.1 * seed, eval_seed=seed, **short) for seed in (1, 2)]
+    whole = "".join(record.to_json() + "\n" for record in records).encode()
+    path = tmp_path / RECORDS
+    for place, byte in enumerate(whole):
+        for other in {byte ^ (1 << place % 8), *b"\n9"} - {byte}:
+            path.write_bytes(whole[:place] + bytes([other]) + whole[place + 1 :])
+            found, said = leniently(path)
+            assert all(record in records for record in found), (place, other)
+            assert len(said) == (found != records), (place, other)
+            # What is found is the other line, but where their common end was hit.
+            assert len(found) >= (0 if byte == 0x0A else 1), (place, other)
+
+
+@given(st.data())
+def test_any_other_bytes_in_a_line_make_no_other_record(data):
+    record = make_record(accuracy=0.125)
+    line = record.to_json().encode()
+    start = data.draw(st.integers(0, len(line)))
+    end = data.draw(st.integers(start, min(len(line), start + 20)))
+    changed = line[:start] + data.draw(st.binary(max_size=20)) + line[end:]
+    try:
+        found = Record.from_json(changed)
+    except ValueError:
+        return
+    assert found == record
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(st.dictionaries(st.text(), values, max_size=4))
+def test_what_is_written_is_read_whatever_the_options(options):
+    record = make_record(options=options, key="a", condense_key="b", set_sha256="c")
+    assert Record.from_json(record.to_json()) == record
+
+
+@pytest.mark.parametrize("schema", [1, 2])
+def test_lines_of_old_have_no_checksum_and_stay_as_they_are(schema):
+    line = json.dumps({**make_record().model_dump(by_alias=True), "schema": schema}, sort_keys=True)
+    assert Record.from_json(line).to_json() == line
+    assert "checksum" not in line

@@ -22,6 +22,7 @@ from dcbench.errors import DcbenchError
 from dcbench.integrity import check_submission, record_problems
 from dcbench.leakage import count_test_images
 from dcbench.plugins import PluginInfo
+from dcbench.records import sealed
 from dcbench.specs import CondenseSpec, EvaluationSpec
 from dcbench.store import read_records
 from dcbench.submissions import (
@@ -112,10 +113,10 @@ def set_files(folder):
 
 
 def rewrite(folder, change):
-    """Change every record of a folder."""
+    """Change every record of a folder, checksum and all: that is for accidents, and stops nobody."""
     path = folder / "records.jsonl"
     records = [change(json.loads(line)) for line in path.read_text().splitlines()]
-    path.write_text("".join(json.dumps(record, sort_keys=True) + "\n" for record in records))
+    path.write_text("".join(sealed(record) + "\n" for record in records))
 
 
 def rewrite_set(path, change, **header_changes):

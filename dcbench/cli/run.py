@@ -72,7 +72,6 @@ from dcbench.files import default_data_root
 @click.option(
     "--seed", default=0, show_default=True, type=click.IntRange(0, 2**62), metavar="N", help="First seed."
 )
-@checkpoint_option
 @execution_options
 @json_option
 def run(

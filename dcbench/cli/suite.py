@@ -121,7 +121,6 @@ def show(name: str, results: Path, as_json: bool, **words: Any) -> None:
 @suite.command()
 @click.argument("name")
 @part_options
-@checkpoint_option
 @execution_options
 @json_option
 def run(
