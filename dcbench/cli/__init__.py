@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import click
@@ -25,17 +26,31 @@ class UserError(click.ClickException):
 
 
 class Commands(click.Group):
-    """A group of commands in which a user's mistake is a message, not a traceback."""
+    """A group of commands in which a user's mistake, or a warning, is a message without lines of code."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                _show_warnings_as_messages()
+                return super().invoke(ctx)
         except DcbenchError as error:
             raise UserError(str(error)) from None
         except KeyboardInterrupt:
             click.echo("\nInterrupted.", err=True)
             ctx.exit(130)
+
+
+def _show_warnings_as_messages() -> None:
+    show = warnings.showwarning
+
+    def message_alone(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if category is UserWarning:
+            click.echo(f"Warning: {message}", err=True)
+        else:
+            show(message, category, *where, **more)
+
+    warnings.showwarning = message_alone
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
