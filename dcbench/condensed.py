@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,16 @@ from dcbench.denormalise import to_pixels
 from dcbench.errors import DcbenchError
 from dcbench.files import write_atomically
 
-FORMAT = "dcbench-set/1"
+FORMAT = "dcbench-set/2"
+"""Its header has ``content_sha256``, the hash of the rest of the header and of all tensors but the images, which
+``set_sha256`` covers: images may be taken out of the file of a coreset."""
+FIRST_FORMAT = "dcbench-set/1"
+"""Written before there was ``content_sha256``, and still read: there, of indices, history and the header's own
+fields, damage that makes sense goes unnoticed."""
 UNREADABLE = (OSError, SafetensorError, ValueError, IndexError, TypeError, RecursionError)
 """What a damaged or forged file raises. Memory that runs out is no fault of a file, and not among these."""
+MOST_OF_A_PICTURE = 2**24
+"""Values of an image of which a picture is made; torch computes the quantiles of no more."""
 HARD_LABELS, SOFT_LABELS = "hard-label", "soft-label"
 """The tracks: never ranked together."""
 
@@ -120,10 +128,7 @@ def check_set(condensed: CondensedSet, train: ResidentSplit, ipc: int | None) ->
         if not isinstance(curve, Tensor) or curve.ndim != 1 or curve.device.type != "cpu":
             raise ValueError(f"history {name!r} must be a tensor of shape (steps,) on the CPU")
     if condensed.indices is not None:
-        indices = condensed.indices
-        if indices.dtype != torch.int64 or bool((indices < 0).any()) or bool((indices >= len(train)).any()):
-            raise ValueError(f"indices must be int64 and lie in 0..{len(train) - 1}")
-        chosen = CondensedSet.select(train, indices)
+        chosen = _select(train, condensed.indices)
         if not (torch.equal(chosen.images, images) and torch.equal(chosen.labels, labels)):
             raise ValueError("images and labels must be those that indices choose")
     if labels.ndim == 2:
@@ -143,6 +148,21 @@ def check_set(condensed: CondensedSet, train: ResidentSplit, ipc: int | None) ->
         raise ValueError(f"expected exactly {ipc} images of every class, found {counts.tolist()}")
 
 
+def _select(train: ResidentSplit, indices: Tensor) -> CondensedSet:
+    """Return a coreset, as `CondensedSet.select` does, of indices that need not be any.
+
+    Raises:
+        ValueError: where they are not. More of them than there are images would take any amount of memory.
+    """
+    if indices.dtype != torch.int64 or indices.ndim != 1:
+        raise ValueError("indices must be int64 of shape (N,)")
+    if len(indices) > len(train):
+        raise ValueError(f"there are {len(indices)} indices and {len(train)} training images")
+    if bool((indices < 0).any()) or bool((indices >= len(train)).any()):
+        raise ValueError(f"indices must lie in 0..{len(train) - 1}")
+    return CondensedSet.select(train, indices)
+
+
 def save_set(path: Path, condensed: CondensedSet, header: Mapping[str, Any]) -> None:
     """Write a condensed set as safetensors, its provenance in the metadata, in one piece or not at all.
 
@@ -156,13 +176,14 @@ def save_set(path: Path, condensed: CondensedSet, header: Mapping[str, Any]) -> 
         tensors["images"] = condensed.images
     # Views of one tensor are refused by safetensors.
     tensors = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
+    stated = {name: value for name, value in header.items() if name != "content_sha256"} | {"format": FORMAT}
+    stated["content_sha256"] = _content_sha256(stated, tensors)
     # One metadata entry: safetensors keeps several in no fixed order, and the bytes are to be repeatable.
-    text = json.dumps({"format": FORMAT, **header}, sort_keys=True)
-    write_atomically(path, save_tensors(tensors, metadata={"dcbench": text}))
+    write_atomically(path, save_tensors(tensors, metadata={"dcbench": json.dumps(stated, sort_keys=True)}))
 
 
 def load_set(path: Path, train: ResidentSplit) -> tuple[CondensedSet, dict[str, Any]]:
-    """Read a condensed set and its header, and check the tensors against the hash in the header.
+    """Read a condensed set and its header, and check both against the hashes in the header.
 
     Args:
         path: the file.
@@ -171,27 +192,16 @@ def load_set(path: Path, train: ResidentSplit) -> tuple[CondensedSet, dict[str, 
     Raises:
         DcbenchError: naming the file, when it is unreadable, damaged or not a condensed set.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = _header(file.metadata())
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    with _reading(path):
+        header, tensors, _ = _read(path)
         history = {k.removeprefix("history."): v for k, v in tensors.items() if k.startswith("history.")}
         if "images" in tensors:
             indices = tensors.get("indices")
             zca = bool(header.get("normalisation", {}).get("zca"))
             condensed = CondensedSet(tensors["images"], tensors["labels"], indices, history, zca)
         else:
-            if tensors["indices"].dtype != torch.int64 or tensors["indices"].ndim != 1:
-                raise ValueError("its indices are not int64 of shape (N,)")
-            chosen = CondensedSet.select(train, tensors["indices"])
-            condensed = replace(chosen, labels=tensors["labels"], history=history)
-        intact = condensed.sha256() == header["set_sha256"]
-    except KeyError as error:
-        raise DcbenchError(f"{path} is not a condensed set: it has no {error}.") from None
-    except UNREADABLE as error:
-        raise DcbenchError(f"{path} cannot be read as a condensed set: {error}.") from None
-    if not intact:
-        raise DcbenchError(f"{path} is damaged: its tensors do not match the hash in its header.")
+            condensed = replace(_select(train, tensors["indices"]), labels=tensors["labels"], history=history)
+        _check_hash(path, condensed, header)
     return condensed, header
 
 
@@ -199,18 +209,19 @@ def without_images(path: Path) -> bytes:
     """Return the file of a condensed set, of a coreset without the images, which its indices restore.
 
     Raises:
-        DcbenchError: naming the file, when it cannot be read.
+        DcbenchError: naming the file, when it is unreadable, damaged or not a condensed set.
     """
-    try:
+    with _reading(path):
         data = path.read_bytes()
-        with safe_open(path, framework="pt") as file:
-            metadata, names = file.metadata(), set(file.keys())
-            if not {"images", "indices"} <= names:
-                return data
-            tensors = {name: file.get_tensor(name) for name in sorted(names - {"images"})}
-    except (OSError, SafetensorError) as error:
-        raise DcbenchError(f"{path} cannot be read as a condensed set: {error}.") from None
-    return save_tensors(tensors, metadata=metadata)
+        header, tensors, metadata = _read(path)
+        if "images" not in tensors:
+            return data
+        zca = bool(header.get("normalisation", {}).get("zca"))
+        _check_hash(path, CondensedSet(tensors["images"], tensors["labels"], zca=zca), header)
+        if "indices" not in tensors:
+            return data
+        del tensors["images"]
+        return save_tensors(dict(sorted(tensors.items())), metadata=metadata)
 
 
 def stored_pixels(path: Path, most: int) -> tuple[Tensor, Tensor] | None:
@@ -228,33 +239,89 @@ def stored_pixels(path: Path, most: int) -> tuple[Tensor, Tensor] | None:
     Raises:
         DcbenchError: naming the file, when it is unreadable, damaged or not a condensed set.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            header, names = _header(file.metadata()), file.keys()
-            if "images" not in names or header["normalisation"]["zca"]:
-                return None
-            condensed = CondensedSet(file.get_tensor("images"), file.get_tensor("labels"))
-        if condensed.images.ndim != 4 or condensed.images.dtype != torch.float32:
-            raise ValueError("its images are not float32 of shape (N, C, H, W)")
-        if (condensed.labels.ndim, condensed.labels.dtype) not in ((1, torch.int64), (2, torch.float32)):
-            raise ValueError("its labels are neither int64 of shape (N,) nor float32 of shape (N, K)")
-        mean, std = (header["normalisation"][key] for key in ("mean", "std"))
-        if condensed.sha256() != header["set_sha256"]:
-            raise ValueError("its tensors do not match the hash in its header")
+    with _reading(path):
+        header, tensors, _ = _read(path)
+        if "images" not in tensors or header["normalisation"]["zca"]:
+            return None
+        condensed = CondensedSet(tensors["images"], tensors["labels"])
+        _check_for_picture(condensed, header)
+        _check_hash(path, condensed, header)
         labels = condensed.labels if condensed.labels.ndim == 1 else condensed.labels.argmax(dim=1)
         order = torch.cat(
             [torch.nonzero(labels == label).flatten()[:most] for label in range(len(header["classes"]))]
         )
-        pixels = to_pixels(condensed.images[order], mean, std)
-    except (*UNREADABLE, KeyError) as error:
-        reason = f"{type(error).__name__} {error}"
-        raise DcbenchError(f"{path} cannot be read as a condensed set: {reason}.") from None
+        mean, std = (header["normalisation"][name] for name in ("mean", "std"))
+        # One by one: torch takes quantiles of so many values and no more, the whole batch counted.
+        if not len(order):
+            raise ValueError("its labels are of none of its classes")
+        pixels = torch.cat([to_pixels(each[None], mean, std) for each in condensed.images[order]])
     return pixels, labels[order]
 
 
-def _header(metadata: Mapping[str, str] | None) -> dict[str, Any]:
-    header = json.loads((metadata or {})["dcbench"])
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
+def _check_for_picture(condensed: CondensedSet, header: Mapping[str, Any]) -> None:
+    """Raise a `ValueError` where images or labels are not what pictures are made of."""
+    images, labels, normalisation = condensed.images, condensed.labels, header["normalisation"]
+    if images.ndim != 4 or images.dtype != torch.float32 or not images.numel():
+        raise ValueError("its images are not float32 of shape (N, C, H, W)")
+    if images[0].numel() > MOST_OF_A_PICTURE:
+        raise ValueError(f"its images are of more than {MOST_OF_A_PICTURE} values")
+    kinds = ((1, torch.int64), (2, torch.float32))
+    if (labels.ndim, labels.dtype) not in kinds or len(labels) != len(images) or not labels.numel():
+        raise ValueError("its labels are neither int64 of shape (N,) nor float32 of shape (N, K)")
+    if not isinstance(header["classes"], list) or not header["classes"]:
+        raise ValueError("its classes are not a list of names")
+    for name in ("mean", "std"):
+        values = normalisation[name]
+        if not isinstance(values, list) or len(values) != images.shape[1]:
+            raise ValueError(f"its {name} is not a number for each channel")
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Bring what a damaged or forged file raises to one message that names it."""
+    try:
+        yield
+    except KeyError as error:
+        raise DcbenchError(f"{path} is not a condensed set: it has no {error}.") from None
+    except UNREADABLE as error:
+        raise DcbenchError(f"{path} cannot be read as a condensed set: {error}.") from None
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, str]]:
+    """Return the header without ``content_sha256``, the tensors, which agree with it, and the metadata.
+
+    Safetensors itself checks that all that is claimed is in the file.
+    """
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+        header = _header(metadata)
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    stated = header.pop("content_sha256", None)
+    if stated is None and header["format"] == FORMAT:
+        raise KeyError("content_sha256")
+    if stated is not None and stated != _content_sha256(header, tensors):
+        raise DcbenchError(f"{path} is damaged: its content does not match the hash in its header.")
+    return header, tensors, metadata
+
+
+def _content_sha256(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """Hash a header and the names, types, shapes and values of all tensors but the images."""
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    for name in sorted(tensors.keys() - {"images"}):
+        tensor = tensors[name]
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _check_hash(path: Path, condensed: CondensedSet, header: Mapping[str, Any]) -> None:
+    if condensed.sha256() != header["set_sha256"]:
+        raise DcbenchError(f"{path} is damaged: its tensors do not match the hash in its header.")
+
+
+def _header(metadata: Mapping[str, str]) -> dict[str, Any]:
+    header = json.loads(metadata["dcbench"])
+    if not isinstance(header, dict) or header.get("format") not in (FORMAT, FIRST_FORMAT):
         raise ValueError(f"its format is not {FORMAT}")
     if not isinstance(header.get("normalisation", {}), dict):
         raise ValueError("its normalisation is not an object")

@@ -42,15 +42,15 @@ def read_own_set(path: Path, bench: Bench) -> OwnSet:
     info = bench.info
     try:
         spec = CondenseSpec.model_validate(stated["spec"])
-        origin = _origin(path, stated, spec)
+        key, origin = spec.key(), _origin(path, stated, spec)
         mean, std = (tuple(stated["normalisation"][key]) for key in ("mean", "std"))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise DcbenchError(f"{path} does not say where it comes from: {type(error).__name__} {error}.") from None
     problems = {
         f"was made from {spec.dataset} {spec.dataset_sha256[:12]}, not from {info.name} {info.sha256[:12]}": (
             (spec.dataset, spec.dataset_sha256) != (info.name, info.sha256)
         ),
-        "says another key than its spec has": stated.get("condense_key") != spec.key(),
+        "says another key than its spec has": stated.get("condense_key") != key,
         f"is normalised by {mean} and {std}, {info.name} by {info.mean} and {info.std}": (
             (mean, std) != (info.mean, info.std)
         ),
