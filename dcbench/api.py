@@ -14,6 +14,7 @@ from dcbench.hookspecs import hookimpl
 from dcbench.images import IMAGE_ENDINGS, open_image
 from dcbench.matching import gradient_targets, loss_gradient, matching_gradient, matching_gradient_to
 from dcbench.methods import Checkpoint, Method, Setting, Task
+from dcbench.npz import ArrayFile, open_arrays
 from dcbench.progress import Progress
 from dcbench.records import Record
 from dcbench.training import accuracy, train_network
@@ -21,6 +22,7 @@ from dcbench.training import accuracy, train_network
 __all__ = [
     "IMAGE_ENDINGS",
     "Architecture",
+    "ArrayFile",
     "Checkpoint",
     "Component",
     "CondensedSet",
@@ -43,6 +45,7 @@ __all__ = [
     "matching_gradient",
     "matching_gradient_to",
     "new_network",
+    "open_arrays",
     "open_image",
     "option",
     "train_network",

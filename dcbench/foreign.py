@@ -24,7 +24,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,6 +38,7 @@ from torch import Tensor
 from dcbench.datasets import DatasetInfo
 from dcbench.errors import DcbenchError
 from dcbench.images import IMAGE_ENDINGS, open_image
+from dcbench.npz import open_arrays
 from dcbench.unpickle import first_line, load_data
 
 Pixels = Literal["normalised", "raw", "zca"]
@@ -116,11 +117,11 @@ def read_foreign(path: Path, info: DatasetInfo, labels: Path | None = None) -> F
         )
     for each in sets:
         _check_tensors(each, path)
-    return ForeignFile(path, digest.hexdigest(), sets, _stated(content))
+    return ForeignFile(path, digest.hexdigest(), tuple(map(_in_memory, sets)), _stated(content))
 
 
 def _check_tensors(foreign: ForeignSet, path: Path) -> None:
-    """Refuse tensors that are not plain numbers in memory."""
+    """Refuse tensors that are not plain numbers, or claim more of them than there are."""
     for what, tensor, types in (("images", foreign.images, IMAGE_TYPES), ("labels", foreign.labels, LABEL_TYPES)):
         if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.dtype not in types:
             kind = f"{tensor.dtype}".removeprefix("torch.")
@@ -129,6 +130,17 @@ def _check_tensors(foreign: ForeignSet, path: Path) -> None:
             )
         if not tensor.numel():
             raise DcbenchError(f"{path} has no {what}: a tensor of shape {tuple(tensor.shape)}.")
+        held = tensor.untyped_storage().nbytes()
+        if tensor.nbytes > held:  # a view that repeats a few numbers would be unpacked by the first computation
+            raise DcbenchError(
+                f"{path} has {what} of shape {tuple(tensor.shape)} and {held:,} bytes for them: numbers repeated "
+                "by a view. Save them by tensor.contiguous()."
+            )
+
+
+def _in_memory(foreign: ForeignSet) -> ForeignSet:
+    """Return a set that is no longer part of a file, which may change."""
+    return replace(foreign, images=foreign.images.clone(), labels=foreign.labels.clone())
 
 
 def _lone_images(content: Any) -> Any:
@@ -162,12 +174,9 @@ def _read_content(path: Path) -> Any:
 
 
 def _read_npz(path: Path) -> dict[str, Tensor]:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            wanted = [name for pair in PAIRS for name in pair if name in arrays.files]
-            return {name: torch.from_numpy(np.asarray(arrays[name])) for name in wanted}
-    except Exception as error:  # there is hardly one that a damaged archive cannot raise
-        raise DcbenchError(f"{path} cannot be read as an npz file: {first_line(error)}.") from None
+    with open_arrays(path) as arrays:
+        wanted = [name for pair in PAIRS for name in pair if name in arrays.names]
+        return {name: torch.from_numpy(arrays.read(name)) for name in wanted}
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

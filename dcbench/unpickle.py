@@ -2,6 +2,10 @@
 
 torch's restricted unpickler makes tensors and plain containers; numpy's scalars are rebuilt here, from a fixed
 list of types. Anything else in a pickle is refused.
+
+torch takes a file at its word. Here the checksums are checked first, which torch leaves out, and its tensors lie
+in the file until they have been looked at: what is claimed and not there is refused, and takes no memory. The
+format of before torch 1.6 has no checksums, and damage to the numbers in it goes unnoticed.
 """
 
 from __future__ import annotations
@@ -9,8 +13,10 @@ from __future__ import annotations
 import pickle
 import re
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_STORED, ZipFile, is_zipfile
 
 import numpy as np
 import torch
@@ -28,7 +34,12 @@ def load_data(path: Path) -> Any:
     try:
         with torch.serialization.safe_globals([*scalars, (_NumpyType, "numpy.dtype")]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch's, about the inside of the file
-            return torch.load(path, map_location="cpu", weights_only=True)
+            packed = is_zipfile(path)
+            if packed:
+                _check_zip(path)
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=packed)
+            _check_memory(content, path)
+            return content
     except pickle.UnpicklingError as error:
         refused = re.search(r"(?:GLOBAL|Unsupported (?:global|class|operand))[: ]*(?:GLOBAL )?(\S+)", str(error))
         what = f" ({refused[1]})" if refused else ""
@@ -38,6 +49,36 @@ def load_data(path: Path) -> Any:
         ) from None
     except Exception as error:  # there is hardly one that a damaged pickle cannot raise
         raise DcbenchError(f"{path} cannot be read as a torch file: {first_line(error)}.") from None
+
+
+def _check_zip(path: Path) -> None:
+    """Raise a `ValueError` where members are not as `torch.save` leaves them, whole and uncompressed."""
+    with ZipFile(path) as archive:
+        for member in archive.infolist():
+            if member.compress_type != ZIP_STORED or member.file_size != member.compress_size:
+                raise ValueError(f"{member.filename} in it is compressed, which torch.save does not do")
+        if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
+            raise ValueError("what is in it claims more bytes than the file has")
+        damaged = archive.testzip()
+    if damaged:
+        raise ValueError(f"{damaged} in it does not match its checksum: the file is damaged")
+
+
+def _check_memory(content: Any, path: Path) -> None:
+    """Raise a `ValueError` where a tensor has more memory than the file has bytes: it is not from there."""
+    most, seen, left = path.stat().st_size, set(), [content]
+    while left:
+        each = left.pop()
+        if id(each) in seen:  # a list may hold itself, or another any number of times
+            continue
+        seen.add(id(each))
+        if isinstance(each, torch.Tensor):
+            if each.layout == torch.strided and each.untyped_storage().nbytes() > most:
+                raise ValueError(f"a tensor in it claims more bytes than the file has ({tuple(each.shape)})")
+        elif isinstance(each, Mapping):
+            left += each.values()
+        elif isinstance(each, list | tuple):
+            left += each
 
 
 class _NumpyType:

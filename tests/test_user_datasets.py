@@ -414,7 +414,7 @@ def test_a_header_that_claims_what_is_not_there_is_refused_before_anything_is_al
 ):
     path = write_npz(tmp_path / "x.npz")
     replace_member(path, "train_images", header(shape, "|u1") + TRAIN.tobytes())
-    monkeypatch.setattr("dcbench_plugins.npz._array", lambda *_: pytest.fail("read an array"))
+    monkeypatch.setattr("dcbench.npz.ArrayFile.read", lambda *_: pytest.fail("read an array"))
     with pytest.raises(DcbenchError, match=r"train_images (claims the shape|is empty)"):
         load_npz(path)
 
@@ -429,7 +429,7 @@ def test_a_zip_whose_directory_claims_a_hundred_gigabytes_is_refused(tmp_path):
         for name, size in claims.items():
             archive.getinfo(name).file_size = size
         archive.comment = b"written again"
-    with pytest.raises(DcbenchError, match=r"x\.npz .*(reading array data|does not fit in memory)"):
+    with pytest.raises(DcbenchError, match=r"x\.npz .* would unpack from 128 to 103,079,215,232 bytes"):
         load_npz(path)
 
 

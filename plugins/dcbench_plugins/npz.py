@@ -9,22 +9,16 @@ of strings, ``class_names`` or ``classes``, where there is one. Everything else 
 The headers of all arrays are checked before any array is read, and nothing is ever unpickled.
 """
 
-import math
 import os
 import re
-import zlib
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import torch
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from dcbench.api import Dataset, DcbenchError, Split, Splits, hookimpl, option
-
-Array = NDArray[Any]
+from dcbench.api import ArrayFile, Dataset, DcbenchError, Split, Splits, hookimpl, open_arrays, option
 
 TITLE = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$"
 
@@ -32,9 +26,6 @@ EXPECTED = (
     "Expected: train_images and test_images, uint8 of shape (N, H, W), (N, H, W, 1) or (N, H, W, 3); "
     "train_labels and test_labels, integers of shape (N,) or (N, 1)."
 )
-
-DAMAGE = (BadZipFile, zlib.error, EOFError, RuntimeError)
-"""What is raised for files that are no zip, cut off or encrypted."""
 
 
 class Npz(Dataset):
@@ -69,55 +60,46 @@ class Npz(Dataset):
             DcbenchError: when the file is not there, not a zip of arrays, or an array is not as expected.
         """
         path = Path(os.path.expanduser(self.path))
-        try:
-            with ZipFile(path) as archive:
-                return _read(archive)
-        except DAMAGE as error:
-            raise DcbenchError(f"{path} is not a whole .npz file: {_sentence(error)}") from None
-        except MemoryError:
-            raise DcbenchError(f"{path} does not fit in memory.") from None
-        except OSError as error:
-            raise DcbenchError(f"{path} cannot be read: {error.strerror or error}.") from None
-        except (ValueError, SyntaxError) as error:
-            raise DcbenchError(f"{path} cannot be used: {_sentence(error)} {EXPECTED}") from None
+        with open_arrays(path, EXPECTED) as arrays:
+            return _read(arrays)
 
 
-def _read(archive: ZipFile) -> Splits:
+def _read(arrays: ArrayFile) -> Splits:
     """Check all that can be told from the headers, then read.
 
     Raises:
         ValueError: for whatever is not as expected.
     """
-    shapes = {which: _check_headers(archive, which) for which in ("train", "test")}
+    shapes = {which: _check_headers(arrays, which) for which in ("train", "test")}
     if shapes["train"] != shapes["test"]:
         raise ValueError(f"train_images are of (C, H, W) {shapes['train']}, test_images of {shapes['test']}.")
-    labels = {which: _array(archive, f"{which}_labels").reshape(-1) for which in ("train", "test")}
+    labels = {which: arrays.read(f"{which}_labels").reshape(-1) for which in ("train", "test")}
     num_classes = _count_classes(labels["train"])
     strange = set(np.unique(labels["test"]).tolist()) - set(range(num_classes))
     if strange:
         raise ValueError(f"test_labels has the label {min(strange)}, train_labels 0 to {num_classes - 1} only.")
-    names = _class_names(archive, num_classes)
+    names = _class_names(arrays, num_classes)
     train, test = (
-        Split(_images(archive, which), torch.from_numpy(labels[which].astype(np.int64)))
+        Split(_images(arrays, which), torch.from_numpy(labels[which].astype(np.int64)))
         for which in ("train", "test")
     )
     return Splits(train, test, names)
 
 
-def _check_headers(archive: ZipFile, which: str) -> tuple[int, int, int]:
+def _check_headers(arrays: ArrayFile, which: str) -> tuple[int, int, int]:
     """Return (C, H, W) of a split's images.
 
     Raises:
         ValueError: when images and labels are not as expected, or do not belong together.
     """
-    shape, dtype = _header(archive, f"{which}_images")
+    shape, dtype = arrays.header(f"{which}_images")
     if dtype != np.uint8:
         raise ValueError(f"{which}_images is of dtype {dtype}.")
     if len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3)):
         raise ValueError(f"{which}_images has the shape {shape}.")
     if min(shape) < 1:
         raise ValueError(f"{which}_images is empty: its shape is {shape}.")
-    label_shape, label_dtype = _header(archive, f"{which}_labels")
+    label_shape, label_dtype = arrays.header(f"{which}_labels")
     if label_dtype.kind not in "iu":
         raise ValueError(f"{which}_labels is of dtype {label_dtype}.")
     if len(label_shape) == 2 and label_shape[1] > 1:
@@ -127,44 +109,13 @@ def _check_headers(archive: ZipFile, which: str) -> tuple[int, int, int]:
     return (shape[3] if len(shape) == 4 else 1), shape[1], shape[2]
 
 
-def _header(archive: ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Return shape and dtype of an array without reading it.
-
-    Raises:
-        ValueError: when it is not there, holds objects, or its header claims another size than the file has.
-    """
-    present = archive.namelist()
-    if f"{name}.npy" not in present:
-        found = [each.removesuffix(".npy") for each in present[:10]]
-        raise ValueError(f"it has no array {name!r}, but {found}.")
-    member = archive.getinfo(f"{name}.npy")
-    with archive.open(member) as stream:
-        version = npy.read_magic(stream)
-        if version not in ((1, 0), (2, 0)):
-            raise ValueError(f"{name} is written in version {version} of the .npy format, not 1.0 or 2.0.")
-        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, _, dtype = read(stream)
-        size = member.file_size - stream.tell()
-    if dtype.hasobject:
-        raise ValueError(f"{name} holds Python objects, and these are never unpickled.")
-    if math.prod(shape) * dtype.itemsize != size:
-        raise ValueError(f"{name} claims the shape {shape} of dtype {dtype}, but has {size} bytes.")
-    return shape, dtype
-
-
-def _array(archive: ZipFile, name: str) -> Array:
-    with archive.open(f"{name}.npy") as stream:
-        array: Array = npy.read_array(stream, allow_pickle=False)
-    return array
-
-
-def _images(archive: ZipFile, which: str) -> torch.Tensor:
-    images = _array(archive, f"{which}_images")
+def _images(arrays: ArrayFile, which: str) -> torch.Tensor:
+    images = arrays.read(f"{which}_images")
     images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
     return torch.from_numpy(np.ascontiguousarray(images))
 
 
-def _count_classes(labels: Array) -> int:
+def _count_classes(labels: NDArray[Any]) -> int:
     """Return K of training labels 0 to K-1.
 
     Raises:
@@ -181,16 +132,16 @@ def _count_classes(labels: Array) -> int:
     raise ValueError(f"{found}: labels are to be 0 to K-1, with every one of them in training.")
 
 
-def _class_names(archive: ZipFile, num_classes: int) -> tuple[str, ...]:
+def _class_names(arrays: ArrayFile, num_classes: int) -> tuple[str, ...]:
     """Return the names of the classes: the file's own, or their numbers.
 
     Raises:
         ValueError: when the file's own are not one printable name for each class.
     """
     for name in ("class_names", "classes"):
-        if f"{name}.npy" not in archive.namelist() or _header(archive, name)[1].kind not in "US":
+        if name not in arrays.names or arrays.header(name)[1].kind not in "US":
             continue
-        array = _array(archive, name)
+        array = arrays.read(name)
         names = (np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array).ravel().tolist()
         if array.shape != (num_classes,) or len(set(names)) != num_classes:
             raise ValueError(f"{name} has {len(set(names))} names, train_labels {num_classes} classes.")
@@ -199,10 +150,6 @@ def _class_names(archive: ZipFile, num_classes: int) -> tuple[str, ...]:
             raise ValueError(f"{name} has a name that cannot be printed, {bad[0]!r}.")
         return tuple(names)
     return tuple(str(label) for label in range(num_classes))
-
-
-def _sentence(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).split("\n")[0].rstrip(".") + "."
 
 
 @hookimpl
