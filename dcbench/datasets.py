@@ -55,10 +55,15 @@ class Dataset(Component):
     Class attributes:
         augmentation: evaluation augmentation that a published protocol uses on this data set, by the
             protocol's name; see `dcbench.augment` for the spelling.
+        sha256: what `DatasetInfo.sha256` must be, for data that are the same everywhere; empty for others. A
+            file that was damaged, or is of another version, is then never taken for the data set.
+        mend: what to do where it is something else: a sentence, in which ``{root}`` stands for the data root.
     """
 
     kind: ClassVar[str] = "dataset"
     augmentation: ClassVar[Mapping[str, str]] = {}
+    sha256: ClassVar[str] = ""
+    mend: ClassVar[str] = "Remove its files from {root}, so that they are had anew."
 
     def table_name(self) -> str:
         """Return the name under which it is recorded and ranked: the canonical spelling, unless overridden.
@@ -118,7 +123,8 @@ def load_dataset(dataset: Dataset, root: Path) -> LoadedDataset:
     """Load, check and hash a data set.
 
     Raises:
-        DcbenchError: when the data cannot be had, or the plugin's tensors are not what a split must be.
+        DcbenchError: when the data cannot be had, the plugin's tensors are not what a split must be, or have
+            another hash than it says.
     """
     try:
         splits = dataset.load(root)
@@ -129,8 +135,10 @@ def load_dataset(dataset: Dataset, root: Path) -> LoadedDataset:
         raise
     except Exception as error:
         raise DcbenchError(f"dataset {dataset.name!r} cannot be used: {type(error).__name__}: {error}") from error
+    mend = dataset.mend.replace("{root}", str(root))
     if problem:
-        raise DcbenchError(f"dataset {dataset.name!r} cannot be used: {problem}.")
+        known = f" It is damaged, then. {mend}" if dataset.sha256 else ""
+        raise DcbenchError(f"dataset {dataset.name!r} cannot be used: {problem}.{known}")
     train, test, num_classes = splits.train, splits.test, len(splits.class_names)
     mean, std = (splits.mean, splits.std) if splits.mean else channel_statistics(train.images)
     _, channels, height, width = train.images.shape
@@ -144,6 +152,11 @@ def load_dataset(dataset: Dataset, root: Path) -> LoadedDataset:
         sha256=_hash(train, test, num_classes, mean, std),
         augmentation=dataset.augmentation,
     )
+    if dataset.sha256 not in ("", info.sha256):
+        raise DcbenchError(
+            f"dataset {dataset.name!r} is damaged, or not the version that is known by that name: what was read "
+            f"has the hash {info.sha256[:12]}, not {dataset.sha256[:12]}. {mend}"
+        )
     return LoadedDataset(info, train, test)
 
 

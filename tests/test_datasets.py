@@ -205,3 +205,24 @@ def test_every_digit_of_scikit_learn_is_in_exactly_one_split(digits):
 def test_the_bytes_of_the_digits_are_pinned(digits):
     assert digits.info.sha256 == "ee3b3e34c3393ad7473752189e2dfd6b6d596ea8e8abc5dbaf4ee57df3c1e21c"
     assert (digits.info.mean, digits.info.std) == ((0.3052,), (0.376,))
+
+
+def test_data_of_another_hash_than_the_plugin_says_are_refused_with_the_mend():
+    class Known(Dataset):
+        name = "known"
+        sha256 = "0" * 64
+        mend = "Ask for it again in {root}."
+
+        def load(self, root):
+            return good_splits()
+
+    with pytest.raises(DcbenchError) as caught:
+        load_dataset(Known(), ROOT)
+    hashed = load(good_splits()).info.sha256
+    assert f"the hash {hashed[:12]}, not 000000000000. Ask for it again in {ROOT}." in str(caught.value)
+    Known.sha256 = hashed
+    assert load_dataset(Known(), ROOT).info.sha256 == hashed
+
+
+def test_the_hash_of_the_digits_is_known():
+    assert load_dataset(Digits(), ROOT).info.sha256 == Digits.sha256

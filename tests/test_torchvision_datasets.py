@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import pickle
+import re
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -22,6 +23,13 @@ from dcbench.errors import DcbenchError
 
 COUNTS = {"train": 30, "test": 20}
 EVERY = [MNIST, FashionMNIST, SVHN, CIFAR10, CIFAR100]
+
+
+@pytest.fixture(autouse=True)
+def made_up(monkeypatch):
+    """Let the files below stand for the real ones."""
+    for dataset in EVERY:
+        monkeypatch.setattr(dataset, "sha256", "")
 
 
 @pytest.fixture(autouse=True)
@@ -166,6 +174,42 @@ def test_an_unpacked_file_that_is_cut_off_is_an_error_that_names_the_root(length
     assert f"is not whole in {tmp_path} " in str(caught.value)
 
 
+def test_a_flip_of_any_byte_of_an_unpacked_file_is_an_error_that_names_the_root(tmp_path, monkeypatch):
+    folder = write_idx(tmp_path, tv.MNIST, monkeypatch, packed=False)
+    monkeypatch.setattr(MNIST, "sha256", load_dataset(MNIST(), tmp_path).info.sha256)
+    for file in sorted(folder.iterdir()):
+        intact = file.read_bytes()
+        for position in (*range(min(20, len(intact))), len(intact) // 2, len(intact) - 1):
+            for mask in (1, 2, 8, 0xFF):
+                damaged = bytearray(intact)
+                damaged[position] ^= mask
+                file.write_bytes(damaged)
+                with pytest.raises(DcbenchError, match=re.escape(str(tmp_path))):
+                    load_dataset(MNIST(), tmp_path)
+        file.write_bytes(intact)
+    assert load_dataset(MNIST(), tmp_path).info.sha256 == MNIST.sha256
+
+
+def test_a_flip_of_any_byte_of_a_cifar_or_svhn_file_is_an_error_that_names_the_root(tmp_path, monkeypatch):
+    write_svhn(tmp_path, monkeypatch)
+    write_cifar(tmp_path, tv.CIFAR10, "labels", [f"kind {label}" for label in range(10)], monkeypatch)
+    for dataset, names in (
+        (SVHN, ("train_32x32.mat", "test_32x32.mat")),
+        (CIFAR10, ("train", "test", "batches.meta")),
+    ):
+        for name in names:
+            file = tmp_path / (tv.CIFAR10.base_folder if dataset is CIFAR10 else "") / name
+            intact = file.read_bytes()
+            for position in (0, len(intact) // 3, len(intact) - 1):
+                damaged = bytearray(intact)
+                damaged[position] ^= 1
+                file.write_bytes(damaged)
+                with pytest.raises(DcbenchError, match=re.escape(f"is not whole in {tmp_path} ")):
+                    load_dataset(dataset(), tmp_path)
+            file.write_bytes(intact)
+        load_dataset(dataset(), tmp_path)
+
+
 def test_packed_files_make_up_for_an_unpacked_one_that_is_cut_off(tmp_path, monkeypatch, tries):
     folder = write_idx(tmp_path, tv.MNIST, monkeypatch, packed=True)
     for file in folder.glob("*.gz"):
@@ -186,6 +230,7 @@ def test_a_damaged_cifar_file_is_an_error_that_names_the_root(tmp_path, monkeypa
 
 def test_absent_data_are_downloaded_once_with_a_progress_bar(tmp_path, monkeypatch, capfd):
     monkeypatch.undo()  # the network is this machine's own
+    monkeypatch.setattr(MNIST, "sha256", "")
     served = tmp_path / "served"
     folder = write_idx(served, tv.MNIST, monkeypatch, packed=True)
     handler = partial(SimpleHTTPRequestHandler, directory=folder)

@@ -16,6 +16,8 @@ class Digits(Dataset):
 
     name = "digits"
     citation = "Alpaydin, Kaynak, Optical Recognition of Handwritten Digits, UCI Repository, 1998"
+    sha256 = "ee3b3e34c3393ad7473752189e2dfd6b6d596ea8e8abc5dbaf4ee57df3c1e21c"
+    mend = "The images are a file of scikit-learn's: install that again."
 
     def load(self, root: Path) -> Splits:
         """Return the splits; ``root`` is not used."""

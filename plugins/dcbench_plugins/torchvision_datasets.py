@@ -3,6 +3,9 @@
 What is in the data root is never changed, only added to by a download. Where the root holds the MNIST
 family as the original ``.gz`` files, these are unpacked into a temporary folder. The channel means and
 deviations are those of Zhao, Mopuri, Bilen, ICLR 2021.
+
+torchvision checks the sums of SVHN's and CIFAR's files whenever it reads them, and those of the MNIST family's
+only while they are packed: what is in these is checked by its hash.
 """
 
 import shutil
@@ -16,7 +19,7 @@ import torch
 
 from dcbench.api import Dataset, DcbenchError, Split, Splits, hookimpl
 
-FAULTS = (RuntimeError, OSError, EOFError, ValueError, AssertionError, HTTPException)
+FAULTS = (RuntimeError, OSError, EOFError, ValueError, AssertionError, LookupError, TypeError, HTTPException)
 """What torchvision raises for files that are absent or damaged, and for downloads that break."""
 
 DIGITS = tuple(str(digit) for digit in range(10))
@@ -67,6 +70,8 @@ class _TorchvisionDataset(Dataset):
 class _MNISTFamily(_TorchvisionDataset):
     """The IDX files of MNIST and FashionMNIST, packed or not."""
 
+    mend = "Remove its unpacked files from {root}, so that the packed ones or a download take their place."
+
     def _open(self, root: Path, train: bool) -> Any:
         packed = list((root / self.source / "raw").glob("*.gz"))
         try:
@@ -92,6 +97,7 @@ class MNIST(_MNISTFamily):
     name = "mnist"
     citation = "LeCun, Bottou, Bengio, Haffner, Gradient-Based Learning Applied to Document Recognition, 1998"
     augmentation = {"dc": "crop_scale_rotate"}
+    sha256 = "4ab01f269f442bda9e383e4f20e1fc697093a7a8261353be0bfd288f98f2686c"
     source = "MNIST"
     channel_mean, channel_std = (0.1307,), (0.3081,)
 
@@ -101,6 +107,7 @@ class FashionMNIST(_MNISTFamily):
 
     name = "fashion_mnist"
     citation = "Xiao, Rasul, Vollgraf, Fashion-MNIST, 2017"
+    sha256 = "136bb3569a59b4a45479cc9671b43e35b61358207a5fbc43267a9abccd18a5af"
     source = "FashionMNIST"
     channel_mean, channel_std = (0.2861,), (0.3530,)
 
