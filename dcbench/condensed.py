@@ -176,8 +176,8 @@ def save_set(path: Path, condensed: CondensedSet, header: Mapping[str, Any]) -> 
         tensors["images"] = condensed.images
     # Views of one tensor are refused by safetensors.
     tensors = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
-    stated = {name: value for name, value in header.items() if name != "content_sha256"} | {"format": FORMAT}
-    stated["content_sha256"] = _content_sha256(stated, tensors)
+    stated = {**header, "format": FORMAT}
+    stated["content_sha256"] = content_sha256(stated, tensors)
     # One metadata entry: safetensors keeps several in no fixed order, and the bytes are to be repeatable.
     write_atomically(path, save_tensors(tensors, metadata={"dcbench": json.dumps(stated, sort_keys=True)}))
 
@@ -299,14 +299,15 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, str]
     stated = header.pop("content_sha256", None)
     if stated is None and header["format"] == FORMAT:
         raise KeyError("content_sha256")
-    if stated is not None and stated != _content_sha256(header, tensors):
+    if stated is not None and stated != content_sha256(header, tensors):
         raise DcbenchError(f"{path} is damaged: its content does not match the hash in its header.")
     return header, tensors, metadata
 
 
-def _content_sha256(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    """Hash a header and the names, types, shapes and values of all tensors but the images."""
-    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+def content_sha256(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """Hash all tensors but the images, with names, types and shapes, and a header but for its own such hash."""
+    rest = {name: value for name, value in header.items() if name != "content_sha256"}
+    digest = hashlib.sha256(json.dumps(rest, sort_keys=True).encode())
     for name in sorted(tensors.keys() - {"images"}):
         tensor = tensors[name]
         digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())

@@ -20,7 +20,8 @@ from dcbench.specs import CondenseSpec, EvaluationSpec
 from dcbench.store import RECORDS, latest, trial_of
 from dcbench.submissions import CARD, SETS, Submission, methods_of
 
-PLAIN = re.compile(r"[^\s\x00-\x1f\x7f<>|`\\\[\]]+( [^\s\x00-\x1f\x7f<>|`\\\[\]]+)*")
+_WORD = r"[^\s\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff<>|`\\\[\]]+"
+PLAIN = re.compile(f"{_WORD}( {_WORD})*")
 """Words of printable characters that mean nothing to Markdown's tables or HTML, a space between each."""
 
 
@@ -101,6 +102,8 @@ def _folder_problems(folder: Path) -> list[Problem]:
         place = path.relative_to(folder)
         if path.is_symlink():
             problems.append(Problem(str(place), "it is a link"))
+        elif not (path.is_file() or path.is_dir()):
+            problems.append(Problem(str(place), "it is neither a file nor a folder"))
         elif (path.is_dir() and place != Path(SETS)) or (path.name == RECORDS and len(place.parts) > 1):
             problems.append(Problem(str(place), "it has no place in a submission"))
     if not (folder / RECORDS).read_bytes().endswith(b"\n"):

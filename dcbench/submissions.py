@@ -29,13 +29,18 @@ from dcbench.records import Record
 from dcbench.rules import Rules, read_rules
 from dcbench.standings import Standings, standings
 from dcbench.store import RECORDS, read_records
+from dcbench.texts import read_bytes, read_text
 
 CARD = "card.toml"
 VERIFICATION = "verification.json"
 SETS = "sets"
 SUBMISSIONS = "submissions"
 
-Line = Annotated[str, Field(max_length=500, pattern=r"^[^\r\n]*$")]
+Line = Annotated[
+    str,
+    Field(max_length=500, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]*$"),
+]
+"""Text on one line, without characters that would move, hide or reverse what stands beside it."""
 
 
 class MethodCard(BaseModel):
@@ -110,11 +115,11 @@ class Verification(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    dcbench: str
+    dcbench: Annotated[str, Field(pattern=r"^[0-9A-Za-z.+!-]{1,60}$")]
     records_sha256: str
     seed: int
     evals: int
-    verified: dict[str, tuple[str, ...]]
+    verified: dict[str, tuple[Line, ...]]
 
     def to_json(self) -> str:
         """Return the verification's file."""
@@ -145,7 +150,9 @@ class Submission:
     def set_path(self, condense_key: str) -> Path | None:
         """Return the file of a condensed set, or None where it is not in the folder."""
         ending = f"_{condense_key[:12]}.safetensors"
-        return next((path for path in sorted(self.folder.glob(f"{SETS}/*")) if path.name.endswith(ending)), None)
+        found = (path for path in sorted(self.folder.glob(f"{SETS}/*")) if path.name.endswith(ending))
+        own = _is_submitted(self.folder)
+        return next((path for path in found if not own or _is_inside(path, self.folder)), None)
 
 
 @dataclass(frozen=True)
@@ -259,24 +266,44 @@ def read_submission(folder: Path, strict: bool = True) -> Submission:
         strict: refuse damaged records, also of a folder that has no card; see `dcbench.store.read_records`.
 
     Raises:
-        DcbenchError: naming the file, when one of them cannot be read.
+        DcbenchError: naming the file, when one of them cannot be read, or is a link that leads out of the folder.
     """
+    if _is_submitted(folder):
+        _refuse_links(folder)
     records = read_records(folder / RECORDS, strict or (folder / CARD).exists())
     card, verification = None, None
     try:
         if (path := folder / CARD).exists():
-            card = Card.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+            card = Card.model_validate(tomllib.loads(read_text(path)))
         if (path := folder / VERIFICATION).exists():
-            verification = Verification.model_validate_json(path.read_bytes())
+            verification = Verification.model_validate_json(read_bytes(path))
     except ValidationError as error:
         problem = error.errors()[0]
         place = ".".join(map(str, problem["loc"]))
         raise DcbenchError(f"{path}: {place}: {problem['msg'].lower()}.") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: no TOML, or a number of too many digits
         raise DcbenchError(f"{path} cannot be read: {error}.") from None
     if verification and verification.records_sha256 != records_sha256(folder):
         verification = None  # of other records than these
     return Submission(folder, tuple(records), card, verification)
+
+
+def _is_submitted(folder: Path) -> bool:
+    """Tell a submission, which others may have sent, from the results of a run, where a user may link at will."""
+    return (folder / CARD).exists() or (folder / CARD).is_symlink() or folder.parent.name == SUBMISSIONS
+
+
+def _refuse_links(folder: Path) -> None:
+    """Raise a `DcbenchError` where what is read of a submission is a link to something that is not part of it."""
+    if folder.parent.name == SUBMISSIONS and folder.is_symlink():
+        raise DcbenchError(f"{folder} is a link: a submission is a folder.")
+    for name in (RECORDS, CARD, VERIFICATION):
+        if not _is_inside(folder / name, folder):
+            raise DcbenchError(f"{folder / name} is a link that leads out of the submission.")
+
+
+def _is_inside(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())
 
 
 def records_sha256(folder: Path) -> str:

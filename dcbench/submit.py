@@ -136,6 +136,8 @@ def _keep(target: Path, made: Path) -> None:
     if not (target / RECORDS).exists():
         raise DcbenchError(f"{target} is there already, and is no submission: it has no {RECORDS}.")
     for path in target.iterdir():
+        if path.is_symlink():
+            raise DcbenchError(f"{path} is a link, which has no place in a submission: remove it.")
         if path.is_file() and path.name not in (RECORDS, VERIFICATION):
             shutil.copy(path, made / path.name)
 
@@ -158,9 +160,10 @@ def _sets(results: Path, records: Iterable[Record]) -> list[Path]:
     Raises:
         DcbenchError: for a record whose set is in none of the folders below the results.
     """
-    paths = []
+    paths, kept = [], sorted(results.rglob(f"{SETS}/*.safetensors"))
     for key in sorted({record.condense_key for record in records}):
-        found = sorted(results.rglob(f"{SETS}/*_{key[:12]}.safetensors"))
+        # Not part of the pattern: it may be anything that a record says.
+        found = [path for path in kept if path.name.endswith(f"_{key[:12]}.safetensors")]
         if not found:
             raise DcbenchError(f"{results} has records of the condensed set {key[:12]}, but not the set.")
         paths.append(found[0])

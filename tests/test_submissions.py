@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from dcbench.api import Dataset, Split, Splits
 from dcbench.cells import Bench
-from dcbench.condensed import CondensedSet, load_set, stored_pixels
+from dcbench.condensed import CondensedSet, content_sha256, load_set, stored_pixels
 from dcbench.datasets import load_dataset
 from dcbench.errors import DcbenchError
 from dcbench.integrity import check_submission, record_problems
@@ -120,10 +120,11 @@ def rewrite(folder, change):
 
 
 def rewrite_set(path, change, **header_changes):
-    """Change the tensors or the header of a set."""
+    """Change the tensors or the header of a set, as one would who knows what else is to follow."""
     with safe_open(path, framework="pt") as file:
         header = json.loads(file.metadata()["dcbench"]) | header_changes
         tensors = change({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+    header["content_sha256"] = content_sha256(header, tensors)
     text = json.dumps(header, sort_keys=True)
     save_file({name: each.contiguous() for name, each in tensors.items()}, path, metadata={"dcbench": text})
 
@@ -235,6 +236,66 @@ def test_a_card_that_says_something_else_is_refused_by_name(tmp_path, text, said
 # Verifying one
 
 
+@pytest.mark.parametrize("name", ["card.toml", "records.jsonl", "verification.json"])
+def test_a_link_that_leads_out_of_a_submission_is_not_followed(folder, name):
+    (folder / name).touch()
+    linked(folder / name)
+    with pytest.raises(DcbenchError, match=rf"{name} is a link that leads out of the submission"):
+        read_submission(folder)
+
+
+def test_a_set_is_not_looked_for_outside_of_a_submission(folder):
+    submission = read_submission(folder)
+    (path, *_) = set_files(folder)
+    key = next(each.condense_key for each in submission.records if path.stem.endswith(each.condense_key[:12]))
+    assert submission.set_path(key) == path
+    linked(path)
+    assert submission.set_path(key) is None
+
+
+def test_a_link_for_a_submission_is_refused_in_a_leaderboard(folder, tmp_path):
+    (tmp_path / "board" / "submissions").mkdir(parents=True)
+    (tmp_path / "board" / "submissions" / "mine").symlink_to(folder)
+    with pytest.raises(DcbenchError, match="mine is a link: a submission is a folder"):
+        read_leaderboard(tmp_path / "board")
+
+
+def test_a_link_is_not_copied_into_a_submission_that_is_made_again(folder, results, plugins, tmp_path):
+    (tmp_path / "private").write_text("a secret")
+    (folder / "notes.md").symlink_to(tmp_path / "private")
+    with pytest.raises(DcbenchError, match=r"notes\.md is a link"):
+        submit(results, folder, Selection(), "title", (), plugins)
+    assert (folder / "notes.md").is_symlink()
+
+
+@pytest.mark.parametrize("key", ["/../../../etc", "*", "[a-z]", "**/x"])
+def test_what_a_record_calls_its_set_is_a_name_and_no_pattern(results, tmp_path, plugins, key):
+    lines = (results / "records.jsonl").read_text().splitlines()
+    forged = json.loads(lines[0]) | {"condense_key": key}
+    (results / "records.jsonl").write_text(json.dumps(forged) + "\n")
+    with pytest.raises(DcbenchError, match="but not the set"):
+        submit(results, tmp_path / "made", Selection(), "title", (), plugins)
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("text", ["a\\u001b[31mb", "a\\u202eb", "a\\u2028b", "a\\u0000b"])
+def test_a_card_has_no_characters_that_cannot_be_seen(tmp_path, text):
+    (tmp_path / "records.jsonl").touch()
+    (tmp_path / "card.toml").write_text(f'title = "{text}"')
+    with pytest.raises(DcbenchError, match=r"card\.toml: title: string should match pattern"):
+        read_submission(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", ["a = " + "9" * 5000, "a = " + "[" * 5000, "title = 'x'\n" * 2, "x" * 2**23, "title = '\x00'"]
+)
+def test_a_card_of_any_other_kind_is_refused_by_name(tmp_path, text):
+    (tmp_path / "records.jsonl").touch()
+    (tmp_path / "card.toml").write_text(text)
+    with pytest.raises(DcbenchError, match=r"card\.toml cannot be read: "):
+        read_submission(tmp_path)
+
+
 def test_an_honest_submission_is_verified(folder, verify):
     outcome = verify(folder)
     assert outcome.ok
@@ -330,6 +391,10 @@ TAMPERINGS = {
         ),
         "it puts 'random' on the track 'soft-label'",
     ),
+    "a set that is a link": (
+        lambda folder: linked(set_files(folder)[0]),
+        ".safetensors: it is a link",
+    ),
     "no card": (lambda folder: (folder / "card.toml").unlink(), "card.toml: there is none"),
     "a trial stated twice": (
         lambda folder: (folder / "records.jsonl").write_text(
@@ -340,6 +405,12 @@ TAMPERINGS = {
         "the same trial is stated twice",
     ),
 }
+
+
+def linked(path):
+    """Put a link in the place of a file that now lies outside of the submission."""
+    path.rename(path.parents[2] / "elsewhere")
+    path.symlink_to(path.parents[2] / "elsewhere")
 
 
 def halved(record):

@@ -26,6 +26,7 @@ are a CSV file with the columns of `Published`, of which those with a default ma
 from __future__ import annotations
 
 import csv
+import io
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -36,6 +37,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from dcbench.errors import DcbenchError, unknown_name
+from dcbench.texts import read_text
 
 
 def _flat(options: Any) -> Any:
@@ -163,13 +165,15 @@ def load_suite(path: Path) -> Suite:
         DcbenchError: naming the file and the key, or the line and the column, of what is wrong.
     """
     try:
-        content = tomllib.loads(_text(path))
-    except ValueError as error:  # which a number of too many digits is, beside what is not TOML
+        content = tomllib.loads(read_text(path))
+    except (ValueError, RecursionError) as error:  # the first a number of too many digits is, too
         raise DcbenchError(f"{path} is not TOML: {error}.") from None
     try:
         file = SuiteFile.model_validate(content)
     except ValidationError as error:
         raise _problem(f"{path}", "key", SuiteFile, error) from None
+    except (ValueError, RecursionError) as error:
+        raise DcbenchError(f"{path} cannot be used: {error}.") from None
     return Suite(path, file, _read_published(path.with_name(file.published)) if file.published else ())
 
 
@@ -182,7 +186,9 @@ def summary(path: Path) -> str:
 
 
 def _read_published(path: Path) -> tuple[Published, ...]:
-    reader = csv.DictReader(_text(path).splitlines(), strict=True, restkey="a column too many")
+    # Not `str.splitlines`, for which more ends a line than for others.
+    lines = io.StringIO(read_text(path), newline=None)
+    reader = csv.DictReader(lines, strict=True, restkey="a column too many")
     rows = []
     try:
         _check_header(path, reader.fieldnames or ())
@@ -208,15 +214,6 @@ def _check_header(path: Path, header: Sequence[str]) -> None:
     for name, field in fields.items():
         if field.is_required() and name not in header:
             raise DcbenchError(f"{path}, line 1: column {name!r} is missing.")
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DcbenchError(f"{path} cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError:
-        raise DcbenchError(f"{path} cannot be read: it is not UTF-8.") from None
 
 
 def _problem(where: str, kind: str, model: type[BaseModel], error: ValidationError) -> DcbenchError:
