@@ -272,7 +272,7 @@ def test_a_link_is_not_copied_into_a_submission_that_is_made_again(folder, resul
 def test_what_a_record_calls_its_set_is_a_name_and_no_pattern(results, tmp_path, plugins, key):
     lines = (results / "records.jsonl").read_text().splitlines()
     forged = json.loads(lines[0]) | {"condense_key": key}
-    (results / "records.jsonl").write_text(json.dumps(forged) + "\n")
+    (results / "records.jsonl").write_text(sealed(forged) + "\n")
     with pytest.raises(DcbenchError, match="but not the set"):
         submit(results, tmp_path / "made", Selection(), "title", (), plugins)
     assert not (tmp_path / "made").exists()
