@@ -768,6 +768,95 @@ def test_hostile_text_is_shown_as_text(open_page, tmp_path):
     assert shown.evaluate("link('javascript:alert(1)', 'x')") is None
 
 
+def hostile(place):
+    """A text that would be markup or a script anywhere, and says where it was put."""
+    return f"""{place}'"><svg/onload=alert(1)></title></style></td></noscript>{HOSTILE}{{{{7*7}}}}${{1}}"""
+
+
+HOSTILE_CARD = f"""
+title = {json.dumps(hostile("title"))}
+submitted_by = [{json.dumps(hostile("who"))}]
+commands = [{json.dumps(hostile("command"))}]
+notes = [{json.dumps(hostile("note"))}]
+[[methods]]
+name = {json.dumps(hostile("method"))}
+title = {json.dumps(hostile("titled"))}
+authors = [{json.dumps(hostile("author"))}]
+paper = {json.dumps(hostile("paper"))}
+paper_url = {json.dumps("https://example.org/" + hostile("paper_url"))}
+code_url = {json.dumps("http://javascript:alert(1)@example.org")}
+"""
+
+
+def hostile_board(folder):
+    """A leaderboard whose every text that a submission brings is hostile; options' names and versions, too."""
+    fields = {
+        "method_version": hostile("version"),
+        "options": {hostile("option"): hostile("value")},
+        "changed_options": [hostile("option")],
+        "protocol": hostile("protocol"),
+        "device": hostile("device"),
+        "plugin": hostile("plugin"),
+        "dcbench": hostile("dcbench"),
+        "engine": hostile("engine"),
+    }
+    networks = ("constructor", "__proto__", hostile("network"))
+    some = []
+    for number, network in enumerate(networks):
+        made = trials(hostile("method"), hostile("matched"), hostile("data"), 1, "hard-label", sets=1)
+        some += [
+            each.model_copy(update=fields | {"evaluation_network": network, "accuracy": 0.5 + number / 10})
+            for each in made
+        ]
+    some += trials("plain", "convnet", hostile("data"), 1, "hard-label", protocol=hostile("protocol"))
+    write_leaderboard(folder, some, HOSTILE_CARD)
+    submission = folder / "submissions" / "made-up"
+    keys = {each.condense_key for each in some}
+    found = Verification(
+        dcbench="0.1.0",
+        records_sha256=records_sha256(submission),
+        seed=0,
+        evals=1,
+        verified={key: (hostile("verified"),) for key in keys},
+    )
+    write_verification(submission, found)
+    return folder
+
+
+def test_every_text_that_a_submission_brings_is_shown_as_text(open_page, tmp_path):
+    folder = hostile_board(tmp_path)
+    (folder / "page.html").write_text(page(read_leaderboard(folder)))
+    for scripts in (True, False):
+        shown = open_page(address=(folder / "page.html").as_uri(), java_script_enabled=scripts)
+        shown.on("dialog", lambda dialog: pytest.fail("a script of theirs ran"))
+        assert shown.locator("img, iframe, object, embed").count() == 0
+        attributes = shown.locator("*").evaluate_all("(all) => all.flatMap((each) => each.getAttributeNames())")
+        assert not [name for name in attributes if name.startswith("on")]
+        places = ["method", "version", "option", "value", "matched", "data"]
+        if scripts:
+            for details in shown.locator("details:not([open]) > summary").all():
+                details.click()
+            places += ["network", "protocol", "device", "verified", "title", "who", "command", "note"]
+            places += ["titled", "author", "paper"]
+        text = shown.locator("body").evaluate("(body) => body.textContent")
+        assert [place for place in places if hostile(place) not in text] == []
+        addresses = shown.locator("a").evaluate_all("(all) => all.map((each) => new URL(each.href).protocol)")
+        assert set(addresses) <= {"https:", "http:"}
+        assert bool(addresses) == scripts
+
+
+def test_networks_are_no_more_than_names(open_page, tmp_path):
+    folder = hostile_board(tmp_path)
+    (folder / "page.html").write_text(page(read_leaderboard(folder)))
+    shown = open_page(address=(folder / "page.html").as_uri())
+    table = shown.locator("table.standings").first
+    for network in ("constructor", "__proto__"):
+        values = dict(zip(column(table, "method"), column(table, f"on {network}"), strict=True))
+        assert next(value for name, value in values.items() if name.startswith("plain")) == "–"
+        assert [value for value in values.values() if value != "–"] != []
+    assert "NaN" not in shown.locator("body").inner_text()
+
+
 def test_without_scripts_there_are_plain_tables(open_page, data):
     shown = open_page(java_script_enabled=False)
     assert shown.locator("noscript table").count() == len(data["tables"])

@@ -1,8 +1,14 @@
 "use strict";
 // What the page shows, and how its numbers and elements are written. Text from records is only ever set as text.
 
-const DATA = JSON.parse(document.getElementById("data").textContent);
+const DATA = JSON.parse(document.getElementById("data").textContent, (_, value) => bare(value));
 const DASH = "–";
+
+/** An object that has what was read and nothing else: a network may be called "constructor". */
+function bare(value) {
+  if (value === null || typeof value !== "object" || Array.isArray(value)) return value;
+  return Object.assign(Object.create(null), value);
+}
 
 /** Makes an element. Children that are not elements become text; attributes that are null are left out. */
 function element(name, attributes = {}, ...children) {
