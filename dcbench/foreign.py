@@ -140,7 +140,9 @@ def _check_tensors(foreign: ForeignSet, path: Path) -> None:
 
 def _in_memory(foreign: ForeignSet) -> ForeignSet:
     """Return a set that is no longer part of a file, which may change."""
-    return replace(foreign, images=foreign.images.clone(), labels=foreign.labels.clone())
+    # torch may note that numbers are to be negated, and numpy cannot read that.
+    images, labels = (each.resolve_neg().clone() for each in (foreign.images, foreign.labels))
+    return replace(foreign, images=images, labels=labels)
 
 
 def _lone_images(content: Any) -> Any:
@@ -230,10 +232,15 @@ def _stated(content: Any) -> dict[str, tuple[float, ...]]:
     if not isinstance(stated, Mapping):
         return {}
     return {
-        str(name): tuple(float(value) for value in values)
+        name: tuple(map(float, values))
         for name, values in stated.items()
-        if isinstance(values, Sequence) and values and all(isinstance(value, int | float) for value in values)
+        if isinstance(name, str) and isinstance(values, Sequence) and values and all(map(_is_number, values))
     }
+
+
+def _is_number(value: Any) -> bool:
+    """Tell numbers, whole ones only where there is a floating-point number for them."""
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) <= 2**53)
 
 
 def _read_folder(path: Path, info: DatasetInfo) -> ForeignFile:
@@ -268,8 +275,7 @@ def _read_image(file: Path, info: DatasetInfo) -> NDArray[np.uint8]:
             raise ValueError(
                 f"it is of mode {image.mode}; {info.name} is of mode {modes[0]}, without transparency"
             )
-        pixels = np.array(image.convert("L" if info.channels == 1 else "RGB"))
-    if pixels.shape[:2] != info.size:
-        found, expected = (f"{height}x{width}" for height, width in (pixels.shape[:2], info.size))
-        raise DcbenchError(f"{file} has {found} pixels, {info.name} has {expected}.")
-    return pixels
+        if (image.height, image.width) != info.size:
+            found, expected = (f"{height}x{width}" for height, width in ((image.height, image.width), info.size))
+            raise ValueError(f"it has {found} pixels, {info.name} has {expected}")
+        return np.array(image.convert("L" if info.channels == 1 else "RGB"))

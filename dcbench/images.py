@@ -14,10 +14,13 @@ IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tif
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
 """What PIL may take a file for, whatever its ending: Postscript, for one, would start an interpreter."""
 
+MOST_PIXELS = 2**26
+"""Of an image, whose size a few bytes can claim: 8,192 x 8,192."""
+
 
 @contextmanager
 def open_image(file: Path) -> Iterator[Image.Image]:
-    """Open an image of at most 8 bits per channel.
+    """Open an image of at most 8 bits per channel and 67 million pixels, of which none is unpacked yet.
 
     Raises:
         DcbenchError: naming the file, for whatever goes wrong with it, within the block too.
@@ -26,6 +29,8 @@ def open_image(file: Path) -> Iterator[Image.Image]:
         with Image.open(file, formats=FORMATS) as image:
             if image.mode.startswith(("I", "F")):
                 raise ValueError(f"it has more than 8 bits per pixel (mode {image.mode}); convert it to 8 bits")
+            if image.width * image.height > MOST_PIXELS:
+                raise ValueError(f"it claims {image.height:,} x {image.width:,} pixels, more than {MOST_PIXELS:,}")
             yield image
     except Exception as error:  # there is hardly one that PIL does not raise for some damaged file
         reason = (str(error).strip() or type(error).__name__).split("\n")[0].rstrip(".")

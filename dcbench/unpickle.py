@@ -48,7 +48,10 @@ def load_data(path: Path) -> Any:
             "and reading that could run code. Nothing was run."
         ) from None
     except Exception as error:  # there is hardly one that a damaged pickle cannot raise
-        raise DcbenchError(f"{path} cannot be read as a torch file: {first_line(error)}.") from None
+        reason = first_line(error)
+        if isinstance(error, RuntimeError) and re.search("resize storage|allocate memory", reason):
+            reason = "a tensor in it claims more bytes than the file has"
+        raise DcbenchError(f"{path} cannot be read as a torch file: {reason}.") from None
 
 
 def _check_zip(path: Path) -> None:

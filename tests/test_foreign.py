@@ -179,7 +179,7 @@ def test_damage_anywhere_gives_one_message_or_another_set(tmp_path, data, kind):
 def test_a_folder_that_does_not_fit_is_refused(tmp_path):
     with pytest.raises(DcbenchError, match=r"has a folder 'cat': a folder per class is named class 0, class 1"):
         read_foreign(folder_of(tmp_path / "a", ["0", "cat"]), INFO)
-    with pytest.raises(DcbenchError, match=r"1\.png has 8x9 pixels, made_up has 8x8|0\.png has 8x9 pixels"):
+    with pytest.raises(DcbenchError, match=r"\.png cannot be .*: it has 8x9 pixels, made_up has 8x8"):
         read_foreign(folder_of(tmp_path / "b", ["0"], size=(8, 9)), INFO)
     (tmp_path / "c" / "0").mkdir(parents=True)
     with pytest.raises(DcbenchError, match="has no images"):

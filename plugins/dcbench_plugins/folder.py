@@ -15,7 +15,8 @@ folders in PATH, such as ``val``, are left alone.
 - More than 8 bits per channel of grey are refused, since the range in use cannot be known.
 
 The pixels, not the files, are hashed. Decoders of JPEG differ by a level here and there, and so does the hash: to
-share results, use PNG or `npz:PATH`.
+share results, use PNG or `npz:PATH`. These have checksums besides; a damaged file of another kind may be read as
+another image, and the data set then has another hash, with which no record of the undamaged one is mixed.
 """
 
 import os
