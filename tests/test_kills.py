@@ -95,7 +95,7 @@ def test_killed_before_any_file_operation_or_within_any_write_nothing_is_lost(ru
 def test_killed_again_and_again_it_completes_all_the_same(run, tmp_path, every_checkpoint):
     killed_at(run, tmp_path / "whole", None, False)
     folder, kills = tmp_path / "r", 0
-    while not killed_at(run, folder, 14, kills % 2 == 1):
+    while not killed_at(run, folder, 20, kills % 2 == 1):
         kills += 1
         assert kills < 60
     assert kills > 5
