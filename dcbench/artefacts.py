@@ -64,6 +64,11 @@ class Artefacts:
         """Return where the state of a spec's unfinished condensation is or would be."""
         return self.root / "checkpoints" / f"{spec.key()[:24]}.safetensors"
 
+    def paths(self, spec: CondenseSpec) -> tuple[Path, ...]:
+        """Return where all that work on a spec goes on from is or would be."""
+        path = self.set_path(spec)
+        return _cost_path(path), path, self.picture_path(spec), self.checkpoint_path(spec)
+
     def write_cost(self, spec: CondenseSpec, cost: Cost) -> None:
         """Write what a condensed set took to make."""
         fields = asdict(cost)

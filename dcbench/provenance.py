@@ -8,6 +8,7 @@ import inspect
 import platform
 import subprocess
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -26,6 +27,12 @@ def now() -> str:
 def source_sha256(cls: type) -> str:
     """Return the hash of the file that defines a class."""
     return hashlib.sha256(Path(inspect.getfile(cls)).read_bytes()).hexdigest()
+
+
+def digests_of_modules(names: Iterable[str]) -> dict[str, str]:
+    """Return the hashes of the source files of imported modules, by name; those without a file are left out."""
+    files = ((name, getattr(sys.modules[name], "__file__", None)) for name in names)
+    return {name: hashlib.sha256(Path(file).read_bytes()).hexdigest() for name, file in files if file}
 
 
 @cache

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import tiny_plugin
 import torch
+from running import RUN
 
 from dcbench.budgets import BUDGETS
 from dcbench.cells import Bench
@@ -79,3 +82,21 @@ def run(plugins, request_for):
 def dcbench_command():
     """How to start the command in a process of its own."""
     return [sys.executable, "-c", "from dcbench.cli import main; main()"]
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start `dcbench run` with the tests' plugin in a process of its own; all are killed in the end."""
+    script, started = tmp_path / "run.py", []
+    script.write_text(RUN.format(here=str(Path(__file__).parent)))
+
+    def go(*words):
+        command = [sys.executable, str(script), "run", "-d", "tiny", "--results", str(tmp_path / "r"), *words]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        started.append(process)
+        return process
+
+    yield go
+    for process in started:
+        process.kill()
+        process.wait()

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
-from helpers import TIMES
+from running import is_alive, sets, trials, wait_for
 
 from dcbench.executors.processes import Processes, device_of_lane, reason_of
 from dcbench.store import RECORDS, read_records
@@ -22,32 +18,6 @@ GRADMATCH = {
     "eval_networks": ("linear", "mlp"),
     "options": {"gradmatch.iterations": "2", "herding.epochs": "1"},
 }
-HERE = Path(__file__).parent
-
-
-def sets(folder):
-    return {path.name: path.read_bytes() for path in (folder / "sets").iterdir() if path.suffix != ".json"}
-
-
-def trials(folder):
-    found = [record.model_dump(exclude=TIMES) for record in read_records(folder / RECORDS)]
-    return sorted(found, key=lambda fields: json.dumps(fields, sort_keys=True))
-
-
-def is_alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
-    except OSError:
-        return False
-
-
-def wait_for(condition, process=None, seconds=100):
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert process is None or process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return found
 
 
 def test_processes_give_the_same_bytes_as_one_after_the_other(run, tmp_path):
@@ -111,42 +81,6 @@ def test_processes_share_gpus_out_unless_one_is_named(monkeypatch):
     assert device_of_lane(torch.device("cpu"), 3).type == "cpu"
     assert reason_of(-11) == "killed by signal 11"
     assert reason_of(3) == "exit code 3"
-
-
-RUN = """
-import sys
-sys.path.insert(0, {here!r})
-import torch
-import tiny_plugin
-from dcbench.plugins import PluginInfo, Plugins
-load = Plugins.load.__func__
-def load_with_tiny(cls, *args, **words):
-    plugins = load(cls, *args, **words)
-    plugins.add(tiny_plugin, PluginInfo("tiny", "tiny_plugin", "tests", "0"))
-    return plugins
-Plugins.load = classmethod(load_with_tiny)
-from dcbench.cli import main
-if __name__ == "__main__":
-    main(sys.argv[1:])
-"""
-
-
-@pytest.fixture
-def start(tmp_path):
-    """Start `dcbench run` with the tests' plugin in a process of its own; all are killed in the end."""
-    script, started = tmp_path / "run.py", []
-    script.write_text(RUN.format(here=str(HERE)))
-
-    def go(*words):
-        command = [sys.executable, str(script), "run", "-d", "tiny", "--results", str(tmp_path / "r"), *words]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        started.append(process)
-        return process
-
-    yield go
-    for process in started:
-        process.kill()
-        process.wait()
 
 
 def waiting(tmp_path, *words):

@@ -181,6 +181,29 @@ class Waits(Method):
         return CondensedSet(torch.randn(len(labels), 1, 8, 8, generator=task.generator), labels)
 
 
+class Paces(Method):
+    """Draws numbers step by step, at leisure, and says in a file which process has taken which step."""
+
+    name = "paces"
+    depends_on = frozenset({"ipc", "seed"})
+    log: str = option("", "the file")
+    steps: int = option(30, "how many", ge=1)
+
+    def condense(self, task: Task) -> CondensedSet:
+        labels = task.synthetic_labels().cpu()
+        state = task.checkpoint.load() or {"images": torch.zeros(len(labels), 1, 8, 8), "steps": torch.tensor(0)}
+        images = state["images"]
+        for step in range(int(state["steps"]), self.steps):
+            with open(self.log, "a") as file:
+                file.write(f"{os.getpid()} {step}\n")
+            time.sleep(0.1)
+            images = images + torch.randn(images.shape, generator=task.generator)
+            done = {"images": images, "steps": torch.tensor(step + 1)}
+            task.checkpoint.offer(lambda done=done: done)
+            task.progress(step + 1, self.steps)
+        return CondensedSet(images, labels)
+
+
 @hookimpl
 def dcbench_register_datasets():
     return [Tiny]
@@ -193,4 +216,4 @@ def dcbench_register_architectures():
 
 @hookimpl
 def dcbench_register_methods():
-    return [Fails, Shorts, Wanders, Nothing, Means, Dies, Waits]
+    return [Fails, Shorts, Wanders, Nothing, Means, Dies, Waits, Paces]

@@ -48,7 +48,7 @@ def carry_out(
     from dcbench.store import Store
 
     # Finding out whether networks can be compiled takes seconds, which a dry run need not.
-    executor = execution.executor()
+    executor = execution.choose_executor(plan.device)
     engine = choose_engine(execution.engine, plan.device, plan.budget.long and not execution.dry_run)
     if execution.dry_run:
         _show_plan(plan, Store(execution.results), execution.force, as_json)

@@ -18,6 +18,7 @@ import torch
 
 from dcbench.artefacts import Artefacts
 from dcbench.cells import Bench
+from dcbench.devices import choose_device
 from dcbench.engine import choose_engine
 from dcbench.errors import DcbenchError
 from dcbench.work import Assignment, CellWork, Conditions, Event, Step, Tell, Warned
@@ -64,9 +65,9 @@ def work_on(
     torch.set_num_threads(threads)
     tell = seldom_steps(connection.send)
     warnings.simplefilter("default")
-    warnings.showwarning = _telling(tell)
+    warnings.showwarning = telling(tell)
     try:
-        device = next(iter(benches.values())).device
+        device = choose_device(str(next(iter(benches.values())).device))  # and make it repeat itself
         conditions = replace(conditions, engine=choose_engine(conditions.engine.name, device))
         while (assignment := connection.recv()) is not None:
             work_on_cell(assignment, benches, conditions, artefacts, tell)
@@ -106,7 +107,7 @@ def seldom_steps(tell: Tell) -> Tell:
     return tell_some
 
 
-def _telling(tell: Tell):  # type: ignore[no-untyped-def]
+def telling(tell: Tell):  # type: ignore[no-untyped-def]
     """Return what shows a warning by telling it."""
 
     def show(

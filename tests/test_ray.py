@@ -1,0 +1,286 @@
+"""Runs on a real Ray cluster of several nodes, each with processes of its own, on this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import tiny_plugin
+from running import is_alive, sets, trials, wait_for
+
+from dcbench.artefacts import Artefacts
+from dcbench.cli import main
+from dcbench.errors import DcbenchError, StorageError
+from dcbench.executors.mirror import FileChange, Mirror, take_in
+from dcbench.plan import make_plan
+from dcbench.runner import Runner
+from dcbench.store import RECORDS, Store, read_records
+
+pytest.importorskip("ray", reason="Ray is not there for this Python or system")
+
+from ray.cluster_utils import Cluster
+
+from dcbench.executors.ray_cluster import Needs, RayCluster, _connected
+
+METHODS = {
+    "methods": ("gradmatch", "random", "means"),
+    "networks": ("convnet:depth=1,width=4",),
+    "eval_networks": ("linear", "mlp"),
+    "options": {"gradmatch.iterations": "2"},
+}
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Three nodes, each of one CPU, that have the tests' plugin."""
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    for _ in range(2):
+        found.add_node(num_cpus=1)
+    found.wait_for_nodes()
+    yield found
+    found.shutdown()
+
+
+@pytest.fixture
+def run_there(cluster, plugins, request_for):
+    """Run a request on the cluster and return the runner."""
+
+    def go(folder, force=False, **changes):
+        plan = make_plan(request_for(**changes), plugins)
+        executor = RayCluster(Needs(), threads=1, engine="plain", address=cluster.address)
+        runner = Runner(plan, plugins, Store(folder), force, executor=executor, checkpoint_every=0)
+        runner.run()
+        return runner
+
+    return go
+
+
+def steps_in(log):
+    """Which process has taken which step of `Paces`."""
+    return [tuple(map(int, line.split())) for line in log.read_text().splitlines()] if log.exists() else []
+
+
+def meanwhile(function):
+    """Run a function in a thread of its own; what it raises is raised when it is joined."""
+    raised = []
+
+    def catching():
+        try:
+            function()
+        except BaseException as error:
+            raised.append(error)
+
+    def join():
+        thread.join()
+        if raised:
+            raise raised[0]
+
+    thread = threading.Thread(target=catching)
+    thread.start()
+    return join
+
+
+def test_a_cluster_gives_the_same_bytes_as_one_after_the_other(run, run_there, tmp_path):
+    run(tmp_path / "a", **METHODS, sets=2, evals=2)
+    runner = run_there(tmp_path / "b", **METHODS, sets=2, evals=2)
+    assert sets(tmp_path / "a") == sets(tmp_path / "b")
+    assert trials(tmp_path / "a") == trials(tmp_path / "b")
+    assert (runner.outcome.condensed, runner.outcome.evaluated) == (5, 24)
+    assert not list((tmp_path / "b" / "checkpoints").iterdir())
+    again = run_there(tmp_path / "b", **METHODS, sets=2, evals=3)
+    assert (again.outcome.condensed, again.outcome.evaluated) == (0, 12)  # from the sets, which were sent there
+    forced = run_there(tmp_path / "b", **METHODS, sets=1, evals=1, force=True)
+    assert (forced.outcome.condensed, forced.outcome.evaluated) == (3, 6)
+
+
+def test_failures_there_are_recorded_and_their_tracebacks_arrive(run_there, tmp_path):
+    runner = run_there(tmp_path, methods=("fails", "random"))
+    assert [failure.error for failure in runner.outcome.failures] == ["RuntimeError: nothing works"]
+    assert runner.outcome.evaluated == 1
+    (trace,) = (tmp_path / "failures").iterdir()
+    assert "nothing works" in trace.read_text()
+
+
+def test_a_cell_whose_worker_is_killed_goes_on_from_the_checkpoint_that_arrived(run, run_there, tmp_path):
+    log = tmp_path / "log"
+    words = {"methods": ("paces",), "options": {"log": str(log)}, "sets": 3}
+    run(tmp_path / "a", **words)
+    log.unlink()
+
+    def kill():
+        killed = wait_for(lambda: [pid for pid, step in steps_in(log) if step == 15])[0]
+        os.kill(killed, signal.SIGKILL)
+
+    join = meanwhile(kill)
+    with pytest.warns(UserWarning, match=r"a worker died on paces on tiny, ipc 1, seed \d \(it was killed"):
+        runner = run_there(tmp_path / "b", **words)
+    join()
+    assert sets(tmp_path / "a") == sets(tmp_path / "b")
+    assert trials(tmp_path / "a") == trials(tmp_path / "b")
+    assert (runner.outcome.condensed, runner.outcome.failures) == (3, [])
+    assert 3 * 30 < len(steps_in(log)) < 3 * 30 + 15  # it was not begun anew
+
+
+def test_cells_of_a_node_that_dies_go_to_others(run, run_there, cluster, tmp_path):
+    log = tmp_path / "log"
+    words = {"methods": ("paces",), "options": {"log": str(log)}, "sets": 4}
+    run(tmp_path / "a", **words)
+    log.unlink()
+    node = cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+
+    def end_node():
+        wait_for(lambda: len({pid for pid, step in steps_in(log) if step > 3}) == 4)  # so this node has one
+        cluster.remove_node(node, allow_graceful=False)
+
+    join = meanwhile(end_node)
+    with pytest.warns(UserWarning, match="a worker died on paces"):
+        runner = run_there(tmp_path / "b", **words)
+    join()
+    assert sets(tmp_path / "a") == sets(tmp_path / "b")
+    assert trials(tmp_path / "a") == trials(tmp_path / "b")
+    assert (runner.outcome.condensed, runner.outcome.failures) == (4, [])
+
+
+def test_a_run_that_is_killed_ends_its_workers_and_goes_on_when_started_again(run, start, cluster, tmp_path):
+    log = tmp_path / "log"
+    run(tmp_path / "a", methods=("paces",), options={"log": str(log)}, eval_networks=("linear",), sets=3)
+    log.unlink()
+    words = ["-m", "paces", "-o", f"log={log}", "--network", "linear", "--eval-network", "linear", "--evals", "1"]
+    words += ["--sets", "3", "--no-baselines", "--checkpoint-every", "0", "--engine", "plain"]
+    words += ["--executor", "ray", "--address", cluster.address]
+    first = start(*words)
+    workers = {
+        pid for pid, _ in wait_for(lambda: [row for row in steps_in(log) if row[1] == 15] and steps_in(log), first)
+    }
+    first.kill()
+    wait_for(lambda: not any(map(is_alive, workers)))
+    begun = len(steps_in(log))
+    second = start(*words)
+    out, _ = second.communicate(timeout=120)
+    assert second.returncode == 0, out
+    assert sets(tmp_path / "a") == sets(tmp_path / "r")
+    assert trials(tmp_path / "a") == trials(tmp_path / "r")
+    assert len(steps_in(log)) - begun < 3 * 30 - 5  # from the checkpoints that had arrived
+
+
+def test_an_interrupted_run_gives_its_cells_up(start, cluster, tmp_path):
+    log = tmp_path / "log"
+    words = ["-m", "paces", "-o", f"log={log}", "-o", "steps=1000", "--eval-network", "linear", "--evals", "1"]
+    process = start(*words, "--no-baselines", "--executor", "ray", "--address", cluster.address)
+    workers = {pid for pid, _ in wait_for(lambda: steps_in(log), process)}
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Interrupted. 0 new records are kept" in out
+    assert "Traceback" not in out
+    wait_for(lambda: not any(map(is_alive, workers)))
+
+
+def test_a_node_with_other_code_is_refused(run_there, tmp_path, monkeypatch):
+    digests = sys.modules["dcbench.executors.ray_cluster"].digests_of_modules
+    monkeypatch.setattr(
+        "dcbench.executors.ray_cluster.digests_of_modules",
+        lambda names: digests(names) | {"tiny_plugin": "0" * 64},
+    )
+    with pytest.raises(DcbenchError, match=r"has other code than the run: tiny_plugin\. Install the same"):
+        run_there(tmp_path)
+    assert not (tmp_path / RECORDS).exists()
+
+
+def test_a_node_that_lacks_a_plugin_is_named(run_there, tmp_path, monkeypatch):
+    monkeypatch.setattr(tiny_plugin.Means, "__module__", "not_there")
+    monkeypatch.setitem(sys.modules, "not_there", tiny_plugin)
+    with pytest.raises(DcbenchError, match="lacks what the run needs: No module named 'not_there'"):
+        run_there(tmp_path, methods=("means",))
+
+
+def test_cells_with_needs_that_no_node_meets_wait_and_the_user_is_told(cluster):
+    with _connected(cluster.address):
+        executor = RayCluster(Needs(cpus=2.0, memory=2**30), 2)
+        with pytest.warns(UserWarning, match=r"what a cell needs, 2 CPU, 1 GiB of memory: waiting for one"):
+            assert executor._room() == 1
+        assert RayCluster(Needs(cpus=0.25), 1)._room() == 12 + 1 + 3
+        assert RayCluster(Needs(), 1, at_once=2)._room() == 2
+
+
+def test_a_cluster_that_is_not_there_is_said(run, tmp_path):
+    with pytest.raises(DcbenchError, match=r"no Ray cluster at 127\.0\.0\.1:1"):
+        run(tmp_path, executor=RayCluster(Needs(), 1, address="127.0.0.1:1"))
+    with pytest.raises(DcbenchError, match="must be on a node of the cluster"):
+        RayCluster(Needs(), 1, address="ray://somewhere:10001")
+    with pytest.raises(DcbenchError, match="no Ray cluster at nonsense: "):
+        run(tmp_path, executor=RayCluster(Needs(), 1, address="nonsense"))
+
+
+def test_auto_is_refused_where_no_cluster_runs(run, tmp_path, monkeypatch):
+    def none_runs(address, folder):
+        raise ConnectionError("Could not find any running Ray instance.")
+
+    monkeypatch.setattr("dcbench.executors.ray_cluster.get_ray_address_from_environment", none_runs)
+    with pytest.raises(DcbenchError, match="no Ray cluster at auto: Could not find any"):
+        run(tmp_path, executor=RayCluster(Needs(), 1, address="auto"))
+
+
+def test_without_ray_its_executor_says_how_to_have_it(monkeypatch, capsys, tmp_path):
+    monkeypatch.delitem(sys.modules, "dcbench.executors.ray_cluster")
+    monkeypatch.delitem(sys.modules, "dcbench.executors.ray_worker")
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "--results", str(tmp_path / "r"), "--executor", "ray"])
+    assert ended.value.code == 2
+    assert "--executor ray needs Ray: pip install 'dcbench-suite[ray]'." in capsys.readouterr().err
+
+
+def test_options_of_ray_are_refused_without_it(capsys, tmp_path):
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "--results", str(tmp_path / "r"), "--gpus-per-cell", "0.25"])
+    assert ended.value.code == 2
+    assert "--gpus-per-cell goes with --executor ray." in capsys.readouterr().err
+
+
+def test_a_mirror_tells_what_has_changed_in_the_order_of_writing(tmp_path):
+    for name in ("there", "here"):
+        (tmp_path / name).mkdir()
+    here = Artefacts(tmp_path / "here")
+    mirror = Mirror(tmp_path / "there", {"sets/a": b"1", "checkpoints/b": b"2"})
+    assert list(mirror.changes()) == []
+    there = tmp_path / "there"
+    (there / "checkpoints" / "b").unlink()
+    for name, data in (("z", b"3"), ("c", b"4")):
+        take_in(FileChange(f"sets/{name}", data), mirror.artefacts)
+        time.sleep(0.01)
+    (there / "sets" / ".z.tmp").touch()
+    changes = list(mirror.changes())
+    assert changes == [FileChange("sets/z", b"3"), FileChange("sets/c", b"4"), FileChange("checkpoints/b", None)]
+    take_in(FileChange("checkpoints/b", b"2"), here)
+    for change in changes:
+        take_in(change, here)
+    files = {path.relative_to(here.root).as_posix() for path in here.root.rglob("*") if path.is_file()}
+    assert files == {"sets/z", "sets/c"}
+    take_in(FileChange("sets/z", b"3"), mirror.artefacts)  # the same again is a change: it was made anew
+    assert list(mirror.changes()) == [FileChange("sets/z", b"3")]
+
+
+@pytest.mark.parametrize("path", ["../out", "/out", "sets/../../out"])
+def test_files_from_workers_stay_in_the_results(tmp_path, path):
+    (tmp_path / "r").mkdir()
+    with pytest.raises(ValueError, match="is no file of the results"):
+        take_in(FileChange(path, b""), Artefacts(tmp_path / "r"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_results_that_cannot_be_written_end_the_run(run_there, tmp_path, monkeypatch):
+    def full(change, artefacts):
+        raise StorageError("disk full.")
+
+    monkeypatch.setattr("dcbench.executors.ray_cluster.take_in", full)
+    with pytest.raises(StorageError, match="disk full"):
+        run_there(tmp_path)
+    assert not read_records(tmp_path / RECORDS) if (tmp_path / RECORDS).exists() else True
