@@ -10,6 +10,9 @@ from helpers import TIMES
 
 from dcbench.store import RECORDS, read_records
 
+CHECKOUT = {"git_sha", "git_dirty"}
+"""Fields of records that change when somebody commits, or edits, between two runs."""
+
 RUN = """
 import sys
 sys.path.insert(0, {here!r})
@@ -33,7 +36,7 @@ def sets(folder):
 
 
 def trials(folder):
-    found = [record.model_dump(exclude=TIMES) for record in read_records(folder / RECORDS)]
+    found = [record.model_dump(exclude=TIMES | CHECKOUT) for record in read_records(folder / RECORDS)]
     return sorted(found, key=lambda fields: json.dumps(fields, sort_keys=True))
 
 
