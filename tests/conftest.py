@@ -23,6 +23,9 @@ from dcbench.store import Store
 # The tests' tensors are too small to share between threads; the processes they start inherit this.
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
+os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = (
+    "0"  # as `dcbench.executors.ray_cluster` does, before Ray is imported
+)
 
 
 @pytest.fixture

@@ -27,6 +27,8 @@ from dcbench.executors.worker import Finished, Stopped
 from dcbench.provenance import digests_of_modules
 from dcbench.work import Assignment
 
+# Ray would start workers by `uv run`, anew and elsewhere, where the run was; it looks when it is imported.
+os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 try:
     import ray
     from ray._private.services import get_ray_address_from_environment
