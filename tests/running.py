@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from pathlib import Path
 
@@ -54,3 +55,13 @@ def wait_for(condition, process=None, seconds=100):
         assert time.monotonic() < deadline
         time.sleep(0.02)
     return found
+
+
+def interrupt(process, workers):
+    """Interrupt a run that has recorded nothing yet: it says so, and its workers end."""
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Interrupted. 0 new records are kept" in out
+    assert "Traceback" not in out
+    wait_for(lambda: not any(map(is_alive, workers)))

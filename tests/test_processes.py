@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from running import is_alive, sets, trials, wait_for
+from running import interrupt, is_alive, sets, trials, wait_for
 
 from dcbench.executors.processes import Processes, device_of_lane, reason_of
 from dcbench.store import RECORDS, read_records
@@ -147,9 +147,4 @@ def test_workers_die_with_the_run(start, tmp_path):
 def test_an_interrupted_run_ends_its_workers_and_says_what_is_kept(start, tmp_path):
     process = start(*waiting(tmp_path, "--jobs", "2"))
     workers = wait_for(lambda: len(found := started_by(tmp_path)) == 2 and found)
-    process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "Interrupted. 0 new records are kept" in out
-    assert "Traceback" not in out
-    wait_for(lambda: not any(map(is_alive, workers)))
+    interrupt(process, workers)

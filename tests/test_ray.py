@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import tiny_plugin
-from running import is_alive, sets, trials, wait_for
+from running import interrupt, is_alive, sets, trials, wait_for
 
 from dcbench.artefacts import Artefacts
 from dcbench.cli import main
@@ -51,9 +51,9 @@ def cluster():
 def run_there(cluster, plugins, request_for):
     """Run a request on the cluster and return the runner."""
 
-    def go(folder, force=False, **changes):
+    def go(folder, force=False, threads=1, **changes):
         plan = make_plan(request_for(**changes), plugins)
-        executor = RayCluster(Needs(), threads=1, engine="plain", address=cluster.address)
+        executor = RayCluster(Needs(), threads, engine="plain", address=cluster.address)
         runner = Runner(plan, plugins, Store(folder), force, executor=executor, checkpoint_every=0)
         runner.run()
         return runner
@@ -97,6 +97,12 @@ def test_a_cluster_gives_the_same_bytes_as_one_after_the_other(run, run_there, t
     assert (again.outcome.condensed, again.outcome.evaluated) == (0, 12)  # from the sets, which were sent there
     forced = run_there(tmp_path / "b", **METHODS, sets=1, evals=1, force=True)
     assert (forced.outcome.condensed, forced.outcome.evaluated) == (3, 6)
+
+
+def test_cells_are_computed_with_the_threads_they_are_told(run_there, tmp_path):
+    run_there(tmp_path, threads=3)  # of one CPU, for which Ray allows one
+    (record,) = read_records(tmp_path / RECORDS)
+    assert record.device.endswith(", 3 threads")
 
 
 def test_failures_there_are_recorded_and_their_tracebacks_arrive(run_there, tmp_path):
@@ -175,12 +181,7 @@ def test_an_interrupted_run_gives_its_cells_up(start, cluster, tmp_path):
     words = ["-m", "paces", "-o", f"log={log}", "-o", "steps=1000", "--eval-network", "linear", "--evals", "1"]
     process = start(*words, "--no-baselines", "--executor", "ray", "--address", cluster.address)
     workers = {pid for pid, _ in wait_for(lambda: steps_in(log), process)}
-    process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "Interrupted. 0 new records are kept" in out
-    assert "Traceback" not in out
-    wait_for(lambda: not any(map(is_alive, workers)))
+    interrupt(process, workers)
 
 
 def test_a_node_with_other_code_is_refused(run_there, tmp_path, monkeypatch):
@@ -210,11 +211,12 @@ def test_cells_with_needs_that_no_node_meets_wait_and_the_user_is_told(cluster):
         assert RayCluster(Needs(), 1, at_once=2)._room() == 2
 
 
-def test_a_cluster_that_is_not_there_is_said(run, tmp_path):
+def test_a_cluster_that_is_not_there_is_said(run, tmp_path, monkeypatch):
     with pytest.raises(DcbenchError, match=r"no Ray cluster at 127\.0\.0\.1:1"):
         run(tmp_path, executor=RayCluster(Needs(), 1, address="127.0.0.1:1"))
+    monkeypatch.setenv("RAY_ADDRESS", "ray://somewhere:10001")
     with pytest.raises(DcbenchError, match="must be on a node of the cluster"):
-        RayCluster(Needs(), 1, address="ray://somewhere:10001")
+        run(tmp_path, executor=RayCluster(Needs(), 1))
     with pytest.raises(DcbenchError, match="no Ray cluster at nonsense: "):
         run(tmp_path, executor=RayCluster(Needs(), 1, address="nonsense"))
 
@@ -283,4 +285,4 @@ def test_results_that_cannot_be_written_end_the_run(run_there, tmp_path, monkeyp
     monkeypatch.setattr("dcbench.executors.ray_cluster.take_in", full)
     with pytest.raises(StorageError, match="disk full"):
         run_there(tmp_path)
-    assert not read_records(tmp_path / RECORDS) if (tmp_path / RECORDS).exists() else True
+    assert not (tmp_path / RECORDS).exists()

@@ -107,10 +107,6 @@ class RayCluster:
                 RAY_ADDRESS, else one of this machine alone, which is started for this run.
             at_once: cells at most; None for as many as there is room for.
         """
-        if address is not None and address.startswith("ray://"):
-            raise DcbenchError(
-                "the run itself must be on a node of the cluster: start it there, with --address auto."
-            )
         self.needs, self.threads, self.engine = needs, threads, engine
         self.address, self.at_once = address, at_once
         self._said_no_room = False
@@ -270,6 +266,8 @@ def _ensure_answers(address: str) -> None:
     """Raise a `DcbenchError` where nobody listens: Ray would try for minutes, and then end the process."""
     if address == "local":
         return
+    if address.startswith("ray://"):  # by which events cannot be streamed
+        raise DcbenchError("the run itself must be on a node of the cluster: start it there, with --address auto.")
     try:
         named = get_ray_address_from_environment("auto", None) if address == "auto" else address
         host, _, port = named.rpartition(":")
