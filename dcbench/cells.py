@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -123,10 +123,19 @@ class Plan:
         """Return the successful record of a trial of a cell, if there is one."""
         return store.find(cell.spec.key(), str(network), self.protocol.name, self.budget.name, seed)
 
+    def trials(self, cell: Cell, store: Store) -> Iterator[tuple[Architecture, int, Record | None]]:
+        """Yield the trials of a cell, each with its successful record in the results, if there is one."""
+        key = cell.spec.key()
+        # Trials may be many, networks are few, and spelling one takes longer than looking a trial up.
+        networks = {id(network): network for network, _ in cell.trials}
+        names = {place: str(network) for place, network in networks.items()}
+        for network, seed in cell.trials:
+            name = names[id(network)]
+            yield network, seed, store.find(key, name, self.protocol.name, self.budget.name, seed)
+
     def covered(self, store: Store) -> list[Record]:
         """Return the successful records of all trials that the results have."""
-        found = (self.find(cell, network, seed, store) for cell in self.cells for network, seed in cell.trials)
-        return [record for record in found if record]
+        return [record for cell in self.cells for _, _, record in self.trials(cell, store) if record]
 
     def pending(
         self, cell: Cell, store: Store, force: bool = False, set_sha256: str | None = None
@@ -140,9 +149,8 @@ class Plan:
             set_sha256: if given, trials of a set with another hash do not count as done.
         """
         set_sha256 = set_sha256 or cell.maker.set_sha256
-        trials = []
-        for network, seed in cell.trials:
-            record = self.find(cell, network, seed, store)
-            if force or record is None or set_sha256 not in (None, record.set_sha256):
-                trials.append((network, seed))
-        return trials
+        return [
+            (network, seed)
+            for network, seed, record in self.trials(cell, store)
+            if force or record is None or set_sha256 not in (None, record.set_sha256)
+        ]

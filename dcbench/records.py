@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -109,8 +109,13 @@ class Record(BaseModel):
         return sealed(fields) if self.schema_ >= 3 else _canonical(fields)
 
     @classmethod
-    def from_json(cls, line: bytes | str) -> Self:
+    def from_json(cls, line: bytes | str, alike: dict[Any, Any] | None = None) -> Self:
         """Read a line that `to_json` made.
+
+        Args:
+            line: with or without its end.
+            alike: of many lines, a dict that is empty at first: values that their records have in common are then
+                kept once, which takes a quarter of the memory.
 
         Raises:
             ValueError: saying what is wrong, for a line that is no record or that has changed since.
@@ -130,7 +135,20 @@ class Record(BaseModel):
             raise ValueError(f"{place} {problem['msg']}".strip()) from None
         if (checksum is not None or record.schema_ >= 3) and checksum != checksum_of(fields):
             raise ValueError("it does not have the checksum that it states")
+        if alike is not None:
+            _keep_once(record, alike)
         return record
+
+
+def _keep_once(record: Record, alike: dict[Any, Any]) -> None:
+    """Put values that an earlier record has in the place of a record's equal ones."""
+    values = record.__dict__  # since it is frozen, fields cannot be assigned to
+    for name in ("condense_key", "set_sha256", "dataset_sha256", "source_sha256", "git_sha", "device"):
+        values[name] = alike.setdefault(values[name], values[name])
+    for name in ("options", "changed_options"):  # by their spelling: 1, 1.0 and True are equal
+        values[name] = alike.setdefault((name, repr(values[name])), values[name])
+    given = record.__pydantic_fields_set__
+    object.__setattr__(record, "__pydantic_fields_set__", alike.setdefault(frozenset(given), given))
 
 
 def sealed(fields: Mapping[str, Any]) -> str:
@@ -144,5 +162,4 @@ def checksum_of(fields: Mapping[str, Any]) -> str:
     return hashlib.sha256(_canonical(fields).encode()).hexdigest()[:16]
 
 
-def _canonical(fields: Mapping[str, Any]) -> str:
-    return json.dumps(fields, sort_keys=True)
+_canonical: Callable[[Any], str] = json.JSONEncoder(sort_keys=True).encode

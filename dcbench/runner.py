@@ -66,9 +66,8 @@ class Runner:
         changed = {
             cell.spec.method
             for cell in self.plan.cells
-            for network, seed in cell.trials
-            if (record := self.plan.find(cell, network, seed, self.store))
-            and record.source_sha256 != cell.maker.origin.source_sha256
+            for _, _, record in self.plan.trials(cell, self.store)
+            if record and record.source_sha256 != cell.maker.origin.source_sha256
         }
         for name in sorted(changed) if not self.force else ():
             warnings.warn(

@@ -13,7 +13,7 @@ import os
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from filelock import FileLock
 
@@ -93,15 +93,19 @@ def _mend_last_line(file: BinaryIO) -> None:
     """Make a file of records end with a line's end, dropping a last line that is torn."""
     if file.seek(0, os.SEEK_END) == 0:
         return
-    file.seek(-1, os.SEEK_END)
-    if file.read(1) == b"\n":
+    end = start = file.tell()
+    tail = b""
+    while start and b"\n" not in tail:  # back from the end: a file may be long, a line is short
+        start = max(0, end - 16 * (end - start) - 1)
+        file.seek(start)
+        tail = file.read()
+    if tail.endswith(b"\n"):
         return
-    file.seek(0)
-    *_, last = file.read().split(b"\n")
+    last = tail.rpartition(b"\n")[2]
     try:
         Record.from_json(last)
     except ValueError:
-        file.truncate(file.tell() - len(last))
+        file.truncate(end - len(last))
     else:
         file.write(b"\n")
 
@@ -129,13 +133,14 @@ def read_records(path: Path, strict: bool = True) -> list[Record]:
         DcbenchError: naming the file, when it cannot be read, and the line that is not a record.
     """
     records, damaged, torn = [], [], False
+    alike: dict[Any, Any] = {}
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 if not line.strip():
                     continue
                 try:
-                    records.append(Record.from_json(line))
+                    records.append(Record.from_json(line, alike))
                 except ValueError as error:
                     torn = not line.endswith(b"\n")  # so it is the last
                     if strict and not torn:
@@ -163,8 +168,15 @@ def latest(records: Iterable[Record]) -> list[Record]:
 
     The outcome does not depend on the order of the records.
     """
-    ordered = sorted(
-        (record for record in records if record.status == "ok"),
-        key=lambda record: (record.started_at, record.to_json()),
-    )
-    return list({trial_of(record): record for record in ordered}.values())
+    newest: dict[Trial, Record] = {}
+    for record in records:
+        if record.status == "ok":
+            other = newest.setdefault(trial_of(record), record)
+            if other is not record and _rank(other) < _rank(record):
+                newest[trial_of(record)] = record
+    return [newest[trial] for trial in sorted(newest, key=lambda trial: (newest[trial].started_at, repr(trial)))]
+
+
+def _rank(record: Record) -> tuple[str, str]:
+    """Return what is greatest for the record of a trial that counts."""
+    return record.started_at, record.to_json()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import warnings
 
@@ -87,6 +88,45 @@ def test_the_last_successful_record_of_a_key_counts():
     old, new = make_record(key="a", accuracy=0.1), make_record(key="a", accuracy=0.2)
     failed = make_record(key="a", status="failed", accuracy=None)
     assert latest([old, new, failed]) == [new]
+
+
+def test_which_record_of_a_trial_counts_does_not_depend_on_their_order():
+    records = [
+        make_record(key=key, accuracy=accuracy, eval_seed=seed, condense_key="c", started_at=f"2025-01-0{day}")
+        for key, accuracy, seed, day in (("a", 0.1, 0, 2), ("b", 0.2, 0, 2), ("b", 0.3, 0, 1), ("c", 0.4, 1, 1))
+    ]
+    found = latest(records)
+    assert [record.accuracy for record in found] == [0.4, 0.2]
+    assert all(latest(order) == found for order in itertools.permutations(records))
+
+
+def test_records_that_are_read_keep_what_they_have_in_common_once(tmp_path):
+    records = [
+        make_record(eval_seed=seed, options={"steps": steps, "rates": [0.1]}, condense_key="c")
+        for seed, steps in enumerate((1, 1, 1.0, True))
+    ]
+    (tmp_path / RECORDS).write_text("".join(record.to_json() + "\n" for record in records))
+    first, second, *others = found = read_records(tmp_path / RECORDS)
+    assert found == records
+    assert first.options is second.options
+    assert first.condense_key is second.condense_key
+    assert [type(record.options["steps"]) for record in found] == [int, int, float, bool]
+    assert [record.to_json() for record in found] == [record.to_json() for record in records]
+    assert second.model_copy(update={"eval_seed": 9}).eval_seed == 9
+    assert first.eval_seed == 0
+    assert others[0].options is not first.options
+
+
+@pytest.mark.parametrize("lines", [0, 1, 200])
+@pytest.mark.parametrize("end", [b"", b"\n", b'{"schema"', b"?" * 10_000])
+def test_only_a_torn_last_line_is_lost_by_appending(tmp_path, lines, end):
+    path = tmp_path / RECORDS
+    whole = "".join(make_record(eval_seed=seed).to_json() + "\n" for seed in range(lines)).encode()
+    path.write_bytes(whole + end)
+    record = make_record(eval_seed=1000)
+    with warnings.catch_warnings(record=True):
+        Store(tmp_path).append(record)
+    assert path.read_bytes() == whole + (b"\n" if end == b"\n" else b"") + record.to_json().encode() + b"\n"
 
 
 COST = Cost(12.5, 1000, "fast", 3, 0.25)
