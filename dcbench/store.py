@@ -37,18 +37,34 @@ class Store(Artefacts):
         super().__init__(root)
         self.records: list[Record] = []
         self._done: dict[Trial, Record] = {}
-        self._size = 0
+        self._reader = _Reader(root / RECORDS)
         self.refresh()
 
     def refresh(self) -> None:
         """Read what other runs have appended since."""
         path = self.root / RECORDS
-        size = path.stat().st_size if path.exists() else 0
-        if size == self._size:
-            return
-        self.records = read_records(path, strict=False)
-        self._done = {trial_of(record): record for record in latest(self.records)}
-        self._size = size
+        try:
+            with path.open("rb") as file:
+                self._read_on(file)
+        except FileNotFoundError:
+            self._forget()
+        except OSError as error:
+            raise unreadable(path, error) from None
+
+    def _read_on(self, file: BinaryIO) -> None:
+        """Read what follows in a file; all of it, where it is not the one that was read before."""
+        if not self._reader.continues(file):
+            self._forget()
+        for record in self._reader.read_on(file):
+            self._add(record)
+
+    def _forget(self) -> None:
+        self.records, self._done, self._reader = [], {}, _Reader(self.root / RECORDS)
+
+    def _add(self, record: Record) -> None:
+        self.records.append(record)
+        if record.status == "ok":
+            _keep_later(self._done, record)
 
     def find(self, condense_key: str, network: str, protocol: str, budget: str, eval_seed: int) -> Record | None:
         """Return the successful record of a trial, if there is one."""
@@ -65,17 +81,15 @@ class Store(Artefacts):
             new = not path.exists()
             with open(path, "ab+") as file:
                 _mend_last_line(file)
-                alone = file.tell() == self._size
-                file.write(record.to_json().encode() + b"\n")
+                self._read_on(file)  # what others have written in between
+                line = record.to_json().encode() + b"\n"
+                file.write(line)
                 file.flush()
                 os.fsync(file.fileno())
-                if alone:  # else the next refresh reads what others have written in between
-                    self._size = file.tell()
+                self._reader.passed(line)
             if new:
                 sync_folder(self.root)
-        self.records.append(record)
-        if record.status == "ok":
-            self._done[trial_of(record)] = record
+        self._add(record)
 
     def lock_path(self, spec: CondenseSpec) -> Path:
         """Return the file by which a cell is locked."""
@@ -121,6 +135,59 @@ def trial_of(record: Record) -> Trial:
     )
 
 
+class _Reader:
+    """Reads a file of records on from where it was, since lines are only ever appended.
+
+    A last line that is torn is read again: whoever writes it may not be done, or another run will drop it.
+    """
+
+    def __init__(self, path: Path, strict: bool = False) -> None:
+        """Begin at the beginning; see `read_records`."""
+        self.path, self.strict = path, strict
+        self._offset = 0
+        self._lines = 0  # whose end was read
+        self._last = b""
+        self._inode: int | None = None
+        self._alike: dict[Any, Any] = {}
+
+    def continues(self, file: BinaryIO) -> bool:
+        """Say whether a file is the one that was read, with more lines or none: not replaced, and not cut."""
+        if self._inode is None:
+            return True
+        file.seek(self._offset - len(self._last))
+        return os.fstat(file.fileno()).st_ino == self._inode and file.read(len(self._last)) == self._last
+
+    def passed(self, line: bytes) -> None:
+        """Take note of the line that follows, which was read or written."""
+        self._offset += len(line)
+        self._lines += line.endswith(b"\n")
+        self._last = line
+
+    def read_on(self, file: BinaryIO) -> list[Record]:
+        """Return the records of the lines that follow, warning of those that are damaged."""
+        records, damaged, torn = [], [], False
+        first, self._inode = self._inode is None, os.fstat(file.fileno()).st_ino
+        file.seek(self._offset)
+        for line in file:
+            try:
+                if line.strip():
+                    records.append(Record.from_json(line, self._alike))
+            except ValueError as error:
+                number = self._lines + 1
+                torn = not line.endswith(b"\n")  # so it is the last
+                if self.strict and not torn:
+                    raise DcbenchError(f"{self.path}, line {number} is not a record: {error}.") from None
+                if first or not torn:  # else another run is writing it, most likely
+                    damaged.append(number)
+            if not torn:
+                self.passed(line)
+        if torn and len(damaged) == 1:
+            warnings.warn(f"{self.path}: dropped its last line, which is torn.", stacklevel=2)
+        elif damaged:
+            warnings.warn(f"{self.path}: left out {_which(damaged)}; those trials are done again.", stacklevel=2)
+        return records
+
+
 def read_records(path: Path, strict: bool = True) -> list[Record]:
     """Read a file of records, which is left as it is. A last line torn by a kill is dropped with a warning.
 
@@ -132,27 +199,16 @@ def read_records(path: Path, strict: bool = True) -> list[Record]:
     Raises:
         DcbenchError: naming the file, when it cannot be read, and the line that is not a record.
     """
-    records, damaged, torn = [], [], False
-    alike: dict[Any, Any] = {}
     try:
         with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if not line.strip():
-                    continue
-                try:
-                    records.append(Record.from_json(line, alike))
-                except ValueError as error:
-                    torn = not line.endswith(b"\n")  # so it is the last
-                    if strict and not torn:
-                        raise DcbenchError(f"{path}, line {number} is not a record: {error}.") from None
-                    damaged.append(number)
+            return _Reader(path, strict).read_on(file)
     except OSError as error:
-        raise DcbenchError(f"{path} cannot be read: {error.strerror}.") from None
-    if torn and len(damaged) == 1:
-        warnings.warn(f"{path}: dropped its last line, which is torn.", stacklevel=2)
-    elif damaged:
-        warnings.warn(f"{path}: left out {_which(damaged)}; those trials are done again.", stacklevel=2)
-    return records
+        raise unreadable(path, error) from None
+
+
+def unreadable(path: Path, error: OSError) -> DcbenchError:
+    """Return what to raise for a file that the system does not let be read."""
+    return DcbenchError(f"{path} cannot be read: {error.strerror}.")
 
 
 def _which(lines: Sequence[int]) -> str:
@@ -171,10 +227,15 @@ def latest(records: Iterable[Record]) -> list[Record]:
     newest: dict[Trial, Record] = {}
     for record in records:
         if record.status == "ok":
-            other = newest.setdefault(trial_of(record), record)
-            if other is not record and _rank(other) < _rank(record):
-                newest[trial_of(record)] = record
+            _keep_later(newest, record)
     return [newest[trial] for trial in sorted(newest, key=lambda trial: (newest[trial].started_at, repr(trial)))]
+
+
+def _keep_later(newest: dict[Trial, Record], record: Record) -> None:
+    """Put a record in the place of an earlier one of the same trial."""
+    other = newest.setdefault(trial_of(record), record)
+    if other is not record and _rank(other) < _rank(record):
+        newest[trial_of(record)] = record
 
 
 def _rank(record: Record) -> tuple[str, str]:

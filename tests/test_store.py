@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import json
 import warnings
+from collections import Counter
 
 import pytest
 from helpers import make_record
@@ -127,6 +128,143 @@ def test_only_a_torn_last_line_is_lost_by_appending(tmp_path, lines, end):
     with warnings.catch_warnings(record=True):
         Store(tmp_path).append(record)
     assert path.read_bytes() == whole + (b"\n" if end == b"\n" else b"") + record.to_json().encode() + b"\n"
+
+
+# Reading on: what other runs append is read once, whatever becomes of a last line in the meantime
+
+
+def lines_of(*records):
+    return "".join(record.to_json() + "\n" for record in records).encode()
+
+
+def trials(count, **fields):
+    return [make_record(eval_seed=seed, **fields) for seed in range(count)]
+
+
+def refreshed(store):
+    """Refresh; return what was warned of."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        store.refresh()
+    return [str(each.message) for each in caught]
+
+
+def test_only_what_others_have_appended_is_read(tmp_path, monkeypatch):
+    parsed, whole = [], Record.from_json
+    monkeypatch.setattr(Record, "from_json", lambda line, *more: (parsed.append(line), whole(line, *more))[1])
+    records, stores = trials(6), [Store(tmp_path), Store(tmp_path)]
+    for number, record in enumerate(records):
+        stores[number % 2].append(record)
+    for store in stores * 2:
+        assert refreshed(store) == []
+        assert store.records == records
+        assert all(find(store, record) == record for record in records)
+    assert Counter(parsed) == Counter(lines_of(record) for record in records)  # by the store that did not write it
+
+
+def test_a_line_that_is_being_written_is_read_when_it_is_whole(tmp_path):
+    first, second = trials(2)
+    store, line = Store(tmp_path), lines_of(second)
+    store.append(first)
+    for start, end in ((0, 1), (1, 40), (40, len(line))):
+        assert refreshed(store) == []
+        assert store.records == [first]
+        with open(tmp_path / RECORDS, "ab") as file:
+            file.write(line[start:end])
+    assert refreshed(store) == []
+    assert store.records == [first, second]
+
+
+@pytest.mark.parametrize("torn", [b"?", b"?" * 10_000, lines_of(make_record(eval_seed=7))[:-1]])
+def test_a_torn_line_that_another_run_drops_or_mends_is_counted_as_it_ends_up(tmp_path, torn):
+    first, second, third = trials(3)
+    ours, theirs = Store(tmp_path), Store(tmp_path)
+    ours.append(first)
+    with open(tmp_path / RECORDS, "ab") as file:
+        file.write(torn)
+    assert refreshed(ours) == []
+    theirs.append(second)
+    assert refreshed(ours) == []
+    ours.append(third)
+    with open(tmp_path / RECORDS, "ab") as file:
+        file.write(b"damaged\n")
+    number = len((tmp_path / RECORDS).read_bytes().splitlines())
+    assert refreshed(ours) == [
+        f"{ours.root / RECORDS}: left out line {number}, which is damaged; those trials are done again."
+    ]
+    assert ours.records == leniently(tmp_path / RECORDS)[0]
+    assert refreshed(ours) == []
+
+
+def rewritten(path, data):
+    path.write_bytes(data)
+
+
+def replaced(path, data):
+    aside = path.with_suffix(".aside")
+    aside.write_bytes(data)
+    aside.replace(path)
+
+
+@pytest.mark.parametrize("change", [rewritten, replaced])
+@pytest.mark.parametrize("accuracies", [(), (0.5,), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5, 0.5)])
+def test_another_file_in_the_place_of_the_records_is_read_anew(tmp_path, change, accuracies):
+    store = Store(tmp_path)
+    for record in trials(3, accuracy=0.25):
+        store.append(record)
+    others = [make_record(eval_seed=seed, accuracy=accuracy) for seed, accuracy in enumerate(accuracies)]
+    change(tmp_path / RECORDS, lines_of(*others))
+    store.refresh()
+    assert store.records == others
+    assert [find(store, record) for record in trials(4)] == [*others, None, None, None, None][:4]
+
+
+def test_a_longer_file_with_the_same_last_line_in_its_place_is_read_anew(tmp_path):
+    store, records = Store(tmp_path), trials(3)
+    for record in records:
+        store.append(record)
+    others = [make_record(eval_seed=seed, accuracy=0.0) for seed in range(2)] + records[2:] * 2
+    replaced(tmp_path / RECORDS, lines_of(*others))
+    store.append(make_record(eval_seed=9))
+    assert store.records == [*others, make_record(eval_seed=9)]
+
+
+def test_records_that_are_gone_count_no_more(tmp_path):
+    store, record = Store(tmp_path), make_record()
+    store.append(record)
+    (tmp_path / RECORDS).unlink()
+    store.refresh()
+    assert store.records == []
+    assert find(store, record) is None
+    store.append(record)
+    assert Store(tmp_path).records == store.records == [record]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["append", "tear", "refresh"]), st.integers(0, 1)), max_size=12), st.data()
+)
+def test_whatever_runs_do_in_turns_all_read_the_same(tmp_path_factory, steps, data):
+    """Runs append, die while they append, and refresh, in any order."""
+    folder = tmp_path_factory.mktemp("results")
+    stores = [Store(folder), Store(folder)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for seed, (step, who) in enumerate(steps):
+            record = make_record(eval_seed=seed % 3, accuracy=seed / 16, started_at=f"{seed % 2}")
+            if step == "append":
+                stores[who].append(record)
+            elif step == "refresh":
+                stores[who].refresh()
+            elif not (folder / RECORDS).exists() or (folder / RECORDS).read_bytes().endswith(b"\n"):
+                line = lines_of(record)
+                with open(folder / RECORDS, "ab") as file:
+                    file.write(line[: data.draw(st.integers(0, len(line)))])
+        for store in stores:
+            store.refresh()
+        afresh = Store(folder)
+    for store in stores:
+        assert store.records == afresh.records
+        assert all(find(store, record) == find(afresh, record) for record in trials(3))
 
 
 COST = Cost(12.5, 1000, "fast", 3, 0.25)
