@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -108,13 +109,14 @@ def official(records: Iterable[Record]) -> list[Record]:
 def rows(records: Iterable[Record]) -> list[Row]:
     """Summarise records: best first within each data set and ipc; sets of any size at the end."""
     kept = sorted(latest(records), key=lambda record: (record.key, record.condense_key))
-    if not kept:
-        return []
-    frame = pd.DataFrame([_flat(record) for record in kept])
-    made = [_row(competitor, group) for competitor, group in frame.groupby(COMPETITOR, sort=True)]
+    groups: dict[tuple[str, ...], list[Record]] = defaultdict(list)
+    for record, who in zip(kept, competitors(kept), strict=True):
+        groups[who].append(record)
+    made = [_row(who, groups[who]) for who in sorted(groups)]
     matched = {(row.board, row.matching_network) for row in made}
     made = [replace(row, unseen_mean=_unseen_mean(row, matched)) for row in made]
-    return sorted(made, key=lambda row: _order(row, made))
+    common = _common_networks(made)
+    return sorted(made, key=lambda row: _order(row, common[row.board, row.ipc]))
 
 
 def networks_of(table: Sequence[Row]) -> list[str]:
@@ -163,46 +165,45 @@ def scores_frame(table: Sequence[Row]) -> pd.DataFrame:
 
 def competitor(record: Record) -> tuple[str, ...]:
     """Return what tells the row of a record from others."""
-    flat = _flat(record)
-    return tuple(str(flat[name]) for name in COMPETITOR)
+    return next(competitors([record]))
 
 
-def _flat(record: Record) -> dict[str, object]:
-    changed = {name: record.options[name] for name in sorted(record.changed_options)}
-    return {
-        "dataset": record.dataset,
-        "dataset_sha256": record.dataset_sha256,
-        "ipc": record.ipc or 0,
-        "method": record.method,
-        "method_version": record.method_version,
-        "options": ", ".join(f"{name}={value}" for name, value in changed.items()),
-        "all_options": json.dumps(record.options, sort_keys=True),
-        "matching_network": record.matching_network or "",
-        "protocol": record.protocol,
-        "budget": record.budget,
-        "track": record.track,
-        "evaluation_network": record.evaluation_network,
-        "condense_key": record.condense_key,
-        "condense_seconds": record.condense_seconds,
-        "condense_seed": record.condense_seed,
-        "peak_memory_bytes": record.peak_memory_bytes,
-        "storage_bytes": record.storage_bytes,
-        "device": record.device,
-        "seeded": record.seeded,
-        "accuracy": record.accuracy,
-    }
+def competitors(records: Iterable[Record]) -> Iterator[tuple[str, ...]]:
+    """Yield for each record what tells its row from others, in the order of `COMPETITOR`."""
+    spelt: dict[tuple[int, int], tuple[Record, str, str]] = {}
+    for record in records:
+        # Records that were read together share their options, so few are to be spelt. The record is kept, so that
+        # no others come to where its options are.
+        place = (id(record.options), id(record.changed_options))
+        if place not in spelt:
+            spelt[place] = (record, _changed(record), json.dumps(record.options, sort_keys=True))
+        _, changed, options = spelt[place]
+        yield (
+            record.dataset,
+            record.dataset_sha256,
+            str(record.ipc or 0),
+            record.method,
+            record.method_version,
+            changed,
+            options,
+            str(record.seeded),
+            record.matching_network or "",
+            record.protocol,
+            record.budget,
+            str(record.track),
+        )
 
 
-def _row(competitor: tuple[object, ...], group: pd.DataFrame) -> Row:
-    who = dict(zip(COMPETITOR, map(str, competitor), strict=True))
-    trials: Trials = {
-        str(network): {str(key): list(each) for key, each in group_of_one.groupby("condense_key")["accuracy"]}
-        for network, group_of_one in group.groupby("evaluation_network")
-    }
-    seeded = bool(group["seeded"].any())
+def _changed(record: Record) -> str:
+    return ", ".join(f"{name}={record.options[name]}" for name in sorted(record.changed_options))
+
+
+def _row(competitor: tuple[str, ...], records: Sequence[Record]) -> Row:
+    who = dict(zip(COMPETITOR, competitor, strict=True))
+    trials = _trials(records)
+    seeded = records[0].seeded
     replicates = bootstrap(trials, seeded, json.dumps(who, sort_keys=True))
-    sets = group.sort_values("condense_seed").groupby("condense_key", sort=False)
-    seconds = sets["condense_seconds"].first().mean()
+    keys, seconds = _sets(records)
     return Row(
         dataset=who["dataset"],
         dataset_sha256=who["dataset_sha256"],
@@ -216,19 +217,38 @@ def _row(competitor: tuple[object, ...], group: pd.DataFrame) -> Row:
         track=who["track"],
         scores={network: score(by_set, replicates.get(network), seeded) for network, by_set in trials.items()},
         unseen_mean=None,
-        condense_seconds=None if pd.isna(seconds) else float(seconds),
-        peak_memory_bytes=_greatest(group["peak_memory_bytes"]),
-        storage_bytes=_greatest(group["storage_bytes"]),
-        devices=tuple(sorted(set(group["device"]))),
+        condense_seconds=seconds,
+        peak_memory_bytes=_greatest(record.peak_memory_bytes for record in records),
+        storage_bytes=_greatest(record.storage_bytes for record in records),
+        devices=tuple(sorted({record.device for record in records})),
         seeded=seeded,
-        condense_keys=tuple(map(str, sets.groups)),
+        condense_keys=keys,
         replicates=replicates,
     )
 
 
-def _greatest(values: pd.Series[float]) -> int | None:
-    greatest = values.max()
-    return None if pd.isna(greatest) else int(greatest)
+def _trials(records: Iterable[Record]) -> Trials:
+    """Return the accuracies of records by network and set, both sorted."""
+    found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for record in records:
+        if record.accuracy is not None:
+            found[str(record.evaluation_network)][record.condense_key].append(record.accuracy)
+    return {network: dict(sorted(by_set.items())) for network, by_set in sorted(found.items())}
+
+
+def _sets(records: Iterable[Record]) -> tuple[tuple[str, ...], float | None]:
+    """Return the keys of the condensed sets in the order of their seeds, and the mean of the seconds they took."""
+    frame = pd.DataFrame(
+        [(record.condense_key, record.condense_seed, record.condense_seconds) for record in records],
+        columns=["key", "seed", "seconds"],
+    ).astype({"seconds": float})
+    sets = frame.sort_values("seed").groupby("key", sort=False)
+    seconds = sets["seconds"].first().mean()
+    return tuple(map(str, sets.groups)), None if pd.isna(seconds) else float(seconds)
+
+
+def _greatest(values: Iterable[int | None]) -> int | None:
+    return max((value for value in values if value is not None), default=None)
 
 
 def _unseen_mean(row: Row, matched: set[tuple[Board, str | None]]) -> float | None:
@@ -247,11 +267,18 @@ def _unseen_mean(row: Row, matched: set[tuple[Board, str | None]]) -> float | No
     return sum(unseen) / len(unseen) if unseen else None
 
 
-def _order(row: Row, table: Sequence[Row]) -> tuple[object, ...]:
-    """Sort by the mean over the networks that all rows of the same board and ipc have in common."""
-    rivals = [set(other.scores) for other in table if (other.board, other.ipc) == (row.board, row.ipc)]
-    common = sorted(set.intersection(*rivals)) or sorted(row.scores)
-    mean = sum(row.scores[network].mean for network in common) / len(common)
+def _common_networks(table: Iterable[Row]) -> dict[tuple[Board, int | None], list[str]]:
+    """Return the networks that all rows of the same board and ipc have in common, sorted."""
+    common: dict[tuple[Board, int | None], set[str]] = {}
+    for row in table:
+        common.setdefault((row.board, row.ipc), set(row.scores)).intersection_update(row.scores)
+    return {place: sorted(networks) for place, networks in common.items()}
+
+
+def _order(row: Row, common: Sequence[str]) -> tuple[object, ...]:
+    """Sort by the mean over the networks in common, if there are any."""
+    networks = common or sorted(row.scores)
+    mean = sum(row.scores[network].mean for network in networks) / len(networks)
     ipc = row.ipc if row.ipc is not None else float("inf")
     who = (row.method, row.method_version, row.options, row.matching_network or "", row.budget)
     return (row.dataset, row.dataset_sha256, ipc, row.protocol, row.track, -mean, *who)

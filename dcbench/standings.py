@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from dcbench.condensed import HARD_LABELS
-from dcbench.leaderboard import Row
+from dcbench.leaderboard import Board, Row
 from dcbench.rules import Rules
 from dcbench.statistics import Interval, interval
 
@@ -73,13 +74,17 @@ def standings(
         rules: of the leaderboard.
         may_be_reference: whose word counts for what the others are measured against.
     """
-    references = [row for row in rows if may_be_reference(row)]
+    boards: dict[Board, list[Row]] = defaultdict(list)
+    references: dict[tuple[str, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        boards[row.board].append(row)
+        if may_be_reference(row):
+            references[row.board[:-1]].append(row)  # of any track
     made = []
-    for board in sorted({row.board for row in rows}):
-        here = [row for row in rows if row.board == board]
+    for board, here in sorted(boards.items(), key=lambda item: item[0]):
         sizes: list[int | None] = [*sorted({row.ipc for row in here if row.ipc is not None})]
         for ipc in sizes or [None]:
-            made.append(_Maker(references, rules, here, ipc).table())
+            made.append(_Maker(references[board[:-1]], rules, here, ipc).table())
     return made
 
 
@@ -88,7 +93,7 @@ class _Maker:
     """Makes one table.
 
     Attributes:
-        references: rows that may be floor or ceiling.
+        references: rows of the board, or of another track of it, that may be floor or ceiling.
         rules: of the leaderboard.
         board: rows of the table's board.
         ipc: of the table.
@@ -128,20 +133,13 @@ class _Maker:
 
     def _reference(self, name: str) -> Row | None:
         """Return the row of a reference: with its default options, hard labels, of its newest version."""
-        *board, _ = self.board[0].board
         fitting = [
             row
             for row in self.references
-            if (row.method, row.options, row.track) == (name, "", HARD_LABELS)
-            and [*row.board[:-1]] == board
-            and row.ipc in (None, self.ipc)
+            if (row.method, row.options, row.track) == (name, "", HARD_LABELS) and row.ipc in (None, self.ipc)
         ]
         # One that was matched on a network would be another row for every network.
-        return max(
-            fitting,
-            key=lambda row: (row.matching_network is None, len(row.method_version), row.method_version),
-            default=None,
-        )
+        return max(fitting, key=_newest, default=None)
 
     def _entry(self, row: Row, reference: str, floor: float | None, ceiling: float | None) -> Entry:
         mean = self._mean(row)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,8 @@ from dcbench.seeds import derive_seed
 
 CONFIDENCE = 0.95
 REPLICATES = 2000
+BLOCK = 2**17
+"""Draws at a time: few enough to stay in the cache, however large a set is."""
 
 Interval = tuple[float, float]
 Trials = Mapping[str, Mapping[str, Sequence[float]]]
@@ -105,7 +107,9 @@ def bootstrap(trials: Trials, seeded: bool, name: str) -> dict[str, Replicates]:
     """
     sets = sorted({key for by_set in trials.values() for key in by_set})
     uniform = _Uniform(derive_seed("bootstrap", name))
-    chosen = uniform.integers((REPLICATES, len(sets)), np.array(len(sets)))
+    chosen = np.empty((REPLICATES, len(sets)), np.int32)
+    for block in _blocks(len(sets)):
+        chosen[block] = uniform.integers(chosen[block].shape, np.array(len(sets)))
     replicates = {}
     for network, by_set in sorted(trials.items()):
         enough = len(by_set) > 1 if seeded else all(len(each) > 1 for each in by_set.values())
@@ -115,14 +119,41 @@ def bootstrap(trials: Trials, seeded: bool, name: str) -> dict[str, Replicates]:
         values = np.zeros((len(sets), counts.max()))
         for number, key in enumerate(sets):
             values[number, : counts[number]] = by_set.get(key, ())
-        sizes = counts[chosen][..., None]  # of the drawn sets: replicates x sets x 1
-        members = uniform.integers((*chosen.shape, values.shape[1]), np.maximum(sizes, 1))
-        drawn = values[chosen[..., None], members] * (np.arange(values.shape[1]) < sizes)
-        present = sizes[..., 0] > 0
-        means = drawn.sum(2) / np.maximum(sizes[..., 0], 1)
-        total = present.sum(1)
-        replicates[network] = np.where(total > 0, means.sum(1) / np.maximum(total, 1), score(by_set).mean)
+        drawn = [_means(chosen[block], values, counts, uniform) for block in _blocks(values.size)]
+        means = np.concatenate(drawn)
+        replicates[network] = np.where(np.isnan(means), score(by_set).mean, means)
     return replicates
+
+
+def _blocks(draws: int) -> Iterator[slice]:
+    """Yield slices of all replicates, of so many as take a block of draws, given how many each takes."""
+    step = max(1, BLOCK // draws)
+    return (slice(begin, begin + step) for begin in range(0, REPLICATES, step))
+
+
+def _means(
+    chosen: NDArray[np.int32], values: Replicates, counts: NDArray[np.int64], uniform: _Uniform
+) -> Replicates:
+    """Draw accuracies from the sets chosen, and return the means over sets of the mean within each.
+
+    Args:
+        chosen: sets, shape (replicates, sets).
+        values: accuracies, shape (sets, most networks of a set).
+        counts: how many of them a set has.
+        uniform: where draws come from.
+
+    Returns:
+        Shape (replicates,); NaN where no set chosen has any.
+    """
+    sizes = counts[chosen][..., None]  # replicates x sets x 1
+    members = uniform.integers((*chosen.shape, values.shape[1]), np.maximum(sizes, 1))
+    drawn = values[chosen[..., None], members]
+    if counts.min() < values.shape[1]:
+        drawn *= np.arange(values.shape[1]) < sizes
+    present = sizes[..., 0] > 0
+    means = drawn.sum(2) / np.maximum(sizes[..., 0], 1)
+    total = present.sum(1)
+    return np.where(total > 0, means.sum(1) / np.maximum(total, 1), np.nan)
 
 
 class _Uniform:

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from dcbench.errors import DcbenchError
 from dcbench.files import write_atomically
-from dcbench.leaderboard import Row, competitor, official, rows
+from dcbench.leaderboard import Row, competitors, official, rows
 from dcbench.records import Record
 from dcbench.rules import Rules, read_rules
 from dcbench.standings import Standings, standings
@@ -235,9 +235,9 @@ def read_leaderboard(folder: Path, all_budgets: bool = False) -> Leaderboard:
     for each in submissions:
         records = each.records if all_budgets else official(each.records)
         kept += records
-        for record in records:
+        for record, who in zip(records, competitors(records), strict=True):
             of.setdefault(record.condense_key, each)
-            owner = owners.setdefault(competitor(record), each)
+            owner = owners.setdefault(who, each)
             if owner is not each and (folder / SUBMISSIONS).is_dir():
                 raise DcbenchError(
                     f"{owner.name} and {each.name} both have records of {record.method} on {record.dataset}, "
