@@ -242,7 +242,7 @@ def _sets(records: Iterable[Record]) -> tuple[tuple[str, ...], float | None]:
         [(record.condense_key, record.condense_seed, record.condense_seconds) for record in records],
         columns=["key", "seed", "seconds"],
     ).astype({"seconds": float})
-    sets = frame.sort_values("seed").groupby("key", sort=False)
+    sets = frame.sort_values("seed", kind="stable").groupby("key", sort=False)
     seconds = sets["seconds"].first().mean()
     return tuple(map(str, sets.groups)), None if pd.isna(seconds) else float(seconds)
 

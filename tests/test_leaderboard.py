@@ -120,6 +120,17 @@ def test_condense_seconds_are_the_mean_over_sets_not_over_trials():
     assert only(rows(two_sets())).condense_seconds == pytest.approx(2.5)
 
 
+def test_seconds_that_a_sets_records_disagree_on_are_those_of_its_first_key():
+    # As after the set had to be made again. Which come first must not be left to how a machine sorts.
+    records = [
+        make_record(
+            key=f"{number:03}", eval_seed=number, condense_seed=number % 2, condense_key=f"{number % 2}"
+        ).model_copy(update={"condense_seconds": 1.0 + number})
+        for number in range(60)
+    ]
+    assert only(rows(records)).condense_seconds == pytest.approx((1.0 + 2.0) / 2)
+
+
 def test_condense_seconds_that_were_lost_are_left_out():
     lost = trials([0.5], seed=0, condense_seconds=None)
     assert only(rows(lost)).condense_seconds is None
