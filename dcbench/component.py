@@ -144,7 +144,7 @@ def _parse(value: Any, field: FieldInfo) -> Any:
         return value
     try:
         return json.loads(value)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # a number of too many digits is no JSONDecodeError
         return value
 
 

@@ -31,6 +31,9 @@ def open_image(file: Path) -> Iterator[Image.Image]:
                 raise ValueError(f"it has more than 8 bits per pixel (mode {image.mode}); convert it to 8 bits")
             if image.width * image.height > MOST_PIXELS:
                 raise ValueError(f"it claims {image.height:,} x {image.width:,} pixels, more than {MOST_PIXELS:,}")
+            if image.format == "PNG":  # of whose checksums PIL leaves out those of the pixels, unless asked
+                with Image.open(file, formats=FORMATS) as whole:
+                    whole.verify()
             yield image
     except Exception as error:  # there is hardly one that PIL does not raise for some damaged file
         reason = (str(error).strip() or type(error).__name__).split("\n")[0].rstrip(".")

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 HUGE = 10**12
-MORE_THAN_ALLOWED = 600 * 2**20
+MORE_THAN_ALLOWED = 640 * 2**20
 
 READ = """
 import json, os, resource, sys

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -686,6 +687,19 @@ def test_a_folder_without_classes_is_refused(tmp_path):
     for which in ("train", "test"):
         write_image(tmp_path / which / "0.png", np.zeros((4, 4)))
     with pytest.raises(DcbenchError, match=r"train has no folders\. Expected: train/CLASS/IMAGE"):
+        load_folder(tmp_path)
+
+
+def test_a_png_whose_pixels_do_not_match_their_checksum_is_refused(tmp_path):
+    path = write_image(small_folder(tmp_path) / "train" / "b" / "1.png", np.full((4, 4), 7), compress_level=0)
+    whole = path.read_bytes()
+    start = whole.index(b"IDAT") + 4
+    length = int.from_bytes(whole[start - 8 : start - 4], "big")
+    other = zlib.compress(zlib.decompress(whole[start : start + length]).replace(b"\x07", b"\x08"), 0)
+    assert len(other) == length
+    path.write_bytes(whole[:start] + other + whole[start + length :])
+    assert np.asarray(Image.open(path)).max() == 8  # so whoever does not look at the checksum reads another image
+    with pytest.raises(DcbenchError, match=r"b/1\.png cannot be read as an image"):
         load_folder(tmp_path)
 
 

@@ -193,7 +193,9 @@ def _read_published(path: Path) -> tuple[Published, ...]:
     try:
         _check_header(path, reader.fieldnames or ())
         for row in reader:
-            filled = {key: value.strip() for key, value in row.items() if isinstance(value, str) and value.strip()}
+            # Blanks alone: what else `strip` takes away are characters that nobody typed.
+            stripped = {key: value.strip(" \t") for key, value in row.items() if isinstance(value, str)}
+            filled = {key: value for key, value in stripped.items() if value}
             surplus = {key: value for key, value in row.items() if isinstance(value, list)}
             rows.append(Published.model_validate(filled | surplus))
     except ValidationError as error:
