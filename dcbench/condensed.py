@@ -129,7 +129,8 @@ def check_set(condensed: CondensedSet, train: ResidentSplit, ipc: int | None) ->
             raise ValueError(f"history {name!r} must be a tensor of shape (steps,) on the CPU")
     if condensed.indices is not None:
         chosen = _select(train, condensed.indices)
-        if not (torch.equal(chosen.images, images) and torch.equal(chosen.labels, labels)):
+        same_type = labels.dtype == chosen.labels.dtype  # torch cannot compare all types with each other
+        if not (same_type and torch.equal(chosen.images, images) and torch.equal(chosen.labels, labels)):
             raise ValueError("images and labels must be those that indices choose")
     if labels.ndim == 2:
         if labels.dtype != torch.float32 or labels.shape != (len(images), info.num_classes):

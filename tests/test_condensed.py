@@ -118,6 +118,12 @@ def test_a_coreset_must_have_the_labels_of_its_positions(train):
         check_set(replace(coreset, labels=coreset.labels.flip(0)), train, 1)
 
 
+def test_a_coreset_whose_labels_are_of_a_type_that_torch_cannot_compare_is_refused(train):
+    coreset = CondensedSet.select(train, torch.arange(len(train)))
+    with pytest.raises(ValueError, match="must be those that indices choose"):
+        check_set(replace(coreset, labels=coreset.labels.to(torch.uint16)), train, None)
+
+
 def with_pixel(value):
     images = make_set().images.clone()
     images[1, 0, 3, 3] = value
