@@ -34,7 +34,8 @@ def load_data(path: Path) -> Any:
     try:
         with torch.serialization.safe_globals([*scalars, (_NumpyType, "numpy.dtype")]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch's, about the inside of the file
-            packed = is_zipfile(path)
+            # As torch tells it, and as others do: what either takes for a zip has to be whole.
+            packed = _begins_as_zip(path) or is_zipfile(path)
             if packed:
                 _check_zip(path)
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=packed)
@@ -52,6 +53,11 @@ def load_data(path: Path) -> Any:
         if isinstance(error, RuntimeError) and re.search("resize storage|allocate memory", reason):
             reason = "a tensor in it claims more bytes than the file has"
         raise DcbenchError(f"{path} cannot be read as a torch file: {reason}.") from None
+
+
+def _begins_as_zip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\x03\x04"
 
 
 def _check_zip(path: Path) -> None:
