@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from filelock import BaseFileLock, Timeout
+from filelock import BaseFileLock
 
 from dcbench.cells import Cell, Plan
 from dcbench.plugins import Plugins
@@ -103,10 +103,8 @@ class Desk:
         """Return the next cell to work on; None if there is none, or other runs have all that are left."""
         for _ in range(len(self._waiting)):
             number = self._waiting.popleft()
-            lock = self.store.lock(self.cells[number].spec)
-            try:
-                lock.acquire(blocking=False)
-            except Timeout:
+            lock = self.store.try_lock(self.cells[number].spec)
+            if lock is None:
                 self._waiting.append(number)
                 continue
             self._locks[number] = lock

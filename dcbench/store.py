@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from dcbench.artefacts import Artefacts
 from dcbench.errors import DcbenchError
@@ -95,12 +95,21 @@ class Store(Artefacts):
         """Return the file by which a cell is locked."""
         return self.root / ".locks" / f"{spec.key()[:24]}.lock"
 
-    def lock(self, spec: CondenseSpec) -> FileLock:
-        """Return the lock of a cell, which a run holds while it works on it. A run that dies lets go of it."""
+    def try_lock(self, spec: CondenseSpec) -> FileLock | None:
+        """Lock a cell, as a run does while it works on it; return None if another does. One that dies lets go.
+
+        Raises:
+            StorageError: when the lock cannot be written.
+        """
         path = self.lock_path(spec)
         with storing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-        return FileLock(path)
+            lock = FileLock(path)
+            try:
+                lock.acquire(blocking=False)
+            except Timeout:
+                return None
+        return lock
 
 
 def _mend_last_line(file: BinaryIO) -> None:

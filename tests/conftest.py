@@ -12,6 +12,7 @@ from running import RUN
 
 from dcbench.budgets import BUDGETS
 from dcbench.cells import Bench
+from dcbench.checkpoint import checkpointing_every
 from dcbench.datasets import load_dataset
 from dcbench.engine import PLAIN
 from dcbench.plan import Request, make_plan
@@ -79,6 +80,14 @@ def run(plugins, request_for):
         return runner
 
     return go
+
+
+@pytest.fixture
+def every_checkpoint(monkeypatch):
+    """Let a checkpoint be written whenever one is offered."""
+    monkeypatch.setattr("dcbench.checkpoint.WORTH", 0)
+    with checkpointing_every(0):
+        yield
 
 
 @pytest.fixture

@@ -1,18 +1,34 @@
-"""Runs in processes of their own, with the tests' plugin, and what they leave."""
+"""Runs of all kinds, also in processes of their own, with the tests' plugin, and what they leave."""
 
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from helpers import TIMES
 
+from dcbench.files import LEFT_OVER_SECONDS, clear_left_over
+from dcbench.protocols import get_protocol
+from dcbench.records import CHECKSUM
 from dcbench.store import RECORDS, read_records
 
 CHECKOUT = {"git_sha", "git_dirty"}
 """Fields of records that change when somebody commits, or edits, between two runs."""
+
+UNALIKE = {*TIMES, *CHECKOUT, CHECKSUM}
+"""Fields of lines of records that two runs of the same need not have in common."""
+
+SMALL = {
+    "methods": ("wanders", "random"),
+    "options": {"steps": "3"},
+    "protocol": replace(get_protocol("dc"), epochs=2),
+    "evals": 2,
+}
+"""What to change in a request so that its run takes a moment, and writes some of everything."""
 
 RUN = """
 import sys
@@ -39,6 +55,27 @@ def sets(folder):
 def trials(folder):
     found = [record.model_dump(exclude=TIMES | CHECKOUT) for record in read_records(folder / RECORDS)]
     return sorted(found, key=lambda fields: json.dumps(fields, sort_keys=True))
+
+
+def outcome(folder):
+    return sets(folder), trials(folder)
+
+
+def grow_old(folder):
+    """Let what killed processes left be as old as it has to be for others to clear it."""
+    for path in folder.rglob("*"):
+        os.utime(path, (time.time() - 2 * LEFT_OVER_SECONDS,) * 2)
+
+
+def check_goes_on(run, folder, expected):
+    """Let a run complete what another one left long ago, and compare its outcome; nothing is left over."""
+    grow_old(folder)
+    clear_left_over(folder)
+    runner = run(folder, **SMALL)
+    assert not runner.outcome.failures
+    assert outcome(folder) == expected
+    assert not [*folder.rglob("*.tmp"), *(folder / "checkpoints").glob("*")]
+    assert all(record.condense_seconds is not None for record in read_records(folder / RECORDS))
 
 
 def is_alive(pid):
