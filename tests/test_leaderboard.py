@@ -11,6 +11,7 @@ import pytest
 from helpers import make_record
 from rich.console import Console
 
+from dcbench.errors import StorageError
 from dcbench.leaderboard import Row, find_records, networks_of, official, rows, scores_frame
 from dcbench.report.files import build, differences, generated_files
 from dcbench.report.tables import count, csv, deviations, label, markdown, percent, seconds, terminal_table
@@ -353,6 +354,15 @@ def test_there_is_a_page_per_data_set_and_the_scores_of_all(folder):
 
 def test_build_returns_what_it_wrote(folder):
     assert {path.name: path.read_bytes() for path in build(folder)} == table_bytes(folder)
+
+
+def test_a_folder_where_a_table_belongs_is_named(folder):
+    path = folder / "tables" / "scores.csv"
+    path.unlink()
+    path.mkdir()
+    assert differences(folder) == ["tables/scores.csv is missing"]
+    with pytest.raises(StorageError, match=f"{path} cannot be written: Is a directory"):
+        build(folder)
 
 
 def test_a_page_has_a_table_per_size_each_with_the_ceiling(folder):

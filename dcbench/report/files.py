@@ -79,7 +79,7 @@ def _readmes(folder: Path, leaderboard: Leaderboard) -> dict[Path, tuple[str, st
 
 
 def _existing(target: Path) -> dict[str, str]:
-    paths = [path for pattern in ("*.md", "*.csv", "*.html") for path in target.glob(pattern)]
+    paths = [path for pattern in ("*.md", "*.csv", "*.html") for path in target.glob(pattern) if path.is_file()]
     return {path.name: path.read_text(encoding="utf-8", errors="replace") for path in paths}
 
 
