@@ -94,7 +94,7 @@ class FileCheckpoint:
         except OSError as error:
             self._warn(f"cannot be read: {error.strerror}")
             return None
-        if not _is_intact(data):
+        if not is_intact(data):
             self._warn("is damaged")
             return None
         if _metadata(data).get("source") != self._source:
@@ -183,7 +183,7 @@ def _seal(data: bytes) -> bytes:
     return data.replace(empty, f'"sha256":"{hashlib.sha256(data).hexdigest()}"'.encode(), 1)
 
 
-def _is_intact(data: bytes) -> bool:
+def is_intact(data: bytes) -> bool:
     """Say whether a file is what `_seal` returned, to the last byte."""
     found = DIGEST.search(data)
     if found is None:

@@ -72,6 +72,13 @@ class Dataset(Component):
         """
         return str(self)
 
+    def is_here(self, root: Path) -> bool | None:
+        """Say whether `load` would do without a download; None where that cannot be told.
+
+        `dcbench doctor` asks. Nothing may be downloaded, and nothing changed, to find out.
+        """
+        return None
+
     @abstractmethod
     def load(self, root: Path) -> Splits:
         """Return both splits, downloading into ``root`` what is not there.

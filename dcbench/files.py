@@ -77,17 +77,24 @@ def sync_folder(folder: Path) -> None:
 
 
 def clear_left_over(folder: Path) -> None:
-    """Remove what killed processes were writing aside, in a folder and those in it.
-
-    What is young is left alone: another process may be writing it.
+    """Remove what `left_over` finds.
 
     Raises:
         StorageError: when a file cannot be removed.
     """
+    for path in left_over(folder):
+        remove(path)
+
+
+def left_over(folder: Path) -> Iterator[Path]:
+    """Yield what killed processes were writing aside, in a folder and those in it.
+
+    What is young is left alone: another process may be writing it.
+    """
     for path in folder.rglob(".*.tmp"):
         with suppress(FileNotFoundError):  # another process clears, too
             if time.time() - path.stat().st_mtime > LEFT_OVER_SECONDS:
-                remove(path)
+                yield path
 
 
 def default_data_root() -> Path:

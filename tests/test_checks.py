@@ -593,6 +593,7 @@ def unseeded(self, generator):
         giving("every_class_is_trained", give=lambda self, train, test: Splits(train, test, ("a", "b", "c"))),
         giving("every_class_is_trained", give=lambda self, train, test: Splits(train, test, ("a", "a"))),
         giving("loads_the_same_twice", split=unseeded),
+        giving("loaded_it_is_here", is_here=lambda self, root: False),
         giving("loading_leaves_settings_alone", split=unseeded),
         giving("splits_do_not_share_images", give=lambda self, train, test: Splits(train, train, ("a", "b"))),
         giving(

@@ -138,6 +138,7 @@ def check_splits(data, shape, n_classes=10):
 def test_the_mnist_family_is_read_and_its_folder_left_as_it_was(dataset, packed, tmp_path, monkeypatch, tries):
     write_idx(tmp_path, getattr(tv, dataset.source), monkeypatch, packed)
     before = listing(tmp_path)
+    assert dataset().is_here(tmp_path)
     data = load_dataset(dataset(), tmp_path)
     check_splits(data, (28, 28))
     assert listing(tmp_path) == before
@@ -158,6 +159,8 @@ def test_a_packed_file_with_a_wrong_checksum_is_not_used(tmp_path, monkeypatch, 
     images = folder / "train-images-idx3-ubyte.gz"
     images.write_bytes(gzip.compress(idx(255 - pixels("train", (28, 28))), mtime=0))
     before = listing(tmp_path)
+    assert not MNIST().is_here(tmp_path)
+    assert not tries
     with pytest.raises(DcbenchError) as caught:
         load_dataset(MNIST(), tmp_path)
     assert f"dataset 'mnist' is not whole in {tmp_path} " in str(caught.value)
@@ -222,6 +225,8 @@ def test_a_damaged_cifar_file_is_an_error_that_names_the_root(tmp_path, monkeypa
     names = [f"kind {label}" for label in range(10)]
     write_cifar(tmp_path, tv.CIFAR10, "labels", names, monkeypatch)
     (tmp_path / tv.CIFAR10.base_folder / "test").write_bytes(b"not what it was")
+    assert not CIFAR10().is_here(tmp_path)
+    assert not tries
     with pytest.raises(DcbenchError) as caught:
         load_dataset(CIFAR10(), tmp_path)
     assert f"is not whole in {tmp_path} " in str(caught.value)
@@ -246,6 +251,7 @@ def test_absent_data_are_downloaded_once_with_a_progress_bar(tmp_path, monkeypat
 
 def test_svhn_is_read_with_the_label_10_as_0(tmp_path, monkeypatch, tries):
     write_svhn(tmp_path, monkeypatch)
+    assert SVHN().is_here(tmp_path)
     data = load_dataset(SVHN(), tmp_path)
     check_splits(data, (3, 32, 32))
     assert data.info.class_names == tuple("0123456789")
@@ -261,6 +267,7 @@ def test_svhn_is_read_with_the_label_10_as_0(tmp_path, monkeypatch, tries):
 )
 def test_the_cifar_family_is_read(dataset, key, names, tmp_path, monkeypatch, tries):
     write_cifar(tmp_path, getattr(tv, dataset.source), key, names, monkeypatch)
+    assert dataset().is_here(tmp_path)
     data = load_dataset(dataset(), tmp_path)
     check_splits(data, (3, 32, 32), len(names))
     assert data.info.class_names == tuple(names)
@@ -270,6 +277,8 @@ def test_the_cifar_family_is_read(dataset, key, names, tmp_path, monkeypatch, tr
 @pytest.mark.parametrize("dataset", EVERY)
 def test_absent_data_that_cannot_be_downloaded_say_where_and_how_to_name_another_folder(dataset, tmp_path, tries):
     root = tmp_path / "not yet there"
+    assert not dataset().is_here(root)
+    assert not root.exists()
     with pytest.raises(DcbenchError) as caught:
         load_dataset(dataset(), root)
     message = str(caught.value)

@@ -123,6 +123,15 @@ def loads_the_same_twice(subject: Subject) -> None:
             )
 
 
+def loaded_it_is_here(subject: Subject) -> None:
+    """Once it is loaded, `is_here` says so, or that it cannot tell."""
+    _splits(subject)
+    here = _dataset(subject).is_here(default_data_root())
+    if here not in (True, None):
+        advice = "let is_here look for the files that load reads"
+        raise CheckFailed("True, or None where that cannot be told", repr(here), advice)
+
+
 def loading_leaves_settings_alone(subject: Subject) -> None:
     """Global generators, grad mode, default dtype and working directory are afterwards as they were."""
     dataset = _dataset(subject)
@@ -191,6 +200,7 @@ DATASET_CHECKS: tuple[Callable[[Any], str | None], ...] = (
     labels_are_classes,
     every_class_is_trained,
     loads_the_same_twice,
+    loaded_it_is_here,
     loading_leaves_settings_alone,
     splits_do_not_share_images,
     normalisation_fits,

@@ -9,6 +9,7 @@ import click
 
 from dcbench import __version__
 from dcbench.cli.describe import describe
+from dcbench.cli.doctor import doctor
 from dcbench.cli.evaluate import evaluate
 from dcbench.cli.leaderboard import leaderboard
 from dcbench.cli.list import list_
@@ -62,7 +63,7 @@ def main() -> None:
     """
 
 
-for command in (run, evaluate, suite, list_, describe, leaderboard, plugin):
+for command in (run, evaluate, suite, list_, describe, leaderboard, plugin, doctor):
     main.add_command(command)
 main.params.append(no_plugins_option())
 add_to_commands(main)

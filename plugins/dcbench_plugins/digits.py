@@ -19,6 +19,10 @@ class Digits(Dataset):
     sha256 = "ee3b3e34c3393ad7473752189e2dfd6b6d596ea8e8abc5dbaf4ee57df3c1e21c"
     mend = "The images are a file of scikit-learn's: install that again."
 
+    def is_here(self, root: Path) -> bool:
+        """Say yes: scikit-learn is."""
+        return True
+
     def load(self, root: Path) -> Splits:
         """Return the splits; ``root`` is not used."""
         from sklearn.datasets import load_digits

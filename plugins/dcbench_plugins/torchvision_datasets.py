@@ -38,6 +38,15 @@ class _TorchvisionDataset(Dataset):
         names = getattr(train, "classes", DIGITS)
         return Splits(_split(train), _split(test), tuple(names), self.channel_mean, self.channel_std)
 
+    def is_here(self, root: Path) -> bool:
+        """Say whether torchvision takes the files for whole."""
+        try:
+            for train in (True, False):
+                self._construct(root, train, download=False)
+        except FAULTS:
+            return False
+        return True
+
     def _open(self, root: Path, train: bool) -> Any:
         try:
             return self._construct(root, train, download=False)
@@ -71,6 +80,13 @@ class _MNISTFamily(_TorchvisionDataset):
     """The IDX files of MNIST and FashionMNIST, packed or not."""
 
     mend = "Remove its unpacked files from {root}, so that the packed ones or a download take their place."
+
+    def is_here(self, root: Path) -> bool:
+        """Say whether torchvision takes the unpacked files, or the packed ones, for whole."""
+        from torchvision.datasets.utils import check_integrity
+
+        raw, packed = root / self.source / "raw", self._torchvision_class().resources
+        return super().is_here(root) or all(check_integrity(raw / name, md5) for name, md5 in packed)
 
     def _open(self, root: Path, train: bool) -> Any:
         packed = list((root / self.source / "raw").glob("*.gz"))

@@ -1,0 +1,71 @@
+"""``dcbench doctor``: what is here, what is wrong, and the mend."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dcbench.cli.execution import data_root_option, results_option
+from dcbench.cli.loading import load_plugins
+from dcbench.cli.output import json_option, print_json
+
+if TYPE_CHECKING:
+    from dcbench.doctor import Finding
+
+MARKS = {"fine": ("✓", "green"), "note": ("–", "yellow"), "wrong": ("✗", "red")}
+MARGIN = 20
+"""Characters before what was found."""
+
+
+@click.command()
+@results_option
+@data_root_option
+@json_option
+def doctor(results: Path, data_root: Path | None, as_json: bool) -> None:
+    """Look over the installation, devices, plugins, data sets and results, and say how to mend what is wrong.
+
+    Nothing is downloaded, and no file is changed.
+
+    Exit code: 0 if nothing is wrong, 1 if something is.
+    """
+    from dcbench.doctor import examine
+    from dcbench.files import default_data_root
+
+    findings: list[Finding] = []
+    for finding in examine(load_plugins(strict=False), data_root or default_data_root(), results):
+        if not as_json:
+            _print(finding, is_first=not findings or findings[-1].section != finding.section)
+        findings.append(finding)
+    wrong = sum(finding.status == "wrong" for finding in findings)
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        click.echo(f"\n{wrong} to mend, marked {MARKS['wrong'][0]}." if wrong else "\nNothing is wrong.")
+    if wrong:
+        raise SystemExit(1)
+
+
+def _print(finding: Finding, is_first: bool) -> None:
+    if is_first:
+        click.secho(f"\n{finding.section}", bold=True)
+    mark, colour = MARKS[finding.status]
+    label = f"{finding.subject:<{MARGIN - 4}}"
+    first, *others = _wrapped(finding.found)
+    if len(label) > MARGIN - 4:  # it has a line of its own
+        first, others = "", [first, *others]
+    click.echo(f"{click.style(mark, fg=colour)}  {label} {first}".rstrip())
+    for line in others:
+        click.echo(" " * MARGIN + line)
+    for line in _wrapped(f"→ {finding.mend}") if finding.mend else ():
+        click.secho(" " * MARGIN + line, fg=colour)
+
+
+def _wrapped(text: str) -> list[str]:
+    """Break a text into lines that fit beside the margin; paths, which are to be copied, are left whole."""
+    width = max(shutil.get_terminal_size().columns, 60) - MARGIN
+    return textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False) or [""]
