@@ -3,4 +3,4 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 pip install --quiet uv
-uv run pytest
+uv run pytest --numprocesses auto --dist loadfile

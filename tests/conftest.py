@@ -3,23 +3,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import tiny_plugin
 import torch
-from running import RUN
+from running import RUN, carry_out, checkpointing_always, load_plugins, make_request
 
-from dcbench.budgets import BUDGETS
 from dcbench.cells import Bench
-from dcbench.checkpoint import checkpointing_every
 from dcbench.datasets import load_dataset
 from dcbench.engine import PLAIN
-from dcbench.plan import Request, make_plan
-from dcbench.plugins import PluginInfo, Plugins
-from dcbench.protocols import get_protocol
-from dcbench.runner import Runner
-from dcbench.store import Store
 
 # The tests' tensors are too small to share between threads; the processes they start inherit this.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -32,9 +26,7 @@ os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = (
 @pytest.fixture
 def plugins():
     """Every installed plugin, and the tests' own."""
-    loaded = Plugins.load()
-    loaded.add(tiny_plugin, PluginInfo("tiny", "tiny_plugin", "tests", "0"))
-    return loaded
+    return load_plugins()
 
 
 @pytest.fixture
@@ -47,25 +39,7 @@ def tiny(tmp_path):
 def request_for(tmp_path):
     """Make a request that is small unless told otherwise."""
 
-    def make(**changes):
-        fields = {
-            "datasets": ("tiny",),
-            "methods": ("random",),
-            "ipcs": (1,),
-            "networks": ("linear",),
-            "eval_networks": ("linear",),
-            "options": {},
-            "protocol": get_protocol("dc"),
-            "budget": BUDGETS["full"],
-            "sets": 1,
-            "evals": 1,
-            "seed": 0,
-            "device": torch.device("cpu"),
-            "data_root": tmp_path,
-        }
-        return Request(**(fields | changes))
-
-    return make
+    return partial(make_request, tmp_path)
 
 
 @pytest.fixture
@@ -73,20 +47,15 @@ def run(plugins, request_for):
     """Run a request into a folder and return the runner, whose store and outcome tell the rest."""
 
     def go(folder, force=False, engine=PLAIN, executor=None, **changes):
-        folder.mkdir(exist_ok=True)
-        plan = make_plan(request_for(**changes), plugins)
-        runner = Runner(plan, plugins, Store(folder), force, engine, executor)
-        runner.run()
-        return runner
+        return carry_out(request_for(**changes), plugins, folder, force, engine, executor)
 
     return go
 
 
 @pytest.fixture
-def every_checkpoint(monkeypatch):
+def every_checkpoint():
     """Let a checkpoint be written whenever one is offered."""
-    monkeypatch.setattr("dcbench.checkpoint.WORTH", 0)
-    with checkpointing_every(0):
+    with checkpointing_always():
         yield
 
 

@@ -6,21 +6,73 @@ import json
 import os
 import signal
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
+import tiny_plugin
+import torch
 from helpers import TIMES
 
+from dcbench.budgets import BUDGETS
+from dcbench.checkpoint import checkpointing_every
 from dcbench.files import LEFT_OVER_SECONDS, clear_left_over
+from dcbench.plan import Request, make_plan
+from dcbench.plugins import PluginInfo, Plugins
 from dcbench.protocols import get_protocol
 from dcbench.records import CHECKSUM
-from dcbench.store import RECORDS, read_records
+from dcbench.runner import Runner
+from dcbench.store import RECORDS, Store, read_records
 
 CHECKOUT = {"git_sha", "git_dirty"}
 """Fields of records that change when somebody commits, or edits, between two runs."""
 
 UNALIKE = {*TIMES, *CHECKOUT, CHECKSUM}
 """Fields of lines of records that two runs of the same need not have in common."""
+
+
+def load_plugins():
+    """Load every installed plugin, and the tests' own."""
+    loaded = Plugins.load()
+    loaded.add(tiny_plugin, PluginInfo("tiny", "tiny_plugin", "tests", "0"))
+    return loaded
+
+
+def make_request(data_root, **changes):
+    """Make a request that is small unless told otherwise."""
+    fields = {
+        "datasets": ("tiny",),
+        "methods": ("random",),
+        "ipcs": (1,),
+        "networks": ("linear",),
+        "eval_networks": ("linear",),
+        "options": {},
+        "protocol": get_protocol("dc"),
+        "budget": BUDGETS["full"],
+        "sets": 1,
+        "evals": 1,
+        "seed": 0,
+        "device": torch.device("cpu"),
+        "data_root": data_root,
+    }
+    return Request(**(fields | changes))
+
+
+def carry_out(request, plugins, folder, *how):
+    """Run a request into a folder and return the runner, whose store and outcome tell the rest."""
+    folder.mkdir(exist_ok=True)
+    runner = Runner(make_plan(request, plugins), plugins, Store(folder), *how)
+    runner.run()
+    return runner
+
+
+@contextmanager
+def checkpointing_always():
+    """Let a checkpoint be written whenever one is offered, whatever it costs."""
+    with patch("dcbench.checkpoint.WORTH", 0), checkpointing_every(0):
+        yield
+
 
 SMALL = {
     "methods": ("wanders", "random"),

@@ -6,40 +6,18 @@ import json
 import os
 import subprocess
 import sys
-import traceback
 from pathlib import Path
 
 import pytest
-from file_faults import ENDED, Faults, end
-from running import SMALL, check_goes_on, outcome
+from killed import killed_at
+from running import check_goes_on, outcome
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 
 
-def killed_at(run, folder, number, midway):
-    """Run in a process that ends before its n-th file operation; return its operations where it completes."""
-    folder.mkdir(exist_ok=True)
-    log = folder.with_suffix(".operations")
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            with Faults(folder, number, end, midway).active() as faults:
-                run(folder, **SMALL)
-            log.write_text(json.dumps(faults.operations))
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    assert code in (0, ENDED)
-    return [] if code else json.loads(log.read_text())
-
-
-@pytest.mark.filterwarnings("ignore:.*its last line, which is torn", "ignore:.*fork")
+@pytest.mark.filterwarnings("ignore:.*its last line, which is torn")
 def test_killed_before_any_file_operation_or_within_any_write_nothing_is_lost(run, tmp_path, every_checkpoint):
-    operations = killed_at(run, tmp_path / "whole", None, False)
+    operations = killed_at(tmp_path / "whole", None)
     expected = outcome(tmp_path / "whole")
     assert {name for name, _ in operations} == {"open", "write", "fsync", "replace", "unlink", "mkdir"}
     assert sum("checkpoints" not in name and ".safetensors" in name for _, name in operations) > 10
@@ -48,15 +26,15 @@ def test_killed_before_any_file_operation_or_within_any_write_nothing_is_lost(ru
     moments = [(number, False) for number in range(len(operations))] + [(number, True) for number in writes]
     for number, midway in moments:
         folder = tmp_path / f"{number}{midway}"
-        assert killed_at(run, folder, number, midway) == []
+        assert killed_at(folder, number, midway) == []
         check_goes_on(run, folder, expected)
 
 
 @pytest.mark.filterwarnings("ignore:.*its last line, which is torn")
 def test_killed_again_and_again_it_completes_all_the_same(run, tmp_path, every_checkpoint):
-    killed_at(run, tmp_path / "whole", None, False)
+    killed_at(tmp_path / "whole", None)
     folder, kills = tmp_path / "r", 0
-    while not killed_at(run, folder, 20, kills % 2 == 1):
+    while not killed_at(folder, 20, kills % 2 == 1):
         kills += 1
         assert kills < 60
     assert kills > 2
