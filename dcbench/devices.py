@@ -12,8 +12,10 @@ from dcbench.errors import DcbenchError
 def choose_device(name: str) -> torch.device:
     """Return the device a user names: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
 
-    ``auto`` is the first CUDA device if there is one, else the CPU. On CUDA, deterministic kernels and full
-    float32 are switched on, so that the same spec gives the same bytes.
+    ``auto`` is CUDA if there is any, else the CPU. ``cuda`` is returned without an index, which the current device
+    of the process stands for, so that several processes can be given one each; a device with an index becomes the
+    current one. On CUDA, deterministic kernels and full float32 are switched on, so that the same spec gives the
+    same bytes.
 
     Raises:
         DcbenchError: for a name that is no device, or a device that is not there.
@@ -37,4 +39,6 @@ def choose_device(name: str) -> torch.device:
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
-    return torch.device("cuda", index)
+    if device.index is not None:
+        torch.cuda.set_device(device)  # whose generator is then the one that checkpoints keep
+    return device
