@@ -85,6 +85,24 @@ def test_the_rest_of_the_run_counts_like_pieces_and_others(clock):
     assert timer.run_seconds_left == 7 + 10 + 100
 
 
+def test_every_lane_has_a_bar_and_a_clock_of_its_own(clock):
+    display, text = display_with_text("quick")
+
+    def tell(lane, done, total, run_done=0):
+        display.dcbench_progress(Progress("condense", "work", f"seed {lane}", done, total, 6, run_done, 6, lane))
+
+    for step in range(5):
+        for lane, seconds in ((0, 20), (1, 30)):
+            tell(lane, step, 100 if step else 0)
+            clock[0] += seconds
+    run, first, second = display._bars.tasks
+    assert [each.completed for each in (run, first, second)] == [0, 4, 4]
+    assert [each.description for each in (first, second)] == ["condense work, seed 0", "condense work, seed 1"]
+    assert first.fields["to_go"] == second.fields["to_go"] == "1 h 20 min to go"  # 96 steps of 50 s
+    assert run.fields["to_go"] == f"{spell((96 * 50 + 5 * 100 * 50) / 2)} to go"  # 5 others like it, by two
+    assert text.getvalue() == "condense work: about 4 h 09 min here for 6 of them (50 s a step, 2 at once).\n"
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0.4, "0 s"), (59, "59 s"), (187, "03:07"), (3600, "1 h 00 min"), (17_760, "4 h 56 min")]
 )

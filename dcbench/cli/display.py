@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from dataclasses import dataclass
 from datetime import timedelta
 from statistics import median
 from types import TracebackType
@@ -11,7 +12,7 @@ from typing import Self
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 
 from dcbench.budgets import Budget
@@ -22,8 +23,16 @@ ANNOUNCE_SECONDS = 60.0
 LONG_SECONDS = 3600.0
 
 
+@dataclass
+class _Lane:
+    """One of those that work at once."""
+
+    bar: TaskID
+    clock: Clock
+
+
 class Display:
-    """Two bars, the run's and the current piece's, and a line whenever something takes long."""
+    """The run's bar, one for the current piece of each lane, and a line whenever something takes long."""
 
     def __init__(self, budget: Budget) -> None:
         """Prepare the bars; they appear on entering the context."""
@@ -38,8 +47,8 @@ class Display:
             transient=True,
         )
         self._run = self._bars.add_task("run", total=None, to_go="")
-        self._piece = self._bars.add_task("", total=None, to_go="")
-        self._clock = Clock()
+        self._lanes: dict[int, _Lane] = {}
+        self._took: list[float] = []
         self._announced: set[str] = set()
 
     def __enter__(self) -> Self:
@@ -63,52 +72,67 @@ class Display:
     @hookimpl
     def dcbench_progress(self, progress: Progress) -> None:
         """Move the bars."""
-        self._clock.tick(progress)
-        left = self._clock.piece_seconds_left
+        lane = self._lane(progress.lane)
+        lane.clock.tick(progress)
+        left = lane.clock.piece_seconds_left
         self._bars.update(
-            self._piece,
+            lane.bar,
             description=escape(f"{progress.phase} {progress.work}, {progress.piece}"),
             completed=progress.done,
             total=progress.total or None,
             to_go=spell(left) + " to go" if left is not None else "",
         )
-        run_left = self._clock.run_seconds_left
+        run_left = self._run_seconds_left()
         self._bars.update(
             self._run,
             completed=progress.run_done,
             total=progress.run_total,
             to_go=spell(run_left) + " to go" if run_left is not None else "",
         )
-        self._announce(progress)
+        self._announce(progress, lane.clock)
         if progress.done == progress.total > 0 and not self.console.is_terminal:
             place = f"[{progress.run_done + 1}/{progress.run_total}]"
-            line = (
-                f"{place} {progress.phase} {progress.work}, {progress.piece}: {spell(self._clock.piece_seconds)}"
-            )
+            took = spell(lane.clock.piece_seconds)
+            line = f"{place} {progress.phase} {progress.work}, {progress.piece}: {took}"
             self.console.print(line, markup=False, soft_wrap=True)
 
-    def _announce(self, progress: Progress) -> None:
+    def _lane(self, number: int) -> _Lane:
+        """Return a lane, with a bar below those that there are when it is new."""
+        if number not in self._lanes:
+            self._lanes[number] = _Lane(self._bars.add_task("", total=None, to_go=""), Clock(self._took))
+        return self._lanes[number]
+
+    def _run_seconds_left(self) -> float | None:
+        """Estimate the rest of the run, which the lanes share; what each has begun, it finishes alone."""
+        clocks = [lane.clock for lane in self._lanes.values()]
+        alone = [clock.run_seconds_left for clock in clocks if clock.run_seconds_left is not None]
+        begun = [clock.piece_seconds_left for clock in clocks if clock.piece_seconds_left is not None]
+        return max([median(alone) / len(clocks), *begun]) if alone else None
+
+    def _announce(self, progress: Progress, clock: Clock) -> None:
         """Say once for each kind of long work how long it will take here."""
-        work, step = f"{progress.phase} {progress.work}", self._clock.step_seconds
+        work, step = f"{progress.phase} {progress.work}", clock.step_seconds
         if step is None or work in self._announced:
             return
         self._announced.add(work)
-        expected = step * (progress.total * progress.pieces_left - progress.done)
+        at_once = min(len(self._lanes), progress.pieces_left)
+        expected = step * (progress.total * progress.pieces_left - progress.done) / at_once
         if expected < ANNOUNCE_SECONDS:
             return
         times = f" for {progress.pieces_left} of them" if progress.pieces_left > 1 else ""
+        shared = f", {at_once} at once" if at_once > 1 else ""
         advice = ""
         if expected > LONG_SECONDS and self._budget.official:
             advice = " --budget quick gives a first look in far less."
         self.console.print(
-            f"{work}: about {spell(expected)} here{times} ({step:.2g} s a step).{advice}",
+            f"{work}: about {spell(expected)} here{times} ({step:.2g} s a step{shared}).{advice}",
             markup=False,
             soft_wrap=True,
         )
 
 
 class Clock:
-    """How long steps and pieces take, from the moments that are reported.
+    """How long steps and pieces take in one lane, from the moments that are reported.
 
     Attributes:
         step_seconds: of the current piece, once a few steps have been timed.
@@ -116,15 +140,15 @@ class Clock:
         piece_seconds_left, run_seconds_left: estimates, None while there is nothing to go by.
     """
 
-    def __init__(self) -> None:
-        """Start with nothing known."""
+    def __init__(self, took: list[float] | None = None) -> None:
+        """Start with nothing known, but for what pieces took so far in all lanes, a list that is added to."""
         self.step_seconds: float | None = None
         self.piece_seconds = 0.0
         self.piece_seconds_left: float | None = None
         self.run_seconds_left: float | None = None
         self._piece_started = self._first_step_at = time.monotonic()
         self._first_step = 0
-        self._pieces: list[float] = []
+        self._pieces = took if took is not None else []
 
     def tick(self, progress: Progress) -> None:
         """Take note of a moment."""
