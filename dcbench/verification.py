@@ -20,15 +20,19 @@ import dcbench
 from dcbench.architectures import Architecture, fit
 from dcbench.budgets import BUDGETS
 from dcbench.cells import Bench
+from dcbench.engine import active_engine
 from dcbench.errors import DcbenchError
-from dcbench.evaluate import evaluate
+from dcbench.evaluate import Trial, evaluate
 from dcbench.integrity import Problem, Unit, check_submission
 from dcbench.leaderboard import official
 from dcbench.plan import load_bench
 from dcbench.plugins import Plugins
 from dcbench.protocols import get_protocol
+from dcbench.provenance import describe_device, git_state, now
+from dcbench.records import Record
 from dcbench.seeds import derive_seed
 from dcbench.specs import EvaluationSpec
+from dcbench.store import Store
 from dcbench.submissions import Submission, Verification, records_sha256
 
 ERROR_RATE = 0.01
@@ -117,6 +121,7 @@ class Verifier:
         sample: evaluate only so many sets, spread over the rows; None for all of them.
         seed: of the sample, and of the networks.
         progress: told the networks trained and their number.
+        store: where records of them are kept; those that it has are not trained again.
     """
 
     submission: Submission
@@ -126,6 +131,7 @@ class Verifier:
     sample: int | None
     seed: int
     progress: Callable[[int, int], None]
+    store: Store | None = None
 
     def run(self) -> Outcome:
         """Check that all fits together, and if it does, compare accuracies.
@@ -163,6 +169,10 @@ class Verifier:
 
     def _accuracy(self, unit: Unit, network: str, architecture: Architecture, number: int) -> float:
         first, bench = unit.records[0], self.benches[unit.own.spec.dataset]
+        seed = derive_seed("verify", self.seed, number)
+        kept = self.store and self.store.find(first.condense_key, network, first.protocol, first.budget, seed)
+        if kept and kept.set_sha256 == first.set_sha256 and kept.accuracy is not None:
+            return kept.accuracy
         spec = EvaluationSpec(
             set_sha256=str(first.set_sha256),
             dataset=first.dataset,
@@ -170,11 +180,14 @@ class Verifier:
             evaluation_network=network,
             protocol=first.protocol,
             budget=first.budget,
-            seed=derive_seed("verify", self.seed, number),
+            seed=seed,
         )
         protocol, budget = get_protocol(first.protocol), BUDGETS[first.budget]
-        test = bench.test_for(unit.own.condensed)
-        return evaluate(spec, unit.own.condensed, test, architecture, protocol, budget, _silent).accuracy
+        test, started_at = bench.test_for(unit.own.condensed), now()
+        trial = evaluate(spec, unit.own.condensed, test, architecture, protocol, budget, _silent)
+        if self.store:
+            self.store.append(_record(first, spec, trial, bench, started_at))
+        return trial.accuracy
 
 
 def load_benches(
@@ -212,7 +225,7 @@ def load_benches(
 def sample_units(units: Sequence[Unit], sample: int | None, seed: int) -> list[Unit]:
     """Choose sets, one of every row before a second of any.
 
-    Sets of any size, such as the whole training split, come last: one costs more than all others.
+    Sets of any size, such as the whole training split, come after all others: one costs more than they do.
     """
     if sample is None or sample >= len(units):
         return list(units)
@@ -224,9 +237,9 @@ def sample_units(units: Sequence[Unit], sample: int | None, seed: int) -> list[U
         draw.shuffle(each)
     order = sorted(by_row)
     draw.shuffle(order)
-    order.sort(key=lambda row: by_row[row][0].own.spec.ipc is None)
     rounds = max(map(len, by_row.values()))
     spread = [by_row[row][number] for number in range(rounds) for row in order if number < len(by_row[row])]
+    spread.sort(key=lambda unit: unit.own.spec.ipc is None)
     return sorted(spread[:sample], key=lambda unit: unit.own.spec.key())
 
 
@@ -291,6 +304,26 @@ def _row_name(unit: Unit) -> str:
     ipc = f"ipc {spec.ipc}" if spec.ipc is not None else "all images"
     matched = f", matched on {spec.matching_network}" if spec.matching_network else ""
     return f"{spec.method}{f' ({changed})' if changed else ''}, {spec.dataset}, {ipc}{matched}"
+
+
+def _record(first: Record, spec: EvaluationSpec, trial: Trial, bench: Bench, started_at: str) -> Record:
+    """Return the record of a network trained anew, given one of the same set."""
+    git_sha, git_dirty = git_state()
+    changes = {
+        "key": spec.key(),
+        "evaluation_network": spec.evaluation_network,
+        "eval_seed": spec.seed,
+        "accuracy": trial.accuracy,
+        "eval_seconds": round(trial.seconds, 3),
+        "engine": active_engine().statement(),
+        "device": describe_device(bench.device),
+        "torch": torch.__version__,
+        "dcbench": dcbench.__version__,
+        "git_sha": git_sha,
+        "git_dirty": git_dirty,
+        "started_at": started_at,
+    }
+    return Record.model_validate({**first.model_dump(by_alias=True), **changes})
 
 
 def _silent(done: int, total: int) -> None:

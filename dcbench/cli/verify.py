@@ -14,6 +14,7 @@ from dcbench.cli.loading import load_plugins
 from dcbench.cli.output import json_option, print_json
 
 if TYPE_CHECKING:
+    from dcbench.store import Store
     from dcbench.verification import Outcome
 
 
@@ -38,6 +39,13 @@ if TYPE_CHECKING:
 @click.option(
     "--dataset", "-d", "datasets", multiple=True, metavar="NAME", help="Where a data set is, e.g. npz:my_set.npz."
 )
+@click.option(
+    "--keep",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Keep records of the networks in a folder of their own: verifying goes on from there when it was "
+    "interrupted, or is done again with more.",
+)
 @click.option("--mark", is_flag=True, help="Write verification.json, which marks the rows, if all is well.")
 @compute_options
 @json_option
@@ -47,6 +55,7 @@ def verify(
     evals: int,
     seed: int,
     datasets: tuple[str, ...],
+    keep: Path | None,
     mark: bool,
     device: str,
     engine: str,
@@ -68,7 +77,7 @@ def verify(
     submission, plugins, chosen = read_submission(folder), load_plugins(), choose_device(device)
     benches = load_benches(submission, datasets, plugins, data_root or default_data_root(), chosen)
     with _Bar() as bar, choose_engine(engine, chosen, long=True).active():
-        verifier = Verifier(submission, benches, plugins, evals, sample, seed, bar.update)
+        verifier = Verifier(submission, benches, plugins, evals, sample, seed, bar.update, _store(keep))
         outcome = verifier.run()
     marked = write_verification(folder, verification(verifier, outcome)) if mark and outcome.ok else None
     if as_json:
@@ -78,6 +87,17 @@ def verify(
         if marked:
             click.echo(f"wrote {marked}; the tables show the mark once they are built again")
     sys.exit(0 if outcome.ok else 1)
+
+
+def _store(keep: Path | None) -> Store | None:
+    """Return what a folder has; it is made if need be."""
+    from dcbench.files import ensure_writable
+    from dcbench.store import Store
+
+    if keep is None:
+        return None
+    ensure_writable(keep)
+    return Store(keep)
 
 
 class _Bar:
