@@ -80,8 +80,17 @@ def _installation() -> Iterator[Finding]:
     commit = f", commit {sha[:7]}{' with changes' if dirty else ''}" if sha else ""
     yield Finding(section, "dcbench", f"{__version__} in {Path(__file__).parent}{commit}")
     yield Finding(section, "Python", f"{sys.version.split()[0]}, {sys.executable}")
+    try:
+        requirements = requires(OWN_DISTRIBUTION) or []
+    except PackageNotFoundError:  # the code alone is there, on PYTHONPATH say
+        found, mend = (
+            "is not installed, so no plugin is found, not even its own",
+            f"pip install {OWN_DISTRIBUTION}",
+        )
+        yield Finding(section, OWN_DISTRIBUTION, found, "wrong", mend)
+        return
     installed = []
-    for requirement in map(Requirement, requires(OWN_DISTRIBUTION) or ()):
+    for requirement in map(Requirement, requirements):
         optional = requirement.marker is not None and not requirement.marker.evaluate({"extra": ""})
         try:
             found = version(requirement.name)

@@ -124,6 +124,16 @@ def test_what_is_installed_and_does_not_fit(look, monkeypatch, versions, subject
     assert finding.mend.startswith(mend)
 
 
+def test_code_that_is_there_without_being_installed(look, monkeypatch):
+    def fail(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(doctor, "requires", fail)
+    (finding,) = not_fine(look(), "Installation")
+    assert finding.status == "wrong"
+    assert finding.mend == "pip install dcbench-suite"
+
+
 def test_an_extra_that_is_not_installed_is_not_wrong(look, monkeypatch):
     pretending(monkeypatch, ray=None)
     findings = look()
