@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,10 @@ METHODS = {
 def cluster():
     """Three nodes, each of one CPU, that have the tests' plugin."""
     os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    # A node is given up when it has not answered twice for 10 s; Ray's own five times are long for a test.
+    system = {"health_check_failure_threshold": 2, "health_check_period_ms": 1000}
+    head = {"num_cpus": 1, "include_dashboard": False, "_system_config": system}
+    found = Cluster(initialize_head=True, head_node_args=head)
     for _ in range(2):
         found.add_node(num_cpus=1)
     found.wait_for_nodes()
@@ -133,7 +137,17 @@ def test_a_cell_whose_worker_is_killed_goes_on_from_the_checkpoint_that_arrived(
     assert 3 * 30 < len(steps_in(log)) < 3 * 30 + 15  # it was not begun anew
 
 
-def test_cells_of_a_node_that_dies_go_to_others(run, run_there, cluster, tmp_path):
+def stop(pid):
+    """Let a process and its children stand still, with their connections open."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            if path.read_text().rpartition(")")[2].split()[1] == str(pid):
+                stop(int(path.parent.name))
+    os.kill(pid, signal.SIGSTOP)
+
+
+@pytest.mark.parametrize("stands_still", [False, True], ids=["dies", "stands still"])
+def test_cells_of_a_node_that_is_lost_go_to_others(run, run_there, cluster, tmp_path, stands_still):
     log = tmp_path / "log"
     words = {"methods": ("paces",), "options": {"log": str(log)}, "sets": 4}
     run(tmp_path / "a", **words)
@@ -143,7 +157,10 @@ def test_cells_of_a_node_that_dies_go_to_others(run, run_there, cluster, tmp_pat
 
     def end_node():
         wait_for(lambda: len({pid for pid, step in steps_in(log) if step > 3}) == 4)  # so this node has one
-        cluster.remove_node(node, allow_graceful=False)
+        if stands_still:
+            stop(node.all_processes["raylet"][0].process.pid)
+        else:
+            cluster.remove_node(node, allow_graceful=False)
 
     join = meanwhile(end_node)
     with pytest.warns(UserWarning, match="a worker died on paces"):
@@ -152,6 +169,8 @@ def test_cells_of_a_node_that_dies_go_to_others(run, run_there, cluster, tmp_pat
     assert sets(tmp_path / "a") == sets(tmp_path / "b")
     assert trials(tmp_path / "a") == trials(tmp_path / "b")
     assert (runner.outcome.condensed, runner.outcome.failures) == (4, [])
+    if stands_still:
+        cluster.remove_node(node, allow_graceful=False)
 
 
 def test_a_run_that_is_killed_ends_its_workers_and_goes_on_when_started_again(run, start, cluster, tmp_path):

@@ -15,7 +15,7 @@ import socket
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -34,7 +34,7 @@ try:
     from ray._private.services import get_ray_address_from_environment
     from ray.exceptions import NodeDiedError, OutOfMemoryError, RayError, RayTaskError, WorkerCrashedError
 
-    from dcbench.executors.ray_worker import GivenBack, Job, Message, PackedDataset, work_on_one
+    from dcbench.executors.ray_worker import Begun, GivenBack, Job, Message, PackedDataset, work_on_one
 except ImportError as error:
     if error.name is None or error.name.partition(".")[0] != "ray":
         raise
@@ -80,10 +80,11 @@ class Needs:
 
 @dataclass
 class _Lane:
-    """A cell that is with the cluster; its place is taken when it begins."""
+    """A cell that is with the cluster; its place is taken, and its node known, when it begins."""
 
     assignment: Assignment
     number: int | None = None
+    node: str = ""
 
 
 class RayCluster:
@@ -110,7 +111,7 @@ class RayCluster:
         self.needs, self.threads, self.engine = needs, threads, engine
         self.address, self.at_once = address, at_once
         self._said_no_room = False
-        self._places, self._asked_at = 0, -LOOK_SECONDS
+        self._places, self._dead, self._asked_at = 0, frozenset[str](), -LOOK_SECONDS
 
     def run(self, desk: Desk) -> None:
         """Work on all cells of a run.
@@ -137,6 +138,7 @@ class RayCluster:
                         running[task.remote(pickle.dumps(assignment), files, job)] = _Lane(assignment)
                     if running:
                         self._listen(running, desk)
+                        self._give_up(running, desk)
                     elif desk.left:
                         desk.wait_for_others()
             finally:
@@ -164,12 +166,14 @@ class RayCluster:
         Those that wait start without a pause, and have clusters that can grow do so.
         """
         if time.monotonic() - self._asked_at > LOOK_SECONDS:
-            self._places, self._asked_at = self._count_places(), time.monotonic()
+            nodes = ray.nodes()  # type: ignore[no-untyped-call]
+            self._dead = frozenset(node["NodeID"] for node in nodes if not node["Alive"])
+            self._places = self._count_places([node["Resources"] for node in nodes if node["Alive"]])
+            self._asked_at = time.monotonic()
         return min(self._places + 1 + self._places // 4, self.at_once or sys.maxsize)
 
-    def _count_places(self) -> int:
-        """Return how many cells fit on the nodes that there are; say so when none does."""
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    def _count_places(self, nodes: Sequence[Mapping[str, float]]) -> int:
+        """Return how many cells fit on nodes, given what each has; say so when none does."""
         needed = self.needs.resources()
         places = sum(
             min(int(has.get(name, 0) / amount + 1e-9) for name, amount in needed.items()) for has in nodes
@@ -195,6 +199,17 @@ class RayCluster:
                 del running[stream]
             self._take(message, lane, desk)
 
+    def _give_up(self, running: dict[ray.ObjectRefGenerator, _Lane], desk: Desk) -> None:
+        """Take back the cells of nodes that the cluster has given up.
+
+        Where connections have broken, Ray tells by itself. Those of a machine that stands still, or cannot be
+        reached, have not, and it would wait for minutes more.
+        """
+        lost = [(stream, lane) for stream, lane in running.items() if lane.node in self._dead]
+        for stream, lane in lost:
+            del running[stream]
+            desk.give_back(lane.assignment.number, REASONS[NodeDiedError])
+
     @staticmethod
     def _next(stream: Any) -> Message:
         """Return what a task says next; it is there."""
@@ -212,6 +227,8 @@ class RayCluster:
     def _take(self, message: Message, lane: _Lane, desk: Desk) -> None:
         number = lane.assignment.number
         match message:
+            case Begun():
+                lane.node = message.node
             case FileChange():
                 take_in(message, desk.store)
             case Finished():

@@ -82,7 +82,14 @@ class GivenBack:
     reason: str
 
 
-Message = Event | FileChange | Finished | Stopped | GivenBack
+@dataclass(frozen=True)
+class Begun:
+    """A worker has begun, on the node of this id."""
+
+    node: str
+
+
+Message = Begun | Event | FileChange | Finished | Stopped | GivenBack
 
 _benches: dict[DatasetKey, Bench] = {}
 """The data sets that this process has had to do with: a worker belongs to one run."""
@@ -97,6 +104,7 @@ def work_on_one(packed: bytes, files: Mapping[str, bytes], job: Job) -> Iterator
         job: the run's.
     """
     messages: SimpleQueue[Message] = SimpleQueue()
+    yield Begun(ray.get_runtime_context().get_node_id())
     threading.Thread(target=_work, args=(packed, files, job, messages), daemon=True).start()
     while True:
         message = messages.get()
