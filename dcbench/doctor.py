@@ -2,119 +2,46 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import shutil
-import sys
 import warnings
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, requires, version
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
 
 import torch
-from packaging.requirements import Requirement
 
-from dcbench import __version__
 from dcbench.checkpoint import is_intact
 from dcbench.compiled import can_compile
 from dcbench.condensed import without_images
 from dcbench.datasets import Dataset, load_dataset
 from dcbench.errors import DcbenchError
 from dcbench.files import left_over
+from dcbench.installation import Finding
 from dcbench.out_of_memory import free_memory
-from dcbench.plugins import DISABLE, OWN_DISTRIBUTION, Plugins
-from dcbench.provenance import describe_device, git_state
-from dcbench.store import RECORDS, read_records
-
-Status = Literal["fine", "note", "wrong"]
+from dcbench.plugins import DISABLE, Plugins
+from dcbench.provenance import describe_device
+from dcbench.records import Record
+from dcbench.store import RECORDS, read_records, trial_of
 
 GIB = 2**30
 LITTLE_DISK, NO_DISK = 2 * GIB, GIB // 10
 LITTLE_MEMORY = 2 * GIB
-NAMESAKE = "dcbench"
-"""A distribution on PyPI that is another's, and has our import name."""
 DRIVER = Path("/proc/driver/nvidia/version")
-DAMAGED = "Run the same command again: what is damaged is not used, and is made anew."
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at.
-
-    Attributes:
-        section: what it belongs to.
-        subject: the thing.
-        found: what is so, in words.
-        status: ``note`` is worth knowing; ``wrong`` is to be mended.
-        mend: what to do about it; empty where it is fine.
-    """
-
-    section: str
-    subject: str
-    found: str
-    status: Status = "fine"
-    mend: str = ""
 
 
 def examine(plugins: Plugins, data_root: Path, results: Path) -> Iterator[Finding]:
-    """Look at everything, one after the other. Nothing is downloaded, and no file is changed or made.
+    """Look at all but the installation. Nothing is downloaded, and neither data nor results are changed.
 
     Args:
         plugins: loaded without being strict, so that those that failed are among them.
         data_root: see `dcbench.files.default_data_root`.
         results: the results folder, which need not be there.
     """
-    yield from _installation()
     yield from _devices()
     yield from _plugins(plugins)
     yield from _data(plugins, data_root)
     yield from _results(results)
-
-
-def _installation() -> Iterator[Finding]:
-    section = "Installation"
-    sha, dirty = git_state()
-    commit = f", commit {sha[:7]}{' with changes' if dirty else ''}" if sha else ""
-    yield Finding(section, "dcbench", f"{__version__} in {Path(__file__).parent}{commit}")
-    yield Finding(section, "Python", f"{sys.version.split()[0]}, {sys.executable}")
-    try:
-        requirements = requires(OWN_DISTRIBUTION) or []
-    except PackageNotFoundError:  # the code alone is there, on PYTHONPATH say
-        found, mend = (
-            "is not installed, so no plugin is found, not even its own",
-            f"pip install {OWN_DISTRIBUTION}",
-        )
-        yield Finding(section, OWN_DISTRIBUTION, found, "wrong", mend)
-        return
-    installed = []
-    for requirement in map(Requirement, requirements):
-        optional = requirement.marker is not None and not requirement.marker.evaluate({"extra": ""})
-        try:
-            found = version(requirement.name)
-        except PackageNotFoundError:
-            if not optional:
-                yield Finding(section, requirement.name, "is missing", "wrong", f"pip install '{requirement}'")
-            continue
-        installed.append(f"{requirement.name} {found}")
-        if not requirement.specifier.contains(found, prereleases=True):
-            mend = f"pip install '{requirement.name}{requirement.specifier}'"
-            yield Finding(section, requirement.name, f"is {found}, not {requirement.specifier}", "wrong", mend)
-    yield Finding(section, "packages", ", ".join(installed))
-    try:  # one that was built for another torch fails when it is imported
-        importlib.import_module("torchvision")
-    except Exception as error:
-        found = f"cannot be imported: {str(error).strip().splitlines()[0]}"
-        mend = "Install a torch and a torchvision that were released together."
-        yield Finding(section, "torchvision", found, "wrong", mend)
-    try:
-        found = f"{version(NAMESAKE)}, an unrelated package with the same import name, is installed, too"
-    except PackageNotFoundError:
-        return
-    mend = f"pip uninstall {NAMESAKE}, then pip install --force-reinstall {OWN_DISTRIBUTION}"
-    yield Finding(section, f"{NAMESAKE} of PyPI", found, "wrong", mend)
 
 
 def _devices() -> Iterator[Finding]:
@@ -156,15 +83,19 @@ def _gpu(section: str, device: torch.device) -> Finding:
 def _plugins(plugins: Plugins) -> Iterator[Finding]:
     section = "Plugins"
     loaded: Counter[str] = Counter()
+    disabled: dict[tuple[str, str], list[str]] = defaultdict(list)
     for info in plugins.infos:
         where = f"{info.distribution} {info.version}"
         if info.error:
             mend = f"Mend it, pip uninstall {info.distribution}, or leave it out: {DISABLE}={info.name}"
             yield Finding(section, info.name, f"of {where} failed to load: {info.error}", "wrong", mend)
         elif info.disabled:
-            yield Finding(section, info.name, f"of {where} is disabled by {info.disabled}", "note")
+            disabled[where, info.disabled].append(info.name)
         else:
             loaded[where] += len(info.provides)
+    for (where, by), names in sorted(disabled.items()):
+        found = f"{', '.join(names)} of {where}: not to be used, says {by}"
+        yield Finding(section, "disabled", found, "note", "Leave that out to have them again.")
     for where, count in sorted(loaded.items()):
         name, _, number = where.rpartition(" ")
         yield Finding(section, name, f"{number}, provides {count}: dcbench plugin list")
@@ -186,7 +117,8 @@ def _dataset(section: str, dataset: Dataset, root: Path) -> Finding:
         here = dataset.is_here(root)
         info = load_dataset(dataset, root).info if here else None
     except DcbenchError as error:
-        return Finding(section, dataset.name, str(error), "wrong", "Nothing was done about it.")
+        mend = "If its files are whole, it is a defect of the plugin: tell its authors."
+        return Finding(section, dataset.name, str(error), "wrong", mend)
     except Exception as error:
         found = f"its is_here fails: {type(error).__name__}: {error}"
         return Finding(section, dataset.name, found, "wrong", "It is a defect of the plugin: tell its authors.")
@@ -201,19 +133,23 @@ def _dataset(section: str, dataset: Dataset, root: Path) -> Finding:
 
 def _results(folder: Path) -> Iterator[Finding]:
     section = "Results"
-    yield _folder(section, "folder", folder, "Choose another with --results.")
-    if not folder.is_dir():
+    looked = _folder(section, "folder", folder, "Choose another with --results.")
+    yield looked
+    if looked.status == "wrong" or not folder.is_dir():
         return
+    yield from _misplaced(section, folder)
     if (folder / RECORDS).exists():
-        yield _records(section, folder)
+        yield from _records(section, folder)
     sets = sorted((folder / "sets").glob("*.safetensors"))
     bad = [problem for path in sets if (problem := _set_problem(path))]
-    yield from (Finding(section, "condensed set", problem, "wrong", DAMAGED) for problem in bad)
+    mend = "Remove it, and add --force to the command that made it: it is made and evaluated again."
+    yield from (Finding(section, "condensed set", problem, "wrong", mend) for problem in bad)
     if sets:
         yield Finding(section, "condensed sets", f"{len(sets)}, {len(sets) - len(bad)} of them whole")
     unfinished = sorted((folder / "checkpoints").glob("*.safetensors"))
-    torn = [path for path in unfinished if not is_intact(path.read_bytes())]
-    yield from (Finding(section, "checkpoint", f"{path} is damaged", "wrong", DAMAGED) for path in torn)
+    torn = [problem for path in unfinished if (problem := _checkpoint_problem(path))]
+    mend = "Remove it: that condensation begins again."
+    yield from (Finding(section, "checkpoint", problem, "wrong", mend) for problem in torn)
     if len(unfinished) > len(torn):
         count = len(unfinished) - len(torn)
         yield Finding(section, "unfinished", f"{count}, which the same command goes on with", "note")
@@ -223,20 +159,57 @@ def _results(folder: Path) -> Iterator[Finding]:
         yield Finding(section, "left over", found, "note")
 
 
-def _records(section: str, folder: Path) -> Finding:
+def _misplaced(section: str, folder: Path) -> Iterator[Finding]:
+    """Look for files where folders belong, and the other way round."""
+    for name in ("sets", "checkpoints", "failures", ".locks"):
+        if (folder / name).exists() and not (folder / name).is_dir():
+            yield Finding(section, name, f"{folder / name} is not a folder", "wrong", "Move it away.")
+    for path in (folder / RECORDS, folder / f".{RECORDS}.lock"):
+        if path.is_dir():
+            yield Finding(section, path.name, f"{path} is a folder", "wrong", "Move it away.")
+
+
+def _records(section: str, folder: Path) -> Iterator[Finding]:
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             records = read_records(folder / RECORDS, strict=False)
     except DcbenchError as error:
-        return Finding(section, "records", str(error), "wrong", "Choose another folder with --results.")
-    if caught:
-        return Finding(section, "records", f"{caught[0].message}", "wrong", "Run the same command again.")
-    counts = Counter(record.status for record in records)
-    failed = len(records) - counts["ok"]
-    found = f"{len(records)}, {failed or 'none'} of failures"
+        if not (folder / RECORDS).is_dir():
+            yield Finding(section, "records", str(error), "wrong", "Choose another folder with --results.")
+        return
+    for each in caught:
+        mend = "Remove what is damaged, and run the same command again."
+        yield Finding(section, "records", f"{each.message}", "wrong", mend)
+    failed = _failed(records)
+    found = f"{len(records)}, {f'{failed} of failures' if failed else 'no failure'}"
     mend = f"Look into {folder / 'failures'}; the same command tries again." if failed else ""
-    return Finding(section, "records", found, "note" if failed else "fine", mend)
+    yield Finding(section, "records", found, "note" if failed else "fine", mend)
+    # The names of sets end with the beginning of their key.
+    there = {path.stem.rpartition("_")[2] for path in (folder / "sets").glob("*.safetensors")}
+    gone = {record.condense_key for record in records if record.status == "ok"}
+    gone = {key for key in gone if key[:12] not in there}
+    if gone:
+        mend = "--force makes them again, for what needs them: submitting, or pictures."
+        yield Finding(section, "sets gone", f"{len(gone)} that records are of", "note", mend)
+
+
+def _failed(records: Sequence[Record]) -> int:
+    """Count what failed and has not succeeded since."""
+    done = {trial_of(record) for record in records if record.status == "ok"}
+    made = {record.condense_key for record in records if record.status == "ok"}
+    failed = [record for record in records if record.status == "failed"]
+    trials = {trial_of(record) for record in failed if record.evaluation_network} - done
+    return len(trials) + len({record.condense_key for record in failed if not record.evaluation_network} - made)
+
+
+def _checkpoint_problem(path: Path) -> str:
+    try:
+        return "" if is_intact(path.read_bytes()) else f"{path} is damaged"
+    except FileNotFoundError:  # a run has just done without it
+        return ""
+    except OSError as error:
+        return f"{path} cannot be read: {error.strerror}"
 
 
 def _set_problem(path: Path) -> str:
@@ -249,9 +222,12 @@ def _set_problem(path: Path) -> str:
 
 def _folder(section: str, subject: str, folder: Path, mend: str) -> Finding:
     """Look at a folder that is or will be written to."""
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    free = shutil.disk_usage(there).free
-    found = f"{folder}, {'' if folder.exists() else 'not there yet, '}{_size(free)} of disk free"
+    try:
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        free = shutil.disk_usage(there).free
+    except OSError as error:
+        return Finding(section, subject, f"{folder} cannot be reached: {error.strerror}", "wrong", mend)
+    found = f"{folder}, {'' if there == folder else 'not there yet, '}{_size(free)} of disk free"
     if not there.is_dir():
         return Finding(section, subject, f"{there} is not a folder", "wrong", mend)
     if free < NO_DISK:

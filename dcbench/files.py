@@ -26,8 +26,8 @@ def write_atomically(path: Path, data: bytes) -> None:
     Raises:
         StorageError: when it cannot be written. What was there before still is.
     """
+    make_folder(path.parent)
     with storing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:60]}.", suffix=".tmp")
         try:
             with os.fdopen(handle, "wb") as file:
@@ -41,6 +41,20 @@ def write_atomically(path: Path, data: bytes) -> None:
                 os.unlink(name)
             raise
         sync_folder(path.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those that it is in, unless it is there.
+
+    Raises:
+        StorageError: when it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise StorageError(f"{folder} cannot be written: it is not a folder. Move it away.") from None
+    except OSError as error:
+        raise StorageError(f"{folder} cannot be written: {error.strerror or error}.") from error
 
 
 def remove(path: Path) -> None:
@@ -120,11 +134,11 @@ def slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9.=+_-]", "-", text).lstrip(".")[:60] or "-"
 
 
-def ensure_writable(folder: Path) -> None:
+def ensure_writable(folder: Path, option: str = "--results") -> None:
     """Create the folder if need be.
 
     Raises:
-        DcbenchError: when nothing can be written there.
+        DcbenchError: when nothing can be written there, with the option that names another.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -133,5 +147,5 @@ def ensure_writable(folder: Path) -> None:
     except OSError as error:
         reason = error.strerror or str(error)
         raise DcbenchError(
-            f"results cannot be written to {folder}: {reason}. Choose another with --results."
+            f"results cannot be written to {folder}: {reason}. Choose another with {option}."
         ) from None

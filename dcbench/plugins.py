@@ -19,13 +19,13 @@ from dcbench.architectures import Architecture
 from dcbench.component import Component
 from dcbench.datasets import Dataset
 from dcbench.errors import DcbenchError, find_name
+from dcbench.installation import DISTRIBUTION
 from dcbench.methods import Method
 
 C = TypeVar("C", bound=Component)
 T = TypeVar("T")
 
 GROUP = "dcbench"
-OWN_DISTRIBUTION = "dcbench-suite"
 DISABLE = "DCBENCH_DISABLE_PLUGINS"
 """The environment variable that names plugins not to load, by entry point or distribution, between commas."""
 
@@ -254,9 +254,7 @@ def _disabled(points: list[EntryPoint], own_only: bool) -> dict[EntryPoint, str]
     """
     infos = {point: _info(point) for point in points}
     found = {
-        point: "--no-plugins"
-        for point, info in infos.items()
-        if own_only and info.distribution != OWN_DISTRIBUTION
+        point: "--no-plugins" for point, info in infos.items() if own_only and info.distribution != DISTRIBUTION
     }
     known = {name for info in infos.values() for name in (info.name, info.distribution)}
     for name in filter(None, map(str.strip, os.environ.get(DISABLE, "").split(","))):

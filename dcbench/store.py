@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from dcbench.artefacts import Artefacts
 from dcbench.errors import DcbenchError
-from dcbench.files import storing, sync_folder
+from dcbench.files import make_folder, storing, sync_folder
 from dcbench.records import Record
 from dcbench.specs import CondenseSpec
 
@@ -102,8 +102,8 @@ class Store(Artefacts):
             StorageError: when the lock cannot be written.
         """
         path = self.lock_path(spec)
+        make_folder(path.parent)
         with storing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
             lock = FileLock(path)
             try:
                 lock.acquire(blocking=False)
@@ -190,7 +190,7 @@ class _Reader:
                     damaged.append(number)
             if not torn:
                 self.passed(line)
-        if torn and len(damaged) == 1:
+        if torn and first and len(damaged) == 1:
             warnings.warn(f"{self.path}: dropped its last line, which is torn.", stacklevel=2)
         elif damaged:
             warnings.warn(f"{self.path}: left out {_which(damaged)}; those trials are done again.", stacklevel=2)

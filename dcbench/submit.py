@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dcbench.condensed import without_images
-from dcbench.errors import DcbenchError
+from dcbench.errors import DcbenchError, find_name
 from dcbench.files import slug, write_atomically
 from dcbench.leaderboard import competitor, find_records, official
 from dcbench.plugins import Plugins
@@ -41,12 +41,24 @@ class Selection:
     ipcs: tuple[int, ...] = ()
 
     def of(self, records: Iterable[Record]) -> list[Record]:
-        """Return the official records that are asked for, one for each trial, in a fixed order."""
+        """Return the official records that are asked for, one for each trial, in a fixed order.
+
+        Raises:
+            DcbenchError: for a data set or method that no official record is of, with the nearest one.
+        """
+        found = latest(official(records))
+        if not found:
+            return []
+        here = {"dataset": {each.dataset for each in found}, "method": {each.method for each in found}}
+        datasets, methods = (
+            [find_name(f"{kind} of the official records", name, here[kind]) for name in names]
+            for kind, names in (("dataset", self.datasets), ("method", self.methods))
+        )
         kept = [
             record
-            for record in latest(official(records))
-            if record.dataset in (self.datasets or (record.dataset,))
-            and record.method in (self.methods or (record.method,))
+            for record in found
+            if record.dataset in (datasets or (record.dataset,))
+            and record.method in (methods or (record.method,))
             and (record.ipc is None or record.ipc in (self.ipcs or (record.ipc,)))
         ]
         return sorted(kept, key=lambda record: (record.started_at, record.key, record.condense_key))
@@ -78,9 +90,7 @@ def submit(
     """
     records = selection.of(find_records(results))
     if not records:
-        raise DcbenchError(
-            f"{results} has no records of that kind that may enter a table; records on the quick budget may not."
-        )
+        raise DcbenchError(f"{results} has no such records that may enter a table: quick and failed ones may not.")
     _refuse_rows_of_others(records, target)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{slug(target.name)}.") as scratch:

@@ -29,7 +29,7 @@ from dcbench.plan import load_bench
 from dcbench.plugins import Plugins
 from dcbench.protocols import get_protocol
 from dcbench.provenance import describe_device, git_state, now
-from dcbench.records import Record
+from dcbench.records import RECORD_SCHEMA, Record
 from dcbench.seeds import derive_seed
 from dcbench.specs import EvaluationSpec
 from dcbench.store import Store
@@ -171,7 +171,7 @@ class Verifier:
         first, bench = unit.records[0], self.benches[unit.own.spec.dataset]
         seed = derive_seed("verify", self.seed, number)
         kept = self.store and self.store.find(first.condense_key, network, first.protocol, first.budget, seed)
-        if kept and kept.set_sha256 == first.set_sha256 and kept.accuracy is not None:
+        if kept and kept.accuracy is not None and _origin(kept) == (first.set_sha256, *_here()):
             return kept.accuracy
         spec = EvaluationSpec(
             set_sha256=str(first.set_sha256),
@@ -306,19 +306,29 @@ def _row_name(unit: Unit) -> str:
     return f"{spec.method}{f' ({changed})' if changed else ''}, {spec.dataset}, {ipc}{matched}"
 
 
+def _here() -> tuple[str, str, str]:
+    """Return what computes: engine, torch, dcbench."""
+    return active_engine().statement(), torch.__version__, dcbench.__version__
+
+
+def _origin(record: Record) -> tuple[str | None, str, str, str]:
+    """Return the set of a record, and what computed it."""
+    return record.set_sha256, record.engine, record.torch, record.dcbench
+
+
 def _record(first: Record, spec: EvaluationSpec, trial: Trial, bench: Bench, started_at: str) -> Record:
     """Return the record of a network trained anew, given one of the same set."""
     git_sha, git_dirty = git_state()
     changes = {
+        "schema": RECORD_SCHEMA,
+        "seeded": first.seeded,
         "key": spec.key(),
         "evaluation_network": spec.evaluation_network,
         "eval_seed": spec.seed,
         "accuracy": trial.accuracy,
         "eval_seconds": round(trial.seconds, 3),
-        "engine": active_engine().statement(),
+        **dict(zip(("engine", "torch", "dcbench"), _here(), strict=True)),
         "device": describe_device(bench.device),
-        "torch": torch.__version__,
-        "dcbench": dcbench.__version__,
         "git_sha": git_sha,
         "git_dirty": git_dirty,
         "started_at": started_at,

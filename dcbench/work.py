@@ -193,7 +193,7 @@ class CellWork:
     ) -> None:
         """Run one trial and tell its record."""
         work = f"{network} on {len(condensed.images)} images of {self.spec.dataset}"
-        report = self._reporter("evaluate", work, f"{self.spec.work}, seed {seed}", left)
+        report = self._reporter("evaluate", work, f"{self.spec.work}, seed {self.spec.seed}, network {seed}", left)
         conditions = self.conditions
         spec = EvaluationSpec(
             set_sha256=set_sha256,

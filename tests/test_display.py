@@ -97,10 +97,33 @@ def test_every_lane_has_a_bar_and_a_clock_of_its_own(clock):
             clock[0] += seconds
     run, first, second = display._bars.tasks
     assert [each.completed for each in (run, first, second)] == [0, 4, 4]
-    assert [each.description for each in (first, second)] == ["condense work, seed 0", "condense work, seed 1"]
+    assert [each.description for each in (first, second)] == ["seed 0: condense work", "seed 1: condense work"]
     assert first.fields["to_go"] == second.fields["to_go"] == "1 h 20 min to go"  # 96 steps of 50 s
     assert run.fields["to_go"] == f"{spell((96 * 50 + 5 * 100 * 50) / 2)} to go"  # 5 others like it, by two
     assert text.getvalue() == "condense work: about 4 h 09 min here for 6 of them (50 s a step, 2 at once).\n"
+
+
+def test_lanes_without_work_are_left_out_of_the_time_to_go(clock):
+    display, _ = display_with_text("quick")
+
+    def tell(lane, done, total=100, left=2, run_done=0):
+        moment = Progress("condense", "work", f"seed {lane}", done, total, left, run_done, 2, lane)
+        display.dcbench_progress(moment)
+
+    for step in range(5):
+        for lane in (0, 1):
+            tell(lane, step, 100 if step else 0)
+        clock[0] += 10  # a step of either
+    assert display._bars.tasks[0].fields["to_go"] == "16:20 to go"  # what they have begun: 98 steps of 10 s
+    clock[0] += 200  # the first has failed, say
+    for step in (26, 27, 28):
+        tell(1, step, left=1, run_done=1)
+        clock[0] += 10
+    ten = display._lanes[1].clock.step_seconds
+    assert display._bars.tasks[0].fields["to_go"] == f"{spell(72 * ten)} to go"
+    tell(0, 0, 0, left=1)
+    tell(1, 100, left=1, run_done=1)
+    assert display._bars.tasks[0].fields["to_go"] != ""
 
 
 @pytest.mark.parametrize(

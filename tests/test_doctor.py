@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections import namedtuple
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,9 +17,10 @@ from click.testing import CliRunner
 from helpers import make_record
 from running import SMALL, grow_old
 
-from dcbench import doctor
+from dcbench import doctor, installation
 from dcbench.cli import main
-from dcbench.doctor import Finding, examine
+from dcbench.doctor import examine
+from dcbench.installation import Finding, examine_installation
 from dcbench.plugins import PluginInfo
 from dcbench.store import RECORDS, Store
 
@@ -35,7 +37,7 @@ def look(plugins, tmp_path):
     """Look at this machine with the tests' plugin."""
 
     def go(data=tmp_path / "data", results=tmp_path / "r"):
-        return list(examine(plugins, data, results))
+        return [*examine_installation(), *examine(plugins, data, results)]
 
     return go
 
@@ -64,7 +66,7 @@ def test_a_machine_that_is_whole(look, run, tmp_path, monkeypatch):
     assert f"torch {version('torch')}" in of(findings, "packages").found
     assert of(findings, "digits").found == "whole: 10 classes of 1x8x8"
     assert of(findings, "mnist").found.startswith("not here")
-    assert of(findings, "records").found == "4, none of failures"
+    assert of(findings, "records").found == "4, no failure"
     assert of(findings, "condensed sets").found == "2, 2 of them whole"
     assert contents(tmp_path) == before
 
@@ -104,7 +106,7 @@ def pretending(monkeypatch, **versions):
             raise PackageNotFoundError(name)
         return version(name) if found == "as it is" else found
 
-    monkeypatch.setattr(doctor, "version", pretended)
+    monkeypatch.setattr(installation, "version", pretended)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +130,7 @@ def test_code_that_is_there_without_being_installed(look, monkeypatch):
     def fail(name):
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(doctor, "requires", fail)
+    monkeypatch.setattr(installation, "requires", fail)
     (finding,) = not_fine(look(), "Installation")
     assert finding.status == "wrong"
     assert finding.mend == "pip install dcbench-suite"
@@ -145,7 +147,7 @@ def test_a_torchvision_of_another_torch(look, monkeypatch):
     def fail(name):
         raise RuntimeError("operator torchvision::nms does not exist\nand more")
 
-    monkeypatch.setattr(doctor.importlib, "import_module", fail)
+    monkeypatch.setattr(installation.importlib, "import_module", fail)
     (finding,) = not_fine(look(), "Installation")
     assert finding.found == "cannot be imported: operator torchvision::nms does not exist"
     assert "released together" in finding.mend
@@ -203,6 +205,7 @@ def test_plugins_that_failed_or_are_disabled(look, plugins):
     assert broken.found == "of dcbench-broken 1.2 failed to load: ImportError: no such thing"
     assert "pip uninstall dcbench-broken" in broken.mend
     assert "DCBENCH_DISABLE_PLUGINS=broken" in broken.mend
+    assert asleep.found == "asleep of dcbench-asleep 1: not to be used, says DCBENCH_DISABLE_PLUGINS"
     assert asleep.status == "note"
 
 
@@ -260,9 +263,17 @@ def test_damage_in_results_is_named_file_by_file(look, run, tmp_path):
     assert "line 2, which is damaged" in wrong[0].found
     assert wrong[1].found.startswith(str(damaged))
     assert wrong[2].found == f"{torn} is damaged"
-    assert all("same command" in each.mend for each in wrong)
     assert of(findings, "condensed sets").found == "2, 1 of them whole"
     assert of(findings, "left over").found == "1 of killed runs; the next run removes what they left"
+    # What is advised mends it.
+    assert [each.mend[:11] for each in wrong] == ["Remove what", "Remove it, ", "Remove it: "]
+    (folder / RECORDS).write_bytes(b"".join(lines[:1] + lines[2:]))
+    torn.unlink()
+    damaged.unlink()
+    assert of(look(), "sets gone").found == "1 that records are of"
+    run(folder, **SMALL)
+    run(folder, force=True, **SMALL)
+    assert not [each for each in look() if each.status == "wrong"]
 
 
 def test_unfinished_and_failed_trials_are_worth_a_note(look, run, tmp_path, every_checkpoint):
@@ -305,6 +316,52 @@ def test_a_folder_that_cannot_be_written_to_is_said(look, monkeypatch):
     assert "--results" in finding.mend
 
 
-def test_records_that_cannot_be_read(look, tmp_path):
-    (tmp_path / "r" / RECORDS).mkdir(parents=True)
-    assert of(look(), "records").status == "wrong"
+def test_a_folder_that_cannot_be_reached_or_a_checkpoint_that_cannot_be_read_is_said(look, tmp_path, monkeypatch):
+    folder = tmp_path / "r" / "checkpoints" / "x.safetensors"
+    folder.mkdir(parents=True)
+    finding = of(look(), "checkpoint")
+    assert finding.status == "wrong"
+    assert finding.found == f"{folder} cannot be read: Is a directory"
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(shutil, "disk_usage", refuse)
+    finding = of(look(), "folder")
+    assert finding.status == "wrong"
+    assert finding.found.endswith("cannot be reached: Permission denied")
+
+
+def test_what_failed_and_has_succeeded_since_is_not_counted(look, tmp_path):
+    (tmp_path / "r").mkdir()
+    store = Store(tmp_path / "r")
+    failed = {"status": "failed", "accuracy": None, "error": "x"}
+    store.append(make_record(eval_seed=0, **failed))
+    store.append(make_record(eval_seed=1, **failed))
+    store.append(make_record(eval_seed=0, evaluation_network=None, **failed))
+    store.append(make_record(eval_seed=0))
+    assert of(look(), "records").found == "4, 1 of failures"
+    store.append(make_record(eval_seed=1))
+    assert of(look(), "records").found == "5, no failure"
+
+
+def test_without_a_package_that_the_rest_needs_the_installation_is_looked_at(monkeypatch, tmp_path):
+    pretending(monkeypatch, safetensors=None)
+    monkeypatch.setitem(sys.modules, "dcbench.doctor", None)
+    done = CliRunner().invoke(main, ["doctor", "--json", "--results", str(tmp_path)])
+    assert done.exit_code == 1
+    wrong = [each["subject"] for each in json.loads(done.output) if each["status"] == "wrong"]
+    assert wrong == ["safetensors", "imports"]
+
+
+@pytest.mark.parametrize("name", ["sets", "checkpoints", "failures", ".locks", RECORDS, f".{RECORDS}.lock"])
+def test_files_and_folders_in_the_place_of_each_other_are_named(look, run, tmp_path, name):
+    folder = tmp_path / "r"
+    folder.mkdir()
+    path = folder / name
+    path.mkdir() if RECORDS in name else path.touch()
+    wrong = [each for each in look() if each.status == "wrong"]
+    assert [(each.subject, each.mend) for each in wrong] == [(name, "Move it away.")]
+    path.rename(tmp_path / "away")
+    run(folder, **SMALL)
+    assert not [each for each in look() if each.status == "wrong"]

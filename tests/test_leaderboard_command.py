@@ -78,7 +78,8 @@ def test_a_tampered_submission_is_not_verified_and_gets_no_mark(typed, results, 
 def test_nothing_to_submit_or_a_bad_name_is_one_message(typed, results, tmp_path):
     done = typed("leaderboard", "submit", "results", "-m", "gradmatch")
     assert done.exit_code == 2
-    assert "has no records of that kind" in done.output
+    assert "unknown method of the official records 'gradmatch'" in done.output
+    assert "Known: random." in done.output
     done = typed("leaderboard", "submit", "results", "--name", "../elsewhere")
     assert done.exit_code == 2
     assert "cannot be a folder's name" in done.output

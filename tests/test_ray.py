@@ -123,9 +123,13 @@ def test_a_cell_whose_worker_is_killed_goes_on_from_the_checkpoint_that_arrived(
     run(tmp_path / "a", **words)
     log.unlink()
 
+    lost = []
+
     def kill():
-        killed = wait_for(lambda: [pid for pid, step in steps_in(log) if step == 15])[0]
-        os.kill(killed, signal.SIGKILL)
+        wait_for(lambda: any((tmp_path / "b" / "checkpoints").glob("*.safetensors")))
+        for pid in {pid for pid, _ in steps_in(log)}:  # one of them wrote it
+            os.kill(pid, signal.SIGKILL)
+            lost.extend(row for row in steps_in(log) if row[0] == pid)
 
     join = meanwhile(kill)
     with pytest.warns(UserWarning, match=r"a worker died on paces on tiny, ipc 1, seed \d \(it was killed"):
@@ -134,7 +138,7 @@ def test_a_cell_whose_worker_is_killed_goes_on_from_the_checkpoint_that_arrived(
     assert sets(tmp_path / "a") == sets(tmp_path / "b")
     assert trials(tmp_path / "a") == trials(tmp_path / "b")
     assert (runner.outcome.condensed, runner.outcome.failures) == (3, [])
-    assert 3 * 30 < len(steps_in(log)) < 3 * 30 + 15  # it was not begun anew
+    assert len(steps_in(log)) < 3 * 30 + len(lost)  # it was not begun anew
 
 
 def stop(pid):
@@ -181,9 +185,8 @@ def test_a_run_that_is_killed_ends_its_workers_and_goes_on_when_started_again(ru
     words += ["--sets", "3", "--no-baselines", "--checkpoint-every", "0", "--engine", "plain"]
     words += ["--executor", "ray", "--address", cluster.address]
     first = start(*words)
-    workers = {
-        pid for pid, _ in wait_for(lambda: [row for row in steps_in(log) if row[1] == 15] and steps_in(log), first)
-    }
+    wait_for(lambda: any((tmp_path / "r" / "checkpoints").glob("*.safetensors")), first)
+    workers = {pid for pid, _ in steps_in(log)}
     first.kill()
     wait_for(lambda: not any(map(is_alive, workers)))
     begun = len(steps_in(log))
@@ -192,7 +195,7 @@ def test_a_run_that_is_killed_ends_its_workers_and_goes_on_when_started_again(ru
     assert second.returncode == 0, out
     assert sets(tmp_path / "a") == sets(tmp_path / "r")
     assert trials(tmp_path / "a") == trials(tmp_path / "r")
-    assert len(steps_in(log)) - begun < 3 * 30 - 5  # from the checkpoints that had arrived
+    assert len(steps_in(log)) - begun < 3 * 30  # from the checkpoints that had arrived
 
 
 def test_an_interrupted_run_gives_its_cells_up(start, cluster, tmp_path):

@@ -196,6 +196,16 @@ def test_a_torn_line_that_another_run_drops_or_mends_is_counted_as_it_ends_up(tm
     assert refreshed(ours) == []
 
 
+def test_a_damaged_line_before_one_that_is_being_written_is_named(tmp_path):
+    (record,) = trials(1)
+    store = Store(tmp_path)
+    store.append(record)
+    with open(tmp_path / RECORDS, "ab") as file:
+        file.write(b"damaged\n" + lines_of(record)[:40])
+    (said,) = refreshed(store)
+    assert "left out line 2, which is damaged" in said
+
+
 def rewritten(path, data):
     path.write_bytes(data)
 

@@ -23,7 +23,7 @@ from dcbench.evaluate import evaluate
 from dcbench.integrity import check_submission, record_problems
 from dcbench.leakage import count_test_images
 from dcbench.plugins import PluginInfo
-from dcbench.records import sealed
+from dcbench.records import RECORD_SCHEMA, sealed
 from dcbench.specs import CondenseSpec, EvaluationSpec
 from dcbench.store import RECORDS, Store, read_records
 from dcbench.submissions import (
@@ -174,7 +174,7 @@ def test_only_what_is_asked_for_is_submitted(run, tmp_path, plugins):
 
 
 def test_nothing_to_submit_is_an_error_and_leaves_nothing(results, tmp_path, plugins):
-    with pytest.raises(DcbenchError, match="no records of that kind"):
+    with pytest.raises(DcbenchError, match="unknown dataset of the official records 'other'"):
         submit(results, tmp_path / "it", Selection(datasets=("other",)), "It", (), plugins)
     set_files(results)[0].unlink()
     with pytest.raises(DcbenchError, match="but not the set"):
@@ -321,6 +321,7 @@ def test_what_is_kept_is_not_trained_again_nor_taken_for_another_set(folder, ver
     expected = verify(folder)
     networks = len(trained)
     assert networks == 2 * 2 * 8
+    rewrite(folder, lambda record: {**{k: v for k, v in record.items() if k != "seeded"}, "schema": 1})
     for count in (5, 8, 8):  # more each time, as after an interruption
         outcome = verify(folder, evals=count, store=Store(tmp_path / "kept"))
     assert outcome == expected
@@ -328,10 +329,12 @@ def test_what_is_kept_is_not_trained_again_nor_taken_for_another_set(folder, ver
     records = read_records(tmp_path / "kept" / RECORDS)
     assert [record.key for record in records] == [*dict.fromkeys(record.key for record in records)]
     assert {record.key for record in records} == set(trained)
-    other = [record.model_copy(update={"set_sha256": "0" * 64}) for record in records]
-    (tmp_path / "kept" / RECORDS).write_text("".join(record.to_json() + "\n" for record in other))
-    assert verify(folder, store=Store(tmp_path / "kept")) == expected
-    assert len(trained) == 3 * networks
+    assert {record.schema_ for record in records} == {RECORD_SCHEMA}
+    for number, change in enumerate(({"set_sha256": "0" * 64}, {"engine": "fast"}, {"dcbench": "0.0.1"})):
+        other = [record.model_copy(update=change) for record in records]
+        (tmp_path / "kept" / RECORDS).write_text("".join(record.to_json() + "\n" for record in other))
+        assert verify(folder, store=Store(tmp_path / "kept")) == expected
+        assert len(trained) == (3 + number) * networks
 
 
 def test_networks_are_trained_from_other_seeds_than_those_stated(folder, verify):

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
+from rich.table import Column
 
 from dcbench.budgets import Budget
 from dcbench.hookspecs import hookimpl
@@ -21,6 +22,8 @@ from dcbench.progress import Progress
 
 ANNOUNCE_SECONDS = 60.0
 LONG_SECONDS = 3600.0
+PATIENCE_SECONDS = 60.0
+"""Without a step, beyond ten times what one takes: then a lane is taken to be idle."""
 
 
 @dataclass
@@ -39,12 +42,13 @@ class Display:
         self.console = Console(stderr=True)
         self._budget = budget
         self._bars = Bars(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[to_go]}"),
+            TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
+            BarColumn(bar_width=16),
+            MofNCompleteColumn(table_column=Column(no_wrap=True, justify="right")),
+            TextColumn("{task.fields[to_go]}", table_column=Column(no_wrap=True)),
             console=self.console,
             transient=True,
+            expand=True,
         )
         self._run = self._bars.add_task("run", total=None, to_go="")
         self._lanes: dict[int, _Lane] = {}
@@ -77,18 +81,15 @@ class Display:
         left = lane.clock.piece_seconds_left
         self._bars.update(
             lane.bar,
-            description=escape(f"{progress.phase} {progress.work}, {progress.piece}"),
+            # First what tells it from other lanes: the end may be cut off.
+            description=escape(f"{progress.piece}: {progress.phase} {progress.work}"),
             completed=progress.done,
             total=progress.total or None,
             to_go=spell(left) + " to go" if left is not None else "",
         )
-        run_left = self._run_seconds_left()
-        self._bars.update(
-            self._run,
-            completed=progress.run_done,
-            total=progress.run_total,
-            to_go=spell(run_left) + " to go" if run_left is not None else "",
-        )
+        self._bars.update(self._run, completed=progress.run_done, total=progress.run_total)
+        if (run_left := self._run_seconds_left()) is not None:  # between two pieces, what was said stays
+            self._bars.update(self._run, to_go=spell(run_left) + " to go")
         self._announce(progress, lane.clock)
         if progress.done == progress.total > 0 and not self.console.is_terminal:
             place = f"[{progress.run_done + 1}/{progress.run_total}]"
@@ -103,8 +104,8 @@ class Display:
         return self._lanes[number]
 
     def _run_seconds_left(self) -> float | None:
-        """Estimate the rest of the run, which the lanes share; what each has begun, it finishes alone."""
-        clocks = [lane.clock for lane in self._lanes.values()]
+        """Estimate the rest of the run, which busy lanes share; what each has begun, it finishes alone."""
+        clocks = [lane.clock for lane in self._lanes.values() if lane.clock.is_busy()]
         alone = [clock.run_seconds_left for clock in clocks if clock.run_seconds_left is not None]
         begun = [clock.piece_seconds_left for clock in clocks if clock.piece_seconds_left is not None]
         return max([median(alone) / len(clocks), *begun]) if alone else None
@@ -115,7 +116,8 @@ class Display:
         if step is None or work in self._announced:
             return
         self._announced.add(work)
-        at_once = min(len(self._lanes), progress.pieces_left)
+        busy = sum(lane.clock.is_busy() for lane in self._lanes.values())
+        at_once = max(1, min(busy, progress.pieces_left))
         expected = step * (progress.total * progress.pieces_left - progress.done) / at_once
         if expected < ANNOUNCE_SECONDS:
             return
@@ -148,11 +150,18 @@ class Clock:
         self.run_seconds_left: float | None = None
         self._piece_started = self._first_step_at = time.monotonic()
         self._first_step = 0
+        self._last_tick, self._in_piece = self._piece_started, False
         self._pieces = took if took is not None else []
+
+    def is_busy(self) -> bool:
+        """Say whether a piece is being worked on; one that failed, or whose worker died, is heard of no more."""
+        patience = PATIENCE_SECONDS + 10 * (self.step_seconds or 0.0)
+        return self._in_piece and time.monotonic() - self._last_tick < patience
 
     def tick(self, progress: Progress) -> None:
         """Take note of a moment."""
-        now = time.monotonic()
+        now = self._last_tick = time.monotonic()
+        self._in_piece = progress.total == 0 or progress.done < progress.total
         if progress.total == 0:  # a piece starts
             self._piece_started, self._first_step = now, 0
             self.step_seconds = self.piece_seconds_left = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import textwrap
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from dcbench.cli.loading import load_plugins
 from dcbench.cli.output import json_option, print_json
 
 if TYPE_CHECKING:
-    from dcbench.doctor import Finding
+    from dcbench.installation import Finding
 
 MARKS = {"fine": ("✓", "green"), "note": ("–", "yellow"), "wrong": ("✗", "red")}
 MARGIN = 20
@@ -29,15 +30,12 @@ MARGIN = 20
 def doctor(results: Path, data_root: Path | None, as_json: bool) -> None:
     """Look over the installation, devices, plugins, data sets and results, and say how to mend what is wrong.
 
-    Nothing is downloaded, and no file is changed.
+    Nothing is downloaded, and neither data nor results are changed.
 
     Exit code: 0 if nothing is wrong, 1 if something is.
     """
-    from dcbench.doctor import examine
-    from dcbench.files import default_data_root
-
     findings: list[Finding] = []
-    for finding in examine(load_plugins(strict=False), data_root or default_data_root(), results):
+    for finding in _examine(data_root, results):
         if not as_json:
             _print(finding, is_first=not findings or findings[-1].section != finding.section)
         findings.append(finding)
@@ -48,6 +46,20 @@ def doctor(results: Path, data_root: Path | None, as_json: bool) -> None:
         click.echo(f"\n{wrong} to mend, marked {MARKS['wrong'][0]}." if wrong else "\nNothing is wrong.")
     if wrong:
         raise SystemExit(1)
+
+
+def _examine(data_root: Path | None, results: Path) -> Iterator[Finding]:
+    """Look at the installation first, since it may be what keeps the rest from being looked at."""
+    from dcbench.installation import SECTION, Finding, examine_installation
+
+    yield from examine_installation()
+    try:
+        from dcbench.doctor import examine
+        from dcbench.files import default_data_root
+    except ImportError as error:
+        yield Finding(SECTION, "imports", f"{error}: the rest is not looked at", "wrong", "Mend the above first.")
+        return
+    yield from examine(load_plugins(strict=False), data_root or default_data_root(), results)
 
 
 def _print(finding: Finding, is_first: bool) -> None:

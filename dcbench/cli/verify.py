@@ -77,8 +77,15 @@ def verify(
     submission, plugins, chosen = read_submission(folder), load_plugins(), choose_device(device)
     benches = load_benches(submission, datasets, plugins, data_root or default_data_root(), chosen)
     with _Bar() as bar, choose_engine(engine, chosen, long=True).active():
-        verifier = Verifier(submission, benches, plugins, evals, sample, seed, bar.update, _store(keep))
-        outcome = verifier.run()
+        store = _store(keep)
+        verifier = Verifier(submission, benches, plugins, evals, sample, seed, bar.update, store)
+        try:
+            outcome = verifier.run()
+        except KeyboardInterrupt:
+            if store:
+                count = len(store.records)
+                click.echo(f"\n{count} networks are kept in {keep}; the same command goes on.", err=True)
+            raise
     marked = write_verification(folder, verification(verifier, outcome)) if mark and outcome.ok else None
     if as_json:
         print_json(asdict(outcome) | {"ok": outcome.ok})
@@ -96,7 +103,7 @@ def _store(keep: Path | None) -> Store | None:
 
     if keep is None:
         return None
-    ensure_writable(keep)
+    ensure_writable(keep, "--keep")
     return Store(keep)
 
 
