@@ -1,4 +1,4 @@
-"""What is installed, and whether it fits: found out without importing it, so that it can be said in any case."""
+"""What is installed, and whether it fits: found out from its metadata, so that it can be said in any case."""
 
 from __future__ import annotations
 
@@ -83,7 +83,8 @@ def _packages(needed: list[str]) -> Iterator[Finding]:
     try:  # one that was built for another torch fails when it is imported
         importlib.import_module("torchvision")
     except Exception as error:
-        found = f"cannot be imported: {str(error).strip().splitlines()[0]}"
+        reason = str(error).strip() or type(error).__name__
+        found = f"cannot be imported: {reason.splitlines()[0]}"
         mend = "Install a torch and a torchvision that were released together."
         yield Finding(SECTION, "torchvision", found, "wrong", mend)
 
