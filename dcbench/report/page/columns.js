@@ -44,6 +44,12 @@ function columnsOf(table, span) {
       (entry) => share(entry.gap),
     ),
     number("n", "n", "descending", trials, (entry) => sample(entry)),
+    text(
+      "verified",
+      "verified",
+      (entry) => entry.verified,
+      (entry) => (entry.verified ? `✓ ${entry.verified}` : DASH),
+    ),
     number(
       "seconds",
       "condense seconds",
@@ -66,12 +72,6 @@ function columnsOf(table, span) {
       (entry) => bytes(entry.storage_bytes),
     ),
     text("device", "device", (entry) => entry.devices.join("; ") || null),
-    text(
-      "verified",
-      "verified",
-      (entry) => entry.verified,
-      (entry) => (entry.verified ? `✓ ${entry.verified}` : DASH),
-    ),
   ];
 }
 
