@@ -15,6 +15,8 @@ draw random numbers, are computed plainly by all.
 
 The compiled engine is the fast one with networks compiled (see `dcbench.compiled`) where a piece of work is long.
 Threads then share batches of training out, too.
+
+On a GPU the fast engine records what Python tells the GPU to do, and replays it (see `dcbench.recorded`).
 """
 
 from __future__ import annotations
@@ -22,19 +24,21 @@ from __future__ import annotations
 import ctypes
 import platform
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from dcbench.compiled import Forward, can_compile, compile_network, count_flops, gave_up
+from dcbench import compiled, recorded
+from dcbench.compiled import Forward, can_compile, compile_network, count_flops
 from dcbench.errors import DcbenchError, unknown_name
+from dcbench.recorded import Outputs, Recorded
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -57,12 +61,14 @@ class Engine:
         workers: threads that have work of their own.
         micro_batch: images of a class, or of a test split, that pass through a network at a time; None for all.
         compiles: whether networks are compiled for work of some length.
+        records: whether what a GPU is told to do is recorded and replayed.
     """
 
     name: str
     workers: int = 1
     micro_batch: int | None = None
     compiles: bool = False
+    records: bool = False
 
     def forward(
         self,
@@ -90,9 +96,20 @@ class Engine:
         # Compiled code depends on how many threads the thread has that it is compiled in.
         return next(self.map(lambda _: compile_network(network, images, gradients), (None,)))
 
+    def recorded(
+        self, function: Callable[..., Outputs], network: nn.Module, *constants: Hashable
+    ) -> Callable[..., Outputs]:
+        """Return what calls ``function(network, *constants, *tensors)`` with tensors, or replays it.
+
+        The next call may overwrite what it returns. See `dcbench.recorded.Recorded`.
+        """
+        work = Recorded if self.records else partial
+        return work(function, network, *constants)
+
     def statement(self) -> str:
-        """Return what records state: the name, unless not every network could be compiled."""
-        return f"{self.name} in part" if self.compiles and gave_up() else self.name
+        """Return what records state: the name, unless something could not be compiled or recorded."""
+        in_part = (self.compiles and compiled.gave_up()) or (self.records and recorded.gave_up())
+        return f"{self.name} in part" if in_part else self.name
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Yield ``function(item)`` for all items in their order, computed by the workers.
@@ -139,6 +156,7 @@ class Engine:
             yield
         finally:
             _current.reset(token)
+            recorded.forget()
 
 
 PLAIN = Engine("plain")
@@ -179,9 +197,11 @@ def choose_engine(name: str, device: torch.device, long: bool = False) -> Engine
     """
     if name not in ENGINES:
         raise unknown_name("engine", name, ENGINES)
-    if name in ("fast", "compiled") and device.type != "cpu":
-        raise DcbenchError(f"engine {name!r} is for the CPU; on {device.type} there is 'plain'.")
-    if name == "plain" or device.type != "cpu":
+    if device.type != "cpu":
+        if name == "compiled":
+            raise DcbenchError(f"engine 'compiled' is for the CPU; on {device.type} there is 'fast'.")
+        return Engine("fast", records=True) if name == "fast" else PLAIN
+    if name == "plain":
         return PLAIN
     if name == "compiled" and not can_compile():
         raise DcbenchError("engine 'compiled' needs a C++ compiler, g++ or clang++; without one there is 'fast'.")
@@ -206,13 +226,17 @@ def _keeps_batch_statistics(network: nn.Module) -> bool:
 
 
 def _draws(network: nn.Module, images: Tensor) -> bool:
-    """Say whether a pass draws from the global generator, as dropout does; the generator is left as it was."""
-    before = torch.get_rng_state()
-    with torch.no_grad():
-        network(images[:1])
-    drew = not torch.equal(before, torch.get_rng_state())
-    torch.set_rng_state(before)
-    return drew
+    """Say whether a pass draws from a global generator, as dropout does; the generators are left as they were."""
+    devices = [images.device] if images.is_cuda else []
+    with torch.random.fork_rng(devices=devices):
+        before = _random_states(devices)
+        with torch.no_grad():
+            network(images[:1])
+        return any(not torch.equal(a, b) for a, b in zip(before, _random_states(devices), strict=True))
+
+
+def _random_states(devices: Sequence[torch.device]) -> list[Tensor]:
+    return [torch.get_rng_state(), *map(torch.cuda.get_rng_state, devices)]
 
 
 @cache

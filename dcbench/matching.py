@@ -32,12 +32,15 @@ def matching_gradient(
         network: the matching network.
         real: for each class in label order, a batch of real images, (n, C, H, W); drawn one after the other.
         synthetic: for each class, the synthetic images, (ipc, C, H, W).
-        distance: between two lists of parameter gradients, the real images' first; a tensor of shape ().
+        distance: between two lists of parameter gradients, the real images' first; a tensor of shape (). It
+            depends on these alone: it may be recorded, and replayed.
 
     Returns:
         The gradient, (K * ipc, C, H, W), and the summed distance, ().
     """
     engine, target_of, real = _prepare(network, real)
+    if engine.records:
+        return _copies(engine.recorded(_match_real, network, distance)(*real, *synthetic))
 
     def match(work: tuple[int, tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         label, (images, own) = work
@@ -64,6 +67,9 @@ def matching_gradient_to(
 ) -> tuple[Tensor, Tensor]:
     """Return what `matching_gradient` does, for targets that `gradient_targets` returned for the network."""
     engine = engine_for(network, synthetic[0])
+    if engine.records:
+        match_all = engine.recorded(_match_targets, network, distance, len(synthetic))
+        return _copies(match_all(*synthetic, *chain.from_iterable(targets)))
 
     def match(work: tuple[int, tuple[Target, Tensor]]) -> tuple[Tensor, Tensor]:
         label, (target, own) = work
@@ -94,6 +100,32 @@ def _prepare(
         return _gradient_in_parts(network, forward, images, label, engine.micro_batch)
 
     return engine, target_of, chain((first,), real)
+
+
+def _match_real(network: nn.Module, distance: Distance, *images: Tensor) -> tuple[Tensor, Tensor]:
+    """Match all classes: first their real images, then the synthetic ones."""
+    pairs = zip(images[: len(images) // 2], images[len(images) // 2 :], strict=True)
+    return _sum_up(
+        _match_class(network, loss_gradient(network, real, label), own, label, distance)
+        for label, (real, own) in enumerate(pairs)
+    )
+
+
+def _match_targets(
+    network: nn.Module, distance: Distance, classes: int, *tensors: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Match all classes: first their synthetic images, then the targets, parameter by parameter."""
+    size = (len(tensors) - classes) // classes
+    return _sum_up(
+        _match_class(network, tensors[start : start + size], tensors[label], label, distance)
+        for label, start in enumerate(range(classes, len(tensors), size))
+    )
+
+
+def _copies(found: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return a gradient and a distance that the next step does not overwrite."""
+    gradient, distance = found
+    return gradient.clone(), distance.clone()
 
 
 def _match_class(

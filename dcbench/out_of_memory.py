@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dcbench import recorded
 from dcbench.architectures import Architecture, new_network
 from dcbench.cells import Cell
 from dcbench.datasets import DatasetInfo
@@ -42,6 +43,7 @@ def free_what_failed(error: BaseException) -> None:
     while failed is not None:
         traceback.clear_frames(failed.__traceback__)
         failed = failed.__cause__ or failed.__context__
+    recorded.forget()
     gc.collect()
     if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.empty_cache()

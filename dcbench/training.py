@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
 import torch
@@ -15,6 +16,9 @@ from dcbench.compiled import Forward
 from dcbench.data import ResidentSplit
 from dcbench.divergence import LossWatch
 from dcbench.engine import Engine, active_engine, engine_for
+from dcbench.recorded import Outputs
+
+Gradients = Callable[[Tensor, Tensor], Outputs]
 
 TEST_BATCH = 256
 FEW = 4
@@ -58,6 +62,8 @@ def train_network(
     engine = engine_for(network, images)
     passes, at_once = 3 * epochs * len(images), 3 * min(batch_size, len(images))
     forward = engine.forward(network, images, passes=passes, passes_at_once=at_once)
+    gradients = _gradients_of(network, forward, engine)
+    parameters = [each for each in network.parameters() if each.requires_grad]
     losses = LossWatch("the training loss", "epoch", explodes=False)
     with engine.sharing() if forward is not network else nullcontext():
         for epoch in range(epochs):
@@ -65,7 +71,10 @@ def train_network(
             total = torch.zeros((), device=images.device)
             for batch in torch.split(order, batch_size):
                 inputs = augment(images[batch], augmentation, generator)
-                total += _differentiate(network, forward, inputs, labels[batch], engine)
+                loss, *found = gradients(inputs, labels[batch])
+                total += loss
+                for parameter, gradient in zip(parameters, found, strict=True):
+                    parameter.grad = gradient
                 optimizer.step()
             losses.check(epoch + 1, total)
             if scheduler is not None:
@@ -73,30 +82,48 @@ def train_network(
             if progress is not None:
                 progress(epoch + 1, epochs)
     losses.settle()
+    network.zero_grad(set_to_none=True)  # the gradients are the engine's, which may write over them
 
 
-def _differentiate(network: nn.Module, forward: Forward, images: Tensor, labels: Tensor, engine: Engine) -> Tensor:
-    """Set the parameters' gradients to those of the mean cross-entropy of a batch, and return that."""
+def _gradients_of(network: nn.Module, forward: Forward, engine: Engine) -> Gradients:
+    """Return what gives a batch's mean cross-entropy and its gradients."""
+    if forward is network:
+        return engine.recorded(_gradients, network)
+
+    def shared(images: Tensor, labels: Tensor) -> Outputs:
+        """Sum up what the workers compute of a share each."""
+        size = len(images)
+        if size >= FEW:
+            rounds = math.ceil(size / (engine.workers * (engine.micro_batch or size)))
+            size = math.ceil(size / (rounds * engine.workers))  # equal shares
+        parts = zip(torch.split(images, size), torch.split(labels, size), strict=True)
+        run = map if size == len(images) else engine.map
+
+        def gradients(part: tuple[Tensor, Tensor]) -> Outputs:
+            return _gradients_by(forward, network, *part, len(part[0]) / len(images))
+
+        shares = run(gradients, parts)
+        return tuple(_sum(each) for each in zip(*shares, strict=True))
+
+    return shared
+
+
+def _gradients(network: nn.Module, images: Tensor, labels: Tensor) -> Outputs:
+    """Return the mean cross-entropy of a batch, then its gradient by each parameter, None where there is none."""
+    return _gradients_by(network, network, images, labels)
+
+
+def _gradients_by(
+    forward: Forward, network: nn.Module, images: Tensor, labels: Tensor, share: float = 1.0
+) -> Outputs:
     parameters = [each for each in network.parameters() if each.requires_grad]
-    size = len(images)
-    if forward is not network and size >= FEW:
-        rounds = math.ceil(size / (engine.workers * (engine.micro_batch or size)))
-        size = math.ceil(size / (rounds * engine.workers))  # equal shares
+    loss = F.cross_entropy(forward(images), labels) * share
+    return loss.detach(), *torch.autograd.grad(loss, parameters, allow_unused=True)
 
-    def gradients(part: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor | None, ...]]:
-        loss = F.cross_entropy(forward(part[0]), part[1]) * (len(part[0]) / len(images))
-        return loss.detach(), torch.autograd.grad(loss, parameters, allow_unused=True)
 
-    network.zero_grad(set_to_none=True)
-    run, total = map if size == len(images) else engine.map, torch.zeros((), device=images.device)
-    for loss, found in run(gradients, zip(torch.split(images, size), torch.split(labels, size), strict=True)):
-        total += loss
-        for parameter, gradient in zip(parameters, found, strict=True):
-            if parameter.grad is None:
-                parameter.grad = gradient
-            elif gradient is not None:
-                parameter.grad = parameter.grad + gradient
-    return total
+def _sum(parts: Sequence[Tensor | None]) -> Tensor | None:
+    there = [part for part in parts if part is not None]
+    return functools.reduce(torch.add, there) if there else None
 
 
 def accuracy(network: nn.Module, split: ResidentSplit, batch_size: int = TEST_BATCH) -> float:

@@ -23,7 +23,7 @@ engine_option = click.option(
     default="auto",
     metavar="NAME",
     show_default=True,
-    help="plain computes as the papers' code does; fast and compiled, on the CPU, differ by rounding alone; "
+    help="plain computes as the papers' code does; fast and, on the CPU, compiled differ by rounding alone; "
     "auto is the one that suits the device and the budget.",
 )
 data_root_option = click.option(

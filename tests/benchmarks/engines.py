@@ -4,14 +4,15 @@
     python tests/benchmarks/engines.py --shape 1x8x8 --ipc 1    # a part
     python tests/benchmarks/engines.py --work step --repeats 9
     python tests/benchmarks/engines.py --work step --against fast --authors ../DatasetCondensation
+    python tests/benchmarks/engines.py --device cuda
 
 Each has a process of its own, since the fast engines change how a process allocates memory. They take turns, so
 that whatever else the machine does hits all. A ratio is that of plain's median to the other's; beside it stand the
 least and the greatest ratio of a turn. Images are noise, which takes as long as any; the network is the ConvNet of
 the papers. Short pieces of work stand for long ones: networks are compiled where they would be for those.
 
-The peak is that of a large matrix product on all threads, measured here. Of plain arithmetic it is the share that
-the convolutions and matrix products of a piece of work reach.
+The peak is that of a large matrix product on all threads, or on the GPU, measured here. Of plain arithmetic it is
+the share that the convolutions and matrix products of a piece of work reach.
 
 ``--work error`` prints how far the images after two steps, each followed by training the network, are from those
 of plain in float64, as a share of how far they have moved.
@@ -29,21 +30,21 @@ from typing import Any
 
 import click
 
-WORK = ("step", "epoch", "test", "cell", "error")
+WORK = ("step", "epoch", "evaluations", "test", "cell", "error")
 Shape = tuple[int, int, int]
 
 
 class Server:
     """What a process answers: how long a piece of work takes, and what comes out."""
 
-    def __init__(self, name: str, authors: Path | None) -> None:
+    def __init__(self, name: str, device: str, authors: Path | None) -> None:
         """Choose the engine, or the authors' code."""
-        import torch
-
         import dcbench.engine
+        from dcbench.devices import choose_device
 
         dcbench.engine.COMPILE_FROM = 0.0  # as for long work
-        self.engine = dcbench.engine.choose_engine("plain" if authors else name, torch.device("cpu"))
+        self.engine = dcbench.engine.choose_engine("plain" if authors else name, choose_device(device))
+        self.device = device
         self.authors = authors and __import__("authors").Authors(authors)
         self.work: Callable[[], object] = measure_peak
 
@@ -51,14 +52,16 @@ class Server:
         """Get a piece of work ready, and warm."""
         from pieces import PIECES, make_start
 
-        start = make_start(shape, ipc)
+        start = make_start(shape, ipc, device=self.device)
         self.work = self.authors.prepare(work, start) if self.authors else PIECES[work](start)
-        self.work()
+        for _ in range(1 if self.device == "cpu" else 2):  # on a GPU, the second time is recorded
+            self.work()
 
     def seconds(self) -> float:
         """Do the work, and return how long it took."""
         started = time.perf_counter()
         self.work()
+        wait_for(self.device)
         return time.perf_counter() - started
 
     def flops(self) -> int:
@@ -67,16 +70,16 @@ class Server:
 
     def peak(self) -> float:
         """Return the operations per second of a large matrix product."""
-        return measure_peak()
+        return measure_peak(self.device)
 
     def images(self, shape: Shape, ipc: int, dtype: str) -> Any:
         """Return the images before and after two steps, float64."""
         import torch
         from pieces import images_after_steps, make_start
 
-        start = make_start(shape, ipc, getattr(torch, dtype))
+        start = make_start(shape, ipc, getattr(torch, dtype), self.device)
         found = self.authors.images_after_steps(start) if self.authors else images_after_steps(start)
-        return start.images.double().numpy(), found.double().numpy()
+        return start.images.double().cpu().numpy(), found.double().cpu().numpy()
 
     def serve(self, requests: Connection) -> None:
         """Answer until there is nothing more to do."""
@@ -85,20 +88,28 @@ class Server:
                 requests.send(getattr(self, request[0])(*request[1:]))
 
 
-def serve(requests: Connection, name: str, authors: Path | None) -> None:
+def serve(requests: Connection, name: str, device: str, authors: Path | None) -> None:
     """Be a process."""
-    Server(name, authors).serve(requests)
+    Server(name, device, authors).serve(requests)
+
+
+def wait_for(device: str) -> None:
+    """Wait until a device has done what it was told to."""
+    import torch
+
+    if device != "cpu":
+        torch.cuda.synchronize()
 
 
 class Worker:
     """A process with one engine."""
 
-    def __init__(self, name: str, authors: Path | None = None) -> None:
+    def __init__(self, name: str, device: str, authors: Path | None = None) -> None:
         """Start it."""
         context = multiprocessing.get_context("spawn")
         self.name = name
         self._requests, theirs = context.Pipe()
-        self._process = context.Process(target=serve, args=(theirs, name, authors), daemon=True)
+        self._process = context.Process(target=serve, args=(theirs, name, device, authors), daemon=True)
         self._process.start()
         theirs.close()
 
@@ -142,16 +153,18 @@ def count_flops(work: Callable[[], object]) -> int:
     return counter.total
 
 
-def measure_peak() -> float:
-    """Return the operations per second of a large matrix product on all threads."""
+def measure_peak(device: str = "cpu") -> float:
+    """Return the operations per second of a large matrix product on all threads, or on a GPU."""
     import torch
 
-    a = torch.randn(3000, 3000)
+    a = torch.randn(3000, 3000, device=device)
     a @ a
+    wait_for(device)
     times = []
     for _ in range(5):
         started = time.perf_counter()
         a @ a
+        wait_for(device)
         times.append(time.perf_counter() - started)
     return 2 * 3000**3 / min(times)
 
@@ -190,7 +203,8 @@ def print_errors(workers: list[Worker], shape: Shape, ipc: int) -> None:
 @click.option("--ipc", "ipcs", multiple=True, type=int, default=(1, 10, 50), show_default=True)
 @click.option("--work", "works", multiple=True, type=click.Choice(WORK), default=WORK, show_default=True)
 @click.option("--repeats", default=5, show_default=True)
-@click.option("--against", multiple=True, type=click.Choice(("fast", "compiled")), default=("fast", "compiled"))
+@click.option("--against", multiple=True, type=click.Choice(("fast", "compiled")), help="[all]")
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @click.option("--authors", type=click.Path(exists=True, path_type=Path), help="A checkout of the authors' code.")
 def main(
     shapes: tuple[str, ...],
@@ -198,11 +212,13 @@ def main(
     works: tuple[str, ...],
     repeats: int,
     against: tuple[str, ...],
+    device: str,
     authors: Path | None,
 ) -> None:
     """Print a line per shape, work, ipc and engine."""
-    workers = [Worker("plain"), *map(Worker, against)]
-    extra = [Worker("authors", authors)] if authors else []
+    engines = against or (("fast", "compiled") if device == "cpu" else ("fast",))
+    workers = [Worker(name, device) for name in ("plain", *engines)]
+    extra = [Worker("authors", device, authors)] if authors else []
     peak = max(worker.ask("peak") for worker in [*workers, *extra])
     click.echo(f"peak {peak / 1e9:.0f} GFLOP/s; {repeats} turns each; seconds are medians")
     line = "{:>8} {:>6} {:>4} {:>9} {:>9} {:>6} {:>10} {:>5}".format

@@ -1,4 +1,4 @@
-"""Pieces of work that the benchmarks time: those of gradient matching, on noise, and a whole small cell."""
+"""Pieces of work that the benchmarks time: those of gradient matching and evaluation on noise, and a cell."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ CLASSES = 10
 REAL = 256
 TEST_IMAGES = 10_000
 STEPS, INNER = 2, 10
+NETWORKS, EPOCHS = 20, 10
 BATCH = 256
 
 
@@ -56,11 +57,14 @@ class Start:
         """Draw a test split."""
         pixels = torch.randint(256, (TEST_IMAGES, *self.images.shape[1:]), generator=self.generator)
         labels = torch.randint(CLASSES, (TEST_IMAGES,), generator=self.generator)
-        return ResidentSplit(pixels.to(torch.uint8), labels, self.info)
+        device = self.images.device
+        return ResidentSplit(pixels.to(device, torch.uint8), labels.to(device), self.info)
 
 
-def make_start(shape: tuple[int, int, int], ipc: int, dtype: torch.dtype = torch.float32) -> Start:
-    """Return the start for images of a shape; the same numbers for every type."""
+def make_start(
+    shape: tuple[int, int, int], ipc: int, dtype: torch.dtype = torch.float32, device: str = "cpu"
+) -> Start:
+    """Return the start for images of a shape; the same numbers for every type and device."""
     channels, height, width = shape
     half = (0.5,) * channels
     names = tuple(map(str, range(CLASSES)))
@@ -68,11 +72,12 @@ def make_start(shape: tuple[int, int, int], ipc: int, dtype: torch.dtype = torch
     generator = torch.Generator().manual_seed(0)
 
     def noise(n: int) -> Tensor:
-        return torch.randn(n, *shape, generator=generator).to(dtype)
+        return torch.randn(n, *shape, generator=generator).to(device, dtype)
 
     real, images = list(noise(CLASSES * REAL).split(REAL)), noise(CLASSES * ipc)
-    network = new_network(ConvNet(), info, seed=0).to(dtype)
-    return Start(info, network, real, images, torch.arange(CLASSES).repeat_interleave(ipc), generator)
+    network = new_network(ConvNet(), info, seed=0).to(device, dtype)
+    labels = torch.arange(CLASSES, device=device).repeat_interleave(ipc)
+    return Start(info, network, real, images, labels, generator)
 
 
 def matching_step(start: Start) -> Callable[[], object]:
@@ -87,13 +92,26 @@ def epochs(start: Start) -> Callable[[], object]:
     return lambda: train_network(start.network, start.images, start.labels, optimizer, **options)
 
 
+def evaluations(start: Start) -> Callable[[], object]:
+    """Return training fresh networks, one after the other, as evaluations do."""
+    options = {"epochs": EPOCHS, "batch_size": BATCH, "generator": start.generator}
+
+    def train() -> None:
+        for seed in range(NETWORKS):
+            network = new_network(ConvNet(), start.info, seed, start.images.device)
+            optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+            train_network(network, start.images, start.labels, optimizer, **options)
+
+    return train
+
+
 def test_pass(start: Start) -> Callable[[], object]:
     """Return a pass over a test split of 10,000 images."""
     split = start.test_split()
     return lambda: accuracy(start.network, split)
 
 
-def cell(_: Start) -> Callable[[], object]:
+def cell(start: Start) -> Callable[[], object]:
     """Return a whole cell on the digits: 20 iterations of gradient matching, 3 networks trained for 300 steps."""
     from dcbench.budgets import QUICK
     from dcbench.plan import Request, make_plan
@@ -114,7 +132,7 @@ def cell(_: Start) -> Callable[[], object]:
         sets=1,
         evals=1,
         seed=0,
-        device=torch.device("cpu"),
+        device=start.images.device,
         data_root=Path(),
     )
     plugins = load_plugins()
@@ -141,4 +159,4 @@ def images_after_steps(start: Start) -> Tensor:
     return images
 
 
-PIECES = {"step": matching_step, "epoch": epochs, "test": test_pass, "cell": cell}
+PIECES = {"step": matching_step, "epoch": epochs, "evaluations": evaluations, "test": test_pass, "cell": cell}
