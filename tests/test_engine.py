@@ -151,8 +151,8 @@ def test_choosing(monkeypatch):
     assert kept
     with pytest.raises(DcbenchError, match=r"unknown engine 'fats'\. Did you mean 'fast'"):
         choose_engine("fats", cpu)
-    with pytest.raises(DcbenchError, match=r"engine 'fast' is for the CPU; on cuda there is 'plain'"):
-        choose_engine("fast", cuda)
+    with pytest.raises(DcbenchError, match=r"engine 'compiled' is for the CPU; on cuda there is 'fast'"):
+        choose_engine("compiled", cuda)
 
 
 def test_records_say_the_engine(tmp_path, run):
