@@ -61,7 +61,8 @@ def describe_device(device: torch.device) -> str:
     """Return the device in words, e.g. ``cpu: AMD EPYC, 2 threads``."""
     if device.type == "cuda":
         return f"cuda: {torch.cuda.get_device_name(device)}"
-    return f"{device.type}: {_processor()}, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"{device.type}: {_processor()}, {threads} thread{'s' if threads > 1 else ''}"
 
 
 @cache

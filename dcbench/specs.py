@@ -51,9 +51,16 @@ class CondenseSpec(_Spec):
     @property
     def work(self) -> str:
         """The kind of work in words, the same for specs that differ by the seed alone."""
-        ipc = f", ipc {self.ipc}" if self.ipc is not None else ""
-        network = f", matched on {self.matching_network}" if self.matching_network else ""
-        return f"{self.method} on {self.dataset}{ipc}{network}"
+        return ", ".join([f"{self.method} on {self.dataset}", *self._choices()])
+
+    @property
+    def set_in_words(self) -> str:
+        """Which condensed set it is of its data set, in words."""
+        return ", ".join([self.method, *self._choices(), f"seed {self.seed}"])
+
+    def _choices(self) -> list[str]:
+        ipc = [f"ipc {self.ipc}"] if self.ipc is not None else []
+        return [*ipc, f"matched on {self.matching_network}"] if self.matching_network else ipc
 
 
 class EvaluationSpec(_Spec):

@@ -132,6 +132,7 @@ class CellWork:
         self.assignment, self.bench, self.conditions = assignment, bench, conditions
         self.artefacts, self.tell = artefacts, tell
         self.spec, self.maker = assignment.spec, assignment.maker
+        self._steps_left = False
 
     def run(self) -> None:
         """Do what is left to do. Failures are told, as records.
@@ -163,6 +164,8 @@ class CellWork:
             if condensed is None:
                 report = self._reporter("condense", spec.work, f"seed {spec.seed}")
                 condensed = self.maker.make(spec, train, self.artefacts, report, self.assignment.afresh)
+                if self._steps_left:  # of a method that tells no steps, or ends before the last
+                    report(1, 1)
                 remove(self.artefacts.picture_path(spec))
                 made = True
             else:
@@ -193,7 +196,7 @@ class CellWork:
     ) -> None:
         """Run one trial and tell its record."""
         work = f"{network} on {len(condensed.images)} images of {self.spec.dataset}"
-        report = self._reporter("evaluate", work, f"{self.spec.work}, seed {self.spec.seed}, network {seed}", left)
+        report = self._reporter("evaluate", work, f"{self.spec.set_in_words}, network {seed}", left)
         conditions = self.conditions
         spec = EvaluationSpec(
             set_sha256=set_sha256,
@@ -269,6 +272,7 @@ class CellWork:
 
         def report(done: int, total: int) -> None:
             if worker := myself():
+                worker._steps_left = done < total or total == 0
                 worker.tell(Step(number, phase, work, piece, done, total, left))
 
         report(0, 0)

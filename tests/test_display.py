@@ -63,6 +63,13 @@ def test_without_a_terminal_each_piece_gets_a_line(clock):
     assert text.getvalue() == "[1/1] condense work, seed 0: 12 s\n"
 
 
+def test_pieces_that_end_at_once_are_counted_each(clock):
+    display, text = display_with_text("full")
+    for lane, run_done in ((0, 3), (1, 3), (0, 5), (1, 5)):
+        display.dcbench_progress(Progress("condense", "work", f"seed {lane}", 4, 4, 1, run_done, 9, lane))
+    assert [line.split()[0] for line in text.getvalue().splitlines()] == ["[4/9]", "[5/9]", "[6/9]", "[7/9]"]
+
+
 def test_the_first_step_does_not_count(clock):
     timer = Clock()
     for now, done in ((0, 0), (50, 1), (52, 2), (54, 3)):
@@ -114,7 +121,7 @@ def test_lanes_without_work_are_left_out_of_the_time_to_go(clock):
         for lane in (0, 1):
             tell(lane, step, 100 if step else 0)
         clock[0] += 10  # a step of either
-    assert display._bars.tasks[0].fields["to_go"] == "16:20 to go"  # what they have begun: 98 steps of 10 s
+    assert display._bars.tasks[0].fields["to_go"] == "16 min 20 s to go"  # what they have begun: 98 steps of 10 s
     clock[0] += 200  # the first has failed, say
     for step in (26, 27, 28):
         tell(1, step, left=1, run_done=1)
@@ -127,7 +134,17 @@ def test_lanes_without_work_are_left_out_of_the_time_to_go(clock):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0.4, "0 s"), (59, "59 s"), (187, "03:07"), (3600, "1 h 00 min"), (17_760, "4 h 56 min")]
+    ("seconds", "text"),
+    [
+        (0.4, "0.4 s"),
+        (9.96, "10 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 00 s"),
+        (187, "3 min 07 s"),
+        (3599.6, "1 h 00 min"),
+        (3600, "1 h 00 min"),
+        (17_760, "4 h 56 min"),
+    ],
 )
 def test_durations(seconds, text):
     assert spell(seconds) == text

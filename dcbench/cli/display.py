@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import warnings
 from dataclasses import dataclass
-from datetime import timedelta
 from statistics import median
 from types import TracebackType
 from typing import Self
@@ -54,6 +53,7 @@ class Display:
         self._lanes: dict[int, _Lane] = {}
         self._took: list[float] = []
         self._announced: set[str] = set()
+        self._ended = 0
 
     def __enter__(self) -> Self:
         """Show the bars."""
@@ -92,7 +92,9 @@ class Display:
             self._bars.update(self._run, to_go=spell(run_left) + " to go")
         self._announce(progress, lane.clock)
         if progress.done == progress.total > 0 and not self.console.is_terminal:
-            place = f"[{progress.run_done + 1}/{progress.run_total}]"
+            # Of pieces that end at once in several lanes, the run may not have taken note yet.
+            self._ended = max(self._ended, progress.run_done) + 1
+            place = f"[{self._ended}/{progress.run_total}]"
             took = spell(lane.clock.piece_seconds)
             line = f"{place} {progress.phase} {progress.work}, {progress.piece}: {took}"
             self.console.print(line, markup=False, soft_wrap=True)
@@ -186,10 +188,13 @@ class Clock:
 
 
 def spell(seconds: float) -> str:
-    """Return a duration in words short enough for a bar, e.g. ``4 h 56 min``, ``3:07`` or ``12 s``."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    if seconds < 3600:
-        return str(timedelta(seconds=round(seconds)))[2:]
-    hours, rest = divmod(round(seconds / 60), 60)
-    return f"{hours} h {rest:02d} min"
+    """Return a duration in words short enough for a bar, e.g. ``4 h 56 min``, ``3 min 07 s`` or ``0.4 s``."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 1:
+        return f"{rest} s"
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02d} min"
