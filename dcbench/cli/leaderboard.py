@@ -43,6 +43,7 @@ def build(folder: Path) -> None:
     Tables between marks in the READMEs that FOLDER/rules.toml names are written, too.
     """
     from dcbench.leaderboard import official
+    from dcbench.report.files import NO_TABLE
     from dcbench.report.files import build as build_tables
     from dcbench.submissions import find_submissions
 
@@ -51,7 +52,7 @@ def build(folder: Path) -> None:
     for path in written:
         click.echo(f"wrote {path}")
     if not written:
-        click.echo(f"no table: {folder} has no official records")
+        click.echo(f"{folder}: {NO_TABLE}")
     left_out = len(records) - len(official(records))
     if left_out:
         click.echo(f"left out {left_out} of {len(records)} records: quick or failed")
@@ -62,7 +63,7 @@ def build(folder: Path) -> None:
 @json_option
 def check(folder: Path, as_json: bool) -> None:
     """Check that FOLDER/tables is what the records give; exit code 1 if not."""
-    from dcbench.report.files import differences
+    from dcbench.report.files import NO_TABLE, differences
 
     problems = differences(folder)
     if as_json:
@@ -70,7 +71,8 @@ def check(folder: Path, as_json: bool) -> None:
     elif problems:
         for problem in problems:
             click.echo(f"{folder}: {problem}", err=True)
-        click.echo(f"Run `dcbench leaderboard build {folder}`.", err=True)
+        if problems != [NO_TABLE]:
+            click.echo(f"Run `dcbench leaderboard build {folder}`.", err=True)
     else:
         click.echo(f"{folder}: the tables are what the records give")
     sys.exit(1 if problems else 0)
