@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dcbench.component import Component
 from dcbench.datasets import DatasetInfo
+from dcbench.devices import send
 from dcbench.errors import DcbenchError
 from dcbench.seeds import seeded_globals
 
@@ -67,7 +68,8 @@ def new_network(
     """
     with seeded_globals(seed, _CPU):
         network = architecture.build(info)
-    return network.to(device)
+    network._apply(lambda tensor: send(tensor, device))  # type: ignore[no-untyped-call]  # as to(device) does
+    return network
 
 
 def fit(architecture: Architecture, info: DatasetInfo) -> Architecture:

@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dcbench.devices import send
+
 CROP_PIXELS = 4
 SCALE_RATIO = 0.2
 ROTATE_DEGREES = 45
@@ -57,7 +59,7 @@ def augment(images: Tensor, strategy: str, generator: torch.Generator) -> Tensor
         matrices = _matrices(operation, n, height, width, generator)
         theta[choice == index] = matrices[choice == index]
     fill = _fills(images, operations, choice)
-    grid = F.affine_grid(theta.to(images), list(images.shape), align_corners=False)
+    grid = F.affine_grid(send(theta, images.device).to(images), list(images.shape), align_corners=False)
     return F.grid_sample(images - fill, grid, padding_mode="zeros", align_corners=False) + fill
 
 
@@ -90,4 +92,4 @@ def _fills(images: Tensor, operations: tuple[str, ...], choice: Tensor) -> Tenso
         "rotate": channel_means.mean().expand_as(channel_means),
     }
     table = torch.cat([by_operation[operation] for operation in operations])
-    return table[choice.to(images.device)]
+    return table[send(choice, images.device)]

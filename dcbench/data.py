@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dcbench.datasets import DatasetInfo, Split
+from dcbench.devices import send
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class ResidentSplit:
     def normalised(self, indices: Tensor | slice) -> Tensor:
         """Return images as float32 of shape (n, C, H, W) in normalised space: (pixel / 255 - mean) / std."""
         if isinstance(indices, Tensor):
-            indices = indices.to(self.device)
+            indices = send(indices, self.device)
         mean, std = self._statistics
         return self.images[indices].float().div_(255).sub_(mean).div_(std)
 

@@ -1,10 +1,11 @@
-"""Choosing the device and making it repeat itself."""
+"""Choosing the device, making it repeat itself, and sending it tensors."""
 
 from __future__ import annotations
 
 import os
 
 import torch
+from torch import Tensor
 
 from dcbench.errors import DcbenchError
 
@@ -43,3 +44,13 @@ def choose_device(name: str) -> torch.device:
     if device.index is not None:
         torch.cuda.set_device(device)  # whose generator is then the one that checkpoints keep
     return device
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor on a device, without waiting for what the device was told before.
+
+    From memory that the system may move, a copy to a GPU waits until all that is under way there is done.
+    """
+    if device.type != "cuda" or tensor.is_cuda:
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)

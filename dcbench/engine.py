@@ -172,7 +172,7 @@ def engine_for(network: nn.Module, images: Tensor) -> Engine:
         images: some that it takes, shape (N, C, H, W).
     """
     engine = _current.get()
-    if engine is PLAIN or _keeps_batch_statistics(network) or _draws(network, images):
+    if engine is PLAIN or _keeps_batch_statistics(network) or _draws_or_changes(network, images):
         return PLAIN
     return engine
 
@@ -225,14 +225,22 @@ def _keeps_batch_statistics(network: nn.Module) -> bool:
     )
 
 
-def _draws(network: nn.Module, images: Tensor) -> bool:
-    """Say whether a pass draws from a global generator, as dropout does; the generators are left as they were."""
+def _draws_or_changes(network: nn.Module, images: Tensor) -> bool:
+    """Say whether a pass draws from a global generator, as dropout does, or changes buffers, as spectral norm.
+
+    Generators and buffers are left as they were.
+    """
     devices = [images.device] if images.is_cuda else []
-    with torch.random.fork_rng(devices=devices):
-        before = _random_states(devices)
-        with torch.no_grad():
-            network(images[:1])
-        return any(not torch.equal(a, b) for a, b in zip(before, _random_states(devices), strict=True))
+    buffers = list(network.buffers())
+    versions, values = [each._version for each in buffers], [each.clone() for each in buffers]
+    with torch.random.fork_rng(devices=devices), torch.no_grad():
+        states = _random_states(devices)
+        network(images[:1])
+        drew = any(not torch.equal(a, b) for a, b in zip(states, _random_states(devices), strict=True))
+        changed = versions != [each._version for each in buffers]
+        for buffer, value in zip(buffers, values, strict=True) if changed else ():
+            buffer.copy_(value)
+    return drew or changed
 
 
 def _random_states(devices: Sequence[torch.device]) -> list[Tensor]:

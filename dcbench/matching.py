@@ -40,7 +40,8 @@ def matching_gradient(
     """
     engine, target_of, real = _prepare(network, real)
     if engine.records:
-        return _copies(engine.recorded(_match_real, network, distance)(*real, *synthetic))
+        # Cloned, since of how a tensor lies in memory it may depend how it is computed with.
+        return _copies(engine.recorded(_match_real, network, distance)(*real, *map(torch.clone, synthetic)))
 
     def match(work: tuple[int, tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         label, (images, own) = work
@@ -69,7 +70,7 @@ def matching_gradient_to(
     engine = engine_for(network, synthetic[0])
     if engine.records:
         match_all = engine.recorded(_match_targets, network, distance, len(synthetic))
-        return _copies(match_all(*synthetic, *chain.from_iterable(targets)))
+        return _copies(match_all(*map(torch.clone, synthetic), *chain.from_iterable(targets)))
 
     def match(work: tuple[int, tuple[Target, Tensor]]) -> tuple[Tensor, Tensor]:
         label, (target, own) = work

@@ -30,13 +30,15 @@ Replay = Callable[[], object]
 
 KEPT = 4
 """Recordings at a time: of matching, of training on a batch and on the smaller last one, and one more."""
+NOTED = 64
+"""What was called once, at a time."""
 WARM_UPS = 2
 """Times that a function is called first, for libraries to set up what they do not while they are recorded."""
 TOLERANCE = 1e-3
 """Relative difference up to which what is replayed is what was computed."""
 
-_known: OrderedDict[Hashable, Recording | None] = OrderedDict()
-"""What was called last: its recording, or None where it was called once."""
+_recordings: OrderedDict[Hashable, Recording] = OrderedDict()
+_called_once: OrderedDict[Hashable, None] = OrderedDict()
 _refused: set[Hashable] = set()
 """What cannot be recorded."""
 
@@ -45,16 +47,16 @@ class Recorded:
     """A function of a network and tensors: called as it is at first, replayed from the second time on.
 
     The next call overwrites the tensors that it returns. The function must depend on its arguments alone, and must
-    neither change the network nor draw random numbers.
+    draw no random numbers. Where it changes the network, it is not recorded.
     """
 
-    def __init__(self, function: Callable[..., Outputs], network: nn.Module, *constants: Hashable) -> None:
+    def __init__(self, function: Callable[..., Outputs], network: nn.Module, *constants: Any) -> None:
         """Prepare.
 
         Args:
             function: called as ``function(network, *constants, *tensors)``.
             network: in the mode in which it is used.
-            constants: the same for every call.
+            constants: the same for every call; where one has no hash, nothing is recorded.
         """
         self._function, self._network, self._constants = function, network, constants
         self._state = _state_of(network)
@@ -63,38 +65,51 @@ class Recorded:
     def __call__(self, *tensors: Tensor) -> Outputs:
         """Return what the function does."""
         key = (self._key, tuple((each.shape, each.dtype, each.device) for each in tensors))
-        if key in _refused:
+        try:
+            recording = _recordings.get(key)
+        except TypeError:  # a constant without a hash
             return self._call(tensors)
-        seen, recording = key in _known, _known.get(key)
         if recording is not None:
-            _known.move_to_end(key)
+            _recordings.move_to_end(key)
             return recording.replay(self._state, tensors)
+        before = _versions(self._state)
         found = self._call(tensors)
-        _known[key] = self._record(key, tensors, found) if seen else None  # what comes twice comes often
-        while len(_known) > KEPT:
-            _known.popitem(last=False)
+        if key in _refused:
+            return found
+        if _versions(self._state) != before:
+            self._refuse(key, "it changes when it is used")
+        elif key in _called_once:  # what comes twice comes often
+            del _called_once[key]
+            self._record(key, tensors, found)
+        else:
+            _called_once[key] = None
+            _drop_oldest(_called_once, NOTED)
         return found
 
     def _call(self, tensors: Sequence[Tensor]) -> Outputs:
         return self._function(self._network, *self._constants, *tensors)
 
-    def _record(self, key: Hashable, tensors: Sequence[Tensor], expected: Outputs) -> Recording | None:
-        """Return a recording that gives what is expected; None, with a warning, where that fails."""
+    def _record(self, key: Hashable, tensors: Sequence[Tensor], expected: Outputs) -> None:
+        """Make a recording that gives what is expected; where that fails, warn."""
         if not all(each is None or each.isfinite().all() for each in expected):
-            return None  # nothing to compare with, of what will not go on for long
+            return  # nothing to compare with, of what will not go on for long
+        _drop_oldest(_recordings, KEPT - 1)  # before there is one more
         try:
             recording = Recording(self._function, self._network, self._constants, tensors)
             found = recording.replay(self._state, tensors)
-        except RuntimeError as error:  # of which torch's own are, running out of memory among them
-            reason = str(error).strip().splitlines()[0]
+        except Exception as error:  # whatever a network or a distance may raise, and running out of memory
+            lines = str(error).strip().splitlines()
+            self._refuse(key, lines[0] if lines else type(error).__name__)
+            return
+        if _agree(found, expected):
+            _recordings[key] = recording
         else:
-            if _agree(found, expected):
-                return recording
-            reason = "replayed, it gives other numbers"
+            self._refuse(key, "replayed, it gives other numbers")
+
+    def _refuse(self, key: Hashable, reason: str) -> None:
         _refused.add(key)
         name = type(self._network).__name__
-        warnings.warn(f"{name} cannot be recorded, so it takes longer: {reason}", stacklevel=3)
-        return None
+        warnings.warn(f"{name} cannot be recorded, so it takes longer: {reason}", stacklevel=4)
 
 
 class Recording:
@@ -104,30 +119,39 @@ class Recording:
         self,
         function: Callable[..., Outputs],
         network: nn.Module,
-        constants: Sequence[Hashable],
+        constants: Sequence[Any],
         tensors: Sequence[Tensor],
     ) -> None:
         """Record."""
-        twin = copy.deepcopy(network)
+        # Kept, since what is replayed reads all that it has: tensors that are no parameters, too.
+        self._twin = twin = copy.deepcopy(network)
         inputs = tuple(each.detach().clone() for each in tensors)
         self._inputs = (*_state_of(twin), *inputs)
-        self.outputs, self._replay = capture(lambda: function(twin, *constants, *inputs))
+        self._alike = [  # which are copied at once, as long as they are of one type
+            [number for number, each in enumerate(self._inputs) if each.dtype == dtype]
+            for dtype in dict.fromkeys(each.dtype for each in self._inputs)
+        ]
+        self._outputs, self._replay = capture(lambda: function(twin, *constants, *inputs))
 
     @torch.no_grad()
     def replay(self, state: Sequence[Tensor], tensors: Sequence[Tensor]) -> Outputs:
         """Return what the function gives for a network of this state and for tensors, until the next time."""
-        torch._foreach_copy_(self._inputs, (*state, *tensors))
+        given = (*state, *tensors)
+        for numbers in self._alike:
+            torch._foreach_copy_([self._inputs[n] for n in numbers], [given[n] for n in numbers])
         self._replay()
-        return self.outputs
+        return self._outputs
 
 
 def forget() -> None:
-    """Let go of all recordings, and of the memory that they hold."""
-    _known.clear()
+    """Let go of all recordings, and of the memory that they hold; and of what could not be recorded."""
+    _recordings.clear()
+    _called_once.clear()
+    _refused.clear()
 
 
 def gave_up() -> bool:
-    """Say whether there was anything in this process that could not be recorded."""
+    """Say whether there was anything, since all was forgotten, that could not be recorded."""
     return bool(_refused)
 
 
@@ -137,19 +161,34 @@ def capture(work: Callable[[], Outputs]) -> tuple[Outputs, Replay]:
     Returns:
         The tensors that it gives, and what fills them again from what its inputs then hold.
     """
-    graph, aside = torch.cuda.CUDAGraph(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    aside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(aside):
-        for _ in range(WARM_UPS):
-            work()
-    torch.cuda.current_stream().wait_stream(aside)
-    with torch.cuda.graph(graph):
-        outputs = work()
+    # A stream of its own: what libraries keep for a stream may go when a recording made on it goes.
+    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    current = torch.cuda.current_stream()
+    stream.wait_stream(current)
+    try:
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UPS):
+                work()
+        with torch.cuda.graph(graph, stream=stream):
+            outputs = work()
+    finally:
+        torch.cuda.set_stream(current)  # which is not sure where recording fails
+        current.wait_stream(stream)
     return outputs, graph.replay
+
+
+def _drop_oldest(known: OrderedDict[Hashable, Any], keep: int) -> None:
+    while len(known) > keep:
+        known.popitem(last=False)
 
 
 def _state_of(network: nn.Module) -> tuple[Tensor, ...]:
     return (*network.parameters(), *network.buffers())
+
+
+def _versions(state: Sequence[Tensor]) -> list[int]:
+    """Return numbers that grow whenever a tensor is written to."""
+    return [each._version for each in state]
 
 
 def _fingerprint(network: nn.Module) -> str:
@@ -161,27 +200,32 @@ def _fingerprint(network: nn.Module) -> str:
     written = io.BytesIO()
     try:
         _Pickler(written, numbers).dump(network)
-    except (pickle.PicklingError, AttributeError, TypeError, RuntimeError):
+    except Exception:  # whatever a part of a network may raise
         return uuid.uuid4().hex
     return hashlib.sha256(written.getvalue()).hexdigest()
 
 
 class _Pickler(pickle.Pickler):
-    """Writes a network with its parameters and buffers left out; every other tensor is written in full."""
+    """Writes a network: of parameters and buffers the form, of every other tensor a hash, too."""
 
     def __init__(self, file: io.BytesIO, numbers: dict[int, int]) -> None:
         super().__init__(file)
         self._numbers = numbers
 
     def persistent_id(self, obj: object) -> object:
-        if not isinstance(obj, Tensor) or id(obj) not in self._numbers:
+        if not isinstance(obj, Tensor):
             return None
-        return self._numbers[id(obj)], tuple(obj.shape), str(obj.dtype), obj.requires_grad
+        form = tuple(obj.shape), str(obj.dtype), str(obj.device), obj.requires_grad
+        if id(obj) in self._numbers:
+            return self._numbers[id(obj)], form
+        values = obj.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+        return hashlib.sha256(values.tobytes()).hexdigest(), form
 
 
 def _agree(found: Outputs, expected: Outputs) -> bool:
-    """Say whether tensors differ by rounding at most."""
-    return all(
-        a is b if a is None or b is None else bool((a - b).norm() <= TOLERANCE * b.norm())
-        for a, b in zip(found, expected, strict=True)
-    )
+    """Say whether tensors, taken together, differ by rounding at most."""
+    if [each is None for each in found] != [each is None for each in expected]:
+        return False
+    pairs = [(a, b) for a, b in zip(found, expected, strict=True) if a is not None]
+    differences = torch.stack([(a - b).norm() for a, b in pairs])
+    return bool(differences.norm() <= TOLERANCE * torch.stack([b.norm() for _, b in pairs]).norm())

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from dcbench.augment import augment
 from dcbench.compiled import Forward
 from dcbench.data import ResidentSplit
+from dcbench.devices import send
 from dcbench.divergence import LossWatch
 from dcbench.engine import Engine, active_engine, engine_for
 from dcbench.recorded import Outputs
@@ -67,7 +68,7 @@ def train_network(
     losses = LossWatch("the training loss", "epoch", explodes=False)
     with engine.sharing() if forward is not network else nullcontext():
         for epoch in range(epochs):
-            order = torch.randperm(len(images), generator=generator).to(images.device)
+            order = send(torch.randperm(len(images), generator=generator), images.device)
             total = torch.zeros((), device=images.device)
             for batch in torch.split(order, batch_size):
                 inputs = augment(images[batch], augmentation, generator)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from dcbench.data import ResidentSplit
+from dcbench.devices import send
 
 EPS = 0.1
 NAME = "pixels in [0, 1], eps 0.1"
@@ -63,5 +64,5 @@ class WhitenedSplit(ResidentSplit):
     def normalised(self, indices: Tensor | slice) -> Tensor:
         """Return whitened images: float32, shape (n, C, H, W)."""
         if isinstance(indices, Tensor):
-            indices = indices.to(self.device)
+            indices = send(indices, self.device)
         return self.whitening(self.images[indices].float() / 255)

@@ -141,10 +141,12 @@ class CellWork:
             StorageError: when the results cannot be written.
         """
         every = self.conditions.checkpoint_every
-        with self.conditions.engine.active(), nullcontext() if every is None else checkpointing_every(every):
+        engine = self.conditions.engine
+        with engine.active(), nullcontext() if every is None else checkpointing_every(every):
             condensed = self._condense()
-            if condensed is None:
-                return
+        if condensed is None:
+            return
+        with engine.active():
             set_sha256, recorded = condensed.sha256(), self.assignment.recorded
             # A set that had to be made again, on other hardware say, may differ from what was evaluated.
             trials = [

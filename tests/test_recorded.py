@@ -6,6 +6,7 @@ Without a GPU, recording is played by what calls the function again on the recor
 from __future__ import annotations
 
 import gc
+import threading
 import warnings
 import weakref
 
@@ -53,8 +54,7 @@ class Recorder:
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_known(monkeypatch):
-    monkeypatch.setattr(recorded, "_refused", set())
+def nothing_is_known():
     recorded.forget()
     yield
     recorded.forget()
@@ -92,22 +92,27 @@ def scaled(network, factor, images):
     return (network(images) * factor, None)
 
 
-def trained(network, engine, n=10, epochs=4, momentum=0.9, batch_size=6):
-    """Return the parameters of a network after some epochs on batches of unequal size."""
+def train(network, n=10, epochs=4, batch_size=6):
+    """Train a network for some epochs by the active engine, and return its parameters."""
     device = next(network.parameters()).device
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=momentum, weight_decay=5e-4)
-    with engine.active():
-        train_network(
-            network,
-            images_of(n, device=device),
-            torch.arange(n, device=device) % 3,
-            optimizer,
-            epochs=epochs,
-            batch_size=batch_size,
-            generator=new_generator("shuffle"),
-            augmentation="crop_scale_rotate",
-        )
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
+    train_network(
+        network,
+        images_of(n, device=device),
+        torch.arange(n, device=device) % 3,
+        optimizer,
+        epochs=epochs,
+        batch_size=batch_size,
+        generator=new_generator("shuffle"),
+        augmentation="crop_scale_rotate",
+    )
     return torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
+
+
+def trained(network, engine, **options):
+    """Return the parameters of a network that an engine has trained, on batches of unequal size."""
+    with engine.active():
+        return train(network, **options)
 
 
 def test_training_is_the_same_to_the_byte(device):
@@ -182,9 +187,7 @@ def test_a_run_gives_the_same_bytes(device, tmp_path, run):
 def test_one_recording_serves_all_networks_that_differ_in_parameters(recorder):
     with RECORDING.active():
         for seed in range(3):
-            optimizer = torch.optim.SGD((network := network_of(seed)).parameters(), lr=0.1)
-            labels, shuffle = torch.arange(6) % 3, new_generator("shuffle")
-            train_network(network, images_of(6), labels, optimizer, epochs=5, batch_size=6, generator=shuffle)
+            train(network_of(seed), n=6, epochs=5)
     assert recorder.recordings == 1
     assert recorder.replays == 1 + 3 * 5 - 2  # tried once; the first two steps were not replayed
 
@@ -240,18 +243,18 @@ def test_what_cannot_be_recorded_is_done_as_it_is_and_said_once(monkeypatch):
         raise RuntimeError("operation not permitted when stream is capturing\nand a long story")
 
     monkeypatch.setattr(recorded, "capture", refuse)
+    expected = trained(network_of(), PLAIN, batch_size=10)
+    with RECORDING.active():
+        with pytest.warns(
+            UserWarning, match="Sequential cannot be recorded, so it takes longer: operation not perm"
+        ):
+            assert torch.equal(train(network_of(), batch_size=10), expected)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            train(network_of(), batch_size=10)
+        assert RECORDING.statement() == "fast in part"
+        assert PLAIN.statement() == "plain"
     assert RECORDING.statement() == "fast"
-    with pytest.warns(
-        UserWarning, match="Sequential cannot be recorded, so it takes longer: operation not permit"
-    ):
-        assert torch.equal(
-            trained(network_of(), RECORDING, batch_size=10), trained(network_of(), PLAIN, batch_size=10)
-        )
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        trained(network_of(), RECORDING, batch_size=10)
-    assert RECORDING.statement() == "fast in part"
-    assert PLAIN.statement() == "plain"
 
 
 def test_what_is_replayed_wrongly_is_not_used(monkeypatch):
@@ -275,15 +278,106 @@ def test_losses_that_are_not_finite_are_not_recorded(recorder):
     assert work(images_of(2) * float("nan"))[0].isnan().all()
 
 
-def test_networks_that_cannot_be_compared_are_their_own(recorder):
-    class Local(Odd):
-        pass
+class Local:
+    """What cannot be pickled."""
 
+    def __init__(self):
+        self.function = lambda: None
+
+
+class Locked:
+    """What cannot be copied, and has no hash."""
+
+    __hash__ = None
+
+    def __init__(self):
+        self.lock = threading.Lock()
+
+    def __eq__(self, other):
+        return True
+
+    def __call__(self, real, synthetic):
+        return squares(real, synthetic)
+
+
+def test_networks_that_cannot_be_compared_are_their_own(recorder):
     for factor in (1.0, 2.0):
-        work = Recorded(scaled, network := Local(factor), 1.0)
+        network = Odd(factor)
+        network.part = Local()
+        work = Recorded(scaled, network, 1.0)
         for _ in range(3):
             assert torch.equal(work(images_of(2))[0], network(images_of(2)))
     assert recorder.recordings == 2
+
+
+def test_what_cannot_be_copied_or_compared_is_not_recorded(recorder):
+    network = Odd()
+    network.part = Locked()
+    work = Recorded(scaled, network, 1.0)
+    with pytest.warns(UserWarning, match="Odd cannot be recorded, so it takes longer: cannot pickle"):
+        calls = [work(images_of(2))[0] for _ in range(3)]
+    assert all(torch.equal(each, network(images_of(2))) for each in calls)
+    with RECORDING.active():
+        real, synthetic = [images_of(4)] * 3, images_of(3).split(1)
+        found = [matching_gradient(network_of(), real, synthetic, Locked())[0] for _ in range(3)]
+    assert torch.equal(found[0], found[2])
+    assert recorder.recordings == 0
+
+
+def test_a_recording_keeps_all_of_its_network(monkeypatch):
+    masks = []
+
+    def graph(work):
+        """Remember, as a GPU does, where tensors are, and not the tensors."""
+        mask, images = work()[1], images_of(2)
+        masks.append(weakref.ref(mask))
+        found = work()[0].clone(), mask
+        return found, lambda: images
+
+    monkeypatch.setattr(recorded, "capture", graph)
+    network = Odd()
+
+    def masked(network, images):
+        return network(images), network.mask
+
+    for _ in range(2):
+        Recorded(masked, network)(images_of(2))
+    (mask,) = masks
+    (recording,) = recorded._recordings.values()
+    recording._outputs = ()
+    gc.collect()
+    assert mask() is not network.mask
+    assert mask() is not None
+
+
+def test_tensors_that_are_no_parameters_tell_networks_apart_by_their_values(recorder):
+    for mask, recordings in ((1.0, 1), (1.0, 1), (2.0, 2)):
+        network = Odd(mask=mask)
+        for _ in range(3):
+            found = Recorded(scaled, network, 1.0)(images_of(2))[0]
+            assert torch.equal(found, network(images_of(2)))
+        assert recorder.recordings == recordings
+
+
+def test_networks_that_change_when_they_are_used_are_computed_as_the_plain_engine_does(recorder):
+    def normed(seed):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return nn.Sequential(nn.Flatten(), nn.utils.spectral_norm(nn.Linear(64, 3)))
+
+    expected = trained(normed(0), PLAIN)
+    for engine in (RECORDING, Engine("fast", workers=2, micro_batch=2)):
+        assert torch.equal(trained(normed(0), engine), expected)
+    assert recorder.recordings == 0
+    with pytest.warns(UserWarning, match="Sequential cannot be recorded, so it takes longer: it changes when"):
+        Recorded(scaled, normed(0).train(), 1.0)(images_of(2))
+
+
+def test_gradients_that_are_rounding_errors_need_not_be_the_same():
+    large, zero = torch.ones(9), torch.full((3,), 1e-8)
+    assert recorded._agree((large, zero, None), (large, -zero, None))
+    assert not recorded._agree((large, zero, None), (large * 1.01, zero, None))
+    assert not recorded._agree((large, None, zero), (large, zero, None))
 
 
 def test_few_recordings_are_kept_and_none_after_a_cell(recorder):
@@ -297,6 +391,8 @@ def test_few_recordings_are_kept_and_none_after_a_cell(recorder):
         for n in range(1, KEPT + 4):
             for _ in range(2):
                 Recorded(keep, network_of())(images_of(n))
+        for n in range(20, 20 + 2 * KEPT):
+            Recorded(keep, network_of())(images_of(n))  # once
         assert recorder.recordings == KEPT + 3
         gc.collect()
         assert len([tensor for tensor in tensors if tensor() is not None]) == 2 * KEPT  # recorded, tried
