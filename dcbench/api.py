@@ -4,6 +4,7 @@ A plugin imports this module and nothing else of dcbench. `dcbench.hookspecs` sa
 """
 
 from dcbench.architectures import Architecture, new_network
+from dcbench.augment import augment
 from dcbench.component import Component, option
 from dcbench.condensed import CondensedSet
 from dcbench.data import ResidentSplit
@@ -39,6 +40,7 @@ __all__ = [
     "Splits",
     "Task",
     "accuracy",
+    "augment",
     "gradient_targets",
     "hookimpl",
     "loss_gradient",

@@ -47,13 +47,20 @@ class Bench:
     @cached_property
     def whitened_test(self) -> ResidentSplit:
         """The test split, whitened as the training split's statistics say, on the device."""
-        return WhitenedSplit(self.test.images, self.test.labels, self.info, Whitening.fit(self.train))
+        return WhitenedSplit(self.test.images, self.test.labels, self.info, self._whitening)
+
+    @cached_property
+    def whitened_train(self) -> ResidentSplit:
+        """The training split, whitened, on the device."""
+        return WhitenedSplit(self.train.images, self.train.labels, self.info, self._whitening)
+
+    @cached_property
+    def _whitening(self) -> Whitening:
+        return Whitening.fit(self.train)
 
     def train_for(self, condensed: CondensedSet) -> ResidentSplit:
         """Return the training split in the space of a condensed set."""
-        if not condensed.zca:
-            return self.train
-        return WhitenedSplit(self.train.images, self.train.labels, self.info, Whitening.fit(self.train))
+        return self.whitened_train if condensed.zca else self.train
 
     def test_for(self, condensed: CondensedSet) -> ResidentSplit:
         """Return the test split in the space of a condensed set."""

@@ -80,7 +80,7 @@ def _changed_options(cls: type[Method], record: Record, bench: Bench) -> list[st
     counts = torch.bincount(bench.data.train.labels, minlength=bench.info.num_classes)
     setting = Setting(bench.info, tuple(counts.tolist()), record.ipc or 1, record.matching_network or "")
     method = cls.configure(record.options).resolve(setting)
-    return sorted(method.changed_options(cls().resolve(setting)))
+    return sorted(method.changed_from_defaults(setting))
 
 
 def _listed(values: object) -> str:

@@ -143,9 +143,15 @@ def _parse(value: Any, field: FieldInfo) -> Any:
     if str in (field.annotation, *get_args(field.annotation)) or value in get_args(field.annotation):
         return value
     try:
-        return json.loads(value)
+        parsed = json.loads(value)
     except (ValueError, RecursionError):  # a number of too many digits is no JSONDecodeError
         return value
+    # Where a number is wanted, true is none, though it would pass for 1.
+    return (
+        value
+        if isinstance(parsed, bool) and bool not in (field.annotation, *get_args(field.annotation))
+        else parsed
+    )
 
 
 def _first_problem(cls: type[Component], error: ValidationError) -> str:

@@ -16,7 +16,7 @@ draw random numbers, are computed plainly by all.
 The compiled engine is the fast one with networks compiled (see `dcbench.compiled`) where a piece of work is long.
 Threads then share batches of training out, too.
 
-On a GPU the fast engine records what Python tells the GPU to do, and replays it (see `dcbench.recorded`).
+On a GPU the fast engine records what Python tells the GPU to do, and replays it (see `dcbench.graphs`).
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from dcbench import compiled, recorded
+from dcbench import compiled, graphs
 from dcbench.compiled import Forward, can_compile, compile_network, count_flops
 from dcbench.errors import DcbenchError, unknown_name
-from dcbench.recorded import Outputs, Recorded
+from dcbench.graphs import Outputs, Replayed
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -61,14 +61,14 @@ class Engine:
         workers: threads that have work of their own.
         micro_batch: images of a class, or of a test split, that pass through a network at a time; None for all.
         compiles: whether networks are compiled for work of some length.
-        records: whether what a GPU is told to do is recorded and replayed.
+        replays: whether what a GPU is told to do is recorded and replayed.
     """
 
     name: str
     workers: int = 1
     micro_batch: int | None = None
     compiles: bool = False
-    records: bool = False
+    replays: bool = False
 
     def forward(
         self,
@@ -96,19 +96,19 @@ class Engine:
         # Compiled code depends on how many threads the thread has that it is compiled in.
         return next(self.map(lambda _: compile_network(network, images, gradients), (None,)))
 
-    def recorded(
+    def replayed(
         self, function: Callable[..., Outputs], network: nn.Module, *constants: Hashable
     ) -> Callable[..., Outputs]:
         """Return what calls ``function(network, *constants, *tensors)`` with tensors, or replays it.
 
-        The next call may overwrite what it returns. See `dcbench.recorded.Recorded`.
+        The next call may overwrite what it returns. See `dcbench.graphs.Replayed`.
         """
-        work = Recorded if self.records else partial
+        work = Replayed if self.replays else partial
         return work(function, network, *constants)
 
     def statement(self) -> str:
         """Return what records state: the name, unless something could not be compiled or recorded."""
-        in_part = (self.compiles and compiled.gave_up()) or (self.records and recorded.gave_up())
+        in_part = (self.compiles and compiled.gave_up()) or (self.replays and graphs.gave_up())
         return f"{self.name} in part" if in_part else self.name
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
@@ -156,7 +156,7 @@ class Engine:
             yield
         finally:
             _current.reset(token)
-            recorded.forget()
+            graphs.forget()
 
 
 PLAIN = Engine("plain")
@@ -200,7 +200,7 @@ def choose_engine(name: str, device: torch.device, long: bool = False) -> Engine
     if device.type != "cpu":
         if name == "compiled":
             raise DcbenchError(f"engine 'compiled' is for the CPU; on {device.type} there is 'fast'.")
-        return Engine("fast", records=True) if name == "fast" else PLAIN
+        return Engine("fast", replays=True) if name == "fast" else PLAIN
     if name == "plain":
         return PLAIN
     if name == "compiled" and not can_compile():
@@ -217,11 +217,12 @@ def choose_engine(name: str, device: torch.device, long: bool = False) -> Engine
 
 def _keeps_batch_statistics(network: nn.Module) -> bool:
     """Say whether a pass depends on which images are in a batch, or changes the network."""
+    layers = [each for each in network.modules() if isinstance(each, nn.modules.batchnorm._NormBase)]
     return any(
-        isinstance(module, nn.modules.batchnorm._NormBase)
-        and module.training
-        and (module.track_running_stats or isinstance(module, nn.modules.batchnorm._BatchNorm))
-        for module in network.modules()
+        layer.training or layer.running_mean is None
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm)
+        else layer.training and layer.track_running_stats
+        for layer in layers
     )
 
 

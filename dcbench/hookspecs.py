@@ -72,7 +72,8 @@ def dcbench_register_suites() -> list[Path]:  # type: ignore[empty-body]
 def dcbench_progress(progress: Progress) -> None:
     """Observe the progress of a run.
 
-    Called when a piece of work starts, after each of its steps, and when it ends.
+    Called when a piece of work starts, with 0 of 0 steps done; after its steps, but with several workers at most
+    ten times a second for each; and when it ends.
 
     Args:
         progress: what is being done, how many of its steps are done, and how much of the run.

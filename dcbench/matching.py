@@ -39,9 +39,9 @@ def matching_gradient(
         The gradient, (K * ipc, C, H, W), and the summed distance, ().
     """
     engine, target_of, real = _prepare(network, real)
-    if engine.records:
+    if engine.replays:
         # Cloned, since of how a tensor lies in memory it may depend how it is computed with.
-        return _copies(engine.recorded(_match_real, network, distance)(*real, *map(torch.clone, synthetic)))
+        return _copies(engine.replayed(_match_real, network, distance)(*real, *map(torch.clone, synthetic)))
 
     def match(work: tuple[int, tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         label, (images, own) = work
@@ -68,8 +68,8 @@ def matching_gradient_to(
 ) -> tuple[Tensor, Tensor]:
     """Return what `matching_gradient` does, for targets that `gradient_targets` returned for the network."""
     engine = engine_for(network, synthetic[0])
-    if engine.records:
-        match_all = engine.recorded(_match_targets, network, distance, len(synthetic))
+    if engine.replays:
+        match_all = engine.replayed(_match_targets, network, distance, len(synthetic))
         return _copies(match_all(*map(torch.clone, synthetic), *chain.from_iterable(targets)))
 
     def match(work: tuple[int, tuple[Target, Tensor]]) -> tuple[Tensor, Tensor]:

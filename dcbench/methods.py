@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, Self
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from dcbench.architectures import Architecture, new_network
@@ -148,6 +149,17 @@ class Method(Component):
                 there are to choose from.
         """
         return self
+
+    def changed_from_defaults(self, setting: Setting) -> dict[str, Any]:
+        """Return the options, of a method that is resolved for a setting, that are not its defaults there.
+
+        Defaults that cannot serve the setting are compared as they are stated.
+        """
+        try:
+            default = type(self)().resolve(setting)
+        except (DcbenchError, ValidationError):
+            default = type(self).model_construct()
+        return self.changed_options(default)
 
     @abstractmethod
     def condense(self, task: Task) -> CondensedSet:

@@ -114,7 +114,7 @@ class _Planner:
         counts = torch.bincount(bench.data.train.labels, minlength=info.num_classes)
         setting = Setting(info, tuple(counts.tolist()), ipc, str(network))
         method = self._configure(cls, options).resolve(setting)
-        changed = method.changed_options(cls().resolve(setting))
+        changed = method.changed_from_defaults(setting)
         plugin = self.plugins.methods.origins[cls.name]
         source, seeded = source_sha256(cls), "seed" in cls.depends_on
         origin = Origin(plugin.distribution, plugin.version, source, tuple(sorted(changed)), seeded)

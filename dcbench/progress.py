@@ -14,9 +14,9 @@ class Progress:
         phase: ``condense`` or ``evaluate``.
         work: what kind of work it is; pieces of the same kind take about the same time,
             e.g. ``gradmatch on digits, ipc 1``.
-        piece: which one of its kind, e.g. ``set 2 of 5``.
+        piece: which one of its kind, e.g. ``seed 0``, or ``random, ipc 1, seed 0, network 2``.
         done: steps done of this piece; 0 when it starts.
-        total: steps of this piece, of equal work.
+        total: steps of this piece, of equal work; 0 when it starts, since it may not be known by then.
         pieces_left: how many pieces of the same kind are still to be done, this one included.
         run_done: pieces of the run that are finished.
         run_total: pieces of the run.

@@ -16,8 +16,8 @@ from dcbench.compiled import Forward
 from dcbench.data import ResidentSplit
 from dcbench.devices import send
 from dcbench.divergence import LossWatch
-from dcbench.engine import Engine, active_engine, engine_for
-from dcbench.recorded import Outputs
+from dcbench.engine import Engine, engine_for
+from dcbench.graphs import Outputs
 
 Gradients = Callable[[Tensor, Tensor], Outputs]
 
@@ -89,7 +89,7 @@ def train_network(
 def _gradients_of(network: nn.Module, forward: Forward, engine: Engine) -> Gradients:
     """Return what gives a batch's mean cross-entropy and its gradients."""
     if forward is network:
-        return engine.recorded(_gradients, network)
+        return engine.replayed(_gradients, network)
 
     def shared(images: Tensor, labels: Tensor) -> Outputs:
         """Sum up what the workers compute of a share each."""
@@ -130,9 +130,10 @@ def _sum(parts: Sequence[Tensor | None]) -> Tensor | None:
 def accuracy(network: nn.Module, split: ResidentSplit, batch_size: int = TEST_BATCH) -> float:
     """Return the fraction of a split that the network classifies correctly, in evaluation mode."""
     network.eval()
-    engine = active_engine()
+    some = split.normalised(slice(1))
+    engine = engine_for(network, some)
     size = engine.micro_batch or batch_size
-    forward = engine.forward(network, split.normalised(slice(1)), passes=len(split), gradients=False)
+    forward = engine.forward(network, some, passes=len(split), gradients=False)
 
     @torch.inference_mode()
     def correct(start: int) -> Tensor:

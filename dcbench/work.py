@@ -29,10 +29,10 @@ from dcbench.errors import StorageError
 from dcbench.evaluate import evaluate
 from dcbench.files import remove
 from dcbench.out_of_memory import free_what_failed, is_out_of_memory, what_would_fit
+from dcbench.picture import save_picture
 from dcbench.protocols import EvaluationProtocol
 from dcbench.provenance import describe_device, git_state, now
 from dcbench.records import Record
-from dcbench.report.picture import save_picture
 from dcbench.specs import CondenseSpec, EvaluationSpec
 
 Trials = tuple[tuple[Architecture, int], ...]

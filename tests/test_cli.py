@@ -239,6 +239,11 @@ def test_an_option_without_a_prefix_is_not_for_baselines_that_are_not_named(dcbe
     assert dcbench("run -m gradmatch -m herding -o epochs=1 --dry-run").exit_code == 0
 
 
+def test_an_option_that_is_given_twice_is_refused(dcbench):
+    result = dcbench("run -m gradmatch -o iterations=1 -o iterations=2 --dry-run")
+    assert (result.exit_code, "option 'iterations' is given twice" in result.stderr) == (2, True)
+
+
 def test_baselines_that_are_not_installed_are_not_asked_for(dcbench, monkeypatch):
     monkeypatch.setenv("DCBENCH_DISABLE_PLUGINS", "herding")
     assert planned(dcbench("run --method gradmatch --dry-run --json")) == ["gradmatch", "random", "whole"]

@@ -58,9 +58,13 @@ def test_global_generators_go_on_where_they_were(tmp_path, monkeypatch):
 
 def test_a_checkpoint_of_other_code_is_left_alone(tmp_path, monkeypatch):
     monkeypatch.setattr("dcbench.checkpoint.CHECKPOINT_SECONDS", 0.0)
-    FileCheckpoint(tmp_path / "c", new_generator("test"), "old").offer(lambda: {"x": torch.ones(1)})
-    assert FileCheckpoint(tmp_path / "c", new_generator("test"), "new").load() is None
-    assert FileCheckpoint(tmp_path / "c", new_generator("test"), "old").load() is not None
+    old, new = (FileCheckpoint(tmp_path / "c", new_generator("test"), source) for source in ("old", "new"))
+    old.offer(lambda: {"x": torch.ones(1)})
+    with pytest.warns(UserWarning, match="c was saved by other code of the method, and is now c-old: it is"):
+        assert new.load() is None
+    new.offer(lambda: {"x": torch.zeros(1)})
+    assert old.load() == {"x": 1}
+    assert new.load() == {"x": 0}
 
 
 def test_a_state_may_hold_views_of_one_tensor(tmp_path, monkeypatch):

@@ -75,6 +75,14 @@ def test_accuracy_is_the_same(engine):
     assert not network.training
 
 
+def test_networks_that_look_at_a_whole_batch_are_tested_on_whole_ones():
+    train = make_train(counts=(20, 11, 9))
+    network = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64, track_running_stats=False), nn.Linear(64, 3))
+    plain = accuracy(network, train)
+    with Engine("fast", workers=2, micro_batch=4).active():
+        assert accuracy(network, train) == plain
+
+
 def test_fast_gives_the_same_bytes_every_time():
     first = match(FAST, torch.float32)
     for _ in range(5):
@@ -92,6 +100,9 @@ def test_fast_gives_the_same_bytes_every_time():
         (nn.InstanceNorm2d(1, track_running_stats=True), True),
         (nn.BatchNorm2d(1), True),
         (nn.BatchNorm2d(1).eval(), False),
+        (nn.BatchNorm2d(1, track_running_stats=False).eval(), True),
+        (nn.InstanceNorm2d(1, track_running_stats=True).eval(), False),
+        (nn.utils.spectral_norm(nn.Conv2d(1, 1, 1)), True),
         (nn.Dropout(0.5), True),
         (nn.Dropout(0.5).eval(), False),
     ],

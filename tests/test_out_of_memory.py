@@ -72,14 +72,15 @@ def test_a_network_that_does_not_run_without_numbers_is_tried_on_the_cpu():
     assert activation_bytes(Reads(), make_info()) > 64 * 4
 
 
-def test_of_a_network_that_cannot_be_tried_nothing_is_said():
+@pytest.mark.parametrize("error", [RuntimeError("no"), KeyError("weights"), AssertionError()])
+def test_of_a_network_that_cannot_be_tried_nothing_is_said(error):
     class Broken(Architecture):
         """Breaks."""
 
         name = "broken"
 
         def build(self, info):
-            raise RuntimeError("no")
+            raise error
 
     assert activation_bytes(Broken(), make_info()) is None
 

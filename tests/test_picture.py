@@ -11,7 +11,7 @@ from PIL import Image
 
 from dcbench.condensed import CondensedSet
 from dcbench.denormalise import to_pixels
-from dcbench.report.picture import GAP, MOST_COLUMNS, draw_picture, save_picture
+from dcbench.picture import GAP, MOST_COLUMNS, draw_picture, save_picture
 
 TILE = 64
 
@@ -52,6 +52,17 @@ def test_how_an_image_is_shown_does_not_depend_on_the_others():
     images = make_set(ipc=4).images * torch.arange(12).view(-1, 1, 1, 1)
     one_by_one = torch.cat([to_pixels(image, (0.5,), (0.25,)) for image in images.split(1)])
     assert torch.equal(to_pixels(images, (0.5,), (0.25,)), one_by_one)
+
+
+def test_whitened_images_are_shown_as_they_are_from_black_to_white():
+    levels = torch.linspace(-2, 2, 64).view(1, 1, 8, 8)
+    condensed = CondensedSet(levels.repeat(3, 1, 1, 1), torch.arange(3), zca=True)
+    picture = draw_picture(condensed, make_info(mean=(0.9,)), columns=1)
+    left, step = picture.width - TILE - GAP, TILE // 8
+    found = [picture.getpixel((left + x * step + 1, GAP + y * step + 1))[0] for y in range(8) for x in range(8)]
+    assert (found[0], found[63]) == (0, 255)
+    assert found == sorted(found)
+    assert 120 < found[31] < 135 < found[48]
 
 
 def test_images_stand_in_the_row_of_their_class_in_order():

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import types
+from typing import Literal
+
 import numpy as np
 import pytest
 import tiny_plugin
@@ -7,9 +10,11 @@ from dcbench_plugins.gradmatch import GradMatch
 from dcbench_plugins.herding import Herding
 from dcbench_plugins.random import Random
 
+from dcbench.api import Method, hookimpl, option
 from dcbench.budgets import BUDGETS
 from dcbench.errors import DcbenchError
 from dcbench.plan import distribute_options, make_plan
+from dcbench.plugins import PluginInfo
 
 
 @pytest.fixture
@@ -129,6 +134,33 @@ def test_a_broken_data_set_is_named(plan, monkeypatch, fault):
 def test_two_spellings_of_a_network_are_one(plan):
     (cell,) = plan(eval_networks=("mlp", "mlp:width=128")).cells
     assert [str(network) for network, _ in cell.trials] == ["mlp"]
+
+
+def test_options_are_compared_with_defaults_that_cannot_serve_or_are_not_there(plan, plugins):
+    class Starts(Method):
+        """Starts from real images, unless told otherwise."""
+
+        name = "starts"
+        init: Literal["noise", "real"] = option("real", "what from")
+        amount: int = option(..., "how much")
+
+        def resolve(self, setting):
+            if self.init == "real":
+                setting.require_enough_images()
+            return self
+
+        def condense(self, task):
+            """Never called."""
+
+    module = types.ModuleType("starts")
+    module.dcbench_register_methods = hookimpl(lambda: [Starts])
+    plugins.add(module, PluginInfo("starts", "starts", "tests", "0"))
+    (cell,) = plan(methods=("starts",), options={"init": "noise", "amount": "3"}, ipcs=(1000,)).cells
+    assert cell.maker.origin.changed_options == ("amount", "init")
+    (cell,) = plan(methods=("starts",), options={"amount": "3"}).cells
+    assert cell.maker.origin.changed_options == ("amount",)
+    with pytest.raises(DcbenchError, match="option 'amount' of method 'starts': field required"):
+        plan(methods=("starts",))
 
 
 def test_a_bare_option_goes_to_every_method_that_has_it():

@@ -608,6 +608,7 @@ def test_slightly_changed_test_images_are_test_images(folder, hazy):
     labels = torch.arange(3)
     assert count_test_images(CondensedSet(near, labels), hazy) == 3
     whitened = hazy.whitened_test.normalised(chosen)
+    assert hazy.whitened_train.whitening is hazy.whitened_test.whitening  # which takes long, and is fitted once
     assert count_test_images(CondensedSet(whitened, labels, zca=True), hazy) == 3
     assert count_test_images(CondensedSet(hazy.train.normalised(chosen[:1]), labels[:1]), hazy) == 0
     means = torch.stack([hazy.train.normalised(members).mean(0) for members in hazy.train.class_indices])

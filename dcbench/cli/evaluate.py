@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     metavar="NAME",
     help=f"Evaluation network.  [{', '.join(defaults.EVAL_NETWORKS)}]",
 )
-@click.option("--evals", type=click.IntRange(min=1), metavar="N", help="Networks per set and architecture.  [5]")
+@click.option(
+    "--evals", type=click.IntRange(min=1), metavar="N", help="Networks per set and architecture.  [5, quick 2]"
+)
 @click.option("--method", metavar="NAME", help="Who made the sets: their row's name.  [imported (file=…)]")
 @click.option("--matched-on", metavar="NETWORK", help="The network they were matched on, if any.")
 @click.option("--normalised", is_flag=True, help="Images are normalised as the data set is.")

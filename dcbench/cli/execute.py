@@ -142,10 +142,9 @@ def _show_failures(store: Store, outcome: Outcome) -> None:
     if outcome.failures:
         click.echo(f"Tracebacks of what failed: {store.root / 'failures'}", err=True)
     for record in outcome.failures:
-        where = f" on {record.evaluation_network}" if record.evaluation_network else ""
-        click.echo(
-            f"Failed: {record.method} on {record.dataset}, ipc {record.ipc}{where}: {record.error}", err=True
-        )
+        where = f", ipc {record.ipc}" if record.ipc is not None else ""
+        where += f", on {record.evaluation_network}" if record.evaluation_network else ""
+        click.echo(f"Failed: {record.method} on {record.dataset}{where}: {record.error}", err=True)
 
 
 def _show_checkpoints(cells: list[Cell], store: Store) -> None:

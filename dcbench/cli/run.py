@@ -146,7 +146,7 @@ def parse_options(options: tuple[str, ...]) -> dict[str, str]:
     """Split what users give with ``-o``.
 
     Raises:
-        DcbenchError: when one is not of the form ``name=value``.
+        DcbenchError: when one is not of the form ``name=value``, or is given twice.
     """
     from dcbench.errors import DcbenchError
 
@@ -155,5 +155,7 @@ def parse_options(options: tuple[str, ...]) -> dict[str, str]:
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise DcbenchError(f"-o {text}: options are written NAME=VALUE or METHOD.NAME=VALUE.")
+        if name.strip() in parsed:
+            raise DcbenchError(f"-o {text}: option {name.strip()!r} is given twice.")
         parsed[name.strip()] = value.strip()
     return parsed

@@ -32,7 +32,11 @@ def save_picture(path: Path, condensed: CondensedSet, info: DatasetInfo, ipc: in
 
 
 def draw_picture(condensed: CondensedSet, info: DatasetInfo, columns: int) -> Image.Image:
-    """Return the picture: each class's name, then its first ``columns`` images."""
+    """Return the picture: each class's name, then its first ``columns`` images.
+
+    Whitened images are no pixels: they are shown as they are, from black to white.
+    """
+    mean, std = ((0.0,), (1.0,)) if condensed.zca else (info.mean, info.std)
     labels = condensed.labels if condensed.labels.ndim == 1 else condensed.labels.argmax(dim=1)
     factor = max(1, round(TILE / max(info.size)))
     tile_height, tile_width = info.size[0] * factor, info.size[1] * factor
@@ -45,7 +49,7 @@ def draw_picture(condensed: CondensedSet, info: DatasetInfo, columns: int) -> Im
         top = GAP + row * (tile_height + GAP)
         draw.text((GAP, top + tile_height // 2), name, fill="black", font=font, anchor="lm")
         shown = torch.nonzero(labels == row).flatten()[:columns]
-        for column, pixels in enumerate(to_pixels(condensed.images[shown], info.mean, info.std)):
+        for column, pixels in enumerate(to_pixels(condensed.images[shown], mean, std)):
             tile = _image(pixels).resize((tile_width, tile_height), Image.Resampling.NEAREST)
             picture.paste(tile, (margin + column * (tile_width + GAP), top))
     return picture

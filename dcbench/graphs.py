@@ -1,7 +1,7 @@
-"""Recorded work: what a GPU is told to do is remembered once, and told again as one, by CUDA graphs.
+"""Replayed work: what a GPU is told to do is remembered once, and told again as one, by CUDA graphs.
 
 On small images a GPU is done with an operation before Python has got to the next: a matching step at 1 image per
-class is some 5,000 of them. Recorded, they follow each other without Python in between. They are the same, in the
+class is some 5,000 of them. Replayed, they follow each other without Python in between. They are the same, in the
 same order, so the numbers are the same, too.
 
 A recording is of a function of a network and of other tensors. It has a network and tensors of its own, into which
@@ -43,7 +43,7 @@ _refused: set[Hashable] = set()
 """What cannot be recorded."""
 
 
-class Recorded:
+class Replayed:
     """A function of a network and tensors: called as it is at first, replayed from the second time on.
 
     The next call overwrites the tensors that it returns. The function must depend on its arguments alone, and must

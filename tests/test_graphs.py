@@ -1,4 +1,4 @@
-"""Recorded work gives what the work gives, for all networks and tensors; what cannot be recorded is done as it is.
+"""Replayed work gives what the work gives, for all networks and tensors; what cannot be recorded is done as it is.
 
 Without a GPU, recording is played by what calls the function again on the recording's own tensors.
 """
@@ -16,17 +16,17 @@ from dcbench_plugins.convnet import ConvNet
 from helpers import make_info
 from torch import nn
 
-from dcbench import recorded
+from dcbench import graphs
 from dcbench.architectures import new_network
 from dcbench.devices import choose_device
 from dcbench.engine import PLAIN, Engine, choose_engine, engine_for
+from dcbench.graphs import KEPT, Replayed
 from dcbench.matching import gradient_targets, matching_gradient, matching_gradient_to
-from dcbench.recorded import KEPT, Recorded
 from dcbench.seeds import new_generator
 from dcbench.store import RECORDS, read_records
 from dcbench.training import train_network
 
-RECORDING = Engine("fast", records=True)
+RECORDING = Engine("fast", replays=True)
 CPU = torch.device("cpu")
 
 pytestmark = pytest.mark.filterwarnings("error:.*cannot be recorded")
@@ -55,9 +55,9 @@ class Recorder:
 
 @pytest.fixture(autouse=True)
 def nothing_is_known():
-    recorded.forget()
+    graphs.forget()
     yield
-    recorded.forget()
+    graphs.forget()
 
 
 @pytest.fixture(params=["played", pytest.param("cuda", marks=pytest.mark.skipif("not torch.cuda.is_available()"))])
@@ -65,14 +65,14 @@ def device(request, monkeypatch):
     """A device whose work is recorded, or the CPU, on which that is played."""
     if request.param == "cuda":
         return choose_device("cuda")
-    monkeypatch.setattr(recorded, "capture", Recorder().capture)
+    monkeypatch.setattr(graphs, "capture", Recorder().capture)
     return CPU
 
 
 @pytest.fixture
 def recorder(monkeypatch):
     player = Recorder()
-    monkeypatch.setattr(recorded, "capture", player.capture)
+    monkeypatch.setattr(graphs, "capture", player.capture)
     return player
 
 
@@ -208,11 +208,11 @@ def test_networks_that_differ_in_anything_else_do_not_share_one(recorder):
     networks = [Odd(), Odd(factor=2.0), Odd(mask=3.0)]
     for network in networks:
         network.load_state_dict(networks[0].state_dict())
-        calls = [Recorded(scaled, network, 1.0)(images_of(2))[0].clone() for _ in range(3)]
+        calls = [Replayed(scaled, network, 1.0)(images_of(2))[0].clone() for _ in range(3)]
         assert all(torch.equal(each, network(images_of(2))) for each in calls)
     assert recorder.recordings == 3
     for network in (network_of(), network_of(activation="sigmoid"), network_of().eval()):
-        calls = [Recorded(scaled, network, 1.0)(images_of(2))[0].clone() for _ in range(3)]
+        calls = [Replayed(scaled, network, 1.0)(images_of(2))[0].clone() for _ in range(3)]
         assert all(torch.equal(each, network(images_of(2))) for each in calls)
     assert recorder.recordings == 6
 
@@ -221,7 +221,7 @@ def test_constants_and_shapes_tell_recordings_apart(recorder):
     network = network_of()
     for factor, n in ((1.0, 2), (2.0, 2), (1.0, 3)):
         for _ in range(3):
-            found, nothing = Recorded(scaled, network, factor)(images_of(n))
+            found, nothing = Replayed(scaled, network, factor)(images_of(n))
             assert torch.equal(found, network(images_of(n)) * factor)
             assert nothing is None
     assert recorder.recordings == 3
@@ -242,7 +242,7 @@ def test_what_cannot_be_recorded_is_done_as_it_is_and_said_once(monkeypatch):
     def refuse(_):
         raise RuntimeError("operation not permitted when stream is capturing\nand a long story")
 
-    monkeypatch.setattr(recorded, "capture", refuse)
+    monkeypatch.setattr(graphs, "capture", refuse)
     expected = trained(network_of(), PLAIN, batch_size=10)
     with RECORDING.active():
         with pytest.warns(
@@ -262,14 +262,14 @@ def test_what_is_replayed_wrongly_is_not_used(monkeypatch):
         outputs = tuple(each.clone() for each in work())
         return outputs, lambda: outputs[1].zero_()
 
-    monkeypatch.setattr(recorded, "capture", forgetful)
+    monkeypatch.setattr(graphs, "capture", forgetful)
     with pytest.warns(UserWarning, match="replayed, it gives other numbers"):
         found = trained(network_of(), RECORDING, batch_size=10)
     assert torch.equal(found, trained(network_of(), PLAIN, batch_size=10))
 
 
 def test_losses_that_are_not_finite_are_not_recorded(recorder):
-    work = Recorded(scaled, network_of(), 1.0)
+    work = Replayed(scaled, network_of(), 1.0)
     for _ in range(3):
         assert work(images_of(2) * float("nan"))[0].isnan().all()
     assert recorder.recordings == 0
@@ -304,7 +304,7 @@ def test_networks_that_cannot_be_compared_are_their_own(recorder):
     for factor in (1.0, 2.0):
         network = Odd(factor)
         network.part = Local()
-        work = Recorded(scaled, network, 1.0)
+        work = Replayed(scaled, network, 1.0)
         for _ in range(3):
             assert torch.equal(work(images_of(2))[0], network(images_of(2)))
     assert recorder.recordings == 2
@@ -313,7 +313,7 @@ def test_networks_that_cannot_be_compared_are_their_own(recorder):
 def test_what_cannot_be_copied_or_compared_is_not_recorded(recorder):
     network = Odd()
     network.part = Locked()
-    work = Recorded(scaled, network, 1.0)
+    work = Replayed(scaled, network, 1.0)
     with pytest.warns(UserWarning, match="Odd cannot be recorded, so it takes longer: cannot pickle"):
         calls = [work(images_of(2))[0] for _ in range(3)]
     assert all(torch.equal(each, network(images_of(2))) for each in calls)
@@ -334,16 +334,16 @@ def test_a_recording_keeps_all_of_its_network(monkeypatch):
         found = work()[0].clone(), mask
         return found, lambda: images
 
-    monkeypatch.setattr(recorded, "capture", graph)
+    monkeypatch.setattr(graphs, "capture", graph)
     network = Odd()
 
     def masked(network, images):
         return network(images), network.mask
 
     for _ in range(2):
-        Recorded(masked, network)(images_of(2))
+        Replayed(masked, network)(images_of(2))
     (mask,) = masks
-    (recording,) = recorded._recordings.values()
+    (recording,) = graphs._recordings.values()
     recording._outputs = ()
     gc.collect()
     assert mask() is not network.mask
@@ -354,7 +354,7 @@ def test_tensors_that_are_no_parameters_tell_networks_apart_by_their_values(reco
     for mask, recordings in ((1.0, 1), (1.0, 1), (2.0, 2)):
         network = Odd(mask=mask)
         for _ in range(3):
-            found = Recorded(scaled, network, 1.0)(images_of(2))[0]
+            found = Replayed(scaled, network, 1.0)(images_of(2))[0]
             assert torch.equal(found, network(images_of(2)))
         assert recorder.recordings == recordings
 
@@ -370,14 +370,14 @@ def test_networks_that_change_when_they_are_used_are_computed_as_the_plain_engin
         assert torch.equal(trained(normed(0), engine), expected)
     assert recorder.recordings == 0
     with pytest.warns(UserWarning, match="Sequential cannot be recorded, so it takes longer: it changes when"):
-        Recorded(scaled, normed(0).train(), 1.0)(images_of(2))
+        Replayed(scaled, normed(0).train(), 1.0)(images_of(2))
 
 
 def test_gradients_that_are_rounding_errors_need_not_be_the_same():
     large, zero = torch.ones(9), torch.full((3,), 1e-8)
-    assert recorded._agree((large, zero, None), (large, -zero, None))
-    assert not recorded._agree((large, zero, None), (large * 1.01, zero, None))
-    assert not recorded._agree((large, None, zero), (large, zero, None))
+    assert graphs._agree((large, zero, None), (large, -zero, None))
+    assert not graphs._agree((large, zero, None), (large * 1.01, zero, None))
+    assert not graphs._agree((large, None, zero), (large, zero, None))
 
 
 def test_few_recordings_are_kept_and_none_after_a_cell(recorder):
@@ -390,9 +390,9 @@ def test_few_recordings_are_kept_and_none_after_a_cell(recorder):
     with RECORDING.active():
         for n in range(1, KEPT + 4):
             for _ in range(2):
-                Recorded(keep, network_of())(images_of(n))
+                Replayed(keep, network_of())(images_of(n))
         for n in range(20, 20 + 2 * KEPT):
-            Recorded(keep, network_of())(images_of(n))  # once
+            Replayed(keep, network_of())(images_of(n))  # once
         assert recorder.recordings == KEPT + 3
         gc.collect()
         assert len([tensor for tensor in tensors if tensor() is not None]) == 2 * KEPT  # recorded, tried
@@ -411,4 +411,4 @@ def test_the_user_chooses():
     cuda = torch.device("cuda")
     assert choose_engine("fast", cuda) == RECORDING
     assert choose_engine("auto", cuda) is PLAIN
-    assert not choose_engine("fast", CPU).records
+    assert not choose_engine("fast", CPU).replays
