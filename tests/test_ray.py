@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -12,10 +13,12 @@ from pathlib import Path
 
 import pytest
 import tiny_plugin
+import torch
 from running import interrupt, is_alive, sets, trials, wait_for
 
 from dcbench.artefacts import Artefacts
 from dcbench.cli import main
+from dcbench.cli.execution import Execution
 from dcbench.errors import DcbenchError, StorageError
 from dcbench.executors.mirror import FileChange, Mirror, take_in
 from dcbench.plan import make_plan
@@ -267,6 +270,26 @@ def test_options_of_ray_are_refused_without_it(capsys, tmp_path):
         main(["run", "--results", str(tmp_path / "r"), "--gpus-per-cell", "0.25"])
     assert ended.value.code == 2
     assert "--gpus-per-cell goes with --executor ray." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "message"),
+    [
+        ("cpu", "0.5", "--device cpu does not go with --gpus-per-cell 0.5."),
+        ("cuda", "0", "--device cuda does not go with --gpus-per-cell 0."),
+        ("cuda:1", "1", "--device cuda:1: Ray says which GPU a cell gets; use --device cuda."),
+    ],
+)
+def test_devices_that_gpus_contradict_are_refused(device, gpus, message):
+    execution = Execution(
+        device=device,
+        executor="ray",
+        gpus_per_cell=float(gpus),
+        **dict.fromkeys(("engine", "jobs", "threads", "address", "cpus_per_cell", "memory_per_cell", "results")),
+        **dict.fromkeys(("checkpoint_every", "dry_run", "force")),
+    )
+    with pytest.raises(DcbenchError, match=re.escape(message)):
+        execution.choose_executor(torch.device("cpu"))
 
 
 def test_a_mirror_tells_what_has_changed_in_the_order_of_writing(tmp_path):

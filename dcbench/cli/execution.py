@@ -98,6 +98,7 @@ EXECUTION_OPTIONS = (
 class Execution:
     """What the options of `execution_options` say; see their help."""
 
+    device: str
     engine: str
     jobs: int | None
     threads: int | None
@@ -135,6 +136,7 @@ class Execution:
         return Serial()
 
     def _cluster(self, device: torch.device) -> Executor:
+        self._refuse_other_devices()
         from dcbench.executors.ray_cluster import Needs, RayCluster
 
         cpus = self.cpus_per_cell or 1.0
@@ -142,6 +144,15 @@ class Execution:
         memory = int(self.memory_per_cell * 2**30) if self.memory_per_cell else None
         threads = self.threads or max(1, int(cpus))
         return RayCluster(Needs(cpus, gpus, memory), threads, self.engine, self.address, self.jobs)
+
+    def _refuse_other_devices(self) -> None:
+        from dcbench.errors import DcbenchError
+
+        kind, _, index = self.device.partition(":")
+        if index:
+            raise DcbenchError(f"--device {self.device}: Ray says which GPU a cell gets; use --device cuda.")
+        if self.gpus_per_cell is not None and kind == ("cpu" if self.gpus_per_cell else "cuda"):
+            raise DcbenchError(f"--device {kind} does not go with --gpus-per-cell {self.gpus_per_cell:g}.")
 
     def _refuse_options_of_ray(self) -> None:
         from dcbench.errors import DcbenchError
@@ -163,8 +174,9 @@ def execution_options(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def gathered(**words: Any) -> None:
+        device = words["device"]  # which commands are told, too
         execution = Execution(**{field.name: words.pop(field.name) for field in fields(Execution)})
-        command(**words, execution=execution)
+        command(**words, device=device, execution=execution)
 
     for option in reversed(EXECUTION_OPTIONS):
         gathered = option(gathered)
