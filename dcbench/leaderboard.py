@@ -50,6 +50,8 @@ class Row:
         peak_memory_bytes: the most that condensing any of the sets took.
         storage_bytes: of the largest of the sets.
         devices: on which networks were trained, sorted.
+        engines: that computed, sorted.
+        commits: of dcbench's code, as far as it was in a repository, sorted; ``+`` marks one that was changed.
         seeded: whether another seed would give another set.
         condense_keys: of its sets, in the order of their seeds.
         replicates: of the mean on every network, see `dcbench.statistics.bootstrap`.
@@ -71,6 +73,8 @@ class Row:
     peak_memory_bytes: int | None = None
     storage_bytes: int | None = None
     devices: tuple[str, ...] = ()
+    engines: tuple[str, ...] = ()
+    commits: tuple[str, ...] = ()
     seeded: bool = True
     condense_keys: tuple[str, ...] = ()
     replicates: Mapping[str, Replicates] = field(default_factory=dict, repr=False, compare=False)
@@ -154,6 +158,8 @@ def scores_frame(table: Sequence[Row]) -> pd.DataFrame:
                     "peak_memory_bytes": row.peak_memory_bytes,
                     "storage_bytes": row.storage_bytes,
                     "devices": "; ".join(row.devices),
+                    "engines": "; ".join(row.engines),
+                    "commits": "; ".join(row.commits),
                 }
             )
     return (
@@ -221,6 +227,8 @@ def _row(competitor: tuple[str, ...], records: Sequence[Record]) -> Row:
         peak_memory_bytes=_greatest(record.peak_memory_bytes for record in records),
         storage_bytes=_greatest(record.storage_bytes for record in records),
         devices=tuple(sorted({record.device for record in records})),
+        engines=tuple(sorted({record.engine for record in records})),
+        commits=tuple(sorted({_commit(record) for record in records if record.git_sha})),
         seeded=seeded,
         condense_keys=keys,
         replicates=replicates,
@@ -247,6 +255,10 @@ def _sets(records: Iterable[Record]) -> tuple[tuple[str, ...], float | None]:
     return tuple(map(str, sets.groups)), None if pd.isna(seconds) else float(seconds)
 
 
+def _commit(record: Record) -> str:
+    return f"{str(record.git_sha)[:10]}{'+' if record.git_dirty else ''}"
+
+
 def _greatest(values: Iterable[int | None]) -> int | None:
     return max((value for value in values if value is not None), default=None)
 
@@ -254,16 +266,13 @@ def _greatest(values: Iterable[int | None]) -> int | None:
 def _unseen_mean(row: Row, matched: set[tuple[Board, str | None]]) -> float | None:
     """Average over the networks not matched on.
 
-    A baseline that matches on none is averaged over the same networks as the rows it is compared with, where
-    that leaves any.
+    A baseline that matches on none is averaged over those that no row it is compared with was matched on.
     """
     unseen = [
         score.mean
         for network, score in row.scores.items()
         if (network != row.matching_network if row.matching_network else (row.board, network) not in matched)
     ]
-    if not unseen and not row.matching_network:
-        unseen = [score.mean for score in row.scores.values()]
     return sum(unseen) / len(unseen) if unseen else None
 
 

@@ -206,7 +206,7 @@ def _newest(row: Row) -> tuple[object, ...]:
 
 
 def _order(entry: Entry) -> tuple[object, ...]:
-    """Sort by the mean, what has none after what has; the ceiling at the end."""
+    """Sort by the mean, what is not ranked after what is; the ceiling at the end."""
     row = entry.row
     who = (row.method, row.method_version, row.options, row.matching_network or "")
-    return (row.ipc is None, entry.mean is None, -(entry.mean or 0), *who)
+    return (row.ipc is None, entry.mean is None, bool(entry.provisional), -(entry.mean or 0), *who)

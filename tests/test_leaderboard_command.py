@@ -37,6 +37,8 @@ def test_from_a_run_to_a_verified_row(typed, results, tmp_path):
     (tmp_path / "leaderboards" / "rules.toml").write_text('floor = "random"\nsets = 2\nevals = 2\n')
     done = typed(*"leaderboard verify leaderboards/submissions/mine --mark --engine plain".split())
     assert done.exit_code == 0, done.output
+    assert "0 of 20 networks trained\n" in done.output
+    assert "20 of 20 networks trained\n" in done.output
     assert "2 of 2 condensed sets evaluated anew; 0 of 1 comparisons" in done.output
     assert "verified" in done.output
     assert typed("leaderboard", "build").exit_code == 0

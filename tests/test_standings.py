@@ -89,6 +89,12 @@ def test_what_a_row_lacks_makes_it_provisional_and_leaves_it_without_a_rank(reco
     assert entry.rank is None
 
 
+def test_what_is_not_ranked_stands_after_what_is():
+    lucky = trials([[0.99, 0.99]], method="lucky")
+    table = only([*references(), *lucky, *trials(around(0.5), method="steady")])
+    assert [entry.row.method for entry in table.entries] == ["steady", "random", "lucky", "whole"]
+
+
 def test_a_method_that_ignores_the_seed_needs_one_set():
     pixels = trials([[0.5, 0.51, 0.5, 0.51]], method="pixels", seeded=False)
     entry = by_method(only([*references(), *pixels]))["pixels"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,9 @@ from dcbench.cli.output import json_option, print_json
 if TYPE_CHECKING:
     from dcbench.store import Store
     from dcbench.verification import Outcome
+
+LINE_SECONDS = 30.0
+"""Between two lines of progress, where there is no terminal."""
 
 
 @click.command()
@@ -114,7 +118,10 @@ class _Bar:
         from rich.console import Console
         from rich.progress import Progress
 
-        self._bars = Progress(console=Console(stderr=True), transient=True)
+        self._console = Console(stderr=True)
+        self._started = self._said = time.monotonic()
+        self._before: int | None = None
+        self._bars = Progress(console=self._console, transient=True)
         self._task = self._bars.add_task("networks trained", total=None)
         self._bars.start()
         return self
@@ -123,8 +130,18 @@ class _Bar:
         self._bars.stop()
 
     def update(self, done: int, total: int) -> None:
-        """Show how many networks are trained."""
+        """Show how many networks are trained; without a terminal, by a line now and then."""
+        from dcbench.cli.display import spell
+
         self._bars.update(self._task, completed=done, total=total)
+        now, first = time.monotonic(), self._before is None
+        self._before = done if self._before is None else self._before
+        if self._console.is_terminal or not (first or done == total or now - self._said > LINE_SECONDS):
+            return
+        self._said, trained = now, done - self._before
+        left = (now - self._started) / trained * (total - done) if trained else None
+        rest = f", about {spell(left)} to go" if left else ""
+        self._console.print(f"{done} of {total} networks trained{rest}", markup=False, highlight=False)
 
 
 def _print(outcome: Outcome, folder: Path) -> None:

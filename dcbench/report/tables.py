@@ -211,11 +211,13 @@ def costs(table: Standings) -> str:
             "size of a set": size(entry.row.storage_bytes),
             "seconds": seconds(entry.row.condense_seconds),
             "peak memory": size(entry.row.peak_memory_bytes),
-            "networks trained on": cell("; ".join(entry.row.devices)),
+            "device": cell("; ".join(entry.row.devices)),
+            "engine": cell("; ".join(entry.row.engines)),
+            "commit": cell("; ".join(entry.row.commits) or DASH),
         }
         for entry in table.entries
     ]
-    align = ["left", "left", "right", "right", "right", "left"]
+    align = ["left", "left", "right", "right", "right", "left", "left", "left"]
     return tabulate(lines, headers="keys", tablefmt="github", disable_numparse=True, colalign=align)
 
 

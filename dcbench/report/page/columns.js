@@ -96,7 +96,7 @@ function methodCell(entry) {
   if (entry.provisional.length) {
     lines.push(element("span", { class: "small lacks" }, `provisional: ${entry.provisional.join("; ")}`));
   }
-  const links = [link(entry.card?.paper_url, "paper"), link(entry.card?.code_url, "code")].filter(Boolean);
+  const links = [link(entry.card?.paper_url, "paper"), link(entry.card?.code_url, "authors' code")].filter(Boolean);
   if (links.length) lines.push(element("span", { class: "small links" }, ...links));
   return lines;
 }

@@ -185,7 +185,7 @@ function submission(card) {
 function reference(method) {
   const parts = [method.authors.join(", "), method.title, method.paper].filter(Boolean);
   const said = parts.map((part) => (part.endsWith(".") ? part : `${part}.`)).join(" ");
-  const links = [link(method.paper_url, "paper"), link(method.code_url, "code")].filter(Boolean);
+  const links = [link(method.paper_url, "paper"), link(method.code_url, "authors' code")].filter(Boolean);
   return [`${method.name}: ${said} `, ...links.flatMap((each) => [each, " "])];
 }
 
