@@ -22,6 +22,7 @@ from dcbench.submissions import (
     VERIFICATION,
     Card,
     MethodCard,
+    earlier,
     find_submissions,
     methods_of,
 )
@@ -91,6 +92,7 @@ def submit(
     records = selection.of(find_records(results))
     if not records:
         raise DcbenchError(f"{results} has no such records that may enter a table: quick and failed ones may not.")
+    _put_back(target)
     _refuse_rows_of_others(records, target)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{slug(target.name)}.") as scratch:
@@ -152,16 +154,32 @@ def _keep(target: Path, made: Path) -> None:
             shutil.copy(path, made / path.name)
 
 
-def _put_in_place(made: Path, target: Path, aside: Path) -> None:
-    """Rename a folder to the place of another, which goes back if that fails."""
-    if target.exists():
-        target.rename(aside)
+def _put_in_place(made: Path, target: Path, old: Path) -> None:
+    """Rename a folder to the place of another, which goes back if that does not come about.
+
+    In between the other is beside the place, where a kill leaves it to `_put_back`.
+    """
+    aside = earlier(target)
     try:
+        if target.exists():
+            target.rename(aside)
         made.rename(target)
-    except OSError:
+    finally:  # also after Ctrl-C
         if aside.exists():
-            aside.rename(target)
-        raise
+            aside.rename(old if target.exists() else target)
+
+
+def _put_back(target: Path) -> None:
+    """Put back what a killed process had set aside.
+
+    Raises:
+        DcbenchError: where something else is in its place: which of the two counts is for people to say.
+    """
+    aside = earlier(target)
+    if aside.exists() and target.exists():
+        raise DcbenchError(f"{aside} is what {target} was before it was submitted again. Remove one of the two.")
+    if aside.exists():
+        aside.rename(target)
 
 
 def _sets(results: Path, records: Iterable[Record]) -> list[Path]:

@@ -196,6 +196,64 @@ def test_submitting_again_replaces_the_records_and_keeps_the_card(folder, run, r
     assert not (folder / "verification.json").exists()
 
 
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def submit_until(monkeypatch, plugins):
+    """Submit, with every rename from one on interrupted, of so many."""
+
+    def go(results, folder, first, last):
+        rename, count = Path.rename, iter(range(9))
+
+        def interrupted(path, target):
+            if first <= next(count) < last:
+                raise KeyboardInterrupt
+            return rename(path, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "rename", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                submit(results, folder, EVERYTHING, "Ignored", (), plugins)
+
+    return go
+
+
+@pytest.mark.parametrize("renames", [0, 1])
+def test_submitting_again_that_is_interrupted_leaves_the_earlier_submission(
+    folder, run, results, submit_until, renames
+):
+    before = contents(folder)
+    run(results, sets=3, evals=3)
+    submit_until(results, folder, renames, renames + 1)
+    assert contents(folder) == before
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_a_kill_while_submitting_again_loses_nothing_and_is_noticed(run, results, tmp_path, plugins, submit_until):
+    folder = tmp_path / "board" / "submissions" / "mine"
+    submit(results, folder, EVERYTHING, "Mine", ("Me",), plugins)
+    (folder / "picture.png").write_bytes(b"png")
+    before, aside = contents(folder), folder.with_name(".mine.earlier")
+    run(results, sets=3, evals=3)
+    submit_until(results, folder, 1, 9)  # nor is anything put back, as in a process that is killed
+    assert list(folder.parent.iterdir()) == [aside]
+    assert contents(aside) == before
+    with pytest.raises(DcbenchError, match="earlier is what mine was before it was submitted again"):
+        read_leaderboard(tmp_path / "board")
+    submit_until(results, folder, 3, 9)  # put back, set aside, and the new one is in its place
+    assert sorted(folder.parent.iterdir()) == [aside, folder]
+    with pytest.raises(DcbenchError, match="Remove one of the two"):
+        submit(results, folder, EVERYTHING, "Ignored", (), plugins)
+    assert contents(aside) == before
+    shutil.rmtree(folder)
+    submit(results, folder, EVERYTHING, "Ignored", (), plugins)
+    assert list(folder.parent.iterdir()) == [folder]
+    assert len(set_files(folder)) == 3
+    assert contents(folder).items() >= {(name, before[name]) for name in map(Path, ("card.toml", "picture.png"))}
+
+
 def test_a_folder_that_is_no_submission_is_left_alone(results, tmp_path, plugins):
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "precious").write_text("x")
