@@ -18,7 +18,7 @@ from dcbench.plugins import Plugins
 from dcbench.records import Record
 from dcbench.specs import CondenseSpec, EvaluationSpec
 from dcbench.store import RECORDS, latest, trial_of
-from dcbench.submissions import CARD, SETS, Submission, methods_of
+from dcbench.submissions import CARD, SETS, Submission, methods_of, misplaced
 
 _WORD = r"[^\s\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff<>|`\\\[\]]+"
 PLAIN = re.compile(f"{_WORD}( {_WORD})*")
@@ -96,16 +96,8 @@ def check_submission(
 
 
 def _folder_problems(folder: Path) -> list[Problem]:
-    """Find what has no place in a submission: links, folders within it, more records, a torn last line."""
-    problems = []
-    for path in sorted(folder.rglob("*")):
-        place = path.relative_to(folder)
-        if path.is_symlink():
-            problems.append(Problem(str(place), "it is a link"))
-        elif not (path.is_file() or path.is_dir()):
-            problems.append(Problem(str(place), "it is neither a file nor a folder"))
-        elif (path.is_dir() and place != Path(SETS)) or (path.name == RECORDS and len(place.parts) > 1):
-            problems.append(Problem(str(place), "it has no place in a submission"))
+    """Find what has no place in a submission, and a torn last line."""
+    problems = [Problem(str(path.relative_to(folder)), what) for path, what in misplaced(folder)]
     if not (folder / RECORDS).read_bytes().endswith(b"\n"):
         problems.append(Problem(RECORDS, "its last line is torn"))
     return problems

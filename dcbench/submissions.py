@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -320,6 +320,18 @@ def _refuse_links(folder: Path) -> None:
 
 def _is_inside(path: Path, folder: Path) -> bool:
     return path.resolve().is_relative_to(folder.resolve())
+
+
+def misplaced(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Yield what has no place in a submission, and why: links, folders within it, more records."""
+    for path in sorted(folder.rglob("*")):
+        place = path.relative_to(folder)
+        if path.is_symlink():
+            yield path, "it is a link"
+        elif not (path.is_file() or path.is_dir()):
+            yield path, "it is neither a file nor a folder"
+        elif (path.is_dir() and place != Path(SETS)) or (path.name == RECORDS and len(place.parts) > 1):
+            yield path, "it has no place in a submission"
 
 
 def records_sha256(folder: Path) -> str:

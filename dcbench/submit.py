@@ -25,6 +25,7 @@ from dcbench.submissions import (
     earlier,
     find_submissions,
     methods_of,
+    misplaced,
 )
 
 
@@ -76,7 +77,7 @@ def submit(
     Args:
         results: the folder of the run.
         target: the submission's folder. One that exists gets the new records and sets in the place of its old
-            ones; its card and what else is in it are kept, but for a verification, which was of other records.
+            ones; its card and other files are kept, but for a verification, which was of other records.
         selection: which records.
         title: of the submission.
         submitted_by: who submits.
@@ -86,8 +87,8 @@ def submit(
         The records submitted.
 
     Raises:
-        DcbenchError: when there is nothing to submit, a condensed set is missing or damaged, or another
-            submission has one of the rows already.
+        DcbenchError: when there is nothing to submit, a condensed set is missing or damaged, another submission
+            has one of the rows already, or the folder has what has no place in a submission.
     """
     records = selection.of(find_records(results))
     if not records:
@@ -144,14 +145,20 @@ def _refuse_rows_of_others(records: Iterable[Record], target: Path) -> None:
 
 
 def _keep(target: Path, made: Path) -> None:
-    """Copy what an earlier submission has besides records, sets and verification."""
+    """Copy what an earlier submission has besides records, sets and verification.
+
+    Raises:
+        DcbenchError: where it is no submission, or has what no submission may have and would be lost.
+    """
     if not (target / RECORDS).exists():
         raise DcbenchError(f"{target} is there already, and is no submission: it has no {RECORDS}.")
-    for path in target.iterdir():
-        if path.is_symlink():
-            raise DcbenchError(f"{path} is a link, which has no place in a submission: remove it.")
-        if path.is_file() and path.name not in (RECORDS, VERIFICATION):
-            shutil.copy(path, made / path.name)
+    for path, what in misplaced(target):
+        raise DcbenchError(f"{path} cannot be kept: {what}. Move it away.")
+    for path in target.rglob("*"):
+        place = path.relative_to(target)
+        replaced = place in (Path(RECORDS), Path(VERIFICATION)) or place.match(f"{SETS}/*.safetensors")
+        if path.is_file() and not replaced:
+            shutil.copy(path, made / place)
 
 
 def _put_in_place(made: Path, target: Path, old: Path) -> None:

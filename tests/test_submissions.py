@@ -187,13 +187,26 @@ def test_submitting_again_replaces_the_records_and_keeps_the_card(folder, run, r
     card = (folder / "card.toml").read_text() + 'notes = ["Mind the gap."]\n'
     (folder / "card.toml").write_text(card.replace("[[methods]]", "", 0))
     (folder / "picture.png").write_bytes(b"png")
+    (folder / "sets" / "notes.txt").write_text("how they were made")
     (folder / "verification.json").write_text("{}")
     run(results, sets=3, evals=3)
     submit(results, folder, EVERYTHING, "Ignored", (), plugins)
     assert len(set_files(folder)) == 3
     assert (folder / "card.toml").read_text() == card
     assert (folder / "picture.png").exists()
+    assert (folder / "sets" / "notes.txt").exists()
     assert not (folder / "verification.json").exists()
+
+
+@pytest.mark.parametrize("name", ["logs/x.txt", "sets/logs/x.txt", "sets/records.jsonl"])
+def test_what_has_no_place_in_a_submission_is_refused_rather_than_dropped(folder, results, plugins, name):
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text("x")
+    before = contents(folder)
+    with pytest.raises(DcbenchError, match=r"cannot be kept: it has no place in a submission\. Move it away"):
+        submit(results, folder, EVERYTHING, "Ignored", (), plugins)
+    assert contents(folder) == before
+    assert list(folder.parent.iterdir()) == [folder]
 
 
 def contents(folder):
@@ -322,7 +335,7 @@ def test_a_link_for_a_submission_is_refused_in_a_leaderboard(folder, tmp_path):
 def test_a_link_is_not_copied_into_a_submission_that_is_made_again(folder, results, plugins, tmp_path):
     (tmp_path / "private").write_text("a secret")
     (folder / "notes.md").symlink_to(tmp_path / "private")
-    with pytest.raises(DcbenchError, match=r"notes\.md is a link"):
+    with pytest.raises(DcbenchError, match=r"notes\.md cannot be kept: it is a link"):
         submit(results, folder, Selection(), "title", (), plugins)
     assert (folder / "notes.md").is_symlink()
 
