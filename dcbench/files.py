@@ -146,6 +146,4 @@ def ensure_writable(folder: Path, option: str = "--results") -> None:
             pass
     except OSError as error:
         reason = error.strerror or str(error)
-        raise DcbenchError(
-            f"results cannot be written to {folder}: {reason}. Choose another with {option}."
-        ) from None
+        raise DcbenchError(f"{folder} cannot be written: {reason}. Choose another with {option}.") from None

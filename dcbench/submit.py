@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dcbench.condensed import without_images
 from dcbench.errors import DcbenchError, find_name
-from dcbench.files import slug, write_atomically
+from dcbench.files import make_folder, slug, storing, write_atomically
 from dcbench.leaderboard import competitor, find_records, official
 from dcbench.plugins import Plugins
 from dcbench.records import Record
@@ -89,25 +89,27 @@ def submit(
     Raises:
         DcbenchError: when there is nothing to submit, a condensed set is missing or damaged, another submission
             has one of the rows already, or the folder has what has no place in a submission.
+        StorageError: when it cannot be written.
     """
     records = selection.of(find_records(results))
     if not records:
         raise DcbenchError(f"{results} has no such records that may enter a table: quick and failed ones may not.")
-    _put_back(target)
-    _refuse_rows_of_others(records, target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{slug(target.name)}.") as scratch:
-        made = Path(scratch) / "made"
-        for path in _sets(results, records):
-            write_atomically(made / SETS / path.name, without_images(path))
-        lines = "".join(record.to_json() + "\n" for record in records)
-        write_atomically(made / RECORDS, lines.encode())
-        if target.exists():
-            _keep(target, made)
-        else:
-            card = draft_card(records, title, submitted_by, plugins)
-            write_atomically(made / CARD, card.to_toml().encode())
-        _put_in_place(made, target, Path(scratch) / "old")
+    with storing(target):
+        _put_back(target)
+        _refuse_rows_of_others(records, target)
+        make_folder(target.parent)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{slug(target.name)}.") as scratch:
+            made = Path(scratch) / "made"
+            for path in _sets(results, records):
+                write_atomically(made / SETS / path.name, without_images(path))
+            lines = "".join(record.to_json() + "\n" for record in records)
+            write_atomically(made / RECORDS, lines.encode())
+            if target.exists():
+                _keep(target, made)
+            else:
+                card = draft_card(records, title, submitted_by, plugins)
+                write_atomically(made / CARD, card.to_toml().encode())
+            _put_in_place(made, target, Path(scratch) / "old")
     return records
 
 

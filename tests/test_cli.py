@@ -137,7 +137,8 @@ def test_results_that_cannot_be_written(dcbench, tmp_path, blocked):
         folder.mkdir(mode=0o500)
     result = dcbench(f"run {SMALL} --method random --results {folder}")
     assert result.exit_code == 2
-    assert f"results cannot be written to {folder}" in result.stderr
+    assert f"{folder} cannot be written: " in result.stderr
+    assert "Choose another with --results." in result.stderr
 
 
 def test_a_damaged_record_is_named_and_left_alone_and_its_trial_done_again(dcbench, tmp_path):

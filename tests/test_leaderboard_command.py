@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 
 import pytest
 from click.testing import CliRunner
@@ -86,6 +88,31 @@ def test_nothing_to_submit_or_a_bad_name_is_one_message(typed, results, tmp_path
     assert done.exit_code == 2
     assert "cannot be a folder's name" in done.output
     assert not (tmp_path / "leaderboards").exists()
+
+
+def test_a_place_that_cannot_be_written_is_one_message(typed, results, tmp_path):
+    (tmp_path / "file").write_text("")
+    done = typed("leaderboard", "submit", "results", "--into", "file/submissions")
+    assert done.exit_code == 2, done.output
+    assert "file/submissions cannot be written: Not a directory." in done.output
+    typed("leaderboard", "submit", "results", "--name", "mine")
+    done = typed(*"leaderboard verify leaderboards/submissions/mine --keep file/kept".split())
+    assert done.exit_code == 2, done.output
+    assert "file/kept cannot be written: Not a directory. Choose another with --keep." in done.output
+
+
+@pytest.mark.parametrize("step", ["tempfile.TemporaryDirectory", "pathlib.Path.rename", "shutil.copy"])
+def test_a_step_of_submitting_that_the_system_refuses_is_one_message(typed, results, tmp_path, monkeypatch, step):
+    def refuse(*arguments, **named):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    words = ("leaderboard", "submit", "results", "--name", "mine")
+    assert typed(*words).exit_code == 0
+    monkeypatch.setattr(step, refuse)
+    done = typed(*words)
+    assert done.exit_code == 2, done.output
+    assert "submissions/mine cannot be written: Read-only file system." in done.output
+    assert [path.name for path in (tmp_path / "leaderboards" / "submissions").iterdir()] == ["mine"]
 
 
 def test_submissions_of_data_that_are_not_installed_say_what_to_do(typed, tmp_path):
