@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from dcbench.errors import DcbenchError
+from dcbench.texts import read_toml
 
 RULES = "rules.toml"
 
@@ -50,13 +49,4 @@ def read_rules(folder: Path) -> Rules:
         DcbenchError: naming the file, when it is not TOML or says something else than `Rules`.
     """
     path = folder / RULES
-    if not path.exists():
-        return Rules()
-    try:
-        return Rules.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise DcbenchError(f"{path} cannot be read: {error}.") from None
-    except ValidationError as error:
-        problem = error.errors()[0]
-        place = ".".join(map(str, problem["loc"]))
-        raise DcbenchError(f"{path}: {place}: {problem['msg'].lower()}.") from None
+    return read_toml(path, Rules) if path.exists() else Rules()

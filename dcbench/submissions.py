@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +28,7 @@ from dcbench.records import Record
 from dcbench.rules import Rules, read_rules
 from dcbench.standings import Standings, standings
 from dcbench.store import RECORDS, read_records
-from dcbench.texts import read_bytes, read_text
+from dcbench.texts import mistake, read_bytes, read_toml
 
 CARD = "card.toml"
 VERIFICATION = "verification.json"
@@ -287,21 +286,20 @@ def read_submission(folder: Path, strict: bool = True) -> Submission:
     if _is_submitted(folder):
         _refuse_links(folder)
     records = read_records(folder / RECORDS, strict or (folder / CARD).exists())
-    card, verification = None, None
-    try:
-        if (path := folder / CARD).exists():
-            card = Card.model_validate(tomllib.loads(read_text(path)))
-        if (path := folder / VERIFICATION).exists():
-            verification = Verification.model_validate_json(read_bytes(path))
-    except ValidationError as error:
-        problem = error.errors()[0]
-        place = ".".join(map(str, problem["loc"]))
-        raise DcbenchError(f"{path}: {place}: {problem['msg'].lower()}.") from None
-    except (OSError, ValueError, RecursionError) as error:  # ValueError: no TOML, or a number of too many digits
-        raise DcbenchError(f"{path} cannot be read: {error}.") from None
+    card = read_toml(path, Card) if (path := folder / CARD).exists() else None
+    verification = _read_verification(path) if (path := folder / VERIFICATION).exists() else None
     if verification and verification.records_sha256 != records_sha256(folder):
         verification = None  # of other records than these
     return Submission(folder, tuple(records), card, verification)
+
+
+def _read_verification(path: Path) -> Verification:
+    try:
+        return Verification.model_validate_json(read_bytes(path))
+    except ValidationError as error:
+        raise mistake(f"{path}", "key", Verification, error) from None
+    except (ValueError, RecursionError) as error:
+        raise DcbenchError(f"{path} cannot be read: {error}.") from None
 
 
 def _is_submitted(folder: Path) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from helpers import make_record
 
@@ -160,6 +162,11 @@ def test_the_drop_is_from_the_network_matched_on_to_the_mean_of_the_others():
     assert rows([make_record(matching_network=None)])[0].drop is None
 
 
+def test_rules_may_begin_with_a_byte_order_mark(tmp_path):
+    (tmp_path / "rules.toml").write_text("sets = 5\n", encoding="utf-8-sig")
+    assert read_rules(tmp_path).sets == 5
+
+
 def test_rules_are_read_and_mistakes_in_them_named(tmp_path):
     assert read_rules(tmp_path) == Rules()
     path = tmp_path / "rules.toml"
@@ -167,8 +174,15 @@ def test_rules_are_read_and_mistakes_in_them_named(tmp_path):
     rules = read_rules(tmp_path)
     assert (rules.floor, rules.sets) == ("random", 5)
     assert (rules.networks_for("mnist"), rules.networks_for("another")) == (("mlp",), ())
-    for text, said in (("sets = 0", "sets"), ("set = 3", "set"), ("sets = [", "cannot be read")):
+    for text, said in (
+        ("sets = 0", "key 'sets': input should be greater than or equal to 1, got 0"),
+        ("sets = [", "is not TOML"),
+        ('flor = "random"', "unknown key 'flor'. Did you mean 'floor'?"),
+        ("sets = " + "9" * 5000, "is not TOML: Exceeds the limit"),
+        ("sets = " + "[" * 5000, "is not TOML: "),
+        ("x" * 2**23, "cannot be read: it is longer"),
+    ):
         path.write_text(text)
-        with pytest.raises(DcbenchError, match=said) as error:
+        with pytest.raises(DcbenchError, match=re.escape(said)) as error:
             read_rules(tmp_path)
         assert str(path) in str(error.value)

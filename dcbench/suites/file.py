@@ -28,7 +28,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +36,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from dcbench.errors import DcbenchError, unknown_name
-from dcbench.texts import read_text
+from dcbench.texts import mistake, read_text, read_toml
 
 
 def _flat(options: Any) -> Any:
@@ -164,16 +163,7 @@ def load_suite(path: Path) -> Suite:
     Raises:
         DcbenchError: naming the file and the key, or the line and the column, of what is wrong.
     """
-    try:
-        content = tomllib.loads(read_text(path))
-    except (ValueError, RecursionError) as error:  # the first a number of too many digits is, too
-        raise DcbenchError(f"{path} is not TOML: {error}.") from None
-    try:
-        file = SuiteFile.model_validate(content)
-    except ValidationError as error:
-        raise _problem(f"{path}", "key", SuiteFile, error) from None
-    except (ValueError, RecursionError) as error:
-        raise DcbenchError(f"{path} cannot be used: {error}.") from None
+    file = read_toml(path, SuiteFile)
     return Suite(path, file, _read_published(path.with_name(file.published)) if file.published else ())
 
 
@@ -199,7 +189,7 @@ def _read_published(path: Path) -> tuple[Published, ...]:
             surplus = {key: value for key, value in row.items() if isinstance(value, list)}
             rows.append(Published.model_validate(filled | surplus))
     except ValidationError as error:
-        raise _problem(f"{path}, line {reader.line_num}", "column", Published, error) from None
+        raise mistake(f"{path}, line {reader.line_num}", "column", Published, error) from None
     except csv.Error as error:
         raise DcbenchError(f"{path}, line {reader.line_num} is not CSV: {error}.") from None
     return tuple(rows)
@@ -216,23 +206,3 @@ def _check_header(path: Path, header: Sequence[str]) -> None:
     for name, field in fields.items():
         if field.is_required() and name not in header:
             raise DcbenchError(f"{path}, line 1: column {name!r} is missing.")
-
-
-def _problem(where: str, kind: str, model: type[BaseModel], error: ValidationError) -> DcbenchError:
-    """Say what is wrong with a file: a misspelt key rather than the missing one that it may be."""
-    problem = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
-    key = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        return DcbenchError(f"{where}: {unknown_name(kind, key, model.model_fields)}")
-    if problem["type"] == "missing":
-        return DcbenchError(f"{where}: {kind} {key!r} is missing.")
-    message = problem["msg"].removeprefix("Value error, ")
-    message = message[0].lower() + message[1:]
-    return DcbenchError(f"{where}: {kind} {key!r}: {message}, got {_shown(problem['input'])}.")
-
-
-def _shown(value: Any) -> str:
-    try:
-        return repr(value)
-    except ValueError:  # hexadecimal, there is no limit to the digits that are read
-        return "a number of too many digits"
