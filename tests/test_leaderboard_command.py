@@ -147,6 +147,11 @@ def test_show_takes_a_data_set_and_a_size(typed, tmp_path):
     (table,) = json.loads(typed("leaderboard", "show", ".", "-d", "another", "--json").output)
     assert (table["dataset"], table["ipc"]) == ("another", 10)
     assert json.loads(typed("leaderboard", "show", ".", "--ipc", "5", "--json").output) == []
+    alike = make_record(dataset="an_other").to_json() + "\n"
+    (tmp_path / "alike").mkdir()
+    (tmp_path / "alike" / "records.jsonl").write_text(alike)
+    (table,) = json.loads(typed("leaderboard", "show", "alike", "-d", "an-other", "--json").output)
+    assert table["dataset"] == "an_other"
     done = typed("leaderboard", "show", ".", "-d", "anothr")
     assert done.exit_code == 2
     assert "Did you mean 'another'" in done.output

@@ -249,7 +249,7 @@ def test_options_may_be_nested_as_toml_has_it(write):
 
 def test_what_is_counted_is_what_is_planned(blobs, plugins, tmp_path):
     for choice in (Choice(), Choice(ipcs=(2,), evals=1), Choice(budget="quick", methods=("means",), seed=3)):
-        part = blobs.narrow(choice)
+        part = blobs.narrow(choice, plugins)
         plan = part.plan(plugins, torch.device("cpu"), tmp_path)
         comparison = compare(part, [])
         assert len(plan.cells) == comparison.sets
@@ -266,21 +266,21 @@ def test_a_method_that_ignores_the_seed_has_one_set_and_its_own_number_of_networ
     assert means.spec.options == {"scale": 2.0}
 
 
-def test_another_budget_brings_its_own_numbers_of_sets_and_networks(blobs):
-    quick = blobs.narrow(Choice(budget="quick"))
+def test_another_budget_brings_its_own_numbers_of_sets_and_networks(blobs, plugins):
+    quick = blobs.narrow(Choice(budget="quick"), plugins)
     assert (quick.sets, quick.evals) == (QUICK.sets, QUICK.evals) != (blobs.sets, blobs.evals)
     assert quick.methods["means"].scale == 2.0  # the suite's word goes before the method's for quick
     assert quick.altered == {"random", "means"}
-    assert blobs.narrow(Choice(budget="quick", sets=7)).sets == 7
-    assert blobs.narrow(Choice(budget="full")).altered == frozenset()
+    assert blobs.narrow(Choice(budget="quick", sets=7), plugins).sets == 7
+    assert blobs.narrow(Choice(budget="full"), plugins).altered == frozenset()
 
 
 @pytest.mark.parametrize(
     ("given", "scale", "altered"),
     [({"scale": "3"}, 3.0, {"means"}), ({"means.scale": "3"}, 3.0, {"means"}), ({"scale": "2"}, 2.0, set())],
 )
-def test_options_of_the_user_go_before_the_suites(blobs, given, scale, altered):
-    part = blobs.narrow(Choice(options=given))
+def test_options_of_the_user_go_before_the_suites(blobs, given, scale, altered, plugins):
+    part = blobs.narrow(Choice(options=given), plugins)
     assert part.methods["means"].scale == scale
     assert part.altered == altered
 
@@ -306,10 +306,10 @@ def test_only_records_of_the_suites_own_making_count(blobs):
     assert own_records(blobs, [*others, own]).records == [own]
 
 
-def test_records_of_the_suites_options_count(blobs):
+def test_records_of_the_suites_options_count(blobs, plugins):
     means = random_record(method="means", options={"scale": 2.0}, changed_options=["scale"], eval_seed=3)
     assert own_records(blobs, [means]).records == [means]
-    assert own_records(blobs.narrow(Choice(options={"scale": "3"})), [means]).records == []
+    assert own_records(blobs.narrow(Choice(options={"scale": "3"}), plugins), [means]).records == []
 
 
 def test_options_that_depend_on_the_setting_may_be_whatever_they_were_resolved_to(plugins):
@@ -380,8 +380,8 @@ def of_sides(*sides, **changes):
         ((0, None), 1.0),
     ],
 )
-def test_options_of_the_users_networks_are_not_mixed_into_the_suites(sized, sides, mean):
-    part = sized.narrow(Choice(methods=("random",), ipcs=(1,), eval_networks=("sized",), sets=1, evals=1))
+def test_options_of_the_users_networks_are_not_mixed_into_the_suites(sized, sides, mean, plugins):
+    part = sized.narrow(Choice(methods=("random",), ipcs=(1,), eval_networks=("sized",), sets=1, evals=1), plugins)
     comparison = compare(part, of_sides(*sides))
     (line,) = comparison.lines
     assert (line.score and line.score.mean) == mean
@@ -441,7 +441,7 @@ def test_the_network_that_leaves_least_open_is_the_one_that_was_recorded(blobs):
 
 def test_there_is_one_condensed_set_for_each_seed_though_options_were_resolved_otherwise_before(plugins):
     part = resolve_suite(load_suite(plugins.suite_path("gradient-matching-table1")), plugins)
-    part = part.narrow(Choice(datasets=("mnist",), methods=("gradmatch",), ipcs=(1,), sets=1, evals=1))
+    part = part.narrow(Choice(datasets=("mnist",), methods=("gradmatch",), ipcs=(1,), sets=1, evals=1), plugins)
     resolved = part.methods["gradmatch"].model_dump(mode="json") | {"outer_loop": 1, "inner_loop": 1}
     old = make_record(dataset="mnist", options=resolved | {"lr_img": 1.0}, accuracy=0.1)
     new = make_record(
@@ -655,6 +655,10 @@ def test_several_networks_make_a_matrix(dcbench, tmp_path):
         ("suite show blobs.toml --method mean", "unknown method of suite blobs 'mean'. Did you mean 'means'?"),
         ("suite show blobs.toml --network mlp", "unknown matching network of suite blobs 'mlp'. Known: linear."),
         ("suite show blobs.toml --eval-network drop", "Did you mean 'dropout'?"),
+        (
+            "suite show blobs.toml --eval-network mlp:widht=3",
+            "unknown option of network mlp 'widht'. Did you mean",
+        ),
         ("suite run blobs.toml --budget quik", "unknown budget 'quik'. Did you mean 'quick'?"),
         ("suite run blobs.toml -o means.scal=1", "Did you mean 'scale'?"),
         ("suite run blobs.toml -o scale", "written NAME=VALUE"),
@@ -669,6 +673,24 @@ def test_a_mistake_gets_one_message_and_exit_code_2(dcbench, write, tmp_path, li
     assert result.exit_code == 2
     assert message in " ".join(result.stderr.split())
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "other"),
+    [
+        ("table1 --dataset fashion_mnist --ipc 1", "table1 --dataset fashion-mnist --ipc 1"),
+        (
+            "cross-architecture --network resnet18:downsampling=average,norm=batch",
+            "cross-architecture --network resnet18:norm=batch,downsampling=average",
+        ),
+        ("cross-architecture --eval-network mlp", "cross-architecture --eval-network mlp:width=128"),
+    ],
+)
+def test_a_part_is_chosen_by_what_names_mean_not_by_how_they_are_spelt(dcbench, line, other):
+    shown = [dcbench(f"suite show gradient-matching-{words} --json") for words in (line, other)]
+    assert [each.exit_code for each in shown] == [0, 0], shown[1].stderr
+    assert shown[0].stdout == shown[1].stdout
+    assert shown[0].stdout != dcbench("suite show gradient-matching-" + line.split()[0] + " --json").stdout
 
 
 def test_data_that_cannot_be_had_are_named_with_the_part_that_can_be_run(dcbench, write, tmp_path, monkeypatch):

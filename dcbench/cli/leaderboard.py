@@ -103,10 +103,10 @@ def _narrowed(board: Leaderboard, folder: Path, dataset: str | None, ipc: int | 
     """Keep the rows and tables of one data set and number of images per class."""
     from dataclasses import replace
 
-    from dcbench.errors import DcbenchError, unknown_name
+    from dcbench.errors import DcbenchError, find_name
 
-    if dataset is not None and dataset not in {row.dataset for row in board.rows}:
-        raise unknown_name("data set in these records", dataset, {row.dataset for row in board.rows})
+    if dataset is not None:
+        dataset = find_name("data set in these records", dataset, {row.dataset for row in board.rows})
     rows = [row for row in board.rows if dataset in (None, row.dataset) and ipc in (None, row.ipc or ipc)]
     tables = [each for each in board.tables if dataset in (None, each.dataset) and ipc in (None, each.ipc or ipc)]
     if not rows and not quiet:

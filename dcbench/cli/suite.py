@@ -156,7 +156,7 @@ def _part(name: str, words: dict[str, Any], plugins: Plugins) -> Part:
     from dcbench.suites.part import Choice, resolve_suite
 
     choice = Choice(**{**words, "options": parse_options(words["options"])})
-    return resolve_suite(_load(name, plugins), plugins).narrow(choice)
+    return resolve_suite(_load(name, plugins), plugins).narrow(choice, plugins)
 
 
 def _load(name: str, plugins: Plugins) -> Suite:

@@ -17,7 +17,7 @@ from dcbench.architectures import Architecture
 from dcbench.budgets import BUDGETS, Budget
 from dcbench.cells import Cell, Plan
 from dcbench.datasets import Dataset
-from dcbench.errors import DcbenchError, unknown_name
+from dcbench.errors import DcbenchError, find_name, unknown_name
 from dcbench.methods import Method
 from dcbench.plan import Request, distribute_options, make_plan
 from dcbench.plugins import Plugins
@@ -122,11 +122,11 @@ class Part:
         trials = self.sets * self.evals
         return Experiment(key, 1, min(trials, self.fixed_evals or trials), seeded)
 
-    def narrow(self, choice: Choice) -> Part:
+    def narrow(self, choice: Choice, plugins: Plugins) -> Part:
         """Return the part of this one that a user wants.
 
         Raises:
-            DcbenchError: for a name that is not in the suite, or an option that none of its methods has.
+            DcbenchError: for a name that is not in the suite, or an option that its methods or networks lack.
         """
         of = f"of suite {self.suite.name}"
         methods = _chosen(f"method {of}", choice.methods, self.methods)
@@ -136,6 +136,9 @@ class Part:
         configured = {name: _configure(type(methods[name]), options[name], budget) for name in methods}
         other = budget != self.budget
         sizes = {str(ipc): ipc for ipc in self.ipcs}
+        networks, eval_networks = (
+            [_network_name(text, plugins) for text in texts] for texts in (choice.networks, choice.eval_networks)
+        )
         return replace(
             self,
             datasets=_chosen(f"dataset {of}", choice.datasets, self.datasets),
@@ -143,8 +146,8 @@ class Part:
             altered=frozenset(name for name in methods if other or configured[name] != self.methods[name]),
             options=options,
             ipcs=tuple(_chosen(f"ipc {of}", map(str, choice.ipcs), sizes).values()),
-            networks=_chosen(f"matching network {of}", choice.networks, self.networks),
-            eval_networks=_chosen(f"evaluation network {of}", choice.eval_networks, self.eval_networks),
+            networks=_chosen(f"matching network {of}", networks, self.networks),
+            eval_networks=_chosen(f"evaluation network {of}", eval_networks, self.eval_networks),
             sets=choice.sets or (budget.sets if other else self.sets),
             evals=choice.evals or (budget.evals if other else self.evals),
             seed=choice.seed,
@@ -283,10 +286,13 @@ def _configure(cls: type[Method], options: Mapping[str, str], budget: Budget) ->
     return cls.configure({**({} if budget.official else cls.quick), **options})
 
 
+def _network_name(text: str, plugins: Plugins) -> str:
+    """Return how a suite spells the network that a user means; what is none is left for `_chosen` to refuse."""
+    installed = plugins.architectures.find(text.partition(":")[0])
+    return str(plugins.make_architecture(text)) if installed else text
+
+
 def _chosen(what: str, wanted: Iterable[str], offered: Mapping[str, T]) -> dict[str, T]:
     """Return what is wanted of what is offered, in the order of the latter; everything if nothing is wanted."""
-    wanted = list(wanted)
-    for name in wanted:
-        if name not in offered:
-            raise unknown_name(what, name, offered)
-    return {name: each for name, each in offered.items() if not wanted or name in wanted}
+    names = {find_name(what, name, offered) for name in wanted}
+    return {name: each for name, each in offered.items() if not names or name in names}
