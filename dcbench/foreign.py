@@ -244,8 +244,11 @@ def _is_number(value: Any) -> bool:
 
 
 def _read_folder(path: Path, info: DatasetInfo) -> ForeignFile:
-    """Read a folder per class, in label order; class folders go by the class's name or number."""
-    folders = sorted(each for each in path.iterdir() if each.is_dir())
+    """Read a folder per class, in label order; class folders go by the class's name or number.
+
+    What is hidden is left alone, folders and files.
+    """
+    folders = sorted(each for each in path.iterdir() if each.is_dir() and each.name[0] != ".")
     names = {name: label for label, name in enumerate(info.class_names)}
     numbers = {str(label): label for label in range(info.num_classes)}
     known = names if all(each.name in names for each in folders) else numbers

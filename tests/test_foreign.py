@@ -115,6 +115,18 @@ def test_a_folder_per_class(tmp_path, names):
     assert found.images[:, 0, 0].tolist() == [10 * row + n for row in range(len(names)) for n in range(2)]
 
 
+def test_what_is_hidden_in_a_folder_is_no_part_of_the_set(tmp_path):
+    folder = folder_of(tmp_path / "set", ["0", "1"])
+    whole = read_foreign(folder, INFO)
+    for hidden in (folder / ".ipynb_checkpoints", folder / "0" / ".ipynb_checkpoints"):
+        hidden.mkdir()
+        (hidden / "notes.txt").write_text("x")
+    (folder / "1" / ".DS_Store").write_text("x")
+    found = read_foreign(folder, INFO)
+    assert found.sha256 == whole.sha256
+    assert torch.equal(found.sets[0].images, whole.sets[0].images)
+
+
 def test_images_alone_under_a_name_take_labels_from_a_file(tmp_path):
     np.savez(tmp_path / "set.npz", images=IMAGES.numpy())
     labels = saved(tmp_path, {"labels": LABELS}, "other.pt")
