@@ -37,7 +37,7 @@ def submit(
     """Make a submission from RESULTS: records, condensed sets, and a card to fill in.
 
     Quick and failed records stay behind. Submitting again under the same name puts new records and sets in the
-    place of the old ones, and keeps the card.
+    place of the old ones, and keeps the card and other files.
     """
     from dcbench.errors import DcbenchError
     from dcbench.files import slug
