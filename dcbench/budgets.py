@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dcbench.errors import unknown_name
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -32,3 +34,14 @@ FULL = Budget("full", "the paper's recipe", sets=1, evals=5, max_steps=None, lon
 QUICK = Budget("quick", "a first look in minutes", sets=1, evals=2, max_steps=300, long=False, official=False)
 
 BUDGETS = {budget.name: budget for budget in (FULL, QUICK)}
+
+
+def get_budget(name: str) -> Budget:
+    """Return a budget by name.
+
+    Raises:
+        DcbenchError: when there is none of that name.
+    """
+    if name not in BUDGETS:
+        raise unknown_name("budget", name, BUDGETS)
+    return BUDGETS[name]

@@ -75,7 +75,7 @@ class Dataset(Component):
     def is_here(self, root: Path) -> bool | None:
         """Say whether `load` would do without a download; None where that cannot be told.
 
-        `dcbench doctor` asks. Nothing may be downloaded, and nothing changed, to find out.
+        `dcbench doctor` and dry runs ask. Nothing may be downloaded, and nothing changed, to find out.
         """
         return None
 

@@ -338,3 +338,13 @@ def test_leaderboard_build_check_and_show(dcbench, tmp_path):
     assert tampered.exit_code == 1
     assert "tables/digits.md is not what the records give" in tampered.stderr
     assert dcbench("leaderboard show results --dataset digit").exit_code == 2
+
+
+def test_a_dry_run_downloads_nothing(dcbench, tmp_path):
+    for words in ("run -d digits -d cifar10 -m random -d mnist", "suite run reproduction-48 --dataset mnist"):
+        result = dcbench(f"{words} --dry-run --data-root {tmp_path / 'data'}")
+        assert result.exit_code == 2
+        assert "not in " in result.stderr
+        assert "--dry-run downloads nothing" in result.stderr
+        assert "digits" not in result.stderr
+    assert not (tmp_path / "data").exists()

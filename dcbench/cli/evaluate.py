@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from dcbench.cli import defaults
-from dcbench.cli.execute import carry_out
+from dcbench.cli.execute import carry_out, refuse_downloads
 from dcbench.cli.execution import Execution, execution_options
 from dcbench.cli.loading import load_plugins
 from dcbench.cli.output import json_option
@@ -78,29 +78,28 @@ def evaluate(
       dcbench evaluate images_best.pt -d cifar10 --normalised --method mtt --eval-network convnet
       dcbench evaluate results/sets/*.safetensors -d digits --eval-network resnet18
     """
-    from dcbench.budgets import BUDGETS
+    from dcbench.budgets import get_budget
     from dcbench.devices import choose_device
-    from dcbench.errors import DcbenchError, unknown_name
+    from dcbench.errors import DcbenchError
     from dcbench.imports import Claim, ImportRequest, plan_imports
     from dcbench.protocols import get_protocol
 
     said = [name for name, given in (("normalised", normalised), ("raw", raw), ("zca", zca)) if given]
     if len(said) > 1:
         raise DcbenchError(f"images are one of --{' and --'.join(said)}, not both.")
-    if budget not in BUDGETS:
-        raise unknown_name("budget", budget, BUDGETS)
-    plugins = load_plugins()
+    chosen, plugins, root = get_budget(budget), load_plugins(), data_root or default_data_root()
+    refuse_downloads(execution, [dataset], plugins, root)
     request = ImportRequest(
         paths=files,
         dataset=dataset,
         claim=Claim(method, matched_on, cast(Any, said[0]) if said else None, labels),
         eval_networks=eval_networks or defaults.EVAL_NETWORKS,
         protocol=get_protocol(protocol),
-        budget=BUDGETS[budget],
-        evals=evals or BUDGETS[budget].evals,
+        budget=chosen,
+        evals=evals or chosen.evals,
         seed=seed,
         device=choose_device(device),
-        data_root=data_root or default_data_root(),
+        data_root=root,
     )
     plan, foreign = plan_imports(request, plugins)
     if not as_json:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -19,6 +20,25 @@ if TYPE_CHECKING:
     from dcbench.records import Record
     from dcbench.runner import Runner
     from dcbench.store import Store
+
+
+def refuse_downloads(execution: Execution, datasets: Iterable[str], plugins: Plugins, root: Path) -> None:
+    """Before a plan is made that is only to be shown: see that all data sets are here that can tell.
+
+    Raises:
+        DcbenchError: naming those that would be downloaded.
+    """
+    from dcbench.errors import DcbenchError
+
+    if not execution.dry_run:
+        return
+    absent = [name for name in datasets if plugins.make_dataset(name).is_here(root) is False]
+    if absent:
+        those = "is" if len(absent) == 1 else "are"
+        raise DcbenchError(
+            f"{', '.join(absent)} {those} not in {root}, and --dry-run downloads nothing. Without it the run "
+            "does, where the network allows; --data-root says where else to look."
+        )
 
 
 def carry_out(

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from dcbench.cli import defaults
-from dcbench.cli.execute import carry_out
+from dcbench.cli.execute import carry_out, refuse_downloads
 from dcbench.cli.execution import Execution, execution_options
 from dcbench.cli.loading import load_plugins
 from dcbench.cli.output import json_option
@@ -108,17 +108,13 @@ def run(
       dcbench run --method gradmatch --dataset cifar10 --ipc 10
       dcbench run -m gradmatch -m random -d mnist -o gradmatch.iterations=20 --evals 2
     """
-    from dcbench.budgets import BUDGETS
+    from dcbench.budgets import get_budget
     from dcbench.devices import choose_device
-    from dcbench.errors import unknown_name
     from dcbench.plan import Request, make_plan
     from dcbench.protocols import get_protocol
 
     budget = budget or ("full" if datasets else "quick")
-    if budget not in BUDGETS:
-        raise unknown_name("budget", budget, BUDGETS)
-    chosen = BUDGETS[budget]
-    plugins = load_plugins()
+    chosen, plugins, root = get_budget(budget), load_plugins(), data_root or default_data_root()
     if baselines is None:
         baselines = not datasets
     request = Request(
@@ -135,10 +131,11 @@ def run(
         evals=evals or chosen.evals,
         seed=seed,
         device=choose_device(device),
-        data_root=data_root or default_data_root(),
+        data_root=root,
         # Of an installation without them, nothing is asked.
         baselines=tuple(name for name in defaults.BASELINES if baselines and name in plugins.methods.items),
     )
+    refuse_downloads(execution, request.datasets, plugins, root)
     carry_out(make_plan(request, plugins), plugins, execution, as_json=as_json)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from dcbench.cli.execute import carry_out
+from dcbench.cli.execute import carry_out, refuse_downloads
 from dcbench.cli.execution import Execution, execution_options, results_option
 from dcbench.cli.loading import load_plugins
 from dcbench.cli.output import json_option, print_json, print_rows
@@ -139,8 +139,9 @@ def run(
     from dcbench.devices import choose_device
 
     plugins = load_plugins()
-    part = _part(name, words, plugins)
-    plan = part.plan(plugins, choose_device(device), data_root or default_data_root())
+    part, root = _part(name, words, plugins), data_root or default_data_root()
+    refuse_downloads(execution, part.datasets, plugins, root)
+    plan = part.plan(plugins, choose_device(device), root)
     carry_out(
         plan,
         plugins,

@@ -14,10 +14,10 @@ from typing import TypeVar
 import torch
 
 from dcbench.architectures import Architecture
-from dcbench.budgets import BUDGETS, Budget
+from dcbench.budgets import Budget, get_budget
 from dcbench.cells import Cell, Plan
 from dcbench.datasets import Dataset
-from dcbench.errors import DcbenchError, find_name, unknown_name
+from dcbench.errors import DcbenchError, find_name
 from dcbench.methods import Method
 from dcbench.plan import Request, distribute_options, make_plan
 from dcbench.plugins import Plugins
@@ -130,7 +130,7 @@ class Part:
         """
         of = f"of suite {self.suite.name}"
         methods = _chosen(f"method {of}", choice.methods, self.methods)
-        budget = _budget(choice.budget) if choice.budget else self.budget
+        budget = get_budget(choice.budget) if choice.budget else self.budget
         given = distribute_options(choice.options, [type(method) for method in methods.values()])
         options = {name: {**self.options[name], **given[name]} for name in methods}
         configured = {name: _configure(type(methods[name]), options[name], budget) for name in methods}
@@ -227,7 +227,7 @@ def resolve_suite(suite: Suite, plugins: Plugins) -> Part:
     networks = lookup("networks", plugins.make_architecture, file.networks)
     eval_networks = lookup("eval_networks", plugins.make_architecture, file.eval_networks)
     (protocol,) = lookup("protocol", get_protocol, [file.protocol])
-    (budget,) = lookup("budget", _budget, [file.budget])
+    (budget,) = lookup("budget", get_budget, [file.budget])
     try:
         options = distribute_options(file.options, list(dict.fromkeys(classes)))
         methods = {cls.name: _configure(cls, options[cls.name], budget) for cls in classes}
@@ -274,12 +274,6 @@ def _published(part: Part, plugins: Plugins) -> dict[tuple[Key, str], Published]
             raise DcbenchError(f"{where}, is there twice.")
         found[key, evaluated] = number
     return found
-
-
-def _budget(name: str) -> Budget:
-    if name not in BUDGETS:
-        raise unknown_name("budget", name, BUDGETS)
-    return BUDGETS[name]
 
 
 def _configure(cls: type[Method], options: Mapping[str, str], budget: Budget) -> Method:
