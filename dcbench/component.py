@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from collections.abc import Mapping
@@ -57,6 +58,12 @@ class Component(BaseModel):
     def summary(cls) -> str:
         """Return the first line of the docstring."""
         return (cls.__doc__ or "").strip().split("\n")[0]
+
+    @classmethod
+    def remarks(cls) -> str:
+        """Return what else the docstring says before its sections, as one line."""
+        said = inspect.cleandoc(cls.__doc__ or "").partition("\n")[2]
+        return " ".join(said.partition("\n\nClass attributes:")[0].split())
 
     @classmethod
     def parse(cls, text: str) -> Self:

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from dcbench.suites.file import Suite
 
 
+IN_WORDS = {"long": "compiles", "official": "enters tables"}
+"""What fields are called where their names say little."""
+
+
 @click.command()
 @click.argument("name")
 @json_option
@@ -36,8 +40,13 @@ def describe(name: str, as_json: bool) -> None:
                     "kind": registry.kind,
                     "name": same,
                     "summary": component.summary(),
+                    "remarks": component.remarks(),
                     "citation": component.citation,
                     "version": component.version,
+                    "sha256": getattr(component, "sha256", ""),
+                    "augmentation": ", ".join(
+                        f"{k}: {v}" for k, v in getattr(component, "augmentation", {}).items()
+                    ),
                     "quick_budget": ", ".join(f"{k}={v}" for k, v in getattr(component, "quick", {}).items()),
                     "spelling": f"{component.argument.upper()},option=value".removeprefix(","),
                     "from": f"{origin.distribution} {origin.version} ({origin.module})",
@@ -73,7 +82,8 @@ def _print_one(facts: dict[str, Any], options: list[dict[str, str]]) -> None:
     """Print the facts, then a paragraph per option, which reads better than a table of long cells."""
     for key, value in facts.items():
         if value not in ("", None) and key != "spelling":
-            click.echo(f"{key.replace('_', ' '):>16}  {value}")
+            said = {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
+            click.echo(f"{IN_WORDS.get(key, key.replace('_', ' ')):>16}  {said}")
     if options:
         spelt = "-o name=value" if facts["kind"] == "method" else f"{facts['name']}:{facts['spelling']}"
         click.echo(f"\nOptions, as in {spelt}:")

@@ -1,9 +1,4 @@
-"""AlexNet cut down for small images, as the dataset-condensation literature uses it.
-
-After Krizhevsky, Sutskever, Hinton, NeurIPS 2012, in the form of Zhao, Mopuri, Bilen, ICLR 2021: five
-convolutions, three of them pooled, no dropout, one linear layer. The first convolution pads grey images by
-4 pixels, which brings MNIST's 28 to 32, and others by 2.
-"""
+"""AlexNet cut down for small images, as the dataset-condensation literature uses it."""
 
 from torch import nn
 
@@ -11,7 +6,11 @@ from dcbench.api import Architecture, DatasetInfo, DcbenchError, hookimpl
 
 
 class AlexNet(Architecture):
-    """Five convolutions, three max poolings, one linear layer."""
+    """Five convolutions, three max poolings, one linear layer.
+
+    In the form of Zhao, Mopuri, Bilen, ICLR 2021, without dropout. The first convolution pads grey images by 4
+    pixels, which brings MNIST's 28 to 32, and others by 2.
+    """
 
     name = "alexnet"
     citation = "Krizhevsky, Sutskever, Hinton, ImageNet Classification with Deep CNNs, NeurIPS 2012"

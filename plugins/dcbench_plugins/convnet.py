@@ -1,8 +1,7 @@
 """The ConvNet of the dataset-condensation literature, with its ablations as options.
 
 Blocks of a 3x3 convolution, normalisation, activation and 2x2 pooling, then a linear classifier; introduced
-for few-shot learning (Gidaris, Komodakis, CVPR 2018) and used as in Zhao, Mopuri, Bilen, ICLR 2021. As in
-the authors' code, the first convolution pads grey images by 3 pixels, which brings MNIST's 28 to 32.
+for few-shot learning (Gidaris, Komodakis, CVPR 2018) and used as in Zhao, Mopuri, Bilen, ICLR 2021.
 """
 
 from typing import Literal
@@ -20,7 +19,10 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 class ConvNet(Architecture):
-    """Blocks of convolution, normalisation, activation and pooling, then one linear layer."""
+    """Blocks of convolution, normalisation, activation and pooling, then one linear layer.
+
+    As in the authors' code, the first convolution pads grey images by 3 pixels, which brings MNIST's 28 to 32.
+    """
 
     name = "convnet"
     citation = "Zhao, Mopuri, Bilen, Dataset Condensation with Gradient Matching, ICLR 2021"

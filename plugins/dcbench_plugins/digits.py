@@ -1,8 +1,4 @@
-"""The UCI handwritten digits that ship with scikit-learn: 1,797 grey images of 8x8 pixels.
-
-Real data without a download. The fixed split: within each class, in scikit-learn's order, every fifth image
-is a test image (1,442 to train on, 355 to test).
-"""
+"""The UCI handwritten digits that ship with scikit-learn: real data without a download."""
 
 from pathlib import Path
 
@@ -12,7 +8,11 @@ from dcbench.api import Dataset, Split, Splits, hookimpl
 
 
 class Digits(Dataset):
-    """UCI handwritten digits, 8x8 grey, 10 classes; ships with scikit-learn."""
+    """UCI handwritten digits, 8x8 grey, 10 classes; ships with scikit-learn.
+
+    The split is dcbench's own: within each class, in scikit-learn's order, every fifth of the 1,797 images is a
+    test image, so that there are 1,442 to train on and 355 to test.
+    """
 
     name = "digits"
     citation = "Alpaydin, Kaynak, Optical Recognition of Handwritten Digits, UCI Repository, 1998"

@@ -1,10 +1,4 @@
-"""LeNet-5 with ReLU and max pooling, for images of any size from 4 pixels.
-
-After LeCun, Bottou, Bengio, Haffner, Gradient-Based Learning Applied to Document Recognition, 1998, in the
-form of Zhao, Mopuri, Bilen, ICLR 2021: the first convolution pads grey images by 2 pixels, which brings
-MNIST's 28 to 32, and nothing else is padded. Images below 28 pixels, of which little or nothing would be
-left, keep their size through both convolutions instead.
-"""
+"""LeNet-5 with ReLU and max pooling, for images of any size from 4 pixels."""
 
 from torch import nn
 
@@ -12,7 +6,12 @@ from dcbench.api import Architecture, DatasetInfo, DcbenchError, hookimpl
 
 
 class LeNet(Architecture):
-    """Two 5x5 convolutions with max pooling, then three linear layers."""
+    """Two 5x5 convolutions with max pooling, then three linear layers.
+
+    In the form of Zhao, Mopuri, Bilen, ICLR 2021: the first convolution pads grey images by 2 pixels, which brings
+    MNIST's 28 to 32, and nothing else is padded. Images below 28 pixels, of which little or nothing would be left,
+    keep their size through both convolutions instead.
+    """
 
     name = "lenet"
     citation = "LeCun, Bottou, Bengio, Haffner, Gradient-Based Learning Applied to Document Recognition, 1998"
