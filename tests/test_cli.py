@@ -11,6 +11,7 @@ import time
 
 import pytest
 import tiny_plugin
+import torch
 from click.testing import CliRunner
 
 from dcbench.cli import main
@@ -281,9 +282,10 @@ def test_a_plugin_is_checked(dcbench, tmp_path):
     assert passed.exit_code == 0
     assert passed.stdout.startswith("method random, from dcbench-suite ")
     assert "✓ The same task gives the same images and labels, byte for byte." in passed.stdout
-    assert passed.stdout.endswith("23 passed, 0 failed.\n")
+    gpu = torch.cuda.is_available()
+    assert passed.stdout.endswith(f"{23 if gpu else 22} passed, 0 failed{'' if gpu else ', 1 not tried here'}.\n")
     rows = json.loads(dcbench("plugin check random --json").stdout)
-    assert {row["status"] for row in rows} == {"passed"}
+    assert {row["status"] for row in rows} == ({"passed"} if gpu else {"passed", "not tried"})
 
 
 def test_a_failed_check_says_what_was_expected_what_was_found_and_what_to_do(dcbench, tmp_path, monkeypatch):
@@ -296,7 +298,7 @@ def test_a_failed_check_says_what_was_expected_what_was_found_and_what_to_do(dcb
     assert re.search(r"check: +condenses\n +expected: no exception", failed.stdout)
     assert re.search(r"found: +RuntimeError: nothing works\n", failed.stdout)
     assert re.search(r"to do: +start at .*tiny_plugin.py:\d+, in condense\n", failed.stdout)
-    assert re.search(r"\d+ passed, 1 failed, \d+ cannot be tried until others pass\.", failed.stdout)
+    assert re.search(r"\d+ passed, 1 failed, \d+ cannot be tried until others pass[.,]", failed.stdout)
 
 
 def test_data_that_are_not_there_are_looked_for_in_the_data_folder_that_is_named(dcbench, tmp_path):

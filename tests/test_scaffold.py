@@ -38,7 +38,7 @@ def test_what_is_written_keeps_the_contract_whatever_its_name(kind, name, instal
     plugins = Plugins()
     plugins.add(module, PluginInfo(made.name, made.module, made.distribution, "0.1.0"))
     assert not plugins.infos[0].error
-    failed = [each for each in find_subject(plugins, name, None, {}).run() if each.status != "passed"]
+    failed = [each for each in find_subject(plugins, name, None, {}).run() if not each.ok]
     assert not failed
 
 

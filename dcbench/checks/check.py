@@ -29,6 +29,12 @@ class CheckFailed(AssertionError):
         self.expected, self.found, self.advice = expected, found, advice
 
 
+class NotTried(str):
+    """The remark of a check that could not be tried here: why."""
+
+    __slots__ = ()
+
+
 class CheckBlocked(CheckFailed):
     """Nothing can be said until another check passes."""
 
@@ -52,18 +58,23 @@ class Result:
     Attributes:
         check: its name.
         statement: what it states, the first line of its docstring.
-        status: passed, failed, or blocked by another that failed.
+        status: passed, failed, blocked by another that failed, or not tried, as the remark says.
         expected, found, advice: of a failure, else empty.
         remark: what else there is to say.
     """
 
     check: str
     statement: str
-    status: Literal["passed", "failed", "blocked"]
+    status: Literal["passed", "failed", "blocked", "not tried"]
     expected: str = ""
     found: str = ""
     advice: str = ""
     remark: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was found to be wrong."""
+        return self.status in ("passed", "not tried")
 
 
 def run_checks(checks: Iterable[Check], component: Any) -> list[Result]:
@@ -87,7 +98,8 @@ def _run(check: Check, component: Any) -> Result:
         raise
     except Exception as error:
         return Result(check.__name__, statement, "failed", *raised(error))
-    return Result(check.__name__, statement, "passed", remark=remark or "")
+    status: Literal["passed", "not tried"] = "not tried" if isinstance(remark, NotTried) else "passed"
+    return Result(check.__name__, statement, status, remark=remark or "")
 
 
 def raised(error: BaseException) -> tuple[str, str, str]:

@@ -73,6 +73,6 @@ def never_sees_the_test_split(subject: Subject) -> str | None:
             "another set: task.info.sha256, which covers the test split too, or something read elsewhere, counts",
             "use nothing of task.info but the classes, channels, size, mean and std",
         )
-    remarks = [f"it reads {', '.join(read[:3])}: not a test image, it is hoped"] if read else []
+    remarks = [f"it reads {', '.join(read[:3])}: no check can tell what that is"] if read else []
     remarks += [f"it connects to {', '.join(sorted(set(observed.hosts))[:3])}"] if observed.hosts else []
     return "; ".join(remarks) or None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from dcbench.checks.check import CheckFailed, raised
+from dcbench.checks.check import CheckFailed, NotTried, raised
 from dcbench.checks.returned import usable
 from dcbench.checks.subject import (
     Subject,
@@ -120,7 +120,7 @@ def quick_is_quick(subject: Subject) -> str:
 def returns_to_the_cpu(subject: Subject) -> str | None:
     """With the images on a GPU, the condensed set is on the CPU all the same."""
     if not torch.cuda.is_available():
-        return "there is no CUDA device here: not tried"
+        return NotTried("there is no CUDA device here")
     usable(subject, Scenario())
     trial = try_out(method_of(subject), Scenario(device="cuda"))
     if trial.error is not None:

@@ -173,6 +173,7 @@ def condense(method: Method, scenario: Scenario, path: Path, save_at: int | None
         except Exception as error:
             trial.error = error
         trial.seconds = time.monotonic() - started
+    trial.observed.files = [each for each in trial.observed.files if Path(each) != path]  # which the task opens
     return trial
 
 

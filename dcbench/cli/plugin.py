@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from dcbench.plugins import PluginInfo
 
 KINDS = ("method", "dataset", "architecture")
-MARKS = {"passed": ("✓", "green"), "failed": ("✗", "red"), "blocked": ("–", "yellow")}
+MARKS = {"passed": ("✓", "green"), "failed": ("✗", "red"), "blocked": ("–", "yellow"), "not tried": ("–", None)}
 
 
 @click.group()
@@ -99,7 +100,7 @@ def check(name: str, kind: str | None, options: tuple[str, ...], data_root: Path
         print_json([asdict(result) for result in results])
     else:
         _print_results(subject.title, results)
-    if any(result.status != "passed" for result in results):
+    if not all(result.ok for result in results):
         raise SystemExit(1)
 
 
@@ -117,7 +118,8 @@ def _print_results(title: str, results: list[Result]) -> None:
                 click.echo(f"      {key + ':':<9} {value}")
     counts = {status: sum(result.status == status for result in results) for status in MARKS}
     blocked = f", {counts['blocked']} cannot be tried until others pass" if counts["blocked"] else ""
-    click.echo(f"\n{counts['passed']} passed, {counts['failed']} failed{blocked}.")
+    not_tried = f", {counts['not tried']} not tried here" if counts["not tried"] else ""
+    click.echo(f"\n{counts['passed']} passed, {counts['failed']} failed{blocked}{not_tried}.")
 
 
 @plugin.command()
@@ -146,9 +148,10 @@ def new(name: str, kind: str, into: Path) -> None:
     for path in write_plugin(made, folder):
         click.echo(f"Written: {path}")
     how = {"method": "--method", "dataset": "--budget quick --dataset", "architecture": "--eval-network"}[kind]
+    pip = "pip" if find_spec("pip") else "uv pip"  # environments that uv makes have none
     click.echo(
         f"\nIt works as it is; {folder / made.module}.py is where yours begins.\n\n"
-        f"  pip install -e {folder if folder.is_absolute() else f'./{folder}'}\n"
+        f"  {pip} install -e {folder if folder.is_absolute() else f'./{folder}'}\n"
         f"  dcbench plugin check {made.name}\n"
         f"  dcbench run {how} {made.name}"
     )
