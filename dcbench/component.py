@@ -6,7 +6,7 @@ import inspect
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self, get_args, get_origin
+from typing import Any, ClassVar, Literal, NamedTuple, Self, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
@@ -33,6 +33,32 @@ def option(
     if added_later:
         constraints["exclude_if"] = lambda value: value == default
     return Field(default, description=description, json_schema_extra={"source": source}, **constraints)
+
+
+class Spelling(NamedTuple):
+    """The parts of what users write and records state: ``name@version:options``, the last two optional.
+
+    Attributes:
+        name: of the component.
+        version: that is meant; empty for the one that is installed.
+        options: what `Component.parse` reads.
+    """
+
+    name: str
+    version: str
+    options: str
+
+    @classmethod
+    def of(cls, text: str) -> Self:
+        """Take a spelling apart."""
+        head, _, options = text.partition(":")
+        name, _, version = head.partition("@")
+        return cls(name, version, options)
+
+    @property
+    def unversioned(self) -> str:
+        """The spelling with the version left open."""
+        return f"{self.name}:{self.options}" if self.options else self.name
 
 
 class Component(BaseModel):
@@ -64,6 +90,22 @@ class Component(BaseModel):
         """Return what else the docstring says before its sections, as one line."""
         said = inspect.cleandoc(cls.__doc__ or "").partition("\n")[2]
         return " ".join(said.partition("\n\nClass attributes:")[0].split())
+
+    @classmethod
+    def from_spelling(cls, text: str) -> Self:
+        """Build an instance from its whole spelling, as users and records have it: the inverse of ``str``.
+
+        Raises:
+            DcbenchError: when it is of another version than this one, or its options do not fit.
+        """
+        spelling = Spelling.of(text)
+        if spelling.version not in ("", cls.version):
+            raise DcbenchError(
+                f"{cls.kind} {text!r} is of version {spelling.version}, and version {cls.version} is installed: "
+                "what was recorded under that name was made with another version, and cannot be made again here. "
+                f"{cls.name!r} is the one that is installed."
+            )
+        return cls.parse(spelling.options)
 
     @classmethod
     def parse(cls, text: str) -> Self:

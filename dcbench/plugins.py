@@ -16,7 +16,7 @@ import pluggy
 
 from dcbench import hookspecs
 from dcbench.architectures import Architecture
-from dcbench.component import Component
+from dcbench.component import Component, Spelling
 from dcbench.datasets import Dataset
 from dcbench.errors import DcbenchError, find_name
 from dcbench.installation import DISTRIBUTION
@@ -202,11 +202,11 @@ class Plugins:
         return {"datasets": self.datasets, "architectures": self.architectures, "methods": self.methods}
 
     def make_dataset(self, text: str) -> Dataset:
-        """Return the data set that a user names, e.g. ``cifar10``."""
+        """Return the data set that a user or a record names, e.g. ``cifar10``."""
         return self._make(self.datasets, text)
 
     def make_architecture(self, text: str) -> Architecture:
-        """Return the architecture that a user names, e.g. ``convnet`` or ``convnet:norm=batch``."""
+        """Return the architecture that a user or a record names, e.g. ``convnet:norm=batch`` or ``mine@2``."""
         return self._make(self.architectures, text)
 
     def method_class(self, name: str) -> type[Method]:
@@ -218,8 +218,7 @@ class Plugins:
         return self._find(self.suites, name)
 
     def _make(self, registry: Registry[type[C]], text: str) -> C:
-        name, _, rest = text.partition(":")
-        return self._find(registry, name).parse(rest)
+        return self._find(registry, Spelling.of(text).name).from_spelling(text)
 
     def _find(self, registry: Registry[T], name: str) -> T:
         try:

@@ -753,6 +753,24 @@ def test_a_network_that_is_spelt_otherwise_than_it_is_built_is_named():
     assert "resolved_spelling_gives_the_same_network" in failures(ARCHITECTURE_CHECKS, Drifts)
 
 
+def test_a_resolved_spelling_is_read_as_a_user_s_is_version_and_all():
+    class Second(Flatten):
+        """It has got a second version."""
+
+        version = "2"
+
+    class Misread(Second):
+        """Its name cannot be read."""
+
+        @classmethod
+        def from_spelling(cls, text):
+            raise DcbenchError(f"unknown network {text!r}")
+
+    assert not failures(ARCHITECTURE_CHECKS, Second)
+    failed = failures(ARCHITECTURE_CHECKS, Misread)
+    assert failed["resolved_spelling_gives_the_same_network"].found == "unknown network 'flatten@2'"
+
+
 # --- Finding what to check ---------------------------------------------------------------------------
 
 
@@ -772,6 +790,7 @@ def test_a_name_of_two_kinds_is_asked_about(installed):
         ("gradmach", {}, "unknown component 'gradmach'. Did you mean 'gradmatch'"),
         ("gradmatch", {"iteration": "1"}, "Did you mean 'iterations'"),
         ("gradmatch:iterations=1", {}, "written -o name=value"),
+        ("convnet@7", {}, "is of version 7, and version 1 is installed"),
         ("convnet", {"width": "8"}, "written convnet:option=value"),
         ("npz", {}, "needs a path"),
         ("torchvision_datasets", {}, "is a plugin. Check what it provides, one by one: dataset mnist"),

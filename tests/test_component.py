@@ -155,6 +155,16 @@ def test_what_the_canonical_spelling_says_can_be_typed():
     name, _, rest = str(thing).partition(":")
     assert name == "knobs"
     assert Knobs.parse(rest) == thing
+    assert Knobs.from_spelling(str(thing)) == thing
+
+
+def test_a_version_is_read_back_and_another_one_is_refused_with_the_installed_one():
+    thing = NewerKnobs(flag=True)
+    assert NewerKnobs.from_spelling(str(thing)) == NewerKnobs.from_spelling("knobs:flag=true") == thing
+    assert Knobs.from_spelling("knobs@1") == Knobs()
+    message = r"thing 'knobs@3:flag=True' is of version 3, and version 2 is installed: .* made with another"
+    with pytest.raises(DcbenchError, match=message):
+        NewerKnobs.from_spelling("knobs@3:flag=True")
 
 
 class Filed(Component):

@@ -392,6 +392,18 @@ def test_an_honest_submission_is_verified(folder, verify):
     assert [len(each.keys) for each in outcome.comparisons] == [2, 2]
 
 
+def test_a_network_of_a_later_version_is_verified_and_one_of_another_is_refused(run, tmp_path, plugins, verify):
+    run(tmp_path / "r", sets=2, evals=3, eval_networks=("second", "second@2"), networks=("second",))
+    (network,) = {record.evaluation_network for record in read_records(tmp_path / "r" / RECORDS)}
+    assert network == "second@2:width=6"
+    folder = tmp_path / "board" / "mine"
+    submit(tmp_path / "r", folder, EVERYTHING, "Mine", ("Me",), plugins)
+    assert verify(folder).ok, verify(folder)
+    restated(lambda record: {"evaluation_network": "second@3:width=6"})(folder)
+    with pytest.raises(DcbenchError, match=r"'second@3:width=6' is of version 3, and version 2 is installed"):
+        verify(folder)
+
+
 def test_verifying_twice_gives_the_same_and_from_another_seed_something_else(folder, verify):
     first, again, other = verify(folder), verify(folder), verify(folder, seed=1)
     assert first == again

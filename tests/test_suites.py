@@ -266,6 +266,31 @@ def test_a_method_that_ignores_the_seed_has_one_set_and_its_own_number_of_networ
     assert means.spec.options == {"scale": 2.0}
 
 
+def test_a_network_of_a_later_version_is_run_and_found_again_however_it_is_spelt(dcbench, write):
+    text = TINY.replace('["linear"]', '["second"]').replace('"linear", "dropout"', '"second", "dropout"')
+    text = text.replace('"means"', '"wanders"').replace('{ "means.scale" = 2.0 }', "{ steps = 1 }")
+    write(text, NUMBERS.replace("linear", "second").replace("random,", "wanders,second"))
+    for spelt in ("second", "second@2"):
+        words = f"--ipc 1 --network {spelt} --eval-network {spelt}"
+        ran = dcbench(f"suite run blobs.toml {words}")
+        assert ran.exit_code == 0, ran.output
+    assert "Everything was done already" in ran.stdout
+    records = read_records(next(Path().rglob(RECORDS)))
+    assert {record.matching_network for record in records} == {None, "second@2:width=8"}
+    assert {record.evaluation_network for record in records} == {"second@2:width=8"}
+    lines = json.loads(dcbench(f"suite show blobs.toml {words} --json").stdout)["lines"]
+    assert [line for line in lines if line["published"] and line["ours"]], lines
+
+
+def test_a_data_set_of_a_later_version_is_run_and_compared_under_its_name(write, plugins, tmp_path):
+    later = type("Later", (plugins.datasets.get("tiny"),), {"name": "later", "version": "2"})
+    plugins.datasets.add("later", later, PluginInfo("later", "later", "tests", "0"))
+    path = write(TINY.replace('"tiny"', '"later"'), NUMBERS.replace("tiny", "later"))
+    part = resolve_suite(load_suite(path), plugins).narrow(Choice(datasets=("later",), ipcs=(1,)), plugins)
+    assert {key[0] for key, _ in part.published} == {"later@2"}
+    assert {cell.spec.dataset for cell in part.plan(plugins, torch.device("cpu"), tmp_path).cells} == {"later@2"}
+
+
 def test_another_budget_brings_its_own_numbers_of_sets_and_networks(blobs, plugins):
     quick = blobs.narrow(Choice(budget="quick"), plugins)
     assert (quick.sets, quick.evals) == (QUICK.sets, QUICK.evals) != (blobs.sets, blobs.evals)

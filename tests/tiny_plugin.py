@@ -54,6 +54,17 @@ class Linear(Architecture):
         )
 
 
+class Second(Linear):
+    """One linear layer, and the second version of it; as wide as the images unless told."""
+
+    name = "second"
+    version = "2"
+    width: int | None = option(None, "of the images, in pixels")
+
+    def resolve(self, info: DatasetInfo) -> Second:
+        return self.model_copy(update={"width": self.width or info.size[1]})
+
+
 class Dropout(Architecture):
     """A network that draws random numbers in its forward pass."""
 
@@ -211,7 +222,7 @@ def dcbench_register_datasets():
 
 @hookimpl
 def dcbench_register_architectures():
-    return [Linear, Dropout, ColourOnly]
+    return [Linear, Second, Dropout, ColourOnly]
 
 
 @hookimpl

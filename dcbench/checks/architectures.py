@@ -67,9 +67,8 @@ def resolved_spelling_gives_the_same_network(subject: Subject) -> None:
     architecture = _architecture(subject)
     shape = _accepted(architecture)[0]
     resolved = architecture.resolve(_info(shape))
-    text = str(resolved).partition(":")[2]
     try:
-        again = type(architecture).parse(text)
+        again = type(architecture).from_spelling(str(resolved))
     except DcbenchError as error:
         raise CheckFailed(
             f"a spelling that can be read: {resolved}",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dcbench.checks import ARCHITECTURE_CHECKS, DATASET_CHECKS, METHOD_CHECKS, Check, Result, run_checks
-from dcbench.component import Component
+from dcbench.component import Component, Spelling
 from dcbench.errors import DcbenchError, find_name, unknown_name
 from dcbench.methods import Method
 from dcbench.plugins import Plugins, Registry
@@ -44,7 +44,7 @@ def find_subject(plugins: Plugins, text: str, kind: str | None, options: Mapping
     Raises:
         DcbenchError: when there is none of that name, several, or an option does not fit.
     """
-    name, _, rest = text.partition(":")
+    name = Spelling.of(text).name
     kinds: dict[str, tuple[Registry[Any], tuple[Check, ...]]] = {
         "method": (plugins.methods, METHOD_CHECKS),
         "dataset": (plugins.datasets, DATASET_CHECKS),
@@ -63,17 +63,17 @@ def find_subject(plugins: Plugins, text: str, kind: str | None, options: Mapping
     registry, checks = kinds[found[0]]
     cls, origin = registry.get(name), registry.origins[find_name(registry.kind, name, registry)]
     title = f"{found[0]} {cls.name}, from {origin.distribution} {origin.version} ({origin.module})"
-    return CheckSubject(title, _configure(cls, text, rest, options), checks)
+    return CheckSubject(title, _configure(cls, text, options), checks)
 
 
-def _configure(cls: type[Component], text: str, rest: str, options: Mapping[str, str]) -> Component:
+def _configure(cls: type[Component], text: str, options: Mapping[str, str]) -> Component:
     """Return the component with its options; a method with those of the quick budget, too."""
     if not issubclass(cls, Method):
         if options:
             raise DcbenchError(f"-o is for methods; options of a {cls.kind} are written {cls.name}:option=value.")
-        return cls.parse(rest)
-    if rest:
-        raise DcbenchError(f"{text}: options of a method are written -o name=value.")
+        return cls.from_spelling(text)
+    if Spelling.of(text).name != text:
+        raise DcbenchError(f"{text}: a method is named alone; options of a method are written -o name=value.")
     prefix = f"{cls.name}."
     return cls.configure({**cls.quick, **{key.removeprefix(prefix): value for key, value in options.items()}})
 

@@ -16,6 +16,7 @@ import torch
 from dcbench.architectures import Architecture
 from dcbench.budgets import Budget, get_budget
 from dcbench.cells import Cell, Plan
+from dcbench.component import Spelling
 from dcbench.datasets import Dataset
 from dcbench.errors import DcbenchError, find_name
 from dcbench.methods import Method
@@ -267,7 +268,8 @@ def _published(part: Part, plugins: Plugins) -> dict[tuple[Key, str], Published]
             evaluated = str(plugins.make_architecture(number.evaluation_network))
         except DcbenchError as error:
             raise DcbenchError(f"{where}: {error}") from None
-        key = (number.dataset, number.ipc, number.method, matching)
+        dataset = _spellings(part.datasets).get(number.dataset, "")
+        key = (dataset, number.ipc, number.method, matching)
         if key not in keys or evaluated not in part.eval_networks:
             raise DcbenchError(f"{where}, is of no experiment of the suite.")
         if (key, evaluated) in found:
@@ -288,5 +290,12 @@ def _network_name(text: str, plugins: Plugins) -> str:
 
 def _chosen(what: str, wanted: Iterable[str], offered: Mapping[str, T]) -> dict[str, T]:
     """Return what is wanted of what is offered, in the order of the latter; everything if nothing is wanted."""
-    names = {find_name(what, name, offered) for name in wanted}
+    spelt = _spellings(offered)
+    names = {spelt[find_name(what, name, spelt)] for name in wanted}
     return {name: each for name, each in offered.items() if not names or name in names}
+
+
+def _spellings(offered: Iterable[str]) -> dict[str, str]:
+    """Return what is offered by the names that mean it, with and without the version of what is installed."""
+    names = list(offered)
+    return {Spelling.of(each).unversioned: each for each in names} | {each: each for each in names}
