@@ -22,6 +22,7 @@ def row_problems(
 
     Seeds are to be 0, 1, …, so that nobody chooses among them; where a method takes the seed, other seeds give
     other sets; and what is said of a method that is installed, in the same version, is what it says itself.
+    Sets made elsewhere have no seeds that are known, but no set is to count twice.
     Whether somebody took the best of many sets by other ways cannot be seen.
 
     Args:
@@ -39,18 +40,25 @@ def row_problems(
 
 
 def _seed_problems(row: Sequence[Record]) -> Iterator[str]:
-    """Find seeds that are left out, and the same set under several seeds."""
-    by_seed = {record.condense_seed: record.set_sha256 for record in row}
-    if sorted(by_seed) != list(range(len(by_seed))):
-        yield f"its sets have seeds {_listed(by_seed)}, not 0 to {len(by_seed) - 1}"
-    if len(set(by_seed.values())) < len(by_seed):
-        yield "the same set stands under several seeds"
-    trials: dict[tuple[int, str | None], set[int]] = defaultdict(set)
+    """Find seeds that are left out, and the same set under several seeds, or in several files."""
+    imported = row[0].imported
+    if imported:
+        by_key = {record.condense_key: record.set_sha256 for record in row}
+        if len(set(by_key.values())) < len(by_key):
+            yield "the same set counts more than once: it is in several files, or in one several times"
+    else:
+        by_seed = {record.condense_seed: record.set_sha256 for record in row}
+        if sorted(by_seed) != list(range(len(by_seed))):
+            yield f"its sets have seeds {_listed(by_seed)}, not 0 to {len(by_seed) - 1}"
+        if len(set(by_seed.values())) < len(by_seed):
+            yield "the same set stands under several seeds"
+    trials: dict[tuple[str, str | None], set[int]] = defaultdict(set)
     for record in row:
-        trials[record.condense_seed, record.evaluation_network].add(record.eval_seed or 0)
-    for (seed, network), seeds in sorted(trials.items(), key=str):
+        of = f"set {str(record.set_sha256)[:12]}" if imported else f"seed {record.condense_seed}"
+        trials[of, record.evaluation_network].add(record.eval_seed or 0)
+    for (of, network), seeds in sorted(trials.items(), key=str):
         if sorted(seeds) != list(range(len(seeds))):
-            yield f"seed {seed} on {network}: its networks have seeds {_listed(seeds)}, not 0 to {len(seeds) - 1}"
+            yield f"{of} on {network}: its networks have seeds {_listed(seeds)}, not 0 to {len(seeds) - 1}"
 
 
 def _method_problems(record: Record, benches: Mapping[str, Bench], plugins: Plugins) -> Iterator[str]:

@@ -29,6 +29,7 @@ from dcbench.own_sets import read_own_set
 from dcbench.plan import load_bench, unique
 from dcbench.plugins import Plugins
 from dcbench.protocols import EvaluationProtocol
+from dcbench.records import IMPORTED
 from dcbench.specs import CondenseSpec
 
 UNNAMED = "imported"
@@ -185,7 +186,7 @@ def import_cells(
                 matching_network=claim.network,
                 seed=number,
             )
-            maker = ImportedSet(condensed, Origin("imported", "", file.sha256, shown))
+            maker = ImportedSet(condensed, Origin(IMPORTED, "", file.sha256, shown))
             cells.setdefault(maker.set_sha256, Cell(spec, maker, bench, trials))
     return list(cells.values()), files
 
@@ -212,7 +213,7 @@ def _foreign_options(
     """Return what is known of a foreign set, and which of that its row shows.
 
     A row shows the file where nobody is named, the user's word for the pixels, which may be wrong, and if some
-    classes have more images than others.
+    classes have more images than others. `dcbench.records.OF_ONE_SET` are those that do not tell rows apart.
     """
     options: dict[str, Any] = {
         "file_sha256": file.sha256,

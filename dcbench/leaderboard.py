@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from dcbench.budgets import BUDGETS
-from dcbench.records import Record
+from dcbench.records import OF_ONE_SET, Record
 from dcbench.statistics import Replicates, Score, Trials, bootstrap, score
 from dcbench.store import RECORDS, latest, read_records
 
@@ -176,13 +176,13 @@ def competitor(record: Record) -> tuple[str, ...]:
 
 def competitors(records: Iterable[Record]) -> Iterator[tuple[str, ...]]:
     """Yield for each record what tells its row from others, in the order of `COMPETITOR`."""
-    spelt: dict[tuple[int, int], tuple[Record, str, str]] = {}
+    spelt: dict[tuple[int, int, str], tuple[Record, str, str]] = {}
     for record in records:
         # Records that were read together share their options, so few are to be spelt. The record is kept, so that
         # no others come to where its options are.
-        place = (id(record.options), id(record.changed_options))
+        place = (id(record.options), id(record.changed_options), record.plugin)
         if place not in spelt:
-            spelt[place] = (record, _changed(record), json.dumps(record.options, sort_keys=True))
+            spelt[place] = (record, _changed(record), _all_options(record))
         _, changed, options = spelt[place]
         yield (
             record.dataset,
@@ -202,6 +202,14 @@ def competitors(records: Iterable[Record]) -> Iterator[tuple[str, ...]]:
 
 def _changed(record: Record) -> str:
     return ", ".join(f"{name}={record.options[name]}" for name in sorted(record.changed_options))
+
+
+def _all_options(record: Record) -> str:
+    """Spell the options that a row's sets have in common; a set made elsewhere is of no row of those made here."""
+    if not record.imported:
+        return json.dumps(record.options, sort_keys=True)
+    common = {name: value for name, value in record.options.items() if name not in OF_ONE_SET}
+    return f"made elsewhere: {json.dumps(common, sort_keys=True)}"
 
 
 def _row(competitor: tuple[str, ...], records: Sequence[Record]) -> Row:

@@ -11,6 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import from_json
 
 RECORD_SCHEMA: Literal[3] = 3
+IMPORTED = "imported"
+"""The plugin of a record whose set was made elsewhere."""
+OF_ONE_SET = frozenset({"file_sha256", "set", "pixels"})
+"""Options of such a record that say which set it is of, and how its file has the pixels: not who made it."""
 CHECKSUM = "checksum"
 """What a line has besides a record's fields, from schema 3 on."""
 
@@ -39,7 +43,8 @@ class Record(BaseModel):
         condense_seconds, eval_seconds: wall time.
         peak_memory_bytes: while condensing; on CUDA what was allocated there, else resident memory.
         storage_bytes: of the condensed images and labels as tensors.
-        plugin, plugin_version, source_sha256: the distribution that brought the method and its file's hash.
+        plugin, plugin_version, source_sha256: the distribution that brought the method and its file's hash; for
+            sets made elsewhere `IMPORTED`, nothing, and the hash of the set's file.
         device, torch, dcbench, git_sha, git_dirty, started_at: where, with what and when (UTC).
     """
 
@@ -102,6 +107,11 @@ class Record(BaseModel):
         if unknown:
             raise ValueError(f"changed_options names {', '.join(sorted(unknown))}, not among the options")
         return self
+
+    @property
+    def imported(self) -> bool:
+        """Whether the set was made elsewhere: its seed then says nothing but its place in its file."""
+        return self.plugin == IMPORTED and {*self.options} >= OF_ONE_SET
 
     def to_json(self) -> str:
         """Return the record as one line of JSON, keys sorted, without the line's end; with its checksum."""

@@ -89,6 +89,8 @@ def test_sets_of_the_authors_format_become_one_row(tmp_path, judge, plugins):
         assert (record.changed_options, record.options["file"]) == (["file"], f"set.pt@{record.source_sha256[:8]}")
         assert (record.track, record.plugin, record.condense_seconds) == ("hard-label", "imported", None)
         assert record.source_sha256 == record.options["file_sha256"]
+    (row,) = rows(records)
+    assert (row.scores["linear"].sets, row.scores["linear"].trials) == (3, 6)
     again = judge(tmp_path / "r", path, evals=2, claim=Claim(network="linear"))
     assert again == records
 

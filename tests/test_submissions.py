@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from helpers import make_record
@@ -15,15 +17,20 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from dcbench.api import Dataset, Split, Splits
+from dcbench.budgets import BUDGETS
 from dcbench.cells import Bench
 from dcbench.condensed import CondensedSet, content_sha256, load_set, stored_pixels
 from dcbench.datasets import load_dataset
 from dcbench.errors import DcbenchError
 from dcbench.evaluate import evaluate
+from dcbench.imports import Claim, ImportRequest, plan_imports
 from dcbench.integrity import check_submission, record_problems
+from dcbench.leaderboard import rows
 from dcbench.leakage import count_test_images
 from dcbench.plugins import PluginInfo
+from dcbench.protocols import get_protocol
 from dcbench.records import RECORD_SCHEMA, sealed
+from dcbench.runner import Runner
 from dcbench.specs import CondenseSpec, EvaluationSpec
 from dcbench.store import RECORDS, Store, read_records
 from dcbench.submissions import (
@@ -107,6 +114,44 @@ def problems(hazy, plugins):
         return [f"{each.where}: {each.what}" for each in found]
 
     return go
+
+
+@pytest.fixture
+def judge(plugins, tmp_path):
+    """Judge files of others, by the method 'theirs', and submit what comes of it."""
+
+    def go(*paths):
+        request = ImportRequest(
+            paths=paths,
+            dataset="hazy",
+            eval_networks=("linear",),
+            claim=Claim("theirs"),
+            protocol=get_protocol("dc"),
+            budget=BUDGETS["full"],
+            evals=3,
+            seed=0,
+            device=torch.device("cpu"),
+            data_root=tmp_path,
+        )
+        plan, _ = plan_imports(request, plugins)
+        (tmp_path / "r").mkdir(exist_ok=True)
+        assert not Runner(plan, plugins, Store(tmp_path / "r")).run().failures
+        submit(tmp_path / "r", tmp_path / "board" / "theirs", EVERYTHING, "Theirs", ("They",), plugins)
+        return tmp_path / "board" / "theirs"
+
+    return go
+
+
+def foreign_sets(count, seed=0, ipc=1):
+    """Noise, as the authors' format has it."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(3).repeat_interleave(ipc)
+    return [[torch.randn(3 * ipc, 1, 6, 6, generator=generator), labels] for _ in range(count)]
+
+
+def saved(path, sets):
+    torch.save({"data": sets, "accs_all_exps": {}}, path)
+    return path
 
 
 def set_files(folder):
@@ -390,6 +435,51 @@ def test_an_honest_submission_is_verified(folder, verify):
     assert {each.network for each in outcome.comparisons} == {"linear", "dropout"}
     assert sorted(len(networks) for networks in outcome.verified.values()) == [2, 2]
     assert [len(each.keys) for each in outcome.comparisons] == [2, 2]
+
+
+def test_the_sets_of_a_file_of_others_are_one_row_that_is_verified(judge, verify, tmp_path):
+    folder = judge(saved(tmp_path / "a.pt", foreign_sets(3)))
+    (row,) = rows(read_submission(folder).records)
+    assert (row.method, row.options, row.scores["linear"].sets, row.scores["linear"].trials) == (
+        "theirs",
+        "",
+        3,
+        9,
+    )
+    outcome = verify(folder)
+    assert outcome.problems == []
+    assert [(each.stated_n, each.ok) for each in outcome.comparisons] == [(9, True)]
+
+
+def test_several_files_of_others_are_one_row_that_is_verified(judge, verify, tmp_path):
+    np.savez(tmp_path / "b.npz", images=np.full((3, 1, 6, 6), 9, dtype=np.uint8), labels=np.arange(3))
+    folder = judge(saved(tmp_path / "a.pt", foreign_sets(2)), tmp_path / "b.npz")
+    (row,) = rows(read_submission(folder).records)
+    assert (row.options, row.scores["linear"].sets) == ("", 3)
+    assert verify(folder).problems == []
+
+
+def test_a_set_of_others_counts_once_and_no_network_on_it_is_chosen(judge, problems, tmp_path):
+    (one, two, three) = foreign_sets(3)
+    judge(saved(tmp_path / "a.pt", [one, two]))
+    folder = judge(saved(tmp_path / "b.pt", [three, one]))  # later, so that nobody sees that it is there already
+    (row,) = rows(read_submission(folder).records)
+    assert row.scores["linear"].sets == 4
+    found = problems(folder)
+    assert found
+    assert all("the same set counts more than once: it is in several files" in each for each in found)
+    restated(lambda record: {"eval_seed": record["eval_seed"] * 7})(folder)
+    assert any(
+        re.search(r": set \w{12} on linear: its networks have seeds 0, 7, 14", it) for it in problems(folder)
+    )
+
+
+@pytest.mark.parametrize("change", [{"plugin": "theirs"}, {"options": {"file_sha256": "", "set": 0}}])
+def test_only_what_was_made_elsewhere_may_do_without_seeds(judge, problems, tmp_path, change):
+    folder = judge(saved(tmp_path / "a.pt", foreign_sets(3)))
+    restated(lambda record: {"options": {}, "condense_seed": record["condense_seed"] + 5} | change)(folder)
+    said = problems(folder)
+    assert any(re.search(r"its sets have seeds (5|5, 6, 7), not 0 to", each) for each in said), said
 
 
 def test_a_network_of_a_later_version_is_verified_and_one_of_another_is_refused(run, tmp_path, plugins, verify):
