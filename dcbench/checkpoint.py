@@ -53,7 +53,7 @@ class FileCheckpoint:
     """A method's state in a file, written now and then.
 
     The states of the task's and of the global generators and the seconds spent so far are kept along with it.
-    What other code of the method saved is put aside, with a warning; what is damaged is not used.
+    What is damaged, or other code of the method saved, is not used, with a warning; the next save replaces it.
 
     Attributes:
         path: the file.
@@ -97,12 +97,8 @@ class FileCheckpoint:
         if not is_intact(data):
             self._warn("is damaged")
             return None
-        if (source := _metadata(data).get("source", "")) != self._source:
-            self.path.replace(self._aside(source))
-            if self._aside(self._source).exists():
-                self._aside(self._source).replace(self.path)
-                return self.load()
-            self._warn(f"was saved by other code of the method, and is now {self._aside(source).name}")
+        if _metadata(data).get("source") != self._source:
+            self._warn("was saved by other code of the method, and will be replaced")
             return None
         tensors = load_tensors(data)
         own = {name: tensors.pop(name) for name in list(tensors) if name.startswith(OWN)}
@@ -147,10 +143,6 @@ class FileCheckpoint:
         self.written += 1
         self.writing_seconds += took
         self._next = time.monotonic() + max(checkpoint_seconds(), WORTH * took)
-
-    def _aside(self, source: str) -> Path:
-        """Return where a state goes that other code saved, until that code is back."""
-        return self.path.with_stem(f"{self.path.stem}-{source[:8]}")
 
     def _header(self) -> dict[str, str]:
         return {"source": self._source, "sha256": NO_DIGEST}

@@ -43,6 +43,8 @@ def _seed_problems(row: Sequence[Record]) -> Iterator[str]:
     """Find seeds that are left out, and the same set under several seeds, or in several files."""
     imported = row[0].imported
     if imported:
+        if not all(record.seeded for record in row):
+            yield "its sets were made elsewhere, and nothing says that another seed would make the same"
         by_key = {record.condense_key: record.set_sha256 for record in row}
         if len(set(by_key.values())) < len(by_key):
             yield "the same set counts more than once: it is in several files, or in one several times"

@@ -21,6 +21,7 @@ from dcbench.store import RECORDS, latest, trial_of
 from dcbench.submissions import CARD, SETS, Submission, methods_of, misplaced
 
 _WORD = r"[^\s\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff<>|`\\\[\]]+"
+COMMIT = re.compile("[0-9a-f]{7,64}")
 PLAIN = re.compile(f"{_WORD}( {_WORD})*")
 """Words of printable characters that mean nothing to Markdown's tables or HTML, a space between each."""
 
@@ -109,6 +110,8 @@ def record_problems(record: Record) -> list[str]:
     names = (record.dataset, record.method, record.method_version, record.matching_network, record.device)
     names += (record.evaluation_network, record.engine, record.plugin, record.torch, record.dcbench)
     said = [f"{name!r} is no plain name" for name in names if name and not PLAIN.fullmatch(name)]
+    if record.git_sha is not None and not COMMIT.fullmatch(record.git_sha):
+        said.append(f"{record.git_sha!r} is no commit")
     condensation = CondenseSpec(
         dataset=record.dataset,
         dataset_sha256=record.dataset_sha256,

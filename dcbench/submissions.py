@@ -260,9 +260,11 @@ def find_submissions(folder: Path) -> tuple[Submission, ...]:
     board = (folder / SUBMISSIONS).is_dir()
     for aside in sorted((folder / SUBMISSIONS).glob(EARLIER.format("*"))):
         name = aside.name.removeprefix(".").removesuffix(".earlier")
+        mend = f"Submit {name} once more, or rename the folder to {name}."
+        if aside.with_name(name).exists():
+            mend = "Remove one of the two."
         raise DcbenchError(
-            f"{aside} is what {name} was before it was submitted again, which was interrupted. "
-            f"Submit {name} once more, or rename the folder to {name}."
+            f"{aside} is what {name} was before it was submitted again, which was interrupted. {mend}"
         )
     found = (folder / SUBMISSIONS).glob(f"*/{RECORDS}") if board else folder.rglob(RECORDS)
     return tuple(read_submission(path.parent, strict=board) for path in sorted(found))

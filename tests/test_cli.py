@@ -350,3 +350,11 @@ def test_a_dry_run_downloads_nothing(dcbench, tmp_path):
         assert "--dry-run downloads nothing" in result.stderr
         assert "digits" not in result.stderr
     assert not (tmp_path / "data").exists()
+
+
+def test_a_dry_run_names_a_data_set_that_cannot_say_whether_it_is_here(dcbench, monkeypatch):
+    from dcbench_plugins.digits import Digits
+
+    monkeypatch.setattr(Digits, "is_here", lambda self, root: {}["no"])
+    result = dcbench("run --dry-run")
+    assert (result.exit_code, result.stderr) == (2, "Error: dataset digits: its is_here fails: KeyError: 'no'\n")

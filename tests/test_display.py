@@ -66,8 +66,16 @@ def test_without_a_terminal_each_piece_gets_a_line(clock):
 def test_pieces_that_end_at_once_are_counted_each(clock):
     display, text = display_with_text("full")
     for lane, run_done in ((0, 3), (1, 3), (0, 5), (1, 5)):
-        display.dcbench_progress(Progress("condense", "work", f"seed {lane}", 4, 4, 1, run_done, 9, lane))
+        for steps in (0, 4):
+            display.dcbench_progress(Progress("condense", "work", f"{lane}", steps, steps, 1, run_done, 9, lane))
     assert [line.split()[0] for line in text.getvalue().splitlines()] == ["[4/9]", "[5/9]", "[6/9]", "[7/9]"]
+
+
+def test_a_piece_whose_steps_end_more_than_once_is_one(clock):
+    display, text = display_with_text("full")
+    for done, total in ((0, 0), (10, 10), (5, 5), (0, 0), (4, 4)):
+        display.dcbench_progress(moment(done, total, run_total=2))
+    assert [line.split()[0] for line in text.getvalue().splitlines()] == ["[1/2]", "[2/2]"]
 
 
 def test_the_first_step_does_not_count(clock):

@@ -257,6 +257,27 @@ def test_what_cannot_be_recorded_is_done_as_it_is_and_said_once(monkeypatch):
     assert RECORDING.statement() == "fast"
 
 
+def test_recordings_give_way_where_memory_is_short(recorder):
+    network, short = network_of(), [False]
+
+    def hungry(network, images):
+        if short.pop():
+            short.append(False)
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        short.append(False)
+        return (network(images),)
+
+    for _ in range(2):
+        Replayed(scaled, network, 1.0)(images_of(2))
+    assert graphs._recordings
+    short[0] = True
+    assert torch.equal(Replayed(hungry, network)(images_of(3))[0], network(images_of(3)))
+    assert not graphs._recordings
+    short[0] = True
+    with pytest.raises(torch.OutOfMemoryError):
+        Replayed(hungry, network)(images_of(5))
+
+
 def test_what_is_replayed_wrongly_is_not_used(monkeypatch):
     def forgetful(work):
         outputs = tuple(each.clone() for each in work())

@@ -482,6 +482,13 @@ def test_only_what_was_made_elsewhere_may_do_without_seeds(judge, problems, tmp_
     assert any(re.search(r"its sets have seeds (5|5, 6, 7), not 0 to", each) for each in said), said
 
 
+def test_what_was_made_elsewhere_is_never_the_same_whatever_the_seed(judge, problems, tmp_path):
+    folder = judge(saved(tmp_path / "a.pt", foreign_sets(1)))
+    restated(lambda record: {"seeded": False})(folder)
+    said = problems(folder)
+    assert any("nothing says that another seed would make the same" in each for each in said), said
+
+
 def test_a_network_of_a_later_version_is_verified_and_one_of_another_is_refused(run, tmp_path, plugins, verify):
     run(tmp_path / "r", sets=2, evals=3, eval_networks=("second", "second@2"), networks=("second",))
     (network,) = {record.evaluation_network for record in read_records(tmp_path / "r" / RECORDS)}

@@ -31,6 +31,7 @@ class _Lane:
 
     bar: TaskID
     clock: Clock
+    ended: tuple[str, str, str] | None = None
 
 
 class Display:
@@ -91,7 +92,12 @@ class Display:
         if (run_left := self._run_seconds_left()) is not None:  # between two pieces, what was said stays
             self._bars.update(self._run, to_go=spell(run_left) + " to go")
         self._announce(progress, lane.clock)
-        if progress.done == progress.total > 0 and not self.console.is_terminal:
+        piece = (progress.phase, progress.work, progress.piece)
+        if progress.total == 0:
+            lane.ended = None
+        # A method may count more than once to its end.
+        if progress.done == progress.total > 0 and lane.ended != piece and not self.console.is_terminal:
+            lane.ended = piece
             # Of pieces that end at once in several lanes, the run may not have taken note yet.
             self._ended = max(self._ended, progress.run_done) + 1
             place = f"[{self._ended}/{progress.run_total}]"

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dcbench.cells import Cell, Plan
     from dcbench.cli.display import Display
     from dcbench.cli.execution import Execution
+    from dcbench.datasets import Dataset
     from dcbench.desk import Outcome
     from dcbench.plugins import Plugins
     from dcbench.records import Record
@@ -32,13 +33,22 @@ def refuse_downloads(execution: Execution, datasets: Iterable[str], plugins: Plu
 
     if not execution.dry_run:
         return
-    absent = [name for name in datasets if plugins.make_dataset(name).is_here(root) is False]
+    absent = [name for name in dict.fromkeys(datasets) if _is_absent(plugins.make_dataset(name), root)]
     if absent:
         those = "is" if len(absent) == 1 else "are"
         raise DcbenchError(
             f"{', '.join(absent)} {those} not in {root}, and --dry-run downloads nothing. Without it the run "
             "does, where the network allows; --data-root says where else to look."
         )
+
+
+def _is_absent(dataset: Dataset, root: Path) -> bool:
+    from dcbench.errors import DcbenchError
+
+    try:
+        return dataset.is_here(root) is False
+    except Exception as error:  # whatever a plugin may raise
+        raise DcbenchError(f"dataset {dataset}: its is_here fails: {type(error).__name__}: {error}") from error
 
 
 def carry_out(

@@ -6,6 +6,7 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
+from statistics import mean
 from typing import TYPE_CHECKING
 
 import click
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 LINE_SECONDS = 30.0
 """Between two lines of progress, where there is no terminal."""
+KEPT_SECONDS = 0.01
+"""What takes no longer was not trained, but kept."""
 
 
 @click.command()
@@ -119,8 +122,8 @@ class _Bar:
         from rich.progress import Progress
 
         self._console = Console(stderr=True)
-        self._started = self._said = time.monotonic()
-        self._before: int | None = None
+        self._said = self._before = time.monotonic()
+        self._took: list[float] = []
         self._bars = Progress(console=self._console, transient=True)
         self._task = self._bars.add_task("networks trained", total=None)
         self._bars.start()
@@ -134,12 +137,14 @@ class _Bar:
         from dcbench.cli.display import spell
 
         self._bars.update(self._task, completed=done, total=total)
-        now, first = time.monotonic(), self._before is None
-        self._before = done if self._before is None else self._before
-        if self._console.is_terminal or not (first or done == total or now - self._said > LINE_SECONDS):
+        now, before = time.monotonic(), self._before
+        self._before = now
+        if done and now - before > KEPT_SECONDS:
+            self._took.append(now - before)
+        if self._console.is_terminal or not (done in (0, total) or now - self._said > LINE_SECONDS):
             return
-        self._said, trained = now, done - self._before
-        left = (now - self._started) / trained * (total - done) if trained else None
+        self._said = now
+        left = mean(self._took) * (total - done) if self._took else None
         rest = f", about {spell(left)} to go" if left else ""
         self._console.print(f"{done} of {total} networks trained{rest}", markup=False, highlight=False)
 

@@ -30,7 +30,7 @@ STANDINGS_LEGEND = (
     "unless their intervals separate. Unseen: the mean over the networks not matched on; drop: how far that "
     "lies below the network matched on. Gap: the share that the mean closes of the gap between {floor} and "
     "{ceiling}. n: sets x networks per set. ✓: re-evaluated from the tensors, by that version of dcbench. "
-    "Seconds, memory and device are as submitted."
+    "Seconds, memory, device, engine and commit are as submitted."
 )
 
 

@@ -284,7 +284,7 @@ def _configure(cls: type[Method], options: Mapping[str, str], budget: Budget) ->
 
 def _network_name(text: str, plugins: Plugins) -> str:
     """Return how a suite spells the network that a user means; what is none is left for `_chosen` to refuse."""
-    installed = plugins.architectures.find(text.partition(":")[0])
+    installed = plugins.architectures.find(Spelling.of(text).name)
     return str(plugins.make_architecture(text)) if installed else text
 
 
