@@ -16,6 +16,7 @@ from dcbench.condensed import CondensedSet, Origin
 from dcbench.data import ResidentSplit
 from dcbench.datasets import DatasetInfo, LoadedDataset, Split
 from dcbench.protocols import EvaluationProtocol
+from dcbench.provenance import source_sha256
 from dcbench.records import Record
 from dcbench.specs import CondenseSpec
 from dcbench.store import Store
@@ -98,6 +99,22 @@ class Maker(Protocol):
             progress: told the steps done and their number.
             afresh: do not go on from a checkpoint.
         """
+
+
+def sources(bench: Bench, origin: Origin, network: Architecture | None) -> dict[str, str]:
+    """Return the hashes of the files of code behind a trial, but for the method's, as records have them.
+
+    Args:
+        bench: the data set.
+        origin: of the condensed set.
+        network: the evaluation network; None where there is none.
+    """
+    behind = {
+        "dataset": bench.data.source_sha256,
+        "matching_network": origin.network_source_sha256,
+        "evaluation_network": source_sha256(type(network)) if network else "",
+    }
+    return {part: digest for part, digest in behind.items() if digest}
 
 
 @dataclass(frozen=True)

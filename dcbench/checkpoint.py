@@ -53,7 +53,8 @@ class FileCheckpoint:
     """A method's state in a file, written now and then.
 
     The states of the task's and of the global generators and the seconds spent so far are kept along with it.
-    What is damaged, or other code of the method saved, is not used, with a warning; the next save replaces it.
+    What is damaged, or was saved by other code of the method or its network, is not used, with a warning; the next
+    save replaces it.
 
     Attributes:
         path: the file.
@@ -69,7 +70,7 @@ class FileCheckpoint:
         Args:
             path: the file.
             generator: the task's.
-            source: hash of the method's code.
+            source: hashes of the code of the method and its network.
             losses: of the task; while they are out of bounds, no state is saved.
         """
         self.path = path
@@ -98,7 +99,7 @@ class FileCheckpoint:
             self._warn("is damaged")
             return None
         if _metadata(data).get("source") != self._source:
-            self._warn("was saved by other code of the method, and will be replaced")
+            self._warn("was saved by other code of the method or its network, and will be replaced")
             return None
         tensors = load_tensors(data)
         own = {name: tensors.pop(name) for name in list(tensors) if name.startswith(OWN)}

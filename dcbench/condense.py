@@ -70,7 +70,8 @@ class Condensation:
             Exception: whatever the method raises.
         """
         method, generator, losses = self.method, new_generator("condense", spec.key()), LossWatch()
-        checkpoint = FileCheckpoint(artefacts.checkpoint_path(spec), generator, self.origin.source_sha256, losses)
+        source = self.origin.source_sha256 + self.origin.network_source_sha256
+        checkpoint = FileCheckpoint(artefacts.checkpoint_path(spec), generator, source, losses)
         if afresh:
             remove(checkpoint.path)
         task = Task(

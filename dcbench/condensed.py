@@ -88,6 +88,7 @@ class Origin:
         source_sha256: hash of the method's file, or of the file a set made elsewhere was read from.
         changed_options: names of the options that are not the method's defaults in this setting, sorted.
         seeded: whether another seed would give another set.
+        network_source_sha256: hash of the matching network's file; empty where there is none, or it is not known.
     """
 
     distribution: str
@@ -95,6 +96,7 @@ class Origin:
     source_sha256: str
     changed_options: tuple[str, ...] = ()
     seeded: bool = True
+    network_source_sha256: str = ""
 
 
 def check_set(condensed: CondensedSet, train: ResidentSplit, ipc: int | None) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from dcbench.augment import parse_strategy
 from dcbench.component import Component
 from dcbench.errors import DcbenchError
+from dcbench.provenance import source_sha256
 
 
 @dataclass(frozen=True)
@@ -119,11 +120,18 @@ class DatasetInfo:
 
 @dataclass(frozen=True)
 class LoadedDataset:
-    """Both splits in memory with their info. Only the evaluation ever sees ``test``."""
+    """Both splits in memory with their info. Only the evaluation ever sees ``test``.
+
+    Attributes:
+        info: what is known of it.
+        train, test: the splits.
+        source_sha256: hash of the file of code that loaded it.
+    """
 
     info: DatasetInfo
     train: Split
     test: Split
+    source_sha256: str
 
 
 def load_dataset(dataset: Dataset, root: Path) -> LoadedDataset:
@@ -164,7 +172,7 @@ def load_dataset(dataset: Dataset, root: Path) -> LoadedDataset:
             f"dataset {dataset.name!r} is damaged, or not the version that is known by that name: what was read "
             f"has the hash {info.sha256[:12]}, not {dataset.sha256[:12]}. {mend}"
         )
-    return LoadedDataset(info, train, test)
+    return LoadedDataset(info, train, test, source_sha256(type(dataset)))
 
 
 def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,7 @@ from dcbench.budgets import Budget
 from dcbench.condensed import CondensedSet
 from dcbench.data import ResidentSplit
 from dcbench.protocols import EvaluationProtocol
+from dcbench.provenance import packages_behind
 from dcbench.seeds import derive_seed, new_generator, seeded_globals
 from dcbench.specs import EvaluationSpec
 from dcbench.training import accuracy, train_network
@@ -20,10 +21,17 @@ from dcbench.training import accuracy, train_network
 
 @dataclass(frozen=True)
 class Trial:
-    """The outcome of one evaluation: the test accuracy as a fraction, and its wall time in seconds."""
+    """The outcome of one evaluation.
+
+    Attributes:
+        accuracy: on the test split, as a fraction.
+        seconds: wall time.
+        packages: versions of what the network is made of, by their names.
+    """
 
     accuracy: float
     seconds: float
+    packages: Mapping[str, str]
 
 
 def evaluate(
@@ -73,4 +81,5 @@ def evaluate(
             scheduler=half_time,
             progress=progress,
         )
-    return Trial(accuracy(network, test), time.monotonic() - started)
+    fraction = accuracy(network, test)
+    return Trial(fraction, time.monotonic() - started, packages_behind(type(architecture), network))

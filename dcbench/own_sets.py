@@ -76,6 +76,6 @@ def _origin(path: Path, stated: Mapping[str, Any], spec: CondenseSpec) -> Origin
     for record in read_records(records, strict=False) if records.exists() else ():
         if record.condense_key == spec.key():
             changed = tuple(record.changed_options)
-            source = record.source_sha256
-            return Origin(record.plugin, record.plugin_version, source, changed, record.seeded)
+            source, network = record.source_sha256, record.sources.get("matching_network", "")
+            return Origin(record.plugin, record.plugin_version, source, changed, record.seeded, network)
     raise ValueError(f"neither its header nor {records} has its origin")

@@ -116,8 +116,15 @@ class _Planner:
         method = self._configure(cls, options).resolve(setting)
         changed = method.changed_from_defaults(setting)
         plugin = self.plugins.methods.origins[cls.name]
-        source, seeded = source_sha256(cls), "seed" in cls.depends_on
-        origin = Origin(plugin.distribution, plugin.version, source, tuple(sorted(changed)), seeded)
+        seeded, matched = "seed" in cls.depends_on, "network" in cls.depends_on
+        origin = Origin(
+            plugin.distribution,
+            plugin.version,
+            source_sha256(cls),
+            tuple(sorted(changed)),
+            seeded,
+            source_sha256(type(network)) if matched else "",
+        )
         # A method that ignores the seed has one set; it gets all the evaluations that several would have.
         sets, evals = request.sets, request.evals
         if not seeded:
@@ -132,7 +139,7 @@ class _Planner:
                     method_version=cls.version,
                     options=method.model_dump(mode="json"),
                     ipc=ipc if "ipc" in cls.depends_on else None,
-                    matching_network=str(network) if "network" in cls.depends_on else None,
+                    matching_network=str(network) if matched else None,
                     seed=request.seed + number if "seed" in cls.depends_on else 0,
                 ),
                 Condensation(method, network, origin),

@@ -8,12 +8,14 @@ import inspect
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 
 import torch
+from torch import nn
 
 import dcbench
 
@@ -27,6 +29,26 @@ def now() -> str:
 def source_sha256(cls: type) -> str:
     """Return the hash of the file that defines a class."""
     return hashlib.sha256(Path(inspect.getfile(cls)).read_bytes()).hexdigest()
+
+
+def packages_behind(architecture: type, network: nn.Module) -> Mapping[str, str]:
+    """Return the versions of the packages that a network is made of, by their names; torch's is left out.
+
+    That of the architecture's plugin is among them, and timm's, say, where the plugin takes its models from there.
+    """
+    modules = {type(module).__module__.partition(".")[0] for module in network.modules()}
+    found = map(_distribution, {*modules, architecture.__module__.partition(".")[0]} - {"torch"})
+    return dict(sorted(filter(None, found)))
+
+
+@cache
+def _distribution(package: str) -> tuple[str, str] | None:
+    """Return the name and the version of what an importable package was installed with."""
+    for plugin in metadata.entry_points(group="dcbench"):  # a package that is edited in place lists no modules
+        if plugin.module.partition(".")[0] == package and plugin.dist:
+            return plugin.dist.name, plugin.dist.version
+    names = metadata.packages_distributions().get(package, ())
+    return (names[0], metadata.version(names[0])) if names else None
 
 
 def digests_of_modules(names: Iterable[str]) -> dict[str, str]:

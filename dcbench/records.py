@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import from_json
 
-RECORD_SCHEMA: Literal[3] = 3
+RECORD_SCHEMA: Literal[4] = 4
 IMPORTED = "imported"
 """The plugin of a record whose set was made elsewhere."""
 OF_ONE_SET = frozenset({"file_sha256", "set", "pixels"})
@@ -24,7 +24,7 @@ class Record(BaseModel):
 
     Attributes:
         schema_: version of this list of fields (``schema`` in JSON). The first had no ``seeded``; lines of the
-            first two have no checksum.
+            first two have no checksum; the first three had neither ``sources`` nor ``packages``.
         status: ``ok`` or ``failed``; a failure never counts as done.
         error: what went wrong, else empty.
         key: evaluation key; the condense key where condensation failed.
@@ -45,12 +45,15 @@ class Record(BaseModel):
         storage_bytes: of the condensed images and labels as tensors.
         plugin, plugin_version, source_sha256: the distribution that brought the method and its file's hash; for
             sets made elsewhere `IMPORTED`, nothing, and the hash of the set's file.
+        sources: hashes of the files of code that are behind the ``dataset``, the ``matching_network`` and the
+            ``evaluation_network``, by these words, where they are known.
+        packages: versions of what the evaluation network is made of, by the packages' names; torch's is ``torch``.
         device, torch, dcbench, git_sha, git_dirty, started_at: where, with what and when (UTC).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
 
-    schema_: Literal[1, 2, 3] = Field(RECORD_SCHEMA, alias="schema")
+    schema_: Literal[1, 2, 3, 4] = Field(RECORD_SCHEMA, alias="schema")
     status: Literal["ok", "failed"]
     error: str = ""
     key: str
@@ -81,6 +84,8 @@ class Record(BaseModel):
     plugin: str
     plugin_version: str
     source_sha256: str
+    sources: dict[str, str] = {}
+    packages: dict[str, str] = {}
     device: str
     torch: str
     dcbench: str
@@ -115,7 +120,8 @@ class Record(BaseModel):
 
     def to_json(self) -> str:
         """Return the record as one line of JSON, keys sorted, without the line's end; with its checksum."""
-        fields = self.model_dump(mode="json", by_alias=True)
+        unknown_then = {"sources", "packages"} if self.schema_ < 4 else set()
+        fields = self.model_dump(mode="json", by_alias=True, exclude=unknown_then)
         return sealed(fields) if self.schema_ >= 3 else _canonical(fields)
 
     @classmethod
@@ -155,7 +161,8 @@ def _keep_once(record: Record, alike: dict[Any, Any]) -> None:
     values = record.__dict__  # since it is frozen, fields cannot be assigned to
     for name in ("condense_key", "set_sha256", "dataset_sha256", "source_sha256", "git_sha", "device"):
         values[name] = alike.setdefault(values[name], values[name])
-    for name in ("options", "changed_options"):  # by their spelling: 1, 1.0 and True are equal
+    # By their spelling: 1, 1.0 and True are equal.
+    for name in ("options", "changed_options", "sources", "packages"):
         values[name] = alike.setdefault((name, repr(values[name])), values[name])
     given = record.__pydantic_fields_set__
     object.__setattr__(record, "__pydantic_fields_set__", alike.setdefault(frozenset(given), given))

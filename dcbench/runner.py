@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 
-from dcbench.cells import Plan
+from dcbench.architectures import Architecture
+from dcbench.cells import Cell, Plan, sources
 from dcbench.condense import stored_set
 from dcbench.desk import Desk, Outcome
 from dcbench.engine import PLAIN, Engine
@@ -12,6 +14,7 @@ from dcbench.errors import DcbenchError
 from dcbench.executors import Executor
 from dcbench.executors.serial import Serial
 from dcbench.plugins import Plugins
+from dcbench.records import Record
 from dcbench.store import Store
 from dcbench.work import Conditions
 
@@ -64,10 +67,10 @@ class Runner:
     def _warn_of_changed_code(self) -> None:
         """Say when results of other code are taken as done."""
         changed = {
-            cell.spec.method
+            name
             for cell in self.plan.cells
-            for _, _, record in self.plan.trials(cell, self.store)
-            if record and record.source_sha256 != cell.maker.origin.source_sha256
+            for network, _, record in self.plan.trials(cell, self.store)
+            for name in (_other_code(record, cell, network) if record else ())
         }
         for name in sorted(changed) if not self.force else ():
             warnings.warn(
@@ -83,3 +86,13 @@ class Runner:
             stored = stored_set(cell.spec, cell.bench.train, self.store) if brought else None
             if stored and stored.sha256() != brought:
                 raise DcbenchError(f"{path} is another set of the same spec: use other --results for yours.")
+
+
+def _other_code(record: Record, cell: Cell, network: Architecture) -> Iterator[str]:
+    """Name what is behind a record and has other code now; what the record does not know of is not named."""
+    origin = cell.maker.origin
+    if record.source_sha256 != origin.source_sha256:
+        yield record.method
+    for part, digest in sources(cell.bench, origin, network).items():
+        if record.sources.get(part, digest) != digest:
+            yield str(getattr(record, part))

@@ -19,7 +19,7 @@ from scipy import stats
 import dcbench
 from dcbench.architectures import Architecture, fit
 from dcbench.budgets import BUDGETS
-from dcbench.cells import Bench
+from dcbench.cells import Bench, sources
 from dcbench.engine import active_engine
 from dcbench.errors import DcbenchError
 from dcbench.evaluate import Trial, evaluate
@@ -186,7 +186,8 @@ class Verifier:
         test, started_at = bench.test_for(unit.own.condensed), now()
         trial = evaluate(spec, unit.own.condensed, test, architecture, protocol, budget, _silent)
         if self.store:
-            self.store.append(_record(first, spec, trial, bench, started_at))
+            behind = sources(bench, unit.own.origin, architecture)
+            self.store.append(_record(first, spec, trial, bench, behind, started_at))
         return trial.accuracy
 
 
@@ -316,7 +317,9 @@ def _origin(record: Record) -> tuple[str | None, str, str, str]:
     return record.set_sha256, record.engine, record.torch, record.dcbench
 
 
-def _record(first: Record, spec: EvaluationSpec, trial: Trial, bench: Bench, started_at: str) -> Record:
+def _record(
+    first: Record, spec: EvaluationSpec, trial: Trial, bench: Bench, behind: dict[str, str], started_at: str
+) -> Record:
     """Return the record of a network trained anew, given one of the same set."""
     git_sha, git_dirty = git_state()
     changes = {
@@ -327,6 +330,8 @@ def _record(first: Record, spec: EvaluationSpec, trial: Trial, bench: Bench, sta
         "eval_seed": spec.seed,
         "accuracy": trial.accuracy,
         "eval_seconds": round(trial.seconds, 3),
+        "sources": behind,
+        "packages": dict(trial.packages),
         **dict(zip(("engine", "torch", "dcbench"), _here(), strict=True)),
         "device": describe_device(bench.device),
         "git_sha": git_sha,

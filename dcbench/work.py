@@ -20,7 +20,7 @@ import dcbench
 from dcbench.architectures import Architecture
 from dcbench.artefacts import Artefacts, Cost
 from dcbench.budgets import Budget
-from dcbench.cells import Bench, Cell, Maker
+from dcbench.cells import Bench, Cell, Maker, sources
 from dcbench.checkpoint import checkpointing_every
 from dcbench.condense import stored_set
 from dcbench.condensed import CondensedSet
@@ -214,9 +214,10 @@ class CellWork:
             test = self.bench.test_for(condensed)
             trial = evaluate(spec, condensed, test, network, conditions.protocol, conditions.budget, report)
         except Exception as error:  # whatever a network may raise
-            self._tell_failure(error, spec)
+            self._tell_failure(error, spec, network)
             return
         self._tell_record(
+            network,
             status="ok",
             key=spec.key(),
             set_sha256=spec.set_sha256,
@@ -226,10 +227,13 @@ class CellWork:
             accuracy=trial.accuracy,
             eval_seconds=round(trial.seconds, 3),
             storage_bytes=condensed.storage_bytes,
+            packages=dict(trial.packages),
             started_at=started_at,
         )
 
-    def _tell_failure(self, error: Exception, trial: EvaluationSpec | None = None) -> None:
+    def _tell_failure(
+        self, error: Exception, trial: EvaluationSpec | None = None, network: Architecture | None = None
+    ) -> None:
         """Keep the traceback, and tell the record of what failed."""
         key = trial.key() if trial else self.spec.key()
         self.artefacts.write_traceback(key, "".join(traceback.format_exception(error)))
@@ -240,6 +244,7 @@ class CellWork:
             fitting = what_would_fit(cell, trial, self.conditions.engine, self.conditions.protocol)
             said = f"{said.rstrip('. :')}. {fitting}"
         self._tell_record(
+            network,
             status="failed",
             error=said,
             key=key,
@@ -253,13 +258,16 @@ class CellWork:
             started_at=now(),
         )
 
-    def _tell_record(self, *, status: Literal["ok", "failed"], **fields: Any) -> None:
+    def _tell_record(
+        self, network: Architecture | None, *, status: Literal["ok", "failed"], **fields: Any
+    ) -> None:
         """Tell a record, with what the cell and the machine say."""
         record = describe_work(
             self.assignment,
             self.conditions,
             self.bench,
             self.artefacts.read_cost(self.spec),
+            network,
             status=status,
             **fields,
         )
@@ -282,7 +290,12 @@ class CellWork:
 
 
 def describe_work(
-    assignment: Assignment, conditions: Conditions, bench: Bench, cost: Cost | None, **fields: Any
+    assignment: Assignment,
+    conditions: Conditions,
+    bench: Bench,
+    cost: Cost | None,
+    network: Architecture | None,
+    **fields: Any,
 ) -> Record:
     """Return a record of a cell.
 
@@ -291,6 +304,7 @@ def describe_work(
         conditions: how it was worked on.
         bench: its data set.
         cost: what its condensed set took to make, if that is known.
+        network: that was trained on it, if it came to that.
         fields: of the record, what the others do not say.
     """
     spec, origin = assignment.spec, assignment.maker.origin
@@ -316,6 +330,7 @@ def describe_work(
         plugin=origin.distribution,
         plugin_version=origin.version,
         source_sha256=origin.source_sha256,
+        sources=sources(bench, origin, network),
         device=describe_device(bench.device),
         torch=torch.__version__,
         dcbench=dcbench.__version__,

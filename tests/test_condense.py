@@ -61,7 +61,8 @@ def test_a_checkpoint_of_other_code_is_left_alone(tmp_path, monkeypatch):
     old, new = (FileCheckpoint(tmp_path / "c", new_generator("test"), source) for source in ("old", "new"))
     old.offer(lambda: {"x": torch.ones(1)})
     with pytest.warns(
-        UserWarning, match="c was saved by other code of the method, and will be replaced: it is not"
+        UserWarning,
+        match="c was saved by other code of the method or its network, and will be replaced: it is not",
     ):
         assert new.load() is None
     assert old.load() == {"x": 1}

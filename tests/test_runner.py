@@ -5,14 +5,22 @@ from __future__ import annotations
 import gc
 import types
 from dataclasses import replace
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
 
 import pytest
+import tiny_plugin
 import torch
+from dcbench_plugins.mlp import MLP
 from tiny_plugin import Means
 
+from dcbench import cells
 from dcbench.api import hookimpl
 from dcbench.plan import make_plan
 from dcbench.plugins import PluginInfo
+from dcbench.provenance import source_sha256
+from dcbench.records import sealed
 from dcbench.runner import Runner
 from dcbench.store import RECORDS, Store, latest, read_records
 
@@ -44,6 +52,16 @@ def test_every_trial_is_recorded_with_its_provenance(run, tmp_path):
     assert record.condense_seconds > 0
     assert record.peak_memory_bytes > 1e6
     assert record.accuracy * 30 == pytest.approx(round(record.accuracy * 30))
+    tests_own = sha256(Path(tiny_plugin.__file__).read_bytes()).hexdigest()
+    convnet = source_sha256(type(runner.plan.cells[0].maker.architecture))
+    assert record.sources == {
+        "dataset": tests_own,
+        "matching_network": convnet,
+        "evaluation_network": tests_own if record.evaluation_network == "linear" else source_sha256(MLP),
+    }
+    assert {"matching_network" in record.sources for record in records if record.method == "random"} == {False}
+    mlp = next(record for record in records if record.evaluation_network == "mlp")
+    assert mlp.packages == {"dcbench-suite": version("dcbench-suite")}
 
 
 def test_a_run_leaves_a_set_its_cost_and_its_picture(run, tmp_path):
@@ -165,6 +183,30 @@ def test_results_of_other_code_are_used_with_a_warning(run, tmp_path, monkeypatc
     monkeypatch.setattr("dcbench.plan.source_sha256", lambda cls: "edited")
     with pytest.warns(UserWarning, match="code of random has changed"):
         run(tmp_path / "r")
+
+
+@pytest.mark.parametrize("edited", ["tiny", "linear", "convnet:depth=1,width=4"])
+def test_so_are_results_of_other_code_of_the_data_set_or_a_network(run, tmp_path, monkeypatch, edited):
+    """Of each alone: the data set, the evaluation network, the matching network."""
+    asked = GRADMATCH | {"methods": ("gradmatch",), "options": {"iterations": "1"}}
+    run(tmp_path / "r", **asked)
+    (record,) = read_records(tmp_path / "r" / RECORDS)
+    part = next(part for part in record.sources if getattr(record, part) == edited)
+    now = cells.sources
+    monkeypatch.setattr("dcbench.runner.sources", lambda *of: now(*of) | {part: "edited"})
+    with pytest.warns(UserWarning, match=f"code of {edited} has changed") as said:
+        assert run(tmp_path / "r", **asked).outcome.evaluated == 0
+    assert len(said) == 1
+
+
+def test_records_that_do_not_know_the_code_of_a_network_are_used_without_a_word(run, tmp_path, recwarn):
+    run(tmp_path / "r")
+    path = tmp_path / "r" / RECORDS
+    (record,) = read_records(path)
+    old = record.model_dump(by_alias=True, exclude={"sources", "packages"}) | {"schema": 3}
+    path.write_text(sealed(old) + "\n")
+    assert run(tmp_path / "r").outcome.evaluated == 0
+    assert not [str(warning.message) for warning in recwarn]
 
 
 def test_force_does_everything_again(run, tmp_path):

@@ -319,7 +319,7 @@ def leniently(path):
 
 DAMAGE = {
     "another number": lambda line: line.replace(b'"accuracy": 0.25', b'"accuracy": 0.75'),
-    "another schema": lambda line: line.replace(b'"schema": 3', b'"schema": 2'),
+    "another schema": lambda line: line.replace(b'"schema": 4', b'"schema": 2'),
     "no checksum": lambda line: json.dumps({**json.loads(line), "checksum": None}).encode(),
     "another record's checksum": lambda line: json.dumps({**json.loads(line), "checksum": "0" * 16}).encode(),
     "cut short": lambda line: line[:40],
@@ -407,6 +407,16 @@ def test_what_is_written_is_read_whatever_the_options(options):
 
 @pytest.mark.parametrize("schema", [1, 2])
 def test_lines_of_old_have_no_checksum_and_stay_as_they_are(schema):
-    line = json.dumps({**make_record().model_dump(by_alias=True), "schema": schema}, sort_keys=True)
+    line = json.dumps({**fields_of_old(), "schema": schema}, sort_keys=True)
     assert Record.from_json(line).to_json() == line
     assert "checksum" not in line
+
+
+def test_lines_that_know_no_sources_stay_as_they_are():
+    line = sealed({**fields_of_old(), "schema": 3})
+    assert Record.from_json(line).to_json() == line
+    assert Record.from_json(line).sources == {}
+
+
+def fields_of_old():
+    return make_record().model_dump(by_alias=True, exclude={"sources", "packages"})
