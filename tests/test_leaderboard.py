@@ -352,6 +352,17 @@ def test_the_terminal_table_names_data_set_and_budget_only_where_there_are_sever
     assert "quick" in both
 
 
+def test_the_terminal_table_says_what_a_row_was_matched_on_where_its_mark_does_not():
+    first = make_record(matching_network="mlp", evaluation_network="mlp")
+    assert "matched on" not in printed(rows([first]))
+    unmarked = make_record(matching_network="lenet", evaluation_network="mlp")
+    assert re.search("gradmatch +lenet ", printed(rows([unmarked])))
+    both = printed(rows([first, unmarked, make_record(method="random", matching_network=None)]))
+    assert re.search("gradmatch +mlp ", both)
+    assert re.search("gradmatch +lenet ", both)
+    assert re.search("random +– ", both)
+
+
 def test_what_looks_like_markup_is_printed_as_it_is():
     strange = make_record(method="[b]old", options={"x": "[/red]"}, changed_options=["x"])
     text = printed(rows([strange]))

@@ -111,8 +111,12 @@ def heading(table: Standings, several_versions: bool = False) -> str:
 
 
 def terminal_table(table: Sequence[Row], title: str) -> Table:
-    """Return the cross-architecture table for the terminal; it fits 80 columns with four networks."""
+    """Return the cross-architecture table for the terminal; it fits 80 columns with four networks.
+
+    Which network a row was matched on, its mark tells; not where that was not evaluated, or rows differ in it.
+    """
     networks = networks_of(table)
+    matched_on = {row.matching_network for row in table} - {None}
     shown = Table(
         title=title,
         box=rich.box.SIMPLE_HEAD,
@@ -123,7 +127,9 @@ def terminal_table(table: Sequence[Row], title: str) -> Table:
     )
     datasets = len({row.dataset for row in table}) > 1
     budgets = len({row.budget for row in table}) > 1
-    for name in (["data set"] if datasets else []) + ["ipc", "method"] + (["budget"] if budgets else []):
+    matched = len(matched_on) > 1 or not matched_on <= {*networks}
+    first = ["data set"] * datasets + ["ipc", "method"] + ["matched on"] * matched + ["budget"] * budgets
+    for name in first:
         shown.add_column(name, overflow="fold", min_width=9 if name == "method" else None)
     for name in networks:
         shown.add_column(escape(name), justify="right", overflow="fold", min_width=8)
@@ -132,8 +138,8 @@ def terminal_table(table: Sequence[Row], title: str) -> Table:
     for index, row in enumerate(table):
         if index and (row.dataset, row.ipc) != (table[index - 1].dataset, table[index - 1].ipc):
             shown.add_section()
-        head = [escape(row.dataset)] if datasets else []
-        head += [str(row.ipc or "all"), _terminal_label(row)] + ([row.budget] if budgets else [])
+        head = [escape(row.dataset)] * datasets + [str(row.ipc or "all"), _terminal_label(row)]
+        head += [escape(row.matching_network or DASH)] * matched + [row.budget] * budgets
         cells = [_terminal_cell(row, network) for network in networks]
         shown.add_row(*head, *cells, percent(row.unseen_mean), count(row), seconds(row.condense_seconds))
     return shown
