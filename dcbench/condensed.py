@@ -227,7 +227,7 @@ def without_images(path: Path) -> bytes:
         return save_tensors(dict(sorted(tensors.items())), metadata=metadata)
 
 
-def stored_pixels(path: Path, most: int) -> tuple[Tensor, Tensor] | None:
+def stored_pixels(path: Path, most: int) -> tuple[Tensor, Tensor] | str:
     """Return the first images of every class of a stored set, for looking at, as they are in the file.
 
     Args:
@@ -236,16 +236,18 @@ def stored_pixels(path: Path, most: int) -> tuple[Tensor, Tensor] | None:
 
     Returns:
         Images, uint8 of shape (n, C, H, W), de-normalised, and their classes, int64 of shape (n,),
-        class by class; None where the file has no images, as of a coreset kept by its indices alone, or they are
-        whitened.
+        class by class; or why there is nothing to look at, where the file has no images, as of a coreset kept by
+        its indices alone, or they are whitened.
 
     Raises:
         DcbenchError: naming the file, when it is unreadable, damaged or not a condensed set.
     """
     with _reading(path):
         header, tensors, _ = _read(path)
-        if "images" not in tensors or header["normalisation"]["zca"]:
-            return None
+        if "images" not in tensors:
+            return "its set is kept without its images"
+        if header["normalisation"]["zca"]:
+            return "its images are whitened"
         condensed = CondensedSet(tensors["images"], tensors["labels"])
         _check_for_picture(condensed, header)
         _check_hash(path, condensed, header)

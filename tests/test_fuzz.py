@@ -152,7 +152,7 @@ def everything(path):
 
 def picture(path):
     found = stored_pixels(path, 2)
-    return found and [each.tolist() for each in found]
+    return found if isinstance(found, str) else [each.tolist() for each in found]
 
 
 SETS = {

@@ -705,6 +705,30 @@ def test_of_many_points_the_best_of_each_method_is_labelled(open_page, tmp_path)
     assert sorted(plot.locator("text.label").all_text_contents()) == ["alpha", "beta"]
 
 
+def test_sizes_are_plotted_where_they_differ(open_page, tmp_path):
+    some = trials("alpha", "mlp", "first", 1, "hard-label", storage_bytes=1000)
+    some += trials("beta", "mlp", "first", 1, "hard-label", storage_bytes=1000)
+    folder = write_leaderboard(tmp_path, some)
+    (folder / "page.html").write_text(page(read_leaderboard(folder)))
+    shown = open_page(address=(folder / "page.html").as_uri())
+    (title,) = shown.locator("svg.plot > title").all_text_contents()
+    assert title.endswith(" against seconds to condense a set")
+
+
+def test_labels_tell_options_where_rows_of_a_method_differ_in_them(open_page, tmp_path):
+    some = trials("alpha", "mlp", "first", 1, "hard-label")
+    some += trials(
+        "alpha", "mlp", "first", 10, "hard-label", options={"iterations": 50}, changed_options=["iterations"]
+    )
+    folder = write_leaderboard(tmp_path, some)
+    (folder / "page.html").write_text(page(read_leaderboard(folder)))
+    plot = open_page(address=(folder / "page.html").as_uri()).locator("svg.plot").first
+    assert sorted(plot.locator("text.label").all_text_contents()) == [
+        "alpha · ipc 1",
+        "alpha · ipc 10 · iterations=50",
+    ]
+
+
 def test_images_are_drawn_pixel_by_pixel(open_page, data):
     shown = open_page("#dataset=first&ipc=10&track=hard-label")
     canvas = shown.locator("canvas").first
@@ -874,4 +898,4 @@ def test_many_boards_keep_what_is_beneath_their_tables_closed(open_page, tmp_pat
     assert shown.locator("svg.plot").count() == 0
     shown.locator("summary", has_text="Accuracy against cost").first.click()
     shown.wait_for_selector("svg.plot")
-    assert shown.locator("svg.plot").count() == 2
+    assert shown.locator("svg.plot").count() == 1  # all sets are of one size

@@ -46,8 +46,8 @@ def page_pictures(leaderboard: Leaderboard) -> tuple[dict[str, Pixels], dict[str
         path = submission.set_path(key) if submission else None
         if path is None:
             why_not[key] = "its set is not in the folder"
-        elif (stored := stored_pixels(path, MOST_OF_A_CLASS)) is None:
-            why_not[key] = "its set is kept without its images, or whitened"
+        elif isinstance(stored := stored_pixels(path, MOST_OF_A_CLASS), str):
+            why_not[key] = stored
         else:
             found[key] = Pixels(*stored)
     shown = _within_page({key: within(each, MOST_BYTES_OF_A_ROW) for key, each in found.items()})

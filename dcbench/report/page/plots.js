@@ -1,9 +1,10 @@
 // Accuracy against what a set cost: seconds to condense it, bytes to keep it.
 
 const LABEL_ALL = 16; // points; of more, only the best of each method and size are labelled
+const LABEL_OPTIONS = 24; // characters of the options; pointing at the mark tells all
 let plotCount = 0;
 
-/** The two plots of a board, and the legend of both. */
+/** The plots of a board, and the legend of all. */
 function plots(tables, name, width) {
   const accuracy = state.network ? `accuracy on ${state.network}` : "mean accuracy";
   const twoColumns = width >= 760;
@@ -12,6 +13,8 @@ function plots(tables, name, width) {
   labelPoints(points);
   const lines = referenceLines(tables);
   const methods = METHODS.filter((method) => points.some((point) => point.entry.method === method));
+  // Sets of one size all would stand above each other.
+  const severalSizes = distinct(points.map(({ entry }) => entry.storage_bytes)).length > 1;
   const left =
     tables.reduce((sum, table) => sum + table.entries.filter((entry) => !entry.reference).length, 0) -
     points.length;
@@ -29,16 +32,18 @@ function plots(tables, name, width) {
         value: (entry) => entry.condense_seconds,
         written: (x) => `${seconds(x)} s`,
       }),
-      plot({
-        points,
-        lines,
-        accuracy,
-        name,
-        width: each,
-        title: "size of a set",
-        value: (entry) => entry.storage_bytes,
-        written: bytes,
-      }),
+      severalSizes
+        ? plot({
+            points,
+            lines,
+            accuracy,
+            name,
+            width: each,
+            title: "size of a set",
+            value: (entry) => entry.storage_bytes,
+            written: bytes,
+          })
+        : null,
     ),
     element("ul", { class: "legend", "aria-label": "Methods" }, ...methods.map(legendItem)),
     element("p", { class: "small" }, plotNote(left)),
@@ -75,8 +80,13 @@ function labelPoints(points) {
     const said = [methodName(entry)];
     if (matched && entry.matching_network) said.push(entry.matching_network);
     if (severalSizes) said.push(`ipc ${entry.ipc ?? "all"}`);
+    if (entry.options && several(alike, (each) => each.options)) said.push(shortened(entry.options));
     point.label = best || points.length <= LABEL_ALL ? said.join(" · ") : "";
   }
+}
+
+function shortened(text) {
+  return text.length > LABEL_OPTIONS ? `${text.slice(0, LABEL_OPTIONS)}…` : text;
 }
 
 /** Floor and ceiling: each accuracy once. */
