@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +24,7 @@ from dcbench.data import ResidentSplit
 from dcbench.datasets import DatasetInfo
 from dcbench.errors import DcbenchError
 from dcbench.foreign import ForeignFile, Pixels, read_foreign
-from dcbench.own_sets import read_own_set
+from dcbench.own_sets import read_own_set, size_of_imported, unevenness
 from dcbench.plan import load_bench, unique
 from dcbench.plugins import Plugins
 from dcbench.protocols import EvaluationProtocol
@@ -182,7 +181,7 @@ def import_cells(
                 method=claim.method or UNNAMED,
                 method_version="1",
                 options=options,
-                ipc=math.ceil(len(condensed.images) / bench.info.num_classes),
+                ipc=size_of_imported(condensed, bench.info),
                 matching_network=claim.network,
                 seed=number,
             )
@@ -228,9 +227,7 @@ def _foreign_options(
         shown.append("pixels")
     if condensed.zca:
         options["whitening"] = whitening.NAME
-    if condensed.labels.ndim == 1:
-        counts = torch.bincount(condensed.labels, minlength=info.num_classes)
-        if counts.min() != counts.max():
-            options["per_class"] = f"{int(counts.min())} to {int(counts.max())}"
-            shown.append("per_class")
+    if uneven := unevenness(condensed, info):
+        options["per_class"] = uneven
+        shown.append("per_class")
     return options, tuple(sorted(shown))

@@ -109,9 +109,15 @@ def record_problems(record: Record) -> list[str]:
     names: tuple[str | None, ...]
     names = (record.dataset, record.method, record.method_version, record.matching_network, record.device)
     names += (record.evaluation_network, record.engine, record.plugin, record.torch, record.dcbench)
+    names += (*record.packages, *record.packages.values())
     said = [f"{name!r} is no plain name" for name in names if name and not PLAIN.fullmatch(name)]
     if record.git_sha is not None and not COMMIT.fullmatch(record.git_sha):
         said.append(f"{record.git_sha!r} is no commit")
+    said += [
+        f"{part} {digest!r} is no source"
+        for part, digest in record.sources.items()
+        if not _is_source(part, digest)
+    ]
     condensation = CondenseSpec(
         dataset=record.dataset,
         dataset_sha256=record.dataset_sha256,
@@ -139,6 +145,10 @@ def record_problems(record: Record) -> list[str]:
     if abs(right - round(right)) > 1e-6 * record.n_test:
         said.append(f"its accuracy {record.accuracy} is no whole number of its {record.n_test} test images")
     return said
+
+
+def _is_source(part: str, digest: str) -> bool:
+    return part in ("dataset", "matching_network", "evaluation_network") and bool(COMMIT.fullmatch(digest))
 
 
 def _contradictions(records: Sequence[Record]) -> list[Problem]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import TypeAdapter
 
 from dcbench.cells import Bench
 from dcbench.condensed import CondensedSet, Origin, check_set, load_set
+from dcbench.datasets import DatasetInfo
 from dcbench.errors import DcbenchError
+from dcbench.records import IMPORTED
 from dcbench.specs import CondenseSpec
 from dcbench.store import RECORDS, read_records
 
@@ -62,10 +66,44 @@ def read_own_set(path: Path, bench: Bench) -> OwnSet:
         if found:
             raise DcbenchError(f"{path} {problem}.")
     try:
-        check_set(condensed, bench.train, spec.ipc)
+        if origin.distribution == IMPORTED:
+            _check_imported(condensed, spec, bench)
+        else:
+            check_set(condensed, bench.train, spec.ipc)
     except ValueError as error:
         raise DcbenchError(f"{path} is not what it says: {error}.") from None
     return OwnSet(condensed, spec, origin)
+
+
+def size_of_imported(condensed: CondensedSet, info: DatasetInfo) -> int:
+    """Return the images per class that a set made elsewhere counts as: by its total, rounded up."""
+    return math.ceil(len(condensed.images) / info.num_classes)
+
+
+def unevenness(condensed: CondensedSet, info: DatasetInfo) -> str:
+    """Return the least and the most images that a class has, e.g. ``0 to 3``; empty where all have as many.
+
+    With soft labels an image is of no one class.
+    """
+    if condensed.labels.ndim == 2:
+        return ""
+    counts = torch.bincount(condensed.labels, minlength=info.num_classes)
+    return "" if counts.min() == counts.max() else f"{int(counts.min())} to {int(counts.max())}"
+
+
+def _check_imported(condensed: CondensedSet, spec: CondenseSpec, bench: Bench) -> None:
+    """Check a set made elsewhere, whose classes need not have as many images each, if its row says so.
+
+    Raises:
+        ValueError: saying what was expected and what was found.
+    """
+    check_set(condensed, bench.train, None)
+    size, uneven = size_of_imported(condensed, bench.info), unevenness(condensed, bench.info)
+    if spec.ipc != size:
+        raise ValueError(f"it counts as {size} images per class, and says {spec.ipc}")
+    if spec.options.get("per_class", "") != uneven:
+        stated = spec.options.get("per_class", "as many each")
+        raise ValueError(f"its classes have {uneven or 'as many'} images each, and it says {stated}")
 
 
 def _origin(path: Path, stated: Mapping[str, Any], spec: CondenseSpec) -> Origin:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from dcbench.imports import Claim, ImportRequest, plan_imports
 from dcbench.integrity import check_submission, record_problems
 from dcbench.leaderboard import rows
 from dcbench.leakage import count_test_images
+from dcbench.own_sets import read_own_set
 from dcbench.plugins import PluginInfo
 from dcbench.protocols import get_protocol
 from dcbench.records import RECORD_SCHEMA, sealed
@@ -459,6 +460,39 @@ def test_several_files_of_others_are_one_row_that_is_verified(judge, verify, tmp
     assert verify(folder).problems == []
 
 
+UNEVEN = {
+    "hard labels": (torch.tensor([0, 0, 0, 1]), "per_class=0 to 3"),
+    "soft labels": (torch.full((4, 3), 1 / 3), ""),
+}
+
+
+@pytest.mark.parametrize("kind", UNEVEN)
+def test_a_set_of_others_whose_classes_have_not_as_many_images_each_is_verified(judge, verify, tmp_path, kind):
+    labels, said = UNEVEN[kind]
+    folder = judge(saved(tmp_path / "a.pt", [[torch.randn(4, 1, 6, 6), labels]]))
+    (row,) = rows(read_submission(folder).records)
+    assert (row.ipc, row.options) == (2, said)  # by its total, rounded up
+    assert verify(folder).problems == []
+
+
+@pytest.mark.parametrize(
+    ("forged", "said"),
+    [
+        ({"options": {}}, "its classes have 0 to 3 images each, and it says as many each"),
+        ({"options": {"per_class": "1 to 3"}}, "its classes have 0 to 3 images each, and it says 1 to 3"),
+        ({"ipc": 1}, "it counts as 2 images per class, and says 1"),
+    ],
+)
+def test_how_many_images_a_class_has_is_as_a_set_says(judge, hazy, tmp_path, forged, said):
+    (path,) = set_files(judge(saved(tmp_path / "a.pt", [[torch.randn(4, 1, 6, 6), UNEVEN["hard labels"][0]]])))
+    own = read_own_set(path, hazy)
+    spec = own.spec.model_copy(update=forged)
+    header = {"spec": spec.model_dump(mode="json"), "condense_key": spec.key()}
+    rewrite_set(path, dict, **header, origin=asdict(own.origin) | {"changed_options": []})
+    with pytest.raises(DcbenchError, match=said):
+        read_own_set(path, hazy)
+
+
 def test_a_set_of_others_counts_once_and_no_network_on_it_is_chosen(judge, problems, tmp_path):
     (one, two, three) = foreign_sets(3)
     judge(saved(tmp_path / "a.pt", [one, two]))
@@ -761,6 +795,18 @@ CHEATING = {
     "options passed off as defaults": (
         restated(lambda record: {"method": "means", "seeded": False, "options": {"scale": 0.5}}),
         "it names none as options that are not the method's defaults; they are scale",
+    ),
+    "a package's name that is Markdown": (
+        restated(lambda record: {"packages": {"a | b": "1"}}),
+        "'a | b' is no plain name",
+    ),
+    "code that is no hash": (
+        restated(lambda record: {"sources": {"dataset": "<b>"}}),
+        "dataset '<b>' is no source",
+    ),
+    "code of something else": (
+        restated(lambda record: {"sources": {"method": "f" * 64}}),
+        "is no source",
     ),
     "a name that is Markdown": (
         restated(lambda record: {"matching_network": "x | y"}),
