@@ -136,6 +136,7 @@ def test_every_format_has_the_number(typed, tmp_path):
     assert latex.count("\\toprule") == latex.count("\\bottomrule") == 1
     assert "a\\_method" in latex
     assert "–" not in latex
+    assert r"31.1 $\pm$ 15.8*" in latex.replace("31.2", "31.1")
     (table,) = json.loads(typed("leaderboard", "show", ".", "--json").output)
     (entry,) = table["entries"]
     assert (entry["rank"], entry["scores"]["convnet"]["sets"]) == ([1, 1], 2)

@@ -126,7 +126,7 @@ def _print(board: Leaderboard, folder: Path, form: str) -> None:
     elif form == "csv":
         click.echo(csv(board.rows), nl=False)
     elif form == "latex":
-        click.echo("\n\n".join(latex(table, board) for table in board.tables))
+        click.echo("\n\n".join(latex(table) for table in board.tables))
     else:
         parts = (f"## {table.dataset}, {heading(table)}\n\n{markdown(table, board)}" for table in board.tables)
         click.echo("\n\n".join(parts))

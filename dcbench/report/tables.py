@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import rich.box
 from rich.markup import escape
@@ -31,6 +31,10 @@ STANDINGS_LEGEND = (
     "lies below the network matched on. Gap: the share that the mean closes of the gap between {floor} and "
     "{ceiling}. n: sets x networks per set. ✓: re-evaluated from the tensors, by that version of dcbench. "
     "Seconds, memory, device, engine and commit are as submitted."
+)
+LATEX_LEGEND = (
+    "Test accuracy in %: mean over condensed sets of the mean over networks, ± standard deviation between sets; "
+    "* matched on that network; n: sets x networks per set."
 )
 
 
@@ -161,7 +165,7 @@ def _terminal_cell(row: Row, network: str) -> str:
 def markdown(table: Standings, leaderboard: Leaderboard) -> str:
     """Return a table of standings in Markdown, and beneath it what its provisional rows lack."""
     lines = [
-        _line(entry, table, leaderboard, "<br>", cell) | {"rank": rank(entry), "method": _marked(entry)}
+        {"rank": rank(entry), "method": _marked(entry)} | _line(entry, table, leaderboard)
         for entry in table.entries
     ]
     lines += [_missing(name, lines[0]) for name in table.missing]
@@ -176,19 +180,36 @@ def markdown(table: Standings, leaderboard: Leaderboard) -> str:
     return "\n\n".join([text, *said])
 
 
-def latex(table: Standings, leaderboard: Leaderboard) -> str:
-    """Return a table of standings for LaTeX, with the rules of the package booktabs."""
+def latex(table: Standings) -> str:
+    """Return a table of standings for LaTeX, with the rules of the package booktabs: what a paper has room for."""
     lines = []
     for entry in table.entries:
-        head = {"rank": rank(entry), "method": label(entry.row) + " †" * bool(entry.provisional)}
-        line = _line(entry, table, leaderboard, " ", _one_line) | head
-        lines.append({key: value.replace("✓ ", "") for key, value in line.items()})
+        row, mean = entry.row, percent(entry.mean)
+        line = {
+            "rank": rank(entry),
+            "method": label(row) + " †" * bool(entry.provisional),
+            "matched on": _one_line(row.matching_network or DASH),
+        }
+        for network in networks_of([each.row for each in table.entries]):
+            line[_one_line(network)] = _plus_minus(row.scores.get(network)) + "*" * (
+                network == row.matching_network
+            )
+        line["mean (95 %)"] = f"{mean} ({bounds(entry.interval)})" if entry.interval else mean
+        lines.append(line | {"n": count(row)})
     lines += [_missing(name, lines[0]) for name in table.missing]
     align = ["right", "left", "left", *["right"] * (len(lines[0]) - 3)]
     made = tabulate(lines, headers="keys", tablefmt="latex_booktabs", disable_numparse=True, colalign=align)
-    for symbol, command in (("–", "--"), ("†", r"\textdagger{}")):
+    for symbol, command in (("–", "--"), ("†", r"\textdagger{}"), ("±", r"$\pm$")):
         made = made.replace(symbol, command)
-    return f"% {_one_line(f'{table.dataset}: {heading(table)}'.replace('`', ''))}\n{made}"
+    heads = (f"{table.dataset}: {heading(table)}".replace("`", ""), LATEX_LEGEND)
+    return "\n".join([*(f"% {_one_line(head)}" for head in heads), made])
+
+
+def _plus_minus(score: Score | None) -> str:
+    """Return a mean and the deviation between sets, where there are several."""
+    if score is None:
+        return DASH
+    return percent(score.mean) + (f" ± {percent(score.between_std)}" if score.between_std is not None else "")
 
 
 def brief(table: Standings, leaderboard: Leaderboard) -> str:
@@ -227,27 +248,25 @@ def costs(table: Standings) -> str:
     return tabulate(lines, headers="keys", tablefmt="github", disable_numparse=True, colalign=align)
 
 
-def _line(
-    entry: Entry, table: Standings, leaderboard: Leaderboard, separator: str, plain: Callable[[str], str]
-) -> dict[str, str]:
-    """Return the cells of a row, by the heading of their column; ``plain`` makes names fit for the format."""
+def _line(entry: Entry, table: Standings, leaderboard: Leaderboard) -> dict[str, str]:
+    """Return what Markdown says of a row, by the heading of its column."""
     row = entry.row
-    line = {"rank": "", "method": "", "matched on": plain(row.matching_network or DASH)}
+    line = {"matched on": cell(row.matching_network or DASH)}
     for network in networks_of([each.row for each in table.entries]):
         score = row.scores.get(network)
         mark = "*" if network == row.matching_network else ""
-        parts = (
-            (f"{percent(score.mean)}{mark} ({deviations(score)})", bounds(score.interval)) if score else (DASH,)
+        accuracy = (
+            f"{percent(score.mean)}{mark} ({deviations(score)})<br>{bounds(score.interval)}" if score else DASH
         )
-        line[plain(network)] = separator.join(parts)
+        line[cell(network)] = accuracy
     mark_of_row = leaderboard.mark(row)
     return line | {
-        "mean": separator.join((percent(entry.mean), bounds(entry.interval))) if entry.mean is not None else DASH,
+        "mean": f"{percent(entry.mean)}<br>{bounds(entry.interval)}" if entry.mean is not None else DASH,
         "unseen": percent(row.unseen_mean),
         "drop": percent(row.drop),
         "gap": DASH if entry.gap is None else f"{100 * entry.gap:.0f} %",
         "n": count(row),
-        "verified": f"✓ {plain(mark_of_row.text)}" if mark_of_row else DASH,
+        "verified": f"✓ {cell(mark_of_row.text)}" if mark_of_row else DASH,
     }
 
 
