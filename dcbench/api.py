@@ -7,6 +7,7 @@ from dcbench.architectures import Architecture, new_network
 from dcbench.augment import augment
 from dcbench.component import Component, option
 from dcbench.condensed import CondensedSet
+from dcbench.coresets import FeatureCoreset
 from dcbench.data import ResidentSplit
 from dcbench.datasets import Dataset, DatasetInfo, Split, Splits
 from dcbench.divergence import Diverged
@@ -31,6 +32,7 @@ __all__ = [
     "DatasetInfo",
     "DcbenchError",
     "Diverged",
+    "FeatureCoreset",
     "Method",
     "Progress",
     "Record",

@@ -108,7 +108,7 @@ def published(**changes):
 @pytest.mark.parametrize(
     ("name", "cells", "sets", "trials", "numbers"),
     [
-        ("gradient-matching-table1", 4 * 3 * 3 + 4, 4 * 3 * 3 * 5 + 4, 4 * 3 * 3 * 5 * 20 + 4 * 5, 40),
+        ("gradient-matching-table1", 4 * 3 * 4 + 4, 4 * 3 * 4 * 5 + 4, 4 * 3 * 4 * 5 * 20 + 4 * 5, 52),
         ("gradient-matching-cross-architecture", 6, 6 * 5, 6 * 5 * 6 * 20, 36),
         ("reproduction-48", 48, 48, 48 * 4 * 20, 12 + 15),
     ],
@@ -128,6 +128,7 @@ def test_our_suites_are_whole_and_all_they_name_is_installed(plugins, name, cell
         ("table1", ("cifar10", 50, "gradmatch", "convnet"), "convnet", (0.539, 0.005, 5, "readme")),
         ("table1", ("mnist", 1, "random", None), "convnet", (0.649, 0.035, 5, "recalled")),
         ("table1", ("svhn", 10, "herding", "convnet"), "convnet", (0.505, 0.033, 5, "recalled")),
+        ("table1", ("mnist", 1, "kcenter", "convnet"), "convnet", (0.893, 0.015, 5, "recalled")),
         ("table1", ("cifar10", None, "whole", None), "convnet", (0.848, 0.001, None, "citing")),
         ("cross-architecture", ("mnist", 1, "gradmatch", "mlp"), "lenet", (0.773, 0.058, 5, "recalled")),
         (
