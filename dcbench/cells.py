@@ -101,16 +101,14 @@ class Maker(Protocol):
         """
 
 
-def sources(bench: Bench, origin: Origin, network: Architecture | None) -> dict[str, str]:
-    """Return the hashes of the files of code behind a trial, but for the method's, as records have them.
+def sources(origin: Origin, network: Architecture | None) -> dict[str, str]:
+    """Return the hashes of the files of code behind the networks of a trial, as records have them.
 
     Args:
-        bench: the data set.
         origin: of the condensed set.
         network: the evaluation network; None where there is none.
     """
     behind = {
-        "dataset": bench.data.source_sha256,
         "matching_network": origin.network_source_sha256,
         "evaluation_network": source_sha256(type(network)) if network else "",
     }
@@ -145,7 +143,7 @@ class Plan:
 
     def find(self, cell: Cell, network: Architecture, seed: int, store: Store) -> Record | None:
         """Return the successful record of a trial of a cell, if there is one."""
-        return store.find(cell.spec.key(), str(network), self.protocol.name, self.budget.name, seed)
+        return self._found(cell, cell.spec.key(), str(network), seed, store)
 
     def trials(self, cell: Cell, store: Store) -> Iterator[tuple[Architecture, int, Record | None]]:
         """Yield the trials of a cell, each with its successful record in the results, if there is one."""
@@ -155,7 +153,13 @@ class Plan:
         names = {place: str(network) for place, network in networks.items()}
         for network, seed in cell.trials:
             name = names[id(network)]
-            yield network, seed, store.find(key, name, self.protocol.name, self.budget.name, seed)
+            yield network, seed, self._found(cell, key, name, seed, store)
+
+    def _found(self, cell: Cell, key: str, network: str, seed: int, store: Store) -> Record | None:
+        record = store.find(key, network, self.protocol.name, self.budget.name, seed)
+        # No key has it: the protocol's name stands for what the data set says that the protocol does.
+        augmented = (None, self.protocol.augmentation(cell.bench.info))
+        return record if record and record.augmentation in augmented else None
 
     def covered(self, store: Store) -> list[Record]:
         """Return the successful records of all trials that the results have."""

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 
 import dcbench
 from dcbench.architectures import Architecture
@@ -25,7 +26,20 @@ from dcbench.seeds import derive_seed, new_generator, seeded_globals
 from dcbench.specs import CondenseSpec
 
 
-def stored_set(spec: CondenseSpec, train: ResidentSplit, artefacts: Artefacts) -> CondensedSet | None:
+@dataclass(frozen=True)
+class StoredSet:
+    """A condensed set in the results.
+
+    Attributes:
+        condensed: the set.
+        origin: where it says that it comes from; None for those of old, which do not say it.
+    """
+
+    condensed: CondensedSet
+    origin: Origin | None
+
+
+def stored_set(spec: CondenseSpec, train: ResidentSplit, artefacts: Artefacts) -> StoredSet | None:
     """Return the condensed set of a spec if it is in the results, intact, else None."""
     path = artefacts.set_path(spec)
     if not path.exists():
@@ -35,7 +49,12 @@ def stored_set(spec: CondenseSpec, train: ResidentSplit, artefacts: Artefacts) -
     except DcbenchError as error:
         warnings.warn(f"{error} The set is made again.", stacklevel=2)
         return None
-    return condensed if header.get("condense_key") == spec.key() else None
+    if header.get("condense_key") != spec.key():
+        return None
+    try:
+        return StoredSet(condensed, TypeAdapter(Origin).validate_python(header.get("origin")))
+    except ValidationError:
+        return StoredSet(condensed, None)
 
 
 @dataclass(frozen=True)
@@ -70,8 +89,7 @@ class Condensation:
             Exception: whatever the method raises.
         """
         method, generator, losses = self.method, new_generator("condense", spec.key()), LossWatch()
-        source = self.origin.source_sha256 + self.origin.network_source_sha256
-        checkpoint = FileCheckpoint(artefacts.checkpoint_path(spec), generator, source, losses)
+        checkpoint = FileCheckpoint(artefacts.checkpoint_path(spec), generator, self.origin.code, losses)
         if afresh:
             remove(checkpoint.path)
         task = Task(

@@ -98,6 +98,11 @@ class Origin:
     seeded: bool = True
     network_source_sha256: str = ""
 
+    @property
+    def code(self) -> str:
+        """What a state of the work depends on: the code of the method and that of its network."""
+        return self.source_sha256 + self.network_source_sha256
+
 
 def check_set(condensed: CondensedSet, train: ResidentSplit, ipc: int | None) -> None:
     """Check that a method returned a usable condensed set.

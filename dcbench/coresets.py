@@ -56,10 +56,12 @@ class FeatureCoreset(Method):
     def condense(self, task: Task) -> CondensedSet:
         """Train the feature network, then choose among each class's images."""
         network = self._trained_network(task) if self.space == "features" else None
-        chosen = [
-            members[self.choose(_features(task, network, members), task.ipc).to(members.device)]
-            for members in task.train.class_indices
-        ]
+        chosen = []
+        for members in task.train.class_indices:
+            rows = self.choose(_features(task, network, members), task.ipc).to(members.device)
+            if len({*rows.tolist()}) != task.ipc:
+                raise ValueError(f"{self.name} chose {rows.tolist()} of a class, not {task.ipc} different images")
+            chosen.append(members[rows])
         return CondensedSet.select(task.train, torch.cat(chosen))
 
     def _trained_network(self, task: Task) -> nn.Module:

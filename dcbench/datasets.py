@@ -16,7 +16,6 @@ from torch import Tensor
 from dcbench.augment import parse_strategy
 from dcbench.component import Component
 from dcbench.errors import DcbenchError
-from dcbench.provenance import source_sha256
 
 
 @dataclass(frozen=True)
@@ -120,18 +119,11 @@ class DatasetInfo:
 
 @dataclass(frozen=True)
 class LoadedDataset:
-    """Both splits in memory with their info. Only the evaluation ever sees ``test``.
-
-    Attributes:
-        info: what is known of it.
-        train, test: the splits.
-        source_sha256: hash of the file of code that loaded it.
-    """
+    """Both splits in memory with their info. Only the evaluation ever sees ``test``."""
 
     info: DatasetInfo
     train: Split
     test: Split
-    source_sha256: str
 
 
 def load_dataset(dataset: Dataset, root: Path) -> LoadedDataset:
@@ -172,7 +164,7 @@ def load_dataset(dataset: Dataset, root: Path) -> LoadedDataset:
             f"dataset {dataset.name!r} is damaged, or not the version that is known by that name: what was read "
             f"has the hash {info.sha256[:12]}, not {dataset.sha256[:12]}. {mend}"
         )
-    return LoadedDataset(info, train, test, source_sha256(type(dataset)))
+    return LoadedDataset(info, train, test)
 
 
 def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -198,6 +198,7 @@ class Desk:
             self.conditions,
             cell.bench,
             self.store.read_cost(cell.spec),
+            cell.maker.origin,
             network=None,
             status="failed",
             error=f"the worker died {ATTEMPTS} times, the last time: {reason}",

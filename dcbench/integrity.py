@@ -15,6 +15,7 @@ from dcbench.leaderboard import competitor, official
 from dcbench.leakage import count_test_images
 from dcbench.own_sets import OwnSet, read_own_set
 from dcbench.plugins import Plugins
+from dcbench.protocols import get_protocol
 from dcbench.records import Record
 from dcbench.specs import CondenseSpec, EvaluationSpec
 from dcbench.store import RECORDS, latest, trial_of
@@ -22,6 +23,7 @@ from dcbench.submissions import CARD, SETS, Submission, methods_of, misplaced
 
 _WORD = r"[^\s\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff<>|`\\\[\]]+"
 COMMIT = re.compile("[0-9a-f]{7,64}")
+SHA256 = re.compile("[0-9a-f]{64}")
 PLAIN = re.compile(f"{_WORD}( {_WORD})*")
 """Words of printable characters that mean nothing to Markdown's tables or HTML, a space between each."""
 
@@ -148,7 +150,7 @@ def record_problems(record: Record) -> list[str]:
 
 
 def _is_source(part: str, digest: str) -> bool:
-    return part in ("dataset", "matching_network", "evaluation_network") and bool(COMMIT.fullmatch(digest))
+    return part in ("matching_network", "evaluation_network") and bool(SHA256.fullmatch(digest))
 
 
 def _contradictions(records: Sequence[Record]) -> list[Problem]:
@@ -206,11 +208,14 @@ def _read_unit(
 
 def _set_problems(own: OwnSet, records: Sequence[Record], bench: Bench) -> list[str]:
     """Say where a set is not what its records say."""
-    condensed, found = own.condensed, []
+    condensed, origin, found = own.condensed, own.origin, []
+    changed: set[object] = {tuple(sorted(record.changed_options)) for record in records}
     compared: dict[str, tuple[object, set[object]]] = {
         "hash": (condensed.sha256(), {record.set_sha256 for record in records}),
         "condense key": (own.spec.key(), {record.condense_key for record in records}),
         "track": (condensed.track, {record.track for record in records}),
+        "plugin": (origin.distribution, {record.plugin for record in records}),
+        "list of options that are not defaults": (tuple(sorted(origin.changed_options)), changed),
         "size in bytes": (condensed.storage_bytes, {record.storage_bytes for record in records}),
         "number of test images": (len(bench.data.test.labels), {record.n_test for record in records}),
     }
@@ -218,6 +223,11 @@ def _set_problems(own: OwnSet, records: Sequence[Record], bench: Bench) -> list[
         if stated != {ours}:
             said = " and ".join(sorted(f"{each}" for each in stated))
             found.append(f"its {name} is {ours}, its records say {said}")
+    for record in records:
+        augmentation = get_protocol(record.protocol).augmentation(bench.info)
+        if record.augmentation not in (None, augmentation):
+            found.append(f"its images are augmented by {augmentation!r}, not by {record.augmentation!r}")
+            break
     leaked = count_test_images(condensed, bench)
     if leaked:
         found.append(f"{leaked} of its images are test images")

@@ -67,7 +67,7 @@ def read_own_set(path: Path, bench: Bench) -> OwnSet:
             raise DcbenchError(f"{path} {problem}.")
     try:
         if origin.distribution == IMPORTED:
-            _check_imported(condensed, spec, bench)
+            _check_imported(condensed, spec, origin, bench)
         else:
             check_set(condensed, bench.train, spec.ipc)
     except ValueError as error:
@@ -91,7 +91,7 @@ def unevenness(condensed: CondensedSet, info: DatasetInfo) -> str:
     return "" if counts.min() == counts.max() else f"{int(counts.min())} to {int(counts.max())}"
 
 
-def _check_imported(condensed: CondensedSet, spec: CondenseSpec, bench: Bench) -> None:
+def _check_imported(condensed: CondensedSet, spec: CondenseSpec, origin: Origin, bench: Bench) -> None:
     """Check a set made elsewhere, whose classes need not have as many images each, if its row says so.
 
     Raises:
@@ -101,9 +101,10 @@ def _check_imported(condensed: CondensedSet, spec: CondenseSpec, bench: Bench) -
     size, uneven = size_of_imported(condensed, bench.info), unevenness(condensed, bench.info)
     if spec.ipc != size:
         raise ValueError(f"it counts as {size} images per class, and says {spec.ipc}")
-    if spec.options.get("per_class", "") != uneven:
-        stated = spec.options.get("per_class", "as many each")
-        raise ValueError(f"its classes have {uneven or 'as many'} images each, and it says {stated}")
+    shown = str(spec.options.get("per_class", "")) if "per_class" in origin.changed_options else ""
+    if shown != uneven:
+        found, said = uneven or "as many", shown or "as many"
+        raise ValueError(f"its classes have {found} images each, and its row says {said}")
 
 
 def _origin(path: Path, stated: Mapping[str, Any], spec: CondenseSpec) -> Origin:

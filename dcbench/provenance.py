@@ -27,18 +27,50 @@ def now() -> str:
 
 @cache
 def source_sha256(cls: type) -> str:
-    """Return the hash of the file that defines a class."""
-    return hashlib.sha256(Path(inspect.getfile(cls)).read_bytes()).hexdigest()
+    """Return the hash of the file that defines a component's class; empty where there is no such file.
+
+    Where bases of its own are in other files, these count: all but dcbench's base of that kind of component. What
+    is read first stands for the process: a file that is edited meanwhile is not the code that runs.
+    """
+    kind = next((base for base in cls.__mro__ if "kind" in vars(base)), object)
+    try:
+        files = dict.fromkeys(inspect.getfile(each) for each in cls.__mro__ if each not in kind.__mro__)
+        digests = [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files]
+    except (OSError, TypeError):  # typed in, not read from a file
+        return ""
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
-def packages_behind(architecture: type, network: nn.Module) -> Mapping[str, str]:
+def packages_behind(architecture: type, network: nn.Module) -> dict[str, str]:
     """Return the versions of the packages that a network is made of, by their names; torch's is left out.
 
     That of the architecture's plugin is among them, and timm's, say, where the plugin takes its models from there.
     """
-    modules = {type(module).__module__.partition(".")[0] for module in network.modules()}
-    found = map(_distribution, {*modules, architecture.__module__.partition(".")[0]} - {"torch"})
+    modules = {_package(type(module)) for module in network.modules()}
+    found = map(_distribution, {*modules, _package(architecture)} - {"torch"})
     return dict(sorted(filter(None, found)))
+
+
+def changed_packages(architecture: type, recorded: Mapping[str, str]) -> list[str]:
+    """Return which of the packages behind a network are of another version now than was recorded.
+
+    That of the architecture's plugin is not looked at: the hash of its file says more.
+    """
+    own = _distribution(_package(architecture))
+    others = {name: version for name, version in recorded.items() if not own or name != own[0]}
+    return [name for name, version in others.items() if _installed(name) != version]
+
+
+def _package(cls: type) -> str:
+    return cls.__module__.partition(".")[0]
+
+
+@cache
+def _installed(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except (metadata.PackageNotFoundError, ValueError):
+        return None
 
 
 @cache

@@ -24,7 +24,8 @@ class Record(BaseModel):
 
     Attributes:
         schema_: version of this list of fields (``schema`` in JSON). The first had no ``seeded``; lines of the
-            first two have no checksum; the first three had neither ``sources`` nor ``packages``.
+            first two have no checksum; the first three lacked ``augmentation``, ``sources`` and
+            ``packages``.
         status: ``ok`` or ``failed``; a failure never counts as done.
         error: what went wrong, else empty.
         key: evaluation key; the condense key where condensation failed.
@@ -36,6 +37,8 @@ class Record(BaseModel):
         condense_seed, eval_seed: seeds.
         seeded: whether another condense seed would give another set.
         evaluation_network, protocol, budget: how it was judged.
+        augmentation: of the images that the evaluation network was trained on, see `dcbench.augment`; empty for
+            none, None where it is not known.
         engine: how it was computed, see `dcbench.engine`.
         track: ``hard-label`` or ``soft-label``; never ranked together.
         accuracy: fraction of the test split classified correctly after the last epoch.
@@ -45,8 +48,8 @@ class Record(BaseModel):
         storage_bytes: of the condensed images and labels as tensors.
         plugin, plugin_version, source_sha256: the distribution that brought the method and its file's hash; for
             sets made elsewhere `IMPORTED`, nothing, and the hash of the set's file.
-        sources: hashes of the files of code that are behind the ``dataset``, the ``matching_network`` and the
-            ``evaluation_network``, by these words, where they are known.
+        sources: hashes of the files of code behind the ``matching_network`` and the ``evaluation_network``, by
+            these words, where they are known.
         packages: versions of what the evaluation network is made of, by the packages' names; torch's is ``torch``.
         device, torch, dcbench, git_sha, git_dirty, started_at: where, with what and when (UTC).
     """
@@ -72,6 +75,7 @@ class Record(BaseModel):
     evaluation_network: str | None
     protocol: str
     budget: str
+    augmentation: str | None = None
     engine: str
     track: str | None
     eval_seed: int | None
@@ -120,7 +124,7 @@ class Record(BaseModel):
 
     def to_json(self) -> str:
         """Return the record as one line of JSON, keys sorted, without the line's end; with its checksum."""
-        unknown_then = {"sources", "packages"} if self.schema_ < 4 else set()
+        unknown_then = {"augmentation", "sources", "packages"} if self.schema_ < 4 else set()
         fields = self.model_dump(mode="json", by_alias=True, exclude=unknown_then)
         return sealed(fields) if self.schema_ >= 3 else _canonical(fields)
 

@@ -14,6 +14,7 @@ from dcbench.errors import DcbenchError
 from dcbench.executors import Executor
 from dcbench.executors.serial import Serial
 from dcbench.plugins import Plugins
+from dcbench.provenance import changed_packages
 from dcbench.records import Record
 from dcbench.store import Store
 from dcbench.work import Conditions
@@ -84,7 +85,7 @@ class Runner:
         for cell, _ in self.todo:
             path, brought = self.store.set_path(cell.spec), cell.maker.set_sha256
             stored = stored_set(cell.spec, cell.bench.train, self.store) if brought else None
-            if stored and stored.sha256() != brought:
+            if stored and stored.condensed.sha256() != brought:
                 raise DcbenchError(f"{path} is another set of the same spec: use other --results for yours.")
 
 
@@ -93,6 +94,8 @@ def _other_code(record: Record, cell: Cell, network: Architecture) -> Iterator[s
     origin = cell.maker.origin
     if record.source_sha256 != origin.source_sha256:
         yield record.method
-    for part, digest in sources(cell.bench, origin, network).items():
+    for part, digest in sources(origin, network).items():
         if record.sources.get(part, digest) != digest:
             yield str(getattr(record, part))
+    for package in changed_packages(type(network), record.packages):
+        yield f"{network}, which is {package}'s,"

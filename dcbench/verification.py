@@ -28,7 +28,7 @@ from dcbench.leaderboard import official
 from dcbench.plan import load_bench
 from dcbench.plugins import Plugins
 from dcbench.protocols import get_protocol
-from dcbench.provenance import describe_device, git_state, now
+from dcbench.provenance import describe_device, git_state, now, source_sha256
 from dcbench.records import RECORD_SCHEMA, Record
 from dcbench.seeds import derive_seed
 from dcbench.specs import EvaluationSpec
@@ -171,7 +171,8 @@ class Verifier:
         first, bench = unit.records[0], self.benches[unit.own.spec.dataset]
         seed = derive_seed("verify", self.seed, number)
         kept = self.store and self.store.find(first.condense_key, network, first.protocol, first.budget, seed)
-        if kept and kept.accuracy is not None and _origin(kept) == (first.set_sha256, *_here()):
+        here = (first.set_sha256, source_sha256(type(architecture)), *_here())
+        if kept and kept.accuracy is not None and _origin(kept) == here:
             return kept.accuracy
         spec = EvaluationSpec(
             set_sha256=str(first.set_sha256),
@@ -186,7 +187,7 @@ class Verifier:
         test, started_at = bench.test_for(unit.own.condensed), now()
         trial = evaluate(spec, unit.own.condensed, test, architecture, protocol, budget, _silent)
         if self.store:
-            behind = sources(bench, unit.own.origin, architecture)
+            behind = sources(unit.own.origin, architecture)
             self.store.append(_record(first, spec, trial, bench, behind, started_at))
         return trial.accuracy
 
@@ -312,9 +313,10 @@ def _here() -> tuple[str, str, str]:
     return active_engine().statement(), torch.__version__, dcbench.__version__
 
 
-def _origin(record: Record) -> tuple[str | None, str, str, str]:
-    """Return the set of a record, and what computed it."""
-    return record.set_sha256, record.engine, record.torch, record.dcbench
+def _origin(record: Record) -> tuple[str | None, str, str, str, str]:
+    """Return the set of a record, the hash of its network's code, and what computed it."""
+    network = record.sources.get("evaluation_network", "")
+    return record.set_sha256, network, record.engine, record.torch, record.dcbench
 
 
 def _record(
@@ -331,6 +333,7 @@ def _record(
         "accuracy": trial.accuracy,
         "eval_seconds": round(trial.seconds, 3),
         "sources": behind,
+        "augmentation": get_protocol(first.protocol).augmentation(bench.info),
         "packages": dict(trial.packages),
         **dict(zip(("engine", "torch", "dcbench"), _here(), strict=True)),
         "device": describe_device(bench.device),

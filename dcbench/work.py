@@ -11,7 +11,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -23,7 +23,7 @@ from dcbench.budgets import Budget
 from dcbench.cells import Bench, Cell, Maker, sources
 from dcbench.checkpoint import checkpointing_every
 from dcbench.condense import stored_set
-from dcbench.condensed import CondensedSet
+from dcbench.condensed import CondensedSet, Origin
 from dcbench.engine import Engine
 from dcbench.errors import StorageError
 from dcbench.evaluate import evaluate
@@ -31,7 +31,7 @@ from dcbench.files import remove
 from dcbench.out_of_memory import free_what_failed, is_out_of_memory, what_would_fit
 from dcbench.picture import save_picture
 from dcbench.protocols import EvaluationProtocol
-from dcbench.provenance import describe_device, git_state, now
+from dcbench.provenance import describe_device, git_state, now, source_sha256
 from dcbench.records import Record
 from dcbench.specs import CondenseSpec, EvaluationSpec
 
@@ -132,7 +132,10 @@ class CellWork:
         self.assignment, self.bench, self.conditions = assignment, bench, conditions
         self.artefacts, self.tell = artefacts, tell
         self.spec, self.maker = assignment.spec, assignment.maker
+        self._origin = assignment.maker.origin
         self._steps_left = False
+        for network, _ in assignment.trials:
+            source_sha256(type(network))  # now, while the file is what was imported, not after hours of work
 
     def run(self) -> None:
         """Do what is left to do. Failures are told, as records.
@@ -162,8 +165,8 @@ class CellWork:
         """Return the condensed set, from the results or made now; None if that failed."""
         spec, train, made = self.spec, self.bench.train, False
         try:
-            condensed = None if self.assignment.afresh else stored_set(spec, train, self.artefacts)
-            if condensed is None:
+            stored = None if self.assignment.afresh else stored_set(spec, train, self.artefacts)
+            if stored is None:
                 report = self._reporter("condense", spec.work, f"seed {spec.seed}")
                 condensed = self.maker.make(spec, train, self.artefacts, report, self.assignment.afresh)
                 if self._steps_left:  # of a method that tells no steps, or ends before the last
@@ -171,6 +174,8 @@ class CellWork:
                 remove(self.artefacts.picture_path(spec))
                 made = True
             else:
+                condensed = stored.condensed
+                self._take_origin(stored.origin)
                 remove(self.artefacts.checkpoint_path(spec))  # of one that was killed when the set was there
         except StorageError:
             raise
@@ -180,6 +185,28 @@ class CellWork:
         self._draw(condensed)
         self.tell(Ready(self.assignment.number, made))
         return condensed
+
+    def _take_origin(self, made_by: Origin | None) -> None:
+        """Let records of a set that was there say what made it; warn where that has changed since."""
+        if made_by is None:
+            return
+        now, spec = self._origin, self.spec
+        changed = [spec.method] if made_by.source_sha256 != now.source_sha256 else []
+        if made_by.network_source_sha256 not in ("", now.network_source_sha256):
+            changed.append(str(spec.matching_network))
+        if changed:
+            warnings.warn(
+                f"the code of {' and of '.join(changed)} has changed since {spec.work} was done. "
+                "If it computes something else now, raise its version, or use --force.",
+                stacklevel=2,
+            )
+        self._origin = replace(
+            now,
+            distribution=made_by.distribution,
+            version=made_by.version,
+            source_sha256=made_by.source_sha256,
+            network_source_sha256=made_by.network_source_sha256,
+        )
 
     def _draw(self, condensed: CondensedSet) -> None:
         """Draw the set's picture unless it is there. A set whose picture fails is none the worse."""
@@ -267,6 +294,7 @@ class CellWork:
             self.conditions,
             self.bench,
             self.artefacts.read_cost(self.spec),
+            self._origin,
             network,
             status=status,
             **fields,
@@ -294,6 +322,7 @@ def describe_work(
     conditions: Conditions,
     bench: Bench,
     cost: Cost | None,
+    origin: Origin,
     network: Architecture | None,
     **fields: Any,
 ) -> Record:
@@ -304,10 +333,11 @@ def describe_work(
         conditions: how it was worked on.
         bench: its data set.
         cost: what its condensed set took to make, if that is known.
+        origin: of the set.
         network: that was trained on it, if it came to that.
         fields: of the record, what the others do not say.
     """
-    spec, origin = assignment.spec, assignment.maker.origin
+    spec = assignment.spec
     git_sha, git_dirty = git_state()
     return Record(
         condense_key=spec.key(),
@@ -323,6 +353,7 @@ def describe_work(
         seeded=origin.seeded,
         protocol=conditions.protocol.name,
         budget=conditions.budget.name,
+        augmentation=conditions.protocol.augmentation(bench.info),
         engine=_engine_name(conditions.engine, cost),
         n_test=len(bench.data.test.labels),
         condense_seconds=round(cost.seconds, 3) if cost else None,
@@ -330,7 +361,7 @@ def describe_work(
         plugin=origin.distribution,
         plugin_version=origin.version,
         source_sha256=origin.source_sha256,
-        sources=sources(bench, origin, network),
+        sources=sources(origin, network),
         device=describe_device(bench.device),
         torch=torch.__version__,
         dcbench=dcbench.__version__,

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 import tiny_plugin
 import torch
+from dcbench_plugins.convnet import ConvNet
 from dcbench_plugins.mlp import MLP
-from tiny_plugin import Means
+from tiny_plugin import Means, Tiny
 
-from dcbench import cells
+from dcbench import cells, provenance
 from dcbench.api import hookimpl
 from dcbench.plan import make_plan
 from dcbench.plugins import PluginInfo
@@ -55,7 +56,6 @@ def test_every_trial_is_recorded_with_its_provenance(run, tmp_path):
     tests_own = sha256(Path(tiny_plugin.__file__).read_bytes()).hexdigest()
     convnet = source_sha256(type(runner.plan.cells[0].maker.architecture))
     assert record.sources == {
-        "dataset": tests_own,
         "matching_network": convnet,
         "evaluation_network": tests_own if record.evaluation_network == "linear" else source_sha256(MLP),
     }
@@ -185,9 +185,9 @@ def test_results_of_other_code_are_used_with_a_warning(run, tmp_path, monkeypatc
         run(tmp_path / "r")
 
 
-@pytest.mark.parametrize("edited", ["tiny", "linear", "convnet:depth=1,width=4"])
-def test_so_are_results_of_other_code_of_the_data_set_or_a_network(run, tmp_path, monkeypatch, edited):
-    """Of each alone: the data set, the evaluation network, the matching network."""
+@pytest.mark.parametrize("edited", ["linear", "convnet:depth=1,width=4"])
+def test_so_are_results_of_other_code_of_a_network(run, tmp_path, monkeypatch, edited):
+    """Of each alone: the evaluation network, the matching network."""
     asked = GRADMATCH | {"methods": ("gradmatch",), "options": {"iterations": "1"}}
     run(tmp_path / "r", **asked)
     (record,) = read_records(tmp_path / "r" / RECORDS)
@@ -199,11 +199,83 @@ def test_so_are_results_of_other_code_of_the_data_set_or_a_network(run, tmp_path
     assert len(said) == 1
 
 
+def edit(monkeypatch, *edited):
+    """Let the files of some classes be others than they were."""
+    now = provenance.source_sha256
+
+    def source_sha256(cls):
+        return "e" * 64 if cls in edited else now(cls)
+
+    for module in ("plan", "cells"):
+        monkeypatch.setattr(f"dcbench.{module}.source_sha256", source_sha256)
+
+
+@pytest.mark.parametrize(
+    ("edited", "said"),
+    [(Means, "the code of means has changed"), (ConvNet, "the code of convnet:depth=1,width=4 has changed")],
+)
+def test_a_set_of_other_code_is_used_with_a_warning_and_its_records_say_what_made_it(
+    run, tmp_path, monkeypatch, edited, said
+):
+    method = "means" if edited is Means else "herding"
+    asked = {"methods": (method,), "networks": ("convnet:depth=1,width=4",)}
+    run(tmp_path / "r", **asked)
+    edit(monkeypatch, edited)
+    with pytest.warns(UserWarning, match=said):
+        later = run(tmp_path / "r", **asked, eval_networks=("mlp",))
+    assert (later.outcome.condensed, later.outcome.evaluated) == (0, 1)
+    first, second = read_records(tmp_path / "r" / RECORDS)
+    made_by = provenance.source_sha256(type(later.plan.cells[0].maker.method))
+    assert second.source_sha256 == first.source_sha256 == made_by
+    assert second.sources.get("matching_network") == first.sources.get("matching_network")
+    assert second.sources["evaluation_network"] == provenance.source_sha256(MLP)
+
+
+def test_work_that_was_begun_with_other_code_of_its_network_begins_anew(run, tmp_path, monkeypatch):
+    asked = {"methods": ("gradmatch",), "networks": ("convnet:depth=1,width=4",), "options": {"iterations": "3"}}
+    monkeypatch.setattr("dcbench.checkpoint.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("dcbench.checkpoint.WORTH", 0)
+    with monkeypatch.context() as patch:
+        patch.setattr("dcbench.condense.save_set", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "r", **asked)
+    edit(monkeypatch, ConvNet)
+    with pytest.warns(UserWarning, match="was saved by other code of the method or its network"):
+        run(tmp_path / "r", **asked)
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
+def test_results_of_another_version_of_a_package_behind_the_network_are_used_with_a_warning(
+    run, tmp_path, monkeypatch
+):
+    asked = {"eval_networks": ("timm:resnet18,resize=0",)}
+    run(tmp_path / "r", **asked)
+    assert read_records(tmp_path / "r" / RECORDS)[0].packages["timm"] == version("timm")
+    monkeypatch.setattr("dcbench.provenance._installed", lambda name: "0.0.1")
+    with pytest.warns(UserWarning, match="the code of timm:resnet18.*, which is timm's, has changed") as said:
+        assert run(tmp_path / "r", **asked).outcome.evaluated == 0
+    assert len(said) == 1
+
+
+def test_trials_with_another_augmentation_are_done_again(run, tmp_path, monkeypatch):
+    run(tmp_path / "r")
+    (first,) = read_records(tmp_path / "r" / RECORDS)
+    assert first.augmentation == ""
+    monkeypatch.setattr(Tiny, "augmentation", {"dc": "crop"})
+    assert run(tmp_path / "r").outcome.evaluated == 1
+    assert run(tmp_path / "r").outcome.evaluated == 0
+    (kept,) = latest(read_records(tmp_path / "r" / RECORDS))
+    assert (kept.key, kept.augmentation) == (first.key, "crop")
+
+
 def test_records_that_do_not_know_the_code_of_a_network_are_used_without_a_word(run, tmp_path, recwarn):
     run(tmp_path / "r")
     path = tmp_path / "r" / RECORDS
     (record,) = read_records(path)
-    old = record.model_dump(by_alias=True, exclude={"sources", "packages"}) | {"schema": 3}
+    old = record.model_dump(by_alias=True, exclude={"augmentation", "sources", "packages"}) | {"schema": 3}
     path.write_text(sealed(old) + "\n")
     assert run(tmp_path / "r").outcome.evaluated == 0
     assert not [str(warning.message) for warning in recwarn]

@@ -419,4 +419,4 @@ def test_lines_that_know_no_sources_stay_as_they_are():
 
 
 def fields_of_old():
-    return make_record().model_dump(by_alias=True, exclude={"sources", "packages"})
+    return make_record().model_dump(by_alias=True, exclude={"augmentation", "sources", "packages"})

@@ -478,17 +478,19 @@ def test_a_set_of_others_whose_classes_have_not_as_many_images_each_is_verified(
 @pytest.mark.parametrize(
     ("forged", "said"),
     [
-        ({"options": {}}, "its classes have 0 to 3 images each, and it says as many each"),
-        ({"options": {"per_class": "1 to 3"}}, "its classes have 0 to 3 images each, and it says 1 to 3"),
+        ({"options": {}}, "its classes have 0 to 3 images each, and its row says as many"),
+        ({"options": {"per_class": "1 to 3"}}, "its classes have 0 to 3 images each, and its row says 1 to 3"),
+        ({"hidden": True}, "its classes have 0 to 3 images each, and its row says as many"),
         ({"ipc": 1}, "it counts as 2 images per class, and says 1"),
     ],
 )
 def test_how_many_images_a_class_has_is_as_a_set_says(judge, hazy, tmp_path, forged, said):
     (path,) = set_files(judge(saved(tmp_path / "a.pt", [[torch.randn(4, 1, 6, 6), UNEVEN["hard labels"][0]]])))
     own = read_own_set(path, hazy)
-    spec = own.spec.model_copy(update=forged)
+    spec = own.spec.model_copy(update={name: value for name, value in forged.items() if name != "hidden"})
+    shown = [] if "hidden" in forged else [name for name in ("per_class",) if name in spec.options]
     header = {"spec": spec.model_dump(mode="json"), "condense_key": spec.key()}
-    rewrite_set(path, dict, **header, origin=asdict(own.origin) | {"changed_options": []})
+    rewrite_set(path, dict, **header, origin=asdict(own.origin) | {"changed_options": shown})
     with pytest.raises(DcbenchError, match=said):
         read_own_set(path, hazy)
 
@@ -801,8 +803,16 @@ CHEATING = {
         "'a | b' is no plain name",
     ),
     "code that is no hash": (
-        restated(lambda record: {"sources": {"dataset": "<b>"}}),
-        "dataset '<b>' is no source",
+        restated(lambda record: {"sources": {"evaluation_network": "abcdef0"}}),
+        "evaluation_network 'abcdef0' is no source",
+    ),
+    "another augmentation": (
+        restated(lambda record: {"augmentation": "crop"}),
+        "its images are augmented by '', not by 'crop'",
+    ),
+    "another plugin": (
+        restated(lambda record: {"plugin": "theirs"}),
+        "its plugin is dcbench-suite, its records say theirs",
     ),
     "code of something else": (
         restated(lambda record: {"sources": {"method": "f" * 64}}),

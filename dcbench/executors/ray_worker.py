@@ -37,22 +37,19 @@ class PackedDataset:
 
     info: DatasetInfo
     arrays: tuple[Any, Any, Any, Any]
-    source_sha256: str
 
     @classmethod
     def pack(cls, data: LoadedDataset) -> PackedDataset:
         """Take the tensors of a data set."""
         tensors = (data.train.images, data.train.labels, data.test.images, data.test.labels)
-        arrays = tuple(tensor.numpy() for tensor in tensors)
-        return cls(data.info, arrays, data.source_sha256)  # type: ignore[arg-type]
+        return cls(data.info, tuple(tensor.numpy() for tensor in tensors))  # type: ignore[arg-type]
 
     def unpack(self) -> LoadedDataset:
         """Return the data set; its tensors are the shared memory, which nobody may write."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")
             train_images, train_labels, test_images, test_labels = map(torch.from_numpy, self.arrays)
-        train, test = Split(train_images, train_labels), Split(test_images, test_labels)
-        return LoadedDataset(self.info, train, test, self.source_sha256)
+        return LoadedDataset(self.info, Split(train_images, train_labels), Split(test_images, test_labels))
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ import torch
 
 import dcbench
 from dcbench.budgets import BUDGETS
-from dcbench.cells import Plan
+from dcbench.cells import Plan, sources
 from dcbench.plan import Request, make_plan
 from dcbench.plugins import Plugins
 from dcbench.protocols import get_protocol
@@ -75,7 +75,10 @@ def planned_records(size: int) -> Iterator[Record]:
         changed = list(cell.maker.origin.changed_options)
         for network, seed in cell.trials:
             record = made_up(cell.spec, str(network), seed, changed)
-            yield record.model_copy(update={"source_sha256": cell.maker.origin.source_sha256})
+            origin = cell.maker.origin
+            yield record.model_copy(
+                update={"source_sha256": origin.source_sha256, "sources": sources(origin, network)}
+            )
 
 
 def invented_records(size: int) -> Iterator[Record]:
@@ -147,6 +150,9 @@ def made_up(spec: CondenseSpec, network: str, seed: int, changed: list[str]) -> 
         plugin="dcbench-suite",
         plugin_version=dcbench.__version__,
         source_sha256="f" * 64,
+        sources={"matching_network": "a" * 64, "evaluation_network": f"{len(network):064}"},
+        packages={"dcbench-suite": dcbench.__version__},
+        augmentation="",
         device="cpu: made up, 2 threads",
         torch=torch.__version__,
         dcbench=dcbench.__version__,
