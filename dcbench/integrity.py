@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -209,13 +209,15 @@ def _read_unit(
 def _set_problems(own: OwnSet, records: Sequence[Record], bench: Bench) -> list[str]:
     """Say where a set is not what its records say."""
     condensed, origin, found = own.condensed, own.origin, []
-    changed: set[object] = {tuple(sorted(record.changed_options)) for record in records}
     compared: dict[str, tuple[object, set[object]]] = {
         "hash": (condensed.sha256(), {record.set_sha256 for record in records}),
         "condense key": (own.spec.key(), {record.condense_key for record in records}),
         "track": (condensed.track, {record.track for record in records}),
         "plugin": (origin.distribution, {record.plugin for record in records}),
-        "list of options that are not defaults": (tuple(sorted(origin.changed_options)), changed),
+        "list of options that are not defaults": (
+            _listed(origin.changed_options),
+            {_listed(record.changed_options) for record in records},
+        ),
         "size in bytes": (condensed.storage_bytes, {record.storage_bytes for record in records}),
         "number of test images": (len(bench.data.test.labels), {record.n_test for record in records}),
     }
@@ -232,6 +234,10 @@ def _set_problems(own: OwnSet, records: Sequence[Record], bench: Bench) -> list[
     if leaked:
         found.append(f"{leaked} of its images are test images")
     return found
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "none"
 
 
 def _name(record: Record) -> str:

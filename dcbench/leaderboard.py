@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -234,7 +235,7 @@ def _row(competitor: tuple[str, ...], records: Sequence[Record]) -> Row:
         condense_seconds=seconds,
         peak_memory_bytes=_greatest(record.peak_memory_bytes for record in records),
         storage_bytes=_greatest(record.storage_bytes for record in records),
-        devices=tuple(sorted({record.device for record in records})),
+        devices=tuple(sorted({_device(record) for record in records})),
         engines=tuple(sorted({record.engine for record in records})),
         commits=tuple(sorted({_commit(record) for record in records if record.git_sha})),
         seeded=seeded,
@@ -265,6 +266,11 @@ def _sets(records: Iterable[Record]) -> tuple[tuple[str, ...], float | None]:
 
 def _commit(record: Record) -> str:
     return f"{str(record.git_sha)[:10]}{'+' if record.git_dirty else ''}"
+
+
+def _device(record: Record) -> str:
+    """Return the device; records of old count one thread as "1 threads"."""
+    return re.sub(r"\b1 threads$", "1 thread", record.device)
 
 
 def _greatest(values: Iterable[int | None]) -> int | None:

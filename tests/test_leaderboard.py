@@ -144,6 +144,12 @@ def test_rows_say_by_which_code_and_engine_they_were_made():
     assert (frame.commits[0], frame.engines[0]) == ("aaaaaaaaaa+; bbbbbbbbbb", "fast; plain")
 
 
+def test_a_device_is_one_however_its_single_thread_is_counted():
+    some = [make_record(eval_seed=seed, device=f"cpu: A, {n}") for seed, n in enumerate(("1 thread", "1 threads"))]
+    assert rows(some)[0].devices == ("cpu: A, 1 thread",)
+    assert rows([make_record(device="cpu: A, 11 threads")])[0].devices == ("cpu: A, 11 threads",)
+
+
 def test_condense_seconds_are_the_mean_over_sets_not_over_trials():
     assert only(rows(two_sets())).condense_seconds == pytest.approx(2.5)
 

@@ -495,6 +495,22 @@ def test_how_many_images_a_class_has_is_as_a_set_says(judge, hazy, tmp_path, for
         read_own_set(path, hazy)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            {"changed_options": []},
+            "its list of options that are not defaults is per_class, its records say none",
+        ),
+        ({"plugin": "dcbench-suite"}, "its plugin is imported, its records say dcbench-suite"),
+    ],
+)
+def test_no_row_hides_that_classes_have_not_as_many_images_each(judge, problems, tmp_path, change, said):
+    folder = judge(saved(tmp_path / "a.pt", [[torch.randn(4, 1, 6, 6), UNEVEN["hard labels"][0]]]))
+    restated(lambda record: change)(folder)
+    assert any(said in each for each in problems(folder)), problems(folder)
+
+
 def test_a_set_of_others_counts_once_and_no_network_on_it_is_chosen(judge, problems, tmp_path):
     (one, two, three) = foreign_sets(3)
     judge(saved(tmp_path / "a.pt", [one, two]))
