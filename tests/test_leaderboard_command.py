@@ -32,10 +32,14 @@ def results(typed):
 
 
 def test_from_a_run_to_a_verified_row(typed, results, tmp_path):
+    (tmp_path / "leaderboards").mkdir()
+    (tmp_path / "leaderboards" / "rules.toml").write_text("sets = 3\nevals = 3\n")
     done = typed("leaderboard", "submit", "results", "--name", "mine", "--by", "Me", "--title", "Mine")
     assert done.exit_code == 0, done.output
     assert "4 records of 2 condensed sets" in done.output
     assert "code_url" in done.output
+    lacks = "random: provisional, 2 of 3 sets; 2 of 3 networks a set."
+    assert f"digits, 1 image per class, protocol dc, hard-labels: {lacks}" in done.output
     (tmp_path / "leaderboards" / "rules.toml").write_text('floor = "random"\nsets = 2\nevals = 2\n')
     done = typed(*"leaderboard verify leaderboards/submissions/mine --mark --engine plain".split())
     assert done.exit_code == 0, done.output
@@ -55,7 +59,9 @@ def test_a_row_that_another_submission_has_is_named_and_nothing_is_written(typed
     assert done.exit_code == 2
     assert "first has random on digits, ipc 1, already" in done.output
     assert [path.name for path in (tmp_path / "leaderboards" / "submissions").iterdir()] == ["first"]
-    assert typed("leaderboard", "submit", "results", "--name", "first").exit_code == 0
+    again = typed("leaderboard", "submit", "results", "--name", "first")
+    assert again.exit_code == 0
+    assert "provisional" not in again.output
 
 
 def test_a_tampered_submission_is_not_verified_and_gets_no_mark(typed, results, tmp_path):

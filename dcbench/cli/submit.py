@@ -56,9 +56,26 @@ def submit(
     records = make_submission(results, target, selection, title or name, submitted_by, load_plugins())
     sets = len({record.condense_key for record in records})
     click.echo(f"{target}: {len(records)} records of {sets} condensed sets")
+    for said in _provisional(target):
+        click.echo(said)
     card = read_submission(target).card
     about = card.methods if card else ()
     empty = {field for each in about for field in ("paper", "code_url") if not getattr(each, field)}
     if empty:
         click.echo(f"Fill in {target / CARD}, which says nothing yet of: {', '.join(sorted(empty))}")
     click.echo(f"Next: dcbench leaderboard verify {target}")
+
+
+def _provisional(target: Path) -> list[str]:
+    """Say which rows of a submission lack something to be ranked, by the rules of its leaderboard."""
+    from dcbench.report.tables import heading, lacking
+    from dcbench.submissions import SUBMISSIONS, read_leaderboard
+
+    board = read_leaderboard(target.parent.parent if target.parent.name == SUBMISSIONS else target)
+    said = []
+    for table in board.tables:
+        for entry in table.entries:
+            owner = board.submission(entry.row)
+            if entry.provisional and owner and owner.folder.resolve() == target.resolve():
+                said.append(f"{table.dataset}, {heading(table).replace('`', '')}: {lacking(entry)}")
+    return said

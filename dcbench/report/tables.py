@@ -173,11 +173,7 @@ def markdown(table: Standings, leaderboard: Leaderboard) -> str:
     lines += [_missing(name, lines[0]) for name in table.missing]
     align = ["right", "left", "left", *["right"] * (len(lines[0]) - 3)]
     text = tabulate(lines, headers="keys", tablefmt="github", disable_numparse=True, colalign=align)
-    said = [
-        cell(f"† {label(entry.row)}{_matched(entry.row)}: provisional, {'; '.join(entry.provisional)}.")
-        for entry in table.entries
-        if entry.provisional
-    ]
+    said = [cell(f"† {lacking(entry)}") for entry in table.entries if entry.provisional]
     said += [cell(f"{name}: no record.") for name in table.missing]
     return "\n\n".join([text, *said])
 
@@ -272,16 +268,18 @@ def _line(entry: Entry, table: Standings, leaderboard: Leaderboard) -> dict[str,
     }
 
 
+def lacking(entry: Entry) -> str:
+    """Return what a row is and what it lacks to be ranked."""
+    matched = f" matched on {entry.row.matching_network}" if entry.row.matching_network else ""
+    return f"{label(entry.row)}{matched}: provisional, {'; '.join(entry.provisional)}."
+
+
 def _missing(name: str, like: dict[str, str]) -> dict[str, str]:
     return dict.fromkeys(like, DASH) | {"method": name}
 
 
 def _marked(entry: Entry) -> str:
     return cell(label(entry.row)) + " †" * bool(entry.provisional)
-
-
-def _matched(row: Row) -> str:
-    return f" matched on {row.matching_network}" if row.matching_network else ""
 
 
 def csv(table: Sequence[Row]) -> str:
