@@ -4,8 +4,8 @@
 #
 #   ci/cuda.sh [folder for what is found, results/cuda]
 set -uo pipefail
+out=$(realpath -m "${1:-results/cuda}")
 cd "$(dirname "$0")/.."
-out=${1:-results/cuda}
 device=${DEVICE:-cuda} # cpu tries out the script itself
 mkdir -p "$out"
 failed=0
@@ -21,7 +21,8 @@ command -v nvidia-smi >/dev/null && nvidia-smi >"$out/gpu.txt"
 part doctor dcbench doctor
 part tests python -m pytest -q tests/test_graphs.py tests/test_devices.py tests/test_engine.py tests/test_evaluate.py \
     tests/test_gradmatch.py tests/test_checks.py tests/test_divergence.py tests/test_out_of_memory.py
-# The same spec twice, by each engine: the same sets and accuracies?
+# The same spec twice, by each engine: the same sets and accuracies? That fast's are plain's, too, is looked at, not asked.
+rm -rf "$out"/results-{plain,fast}-{1,2}
 for engine in plain fast; do
     for turn in 1 2; do
         part "run-$engine-$turn" dcbench run -d digits -m gradmatch --budget quick --device "$device" \

@@ -33,6 +33,7 @@ class Cost:
         engine: its name.
         checkpoints: how many were written.
         checkpoint_seconds: of ``seconds``, what they took.
+        device: on which; empty where it is not known.
     """
 
     seconds: float
@@ -40,6 +41,7 @@ class Cost:
     engine: str = "plain"
     checkpoints: int = 0
     checkpoint_seconds: float = 0.0
+    device: str = ""
 
 
 class Artefacts:

@@ -21,7 +21,7 @@ from dcbench.engine import active_engine
 from dcbench.errors import DcbenchError
 from dcbench.files import remove
 from dcbench.methods import Method, Task
-from dcbench.provenance import PeakMemory
+from dcbench.provenance import PeakMemory, describe_device
 from dcbench.seeds import derive_seed, new_generator, seeded_globals
 from dcbench.specs import CondenseSpec
 
@@ -114,6 +114,7 @@ class Condensation:
                 active_engine().statement(),
                 checkpoint.written,
                 checkpoint.writing_seconds,
+                describe_device(train.device),
             ),
         )
         # After what it cost: a set that is there is not made again.

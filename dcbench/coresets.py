@@ -59,8 +59,8 @@ class FeatureCoreset(Method):
         chosen = []
         for members in task.train.class_indices:
             rows = self.choose(_features(task, network, members), task.ipc).to(members.device)
-            if len({*rows.tolist()}) != task.ipc:
-                raise ValueError(f"{self.name} chose {rows.tolist()} of a class, not {task.ipc} different images")
+            if len(rows) != task.ipc or len({*rows.tolist()} & {*range(len(members))}) != task.ipc:
+                raise ValueError(f"{self.name} chose {rows.tolist()}, not {task.ipc} of {len(members)} images")
             chosen.append(members[rows])
         return CondensedSet.select(task.train, torch.cat(chosen))
 

@@ -16,7 +16,7 @@ from dcbench.leakage import count_test_images
 from dcbench.own_sets import OwnSet, read_own_set
 from dcbench.plugins import Plugins
 from dcbench.protocols import get_protocol
-from dcbench.records import Record
+from dcbench.records import IMPORTED, Record
 from dcbench.specs import CondenseSpec, EvaluationSpec
 from dcbench.store import RECORDS, latest, trial_of
 from dcbench.submissions import CARD, SETS, Submission, methods_of, misplaced
@@ -214,13 +214,12 @@ def _set_problems(own: OwnSet, records: Sequence[Record], bench: Bench) -> list[
         "condense key": (own.spec.key(), {record.condense_key for record in records}),
         "track": (condensed.track, {record.track for record in records}),
         "plugin": (origin.distribution, {record.plugin for record in records}),
-        "list of options that are not defaults": (
-            _listed(origin.changed_options),
-            {_listed(record.changed_options) for record in records},
-        ),
         "size in bytes": (condensed.storage_bytes, {record.storage_bytes for record in records}),
         "number of test images": (len(bench.data.test.labels), {record.n_test for record in records}),
     }
+    if origin.distribution == IMPORTED:  # of others `dcbench.claims` knows what the defaults are
+        changed = {_listed(record.changed_options) for record in records}
+        compared["list of options that are not defaults"] = (_listed(origin.changed_options), {*changed})
     for name, (ours, stated) in compared.items():
         if stated != {ours}:
             said = " and ".join(sorted(f"{each}" for each in stated))

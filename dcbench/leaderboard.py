@@ -111,9 +111,28 @@ def official(records: Iterable[Record]) -> list[Record]:
     ]
 
 
+def alike_augmented(records: Iterable[Record]) -> list[Record]:
+    """Leave out trials whose images were augmented in another way than the newest on the same data and protocol.
+
+    Those of which it is not known how are kept.
+    """
+    kept = list(records)
+    newest: dict[tuple[str, ...], tuple[str, str]] = {}
+    for record in kept:
+        if record.augmentation is not None:
+            board = (record.dataset, record.dataset_sha256, record.protocol)
+            newest[board] = max(newest.get(board, ("", "")), (record.started_at, record.augmentation))
+    return [
+        record
+        for record in kept
+        if record.augmentation is None
+        or record.augmentation == newest[record.dataset, record.dataset_sha256, record.protocol][1]
+    ]
+
+
 def rows(records: Iterable[Record]) -> list[Row]:
     """Summarise records: best first within each data set and ipc; sets of any size at the end."""
-    kept = sorted(latest(records), key=lambda record: (record.key, record.condense_key))
+    kept = sorted(alike_augmented(latest(records)), key=lambda record: (record.key, record.condense_key))
     groups: dict[tuple[str, ...], list[Record]] = defaultdict(list)
     for record, who in zip(kept, competitors(kept), strict=True):
         groups[who].append(record)

@@ -29,12 +29,15 @@ def now() -> str:
 def source_sha256(cls: type) -> str:
     """Return the hash of the file that defines a component's class; empty where there is no such file.
 
-    Where bases of its own are in other files, these count: all but dcbench's base of that kind of component. What
-    is read first stands for the process: a file that is edited meanwhile is not the code that runs.
+    Where bases of its own are in other files, these count: all but Python's and dcbench's base of that kind. What is
+    read first stands for the process: a file that is edited meanwhile is not the code that runs.
     """
     kind = next((base for base in cls.__mro__ if "kind" in vars(base)), object)
+    own = [
+        each for each in cls.__mro__ if each not in kind.__mro__ and _package(each) not in sys.stdlib_module_names
+    ]
     try:
-        files = dict.fromkeys(inspect.getfile(each) for each in cls.__mro__ if each not in kind.__mro__)
+        files = dict.fromkeys(map(inspect.getfile, own))
         digests = [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files]
     except (OSError, TypeError):  # typed in, not read from a file
         return ""

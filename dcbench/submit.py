@@ -11,7 +11,7 @@ from pathlib import Path
 from dcbench.condensed import without_images
 from dcbench.errors import DcbenchError, find_name
 from dcbench.files import make_folder, slug, storing, write_atomically
-from dcbench.leaderboard import competitor, find_records, official
+from dcbench.leaderboard import alike_augmented, competitor, find_records, official
 from dcbench.plugins import Plugins
 from dcbench.records import Record
 from dcbench.store import RECORDS, latest
@@ -48,7 +48,7 @@ class Selection:
         Raises:
             DcbenchError: for a data set or method that no official record is of, with the nearest one.
         """
-        found = latest(official(records))
+        found = alike_augmented(latest(official(records)))
         if not found:
             return []
         here = {"dataset": {each.dataset for each in found}, "method": {each.method for each in found}}

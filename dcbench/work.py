@@ -354,7 +354,7 @@ def describe_work(
         protocol=conditions.protocol.name,
         budget=conditions.budget.name,
         augmentation=conditions.protocol.augmentation(bench.info),
-        engine=_engine_name(conditions.engine, cost),
+        engine=_both(cost.engine if cost else "", conditions.engine.statement()),
         n_test=len(bench.data.test.labels),
         condense_seconds=round(cost.seconds, 3) if cost else None,
         peak_memory_bytes=cost.peak_memory_bytes if cost else None,
@@ -362,7 +362,7 @@ def describe_work(
         plugin_version=origin.version,
         source_sha256=origin.source_sha256,
         sources=sources(origin, network),
-        device=describe_device(bench.device),
+        device=_both(cost.device if cost else "", describe_device(bench.device)),
         torch=torch.__version__,
         dcbench=dcbench.__version__,
         git_sha=git_sha,
@@ -371,9 +371,8 @@ def describe_work(
     )
 
 
-def _engine_name(engine: Engine, cost: Cost | None) -> str:
-    """Return the engine, or both where another one made the set."""
-    ours = engine.statement()
-    if cost is None or cost.engine == ours:
-        return ours
-    return f"{cost.engine} to condense, {ours} to evaluate"
+def _both(condensed_by: str, evaluated_by: str) -> str:
+    """Return the engine or the device, or both where another one made the set."""
+    if condensed_by in ("", evaluated_by):
+        return evaluated_by
+    return f"{condensed_by} to condense, {evaluated_by} to evaluate"

@@ -150,6 +150,18 @@ def test_a_device_is_one_however_its_single_thread_is_counted():
     assert rows([make_record(device="cpu: A, 11 threads")])[0].devices == ("cpu: A, 11 threads",)
 
 
+def test_trials_with_another_augmentation_than_the_newest_do_not_count():
+    old, new = (
+        [make_record(eval_seed=seed, augmentation=how, accuracy=accuracy, started_at=when) for seed in range(n)]
+        for how, accuracy, when, n in (("crop", 0.2, "2025", 3), ("scale", 0.4, "2026", 2))
+    )
+    unknown = make_record(eval_seed=7, accuracy=0.6)
+    other = make_record(dataset="another", augmentation="crop", accuracy=0.3, started_at="2024")
+    found = {row.dataset: row.scores["convnet"] for row in rows([*old, *new, unknown, other])}
+    assert (found["made_up"].trials, found["made_up"].mean) == (3, pytest.approx((0.4 + 0.4 + 0.6) / 3))
+    assert found["another"].mean == pytest.approx(0.3)
+
+
 def test_condense_seconds_are_the_mean_over_sets_not_over_trials():
     assert only(rows(two_sets())).condense_seconds == pytest.approx(2.5)
 

@@ -61,7 +61,22 @@ def test_a_row_that_another_submission_has_is_named_and_nothing_is_written(typed
     assert [path.name for path in (tmp_path / "leaderboards" / "submissions").iterdir()] == ["first"]
     again = typed("leaderboard", "submit", "results", "--name", "first")
     assert again.exit_code == 0
-    assert "provisional" not in again.output
+
+
+def test_submitting_says_what_its_own_rows_lack_and_no_others(typed, results, tmp_path):
+    board = tmp_path / "leaderboards"
+    (board / "submissions" / "other").mkdir(parents=True)
+    (board / "submissions" / "other" / "records.jsonl").write_text(make_record().to_json() + "\n")
+    for needed, said in ((3, ["random: provisional, 2 of 3 sets; 2 of 3 networks a set."]), (2, [])):
+        (board / "rules.toml").write_text(f"sets = {needed}\nevals = {needed}\n")
+        done = typed("leaderboard", "submit", "results", "--name", "mine")
+        found = [line.split(": ", 1)[1] for line in done.output.splitlines() if "provisional" in line]
+        assert found == said
+    (board / "rules.toml").write_text("set = 3\n")
+    done = typed("leaderboard", "submit", "results", "--name", "mine")
+    assert done.exit_code == 0
+    assert "Warning: " in done.output
+    assert "Next: dcbench leaderboard verify" in done.output
 
 
 def test_a_tampered_submission_is_not_verified_and_gets_no_mark(typed, results, tmp_path):

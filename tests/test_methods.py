@@ -62,6 +62,16 @@ def test_herding_agrees_with_its_definition():
     assert Herding().choose(rows, 12).tolist() == naive_herd(rows, 12)
 
 
+@pytest.mark.parametrize("chosen", [[0, 0], [0], [0, 0, 1], [-1, 5], [0, 6]])
+def test_a_coreset_that_is_none_is_refused(tiny, chosen):
+    class Chooses(KCenter):
+        def choose(self, features, n):
+            return torch.tensor(chosen)
+
+    with pytest.raises(ValueError, match=r"kcenter chose \[.*\], not 2 of (6|20) images"):
+        Chooses(space="pixels").condense(make_task(tiny, ConvNet(), ipc=2))
+
+
 def naive_centers(rows, n):
     """The definition, without shortcuts: all distances to all that are chosen, the greatest of the least first."""
     from_mean = [torch.dist(row, rows.mean(0)).item() for row in rows]

@@ -68,10 +68,14 @@ def submit(
 
 def _provisional(target: Path) -> list[str]:
     """Say which rows of a submission lack something to be ranked, by the rules of its leaderboard."""
+    from dcbench.errors import DcbenchError
     from dcbench.report.tables import heading, lacking
     from dcbench.submissions import SUBMISSIONS, read_leaderboard
 
-    board = read_leaderboard(target.parent.parent if target.parent.name == SUBMISSIONS else target)
+    try:
+        board = read_leaderboard(target.parent.parent if target.parent.name == SUBMISSIONS else target)
+    except DcbenchError as error:  # of the others: this one is in its place
+        return [f"Warning: {error}"]
     said = []
     for table in board.tables:
         for entry in table.entries:
