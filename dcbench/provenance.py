@@ -29,8 +29,8 @@ def now() -> str:
 def source_sha256(cls: type) -> str:
     """Return the hash of the file that defines a component's class; empty where there is no such file.
 
-    Where bases of its own are in other files, these count: all but Python's and dcbench's base of that kind. What is
-    read first stands for the process: a file that is edited meanwhile is not the code that runs.
+    Where bases of its own are in other files, these count: all but Python's and dcbench's base of that kind. What
+    is read first stands for the process: a file that is edited meanwhile is not the code that runs.
     """
     kind = next((base for base in cls.__mro__ if "kind" in vars(base)), object)
     own = [
