@@ -3,4 +3,6 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 pip install --quiet uv
-uv run pytest --numprocesses auto --dist loadfile
+# A worker that crashes fails its test and is not replaced: pytest-xdist would wait for ever for the other tests of
+# the file (its issue 1378).
+uv run pytest --numprocesses auto --dist loadfile --max-worker-restart 0

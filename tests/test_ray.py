@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import sys
 import threading
-import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import tiny_plugin
-import torch
 from running import interrupt, is_alive, sets, trials, wait_for
 
-from dcbench.artefacts import Artefacts
-from dcbench.cli import main
-from dcbench.cli.execution import Execution
 from dcbench.errors import DcbenchError, StorageError
-from dcbench.executors.mirror import FileChange, Mirror, take_in
 from dcbench.plan import make_plan
 from dcbench.runner import Runner
 from dcbench.store import RECORDS, Store, read_records
@@ -50,7 +43,10 @@ def cluster():
     for _ in range(2):
         found.add_node(num_cpus=1)
     found.wait_for_nodes()
-    yield found
+    # Once, not for each run: Ray has been seen to crash a process that disconnects. Those that the tests start
+    # connect on their own.
+    with _connected(found.address):
+        yield found
     found.shutdown()
 
 
@@ -96,6 +92,7 @@ def meanwhile(function):
 def test_a_cluster_gives_the_same_bytes_as_one_after_the_other(run, run_there, tmp_path):
     run(tmp_path / "a", **METHODS, sets=2, evals=2)
     runner = run_there(tmp_path / "b", **METHODS, sets=2, evals=2)
+    assert runner.executor._ending == []  # nobody answers any more, so disconnecting is safe
     assert sets(tmp_path / "a") == sets(tmp_path / "b")
     assert trials(tmp_path / "a") == trials(tmp_path / "b")
     assert (runner.outcome.condensed, runner.outcome.evaluated) == (5, 24)
@@ -228,99 +225,11 @@ def test_a_node_that_lacks_a_plugin_is_named(run_there, tmp_path, monkeypatch):
 
 
 def test_cells_with_needs_that_no_node_meets_wait_and_the_user_is_told(cluster):
-    with _connected(cluster.address):
-        executor = RayCluster(Needs(cpus=2.0, memory=2**30), 2)
-        with pytest.warns(UserWarning, match=r"what a cell needs, 2 CPU, 1 GiB of memory: waiting for one"):
-            assert executor._room() == 1
-        assert RayCluster(Needs(cpus=0.25), 1)._room() == 12 + 1 + 3
-        assert RayCluster(Needs(), 1, at_once=2)._room() == 2
-
-
-def test_a_cluster_that_is_not_there_is_said(run, tmp_path, monkeypatch):
-    with pytest.raises(DcbenchError, match=r"no Ray cluster at 127\.0\.0\.1:1"):
-        run(tmp_path, executor=RayCluster(Needs(), 1, address="127.0.0.1:1"))
-    monkeypatch.setenv("RAY_ADDRESS", "ray://somewhere:10001")
-    with pytest.raises(DcbenchError, match="must be on a node of the cluster"):
-        run(tmp_path, executor=RayCluster(Needs(), 1))
-    with pytest.raises(DcbenchError, match="no Ray cluster at nonsense: "):
-        run(tmp_path, executor=RayCluster(Needs(), 1, address="nonsense"))
-
-
-def test_auto_is_refused_where_no_cluster_runs(run, tmp_path, monkeypatch):
-    def none_runs(address, folder):
-        raise ConnectionError("Could not find any running Ray instance.")
-
-    monkeypatch.setattr("dcbench.executors.ray_cluster.get_ray_address_from_environment", none_runs)
-    with pytest.raises(DcbenchError, match="no Ray cluster at auto: Could not find any"):
-        run(tmp_path, executor=RayCluster(Needs(), 1, address="auto"))
-
-
-def test_without_ray_its_executor_says_how_to_have_it(monkeypatch, capsys, tmp_path):
-    monkeypatch.delitem(sys.modules, "dcbench.executors.ray_cluster")
-    monkeypatch.delitem(sys.modules, "dcbench.executors.ray_worker")
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(SystemExit) as ended:
-        main(["run", "--results", str(tmp_path / "r"), "--executor", "ray"])
-    assert ended.value.code == 2
-    assert "--executor ray needs Ray: pip install 'dcbench-suite[ray]'." in capsys.readouterr().err
-
-
-def test_options_of_ray_are_refused_without_it(capsys, tmp_path):
-    with pytest.raises(SystemExit) as ended:
-        main(["run", "--results", str(tmp_path / "r"), "--gpus-per-cell", "0.25"])
-    assert ended.value.code == 2
-    assert "--gpus-per-cell goes with --executor ray." in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("device", "gpus", "message"),
-    [
-        ("cpu", "0.5", "--device cpu does not go with --gpus-per-cell 0.5."),
-        ("cuda", "0", "--device cuda does not go with --gpus-per-cell 0."),
-        ("cuda:1", "1", "--device cuda:1: Ray says which GPU a cell gets; use --device cuda."),
-    ],
-)
-def test_devices_that_gpus_contradict_are_refused(device, gpus, message):
-    execution = Execution(
-        device=device,
-        executor="ray",
-        gpus_per_cell=float(gpus),
-        **dict.fromkeys(("engine", "jobs", "threads", "address", "cpus_per_cell", "memory_per_cell", "results")),
-        **dict.fromkeys(("checkpoint_every", "dry_run", "force")),
-    )
-    with pytest.raises(DcbenchError, match=re.escape(message)):
-        execution.choose_executor(torch.device("cpu"))
-
-
-def test_a_mirror_tells_what_has_changed_in_the_order_of_writing(tmp_path):
-    for name in ("there", "here"):
-        (tmp_path / name).mkdir()
-    here = Artefacts(tmp_path / "here")
-    mirror = Mirror(tmp_path / "there", {"sets/a": b"1", "checkpoints/b": b"2"})
-    assert list(mirror.changes()) == []
-    there = tmp_path / "there"
-    (there / "checkpoints" / "b").unlink()
-    for name, data in (("z", b"3"), ("c", b"4")):
-        take_in(FileChange(f"sets/{name}", data), mirror.artefacts)
-        time.sleep(0.01)
-    (there / "sets" / ".z.tmp").touch()
-    changes = list(mirror.changes())
-    assert changes == [FileChange("sets/z", b"3"), FileChange("sets/c", b"4"), FileChange("checkpoints/b", None)]
-    take_in(FileChange("checkpoints/b", b"2"), here)
-    for change in changes:
-        take_in(change, here)
-    files = {path.relative_to(here.root).as_posix() for path in here.root.rglob("*") if path.is_file()}
-    assert files == {"sets/z", "sets/c"}
-    take_in(FileChange("sets/z", b"3"), mirror.artefacts)  # the same again is a change: it was made anew
-    assert list(mirror.changes()) == [FileChange("sets/z", b"3")]
-
-
-@pytest.mark.parametrize("path", ["../out", "/out", "sets/../../out"])
-def test_files_from_workers_stay_in_the_results(tmp_path, path):
-    (tmp_path / "r").mkdir()
-    with pytest.raises(ValueError, match="is no file of the results"):
-        take_in(FileChange(path, b""), Artefacts(tmp_path / "r"))
-    assert not (tmp_path / "out").exists()
+    executor = RayCluster(Needs(cpus=2.0, memory=2**30), 2)
+    with pytest.warns(UserWarning, match=r"what a cell needs, 2 CPU, 1 GiB of memory: waiting for one"):
+        assert executor._room() == 1
+    assert RayCluster(Needs(cpus=0.25), 1)._room() == 12 + 1 + 3
+    assert RayCluster(Needs(), 1, at_once=2)._room() == 2
 
 
 def test_results_that_cannot_be_written_end_the_run(run_there, tmp_path, monkeypatch):

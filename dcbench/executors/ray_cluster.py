@@ -41,6 +41,8 @@ except ImportError as error:
     raise DcbenchError("--executor ray needs Ray: pip install 'dcbench-suite[ray]'.") from None
 
 CONNECT_SECONDS = 10.0
+END_SECONDS = 5.0
+"""How long tasks may take to end once they have said their last word."""
 LOOK_SECONDS = 5.0
 """How often the nodes of the cluster are counted: they come and go."""
 REASONS: Mapping[type[RayError], str] = {
@@ -112,6 +114,7 @@ class RayCluster:
         self.address, self.at_once = address, at_once
         self._said_no_room = False
         self._places, self._dead, self._asked_at = 0, frozenset[str](), -LOOK_SECONDS
+        self._ending: list[ray.ObjectRef[Any]] = []
 
     def run(self, desk: Desk) -> None:
         """Work on all cells of a run.
@@ -144,6 +147,9 @@ class RayCluster:
             finally:
                 for stream in running:
                     ray.cancel(stream, force=True)
+                    self._let_end(stream)
+                # Ray has been seen to crash a process that disconnects while it still answers a worker.
+                self._ended(END_SECONDS)
 
     def _job(self, desk: Desk) -> Job:
         """Put the data sets of a run where the nodes find them; return what all cells need."""
@@ -197,7 +203,18 @@ class RayCluster:
                 lane.number = next(number for number in range(len(running)) if number not in taken)
             if isinstance(message, Finished | GivenBack):
                 del running[stream]
+                self._let_end(stream)
             self._take(message, lane, desk)
+
+    def _let_end(self, stream: ray.ObjectRefGenerator) -> None:
+        """Remember a task that has nothing more to say, and has perhaps not ended."""
+        self._ending.append(stream.completed())
+        self._ended(seconds=0)
+
+    def _ended(self, seconds: float) -> None:
+        """Forget the tasks that end within some seconds."""
+        if self._ending:
+            _, self._ending = ray.wait(self._ending, num_returns=len(self._ending), timeout=seconds)
 
     def _give_up(self, running: dict[ray.ObjectRefGenerator, _Lane], desk: Desk) -> None:
         """Take back the cells of nodes that the cluster has given up.
