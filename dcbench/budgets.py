@@ -30,7 +30,15 @@ class Budget:
     official: bool
 
 
-FULL = Budget("full", "the paper's recipe", sets=1, evals=5, max_steps=None, long=True, official=True)
+FULL = Budget(
+    "full",
+    "the paper's recipe for each set and network",
+    sets=1,
+    evals=5,
+    max_steps=None,
+    long=True,
+    official=True,
+)
 QUICK = Budget("quick", "a first look in minutes", sets=1, evals=2, max_steps=300, long=False, official=False)
 
 BUDGETS = {budget.name: budget for budget in (FULL, QUICK)}

@@ -14,6 +14,7 @@ from dcbench.methods import Method, Setting, Task
 from dcbench.training import train_network
 
 PAPER = "Zhao, Mopuri, Bilen, ICLR 2021"
+EVALUATION = f"dcbench, as evaluation in {PAPER}"
 BATCH = 256
 """Images that pass through the network at once."""
 
@@ -30,11 +31,13 @@ class FeatureCoreset(Method):
     space: Literal["features", "pixels"] = option(
         "features", "where distances are taken: penultimate features of a trained network, or pixels", source=PAPER
     )
-    epochs: int = option(30, "epochs of training the feature network; 0 leaves it as initialised", ge=0)
-    lr: float = option(0.01, "learning rate of the feature network's SGD", source=PAPER, gt=0)
-    momentum: float = option(0.9, "momentum of the feature network's SGD", source=PAPER, ge=0, lt=1)
-    weight_decay: float = option(5e-4, "weight decay of the feature network's SGD", source=PAPER, ge=0)
-    batch_size: int = option(256, "images per step of the feature network's SGD", source=PAPER, ge=1)
+    epochs: int = option(
+        30, "epochs of training the feature network; 0 leaves it as initialised", source="dcbench", ge=0
+    )
+    lr: float = option(0.01, "learning rate of the feature network's SGD", source=EVALUATION, gt=0)
+    momentum: float = option(0.9, "momentum of the feature network's SGD", source=EVALUATION, ge=0, lt=1)
+    weight_decay: float = option(5e-4, "weight decay of the feature network's SGD", source=EVALUATION, ge=0)
+    batch_size: int = option(256, "images per step of the feature network's SGD", source=EVALUATION, ge=1)
 
     @abstractmethod
     def choose(self, features: Tensor, n: int) -> Tensor:

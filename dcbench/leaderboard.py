@@ -45,8 +45,8 @@ class Row:
             track: who it is; ``options`` spells those that are not the method's defaults, e.g.
             ``iterations=50``.
         scores: by evaluation network.
-        unseen_mean: mean of the scores on networks other than the matching network, as a fraction; for
-            methods that match on none, on those that no row of the same table was matched on.
+        unseen_mean: mean of the scores on the networks that no row of the same board was matched on, as a
+            fraction, so that rows compare that were matched on different networks; None where there are none.
         condense_seconds: mean over sets.
         peak_memory_bytes: the most that condensing any of the sets took.
         storage_bytes: of the largest of the sets.
@@ -80,11 +80,11 @@ class Row:
     condense_keys: tuple[str, ...] = ()
     replicates: Mapping[str, Replicates] = field(default_factory=dict, repr=False, compare=False)
 
-    @property
-    def drop(self) -> float | None:
-        """How much lower the mean over unseen networks is than on the network matched on, as a fraction."""
-        own = self.scores.get(self.matching_network or "")
-        return own.mean - self.unseen_mean if own and self.unseen_mean is not None else None
+    def mean_over(self, networks: Sequence[str]) -> float | None:
+        """Return the mean over some networks, as a fraction; None where there are none or one is missing."""
+        if not networks or not all(network in self.scores for network in networks):
+            return None
+        return sum(self.scores[network].mean for network in networks) / len(networks)
 
     @property
     def method_name(self) -> str:
@@ -138,7 +138,8 @@ def rows(records: Iterable[Record]) -> list[Row]:
         groups[who].append(record)
     made = [_row(who, groups[who]) for who in sorted(groups)]
     matched = {(row.board, row.matching_network) for row in made}
-    made = [replace(row, unseen_mean=_unseen_mean(row, matched)) for row in made]
+    unseen = ([network for network in row.scores if (row.board, network) not in matched] for row in made)
+    made = [replace(row, unseen_mean=row.mean_over(networks)) for row, networks in zip(made, unseen, strict=True)]
     common = _common_networks(made)
     return sorted(made, key=lambda row: _order(row, common[row.board, row.ipc]))
 
@@ -296,19 +297,6 @@ def _greatest(values: Iterable[int | None]) -> int | None:
     return max((value for value in values if value is not None), default=None)
 
 
-def _unseen_mean(row: Row, matched: set[tuple[Board, str | None]]) -> float | None:
-    """Average over the networks not matched on.
-
-    A baseline that matches on none is averaged over those that no row it is compared with was matched on.
-    """
-    unseen = [
-        score.mean
-        for network, score in row.scores.items()
-        if (network != row.matching_network if row.matching_network else (row.board, network) not in matched)
-    ]
-    return sum(unseen) / len(unseen) if unseen else None
-
-
 def _common_networks(table: Iterable[Row]) -> dict[tuple[Board, int | None], list[str]]:
     """Return the networks that all rows of the same board and ipc have in common, sorted."""
     common: dict[tuple[Board, int | None], set[str]] = {}
@@ -319,8 +307,7 @@ def _common_networks(table: Iterable[Row]) -> dict[tuple[Board, int | None], lis
 
 def _order(row: Row, common: Sequence[str]) -> tuple[object, ...]:
     """Sort by the mean over the networks in common, if there are any."""
-    networks = common or sorted(row.scores)
-    mean = sum(row.scores[network].mean for network in networks) / len(networks)
+    mean = row.mean_over(common or sorted(row.scores)) or 0.0
     ipc = row.ipc if row.ipc is not None else float("inf")
     who = (row.method, row.method_version, row.options, row.matching_network or "", row.budget)
     return (row.dataset, row.dataset_sha256, ipc, row.protocol, row.track, -mean, *who)

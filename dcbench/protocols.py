@@ -59,7 +59,7 @@ DC = EvaluationProtocol(
     summary="300 epochs of SGD at 0.01, a tenth of that after half of them; augmentation on MNIST only",
     source="Zhao, Mopuri, Bilen, Dataset Condensation with Gradient Matching, ICLR 2021",
     departures=(
-        "the authors' code runs 301 and 1,001 epochs, drops the rate an epoch later and the momentum with it, "
+        "the authors' code runs 301 and 1,001 epochs, drops the rate after 152 and 502 and the momentum with it, "
         "scales with nearest neighbours and rotates with cubic interpolation where this is bilinear, and "
         "augments for the ConvNet with BatchNorm on every data set"
     ),

@@ -23,6 +23,8 @@ class Entry:
         reference: ``floor`` or ``ceiling`` for those that the others are measured against, else empty.
         mean: over the table's networks, as a fraction; None where some are missing.
         interval: of 95 % around it.
+        unseen: mean over the table's unseen networks, as a fraction; None where there are none or one is missing.
+        drop: how far that lies below the network matched on, as a fraction.
         gap: share of the gap between floor and ceiling that the mean closes; None where one of them is unknown.
         rank: the best and the worst place that it may have; None for what is not ranked. Rows tie unless the whole
             interval of one lies above that of the other.
@@ -33,6 +35,8 @@ class Entry:
     reference: str = ""
     mean: float | None = None
     interval: Interval | None = None
+    unseen: float | None = None
+    drop: float | None = None
     gap: float | None = None
     rank: tuple[int, int] | None = None
     provisional: tuple[str, ...] = ()
@@ -46,6 +50,7 @@ class Standings:
         dataset, dataset_sha256, protocol, budget, track: the board.
         ipc: images per class; None for a table of sets of any size alone.
         networks: over which the mean is taken.
+        unseen: those of them that no row that is ranked was matched on, so that all rows compare on them.
         entries: the rows.
         missing: references of which there is no record.
     """
@@ -57,6 +62,7 @@ class Standings:
     track: str
     ipc: int | None
     networks: tuple[str, ...]
+    unseen: tuple[str, ...]
     entries: tuple[Entry, ...]
     missing: tuple[str, ...]
 
@@ -98,6 +104,7 @@ class _Maker:
         board: rows of the table's board.
         ipc: of the table.
         networks: over which the mean is taken.
+        unseen: those that no row was matched on.
     """
 
     references: Sequence[Row]
@@ -105,11 +112,15 @@ class _Maker:
     board: Sequence[Row]
     ipc: int | None
     networks: tuple[str, ...] = field(init=False)
+    unseen: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         sized = [row for row in self.board if row.ipc == self.ipc]
         common = set.intersection(*(set(row.scores) for row in sized))
         self.networks = self.rules.networks_for(sized[0].dataset) or tuple(sorted(common))
+        complete = [row for row in sized if not self._lacks(row)] or sized
+        matched = {row.matching_network for row in complete}
+        self.unseen = tuple(network for network in self.networks if network not in matched)
 
     def table(self) -> Standings:
         references = {
@@ -120,7 +131,9 @@ class _Maker:
         named = {id(row): kind for kind, row in references.items() if row}
         shown = [row for row in self.board if row.ipc in (None, self.ipc)]
         shown += [row for row in references.values() if row and all(row is not each for each in shown)]
-        floor, ceiling = (self._mean(references.get(kind)) for kind in ("floor", "ceiling"))
+        floor, ceiling = (
+            row.mean_over(self.networks) if row else None for row in map(references.get, ("floor", "ceiling"))
+        )
         entries = [self._entry(row, named.get(id(row), ""), floor, ceiling) for row in shown]
         dataset, dataset_sha256, protocol, budget, track = self.board[0].board
         entries = _ranked(entries, [entry for entry in entries if self._can_be_ranked(entry)])
@@ -128,7 +141,16 @@ class _Maker:
         names = {"floor": self.rules.floor, "ceiling": self.rules.ceiling}
         missing = tuple(names[kind] for kind, row in references.items() if row is None)
         return Standings(
-            dataset, dataset_sha256, protocol, budget, track, self.ipc, self.networks, tuple(entries), missing
+            dataset=dataset,
+            dataset_sha256=dataset_sha256,
+            protocol=protocol,
+            budget=budget,
+            track=track,
+            ipc=self.ipc,
+            networks=self.networks,
+            unseen=self.unseen,
+            entries=tuple(entries),
+            missing=missing,
         )
 
     def _reference(self, name: str) -> Row | None:
@@ -142,20 +164,25 @@ class _Maker:
         return max(fitting, key=_newest, default=None)
 
     def _entry(self, row: Row, reference: str, floor: float | None, ceiling: float | None) -> Entry:
-        mean = self._mean(row)
-        gap = None
+        mean, gap = row.mean_over(self.networks), None
         if mean is not None and floor is not None and ceiling is not None and ceiling > floor:
             gap = (mean - floor) / (ceiling - floor)
-        return Entry(row, reference, mean, self._interval(row), gap, None, tuple(self._lacks(row)))
-
-    def _mean(self, row: Row | None) -> float | None:
-        if row is None or not self.networks or not all(network in row.scores for network in self.networks):
-            return None
-        return sum(row.scores[network].mean for network in self.networks) / len(self.networks)
+        unseen = row.mean_over(self.unseen) if row.matching_network not in self.unseen else None
+        own = row.scores.get(row.matching_network or "")
+        return Entry(
+            row,
+            reference,
+            mean=mean,
+            interval=self._interval(row),
+            unseen=unseen,
+            drop=own.mean - unseen if own and unseen is not None else None,
+            gap=gap,
+            provisional=tuple(self._lacks(row)),
+        )
 
     def _interval(self, row: Row) -> Interval | None:
         found = [row.replicates[network] for network in self.networks if network in row.replicates]
-        mean = self._mean(row)
+        mean = row.mean_over(self.networks)
         if mean is None or len(found) < len(self.networks):
             return None
         scores = [row.scores[network] for network in self.networks]

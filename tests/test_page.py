@@ -410,6 +410,13 @@ def test_a_row_shows_what_it_is_made_of(open_page, data):
     assert row.locator(".whisker").count() == 1
 
 
+def test_each_table_says_over_which_networks_its_means_are(open_page, data):
+    table = data["tables"][0]
+    shown = open_page().locator(".averaged").first.inner_text()
+    assert shown == f"Mean: {', '.join(table['networks'])}. Unseen: {', '.join(table['unseen'])}."
+    assert table["unseen"]
+
+
 def test_ties_provisional_rows_and_missing_references(open_page, data):
     shown = open_page()
     ranks = [each["rank"] for each in data["tables"][0]["entries"]]

@@ -153,13 +153,50 @@ def test_without_rules_the_networks_that_all_rows_have_count():
     assert only(records, Rules()).networks == ("mlp",)
 
 
-def test_the_drop_is_from_the_network_matched_on_to_the_mean_of_the_others():
-    records = [
-        make_record(evaluation_network=network, accuracy=accuracy)
-        for network, accuracy in (("convnet", 0.8), ("mlp", 0.5), ("lenet", 0.6))
+FOUR = RULES.model_copy(update={"networks": ("convnet", "mlp", "lenet", "alexnet")})
+
+
+def matched_on(network, accuracies, sets=2, **changes):
+    """A row whose accuracy differs between networks, with as many sets as said."""
+    return [
+        record
+        for each, accuracy in zip(FOUR.networks, accuracies, strict=True)
+        for record in trials([[accuracy, accuracy]] * sets, networks=(each,), matching_network=network, **changes)
     ]
-    assert rows(records)[0].drop == pytest.approx(0.25)
-    assert rows([make_record(matching_network=None)])[0].drop is None
+
+
+def unseen_and_drop(table):
+    return {entry.row.matching_network: (entry.unseen, entry.drop) for entry in table.entries}
+
+
+def test_rows_matched_on_different_networks_compare_on_those_that_none_was_matched_on():
+    table = only([*matched_on("convnet", (0.8, 0.6, 0.5, 0.3)), *matched_on("mlp", (0.7, 0.9, 0.4, 0.2))], FOUR)
+    assert table.unseen == ("lenet", "alexnet")
+    found = unseen_and_drop(table)
+    assert found["convnet"] == pytest.approx((0.4, 0.4))
+    assert found["mlp"] == pytest.approx((0.3, 0.6))
+
+
+def test_a_provisional_row_takes_no_network_from_the_others_and_has_no_unseen_of_its_own():
+    provisional = matched_on("lenet", (0.7, 0.6, 0.9, 0.2), sets=1)
+    table = only([*matched_on("convnet", (0.8, 0.6, 0.5, 0.4)), *provisional], FOUR)
+    assert table.unseen == ("mlp", "lenet", "alexnet")
+    found = unseen_and_drop(table)
+    assert found["convnet"] == pytest.approx((0.5, 0.3))
+    assert found["lenet"] == (None, None)
+
+
+def test_a_row_that_lacks_an_unseen_network_has_no_mean_over_them():
+    partly = trials(around(0.5), networks=("convnet", "mlp"))
+    (entry,) = [entry for entry in only(partly, FOUR).entries if entry.row.method == "gradmatch"]
+    assert (entry.unseen, entry.drop) == (None, None)
+
+
+def test_where_each_network_was_matched_on_by_some_there_is_no_unseen():
+    pair = [*trials(around(0.5)), *trials(around(0.4), matching_network="mlp")]
+    table = only([*pair, *references()])
+    assert table.unseen == ()
+    assert {(entry.unseen, entry.drop) for entry in table.entries} == {(None, None)}
 
 
 def test_rules_may_begin_with_a_byte_order_mark(tmp_path):

@@ -72,10 +72,13 @@ def evaluate(
     (images_best.pt finds labels_best.pt), or a folder with a folder of images per class. Nothing in a file is
     run. Soft labels are recorded as such and ranked apart.
 
+    Networks are trained by the protocol: dc has no siamese augmentation and no learned learning rate. Sets that
+    were made for these score lower here than their papers say.
+
     \b
     Examples:
       dcbench evaluate res_DC_MNIST_ConvNet_1ipc.pt -d mnist --matched-on convnet
-      dcbench evaluate images_best.pt -d cifar10 --normalised --method mtt --eval-network convnet
+      dcbench evaluate images_best.pt -d cifar10 --zca --method mtt --eval-network convnet
       dcbench evaluate results/sets/*.safetensors -d digits --eval-network resnet18
     """
     from dcbench.budgets import get_budget

@@ -56,8 +56,8 @@ from dcbench.files import default_data_root
 @click.option(
     "--budget",
     metavar="NAME",
-    help="full: the paper's recipe; quick: a first look in minutes, kept out of official tables.  "
-    "[full if a data set is named, else quick]",
+    help="full: the paper's recipe for each set and network; quick: a first look in minutes, kept out of official "
+    "tables.  [full if a data set is named, else quick]",
 )
 @click.option("--sets", type=click.IntRange(min=1), metavar="N", help="Condensed sets per cell.  [1]")
 @click.option(

@@ -20,8 +20,8 @@ def table_data(table: Standings, leaderboard: Leaderboard) -> dict[str, Any]:
 
     Returns:
         ``dataset``, ``dataset_sha256``, ``ipc`` (None for sets of any size alone), ``protocol``, ``budget``,
-        ``track``; ``networks``, over which the mean is taken; ``missing``, references without a record; and
-        ``entries``, best first.
+        ``track``; ``networks``, over which the mean is taken, and ``unseen``, those of them that no ranked row was
+        matched on; ``missing``, references without a record; and ``entries``, best first.
     """
     return {
         "dataset": table.dataset,
@@ -31,6 +31,7 @@ def table_data(table: Standings, leaderboard: Leaderboard) -> dict[str, Any]:
         "budget": table.budget,
         "track": table.track,
         "networks": list(table.networks),
+        "unseen": list(table.unseen),
         "missing": list(table.missing),
         "entries": [_entry_data(entry, leaderboard) for entry in table.entries],
     }
@@ -51,7 +52,6 @@ def row_data(row: Row) -> dict[str, Any]:
         "track": row.track,
         "scores": {network: asdict(score) for network, score in sorted(row.scores.items())},
         "unseen_mean": row.unseen_mean,
-        "drop": row.drop,
         "condense_seconds": row.condense_seconds,
         "peak_memory_bytes": row.peak_memory_bytes,
         "storage_bytes": row.storage_bytes,
@@ -68,6 +68,8 @@ def _entry_data(entry: Entry, leaderboard: Leaderboard) -> dict[str, Any]:
         "rank": list(entry.rank) if entry.rank else None,
         "mean": entry.mean,
         "interval": list(entry.interval) if entry.interval else None,
+        "unseen_mean": entry.unseen,
+        "drop": entry.drop,
         "gap": entry.gap,
         "provisional": list(entry.provisional),
         "verified": mark.text if mark else None,

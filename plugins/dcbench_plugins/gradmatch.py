@@ -8,8 +8,6 @@ drawn afresh, and T times over:
     for every class c:  D_c = distance( grad_theta L(T_c), grad_theta L(S_c) )     T_c: a batch of real images
     S     <-  S - lr_img * grad_S (sum_c D_c)                                       with momentum
     theta <-  theta trained on S for a few epochs                                  except after the last step
-
-Version 1 runs K iterations, as the paper says. The authors' code runs one more, after which it keeps the images.
 """
 
 import re
@@ -44,7 +42,11 @@ LOOPS = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: 
 
 
 class GradMatch(Method):
-    """Synthetic images trained so that their gradients match the real images' (gradient matching)."""
+    """Synthetic images trained so that their gradients match the real images' (gradient matching).
+
+    Version 1 runs K iterations, as the paper says. The authors' code evaluates after K, too, and then runs one
+    more before it saves the images.
+    """
 
     name = "gradmatch"
     citation = "Zhao, Mopuri, Bilen, Dataset Condensation with Gradient Matching, ICLR 2021"
@@ -62,7 +64,11 @@ class GradMatch(Method):
     )
     momentum_img: float = option(0.5, "momentum of the images' SGD", source=CODE, ge=0, lt=1)
     momentum_net: float = option(
-        0.0, "momentum of the matching network's SGD (0.5 in a published reproduction)", source=CODE, ge=0, lt=1
+        0.0,
+        "momentum of the matching network's SGD; 0.5 in the authors' code until July 2021, and in a reproduction",
+        source=f"{CODE}, since then",
+        ge=0,
+        lt=1,
     )
     lr_net: float = option(0.01, "learning rate of the matching network's SGD", source=PAPER, gt=0)
     batch_real: int = option(256, "real images of a class per step", source=PAPER, ge=1)

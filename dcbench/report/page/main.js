@@ -81,6 +81,7 @@ function board(tables, open) {
       "section",
       {},
       element("h3", {}, ipcName(each.ipc)),
+      element("p", { class: "key averaged" }, averagedText(each)),
       standingsTable(each, `${name}, ${ipcName(each.ipc)}`),
     ),
   );

@@ -23,6 +23,12 @@ function standingsTable(table, name) {
   return element("div", { class: "scroller", role: "region", tabindex: "0", "aria-label": name }, made);
 }
 
+/** Over which networks the means are taken. */
+function averagedText(table) {
+  const mean = table.networks.join(", ") || "no network that all rows have";
+  return `Mean: ${mean}. Unseen: ${table.unseen.join(", ") || "none of them"}.`;
+}
+
 function heading(column) {
   const button = element("button", { type: "button" }, column.title);
   button.addEventListener("click", () => sortBy(column));
