@@ -14,13 +14,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dcbench.files import slug, write_atomically
+from dcbench.files import left_over, remove, slug, write_atomically
 from dcbench.specs import CondenseSpec
+
+FOLDERS = ("sets", "checkpoints", "failures")
 
 
 @dataclass(frozen=True)
@@ -30,10 +32,10 @@ class Cost:
     Attributes:
         seconds: of wall time.
         peak_memory_bytes: see `dcbench.provenance.PeakMemory`.
-        engine: its name.
+        engine: its name, or those of several, one after the other: ``plain, then compiled``.
         checkpoints: how many were written.
         checkpoint_seconds: of ``seconds``, what they took.
-        device: on which; empty where it is not known.
+        device: on which, likewise; empty where it is not known.
     """
 
     seconds: float
@@ -80,6 +82,19 @@ class Artefacts:
     def read_cost(self, spec: CondenseSpec) -> Cost | None:
         """Return what a condensed set took to make, or None where that is not known."""
         return cost_beside(self.set_path(spec))
+
+    def left_over(self) -> Iterator[Path]:
+        """Yield what killed processes were writing aside; see `dcbench.files.left_over`."""
+        return left_over(self.root / name for name in FOLDERS)
+
+    def clear_left_over(self) -> None:
+        """Remove what is left over.
+
+        Raises:
+            StorageError: when a file cannot be removed.
+        """
+        for path in self.left_over():
+            remove(path)
 
     def write_traceback(self, key: str, text: str) -> Path:
         """Keep the traceback of a failure, for the method's author; return where."""

@@ -88,7 +88,6 @@ class Maker(Protocol):
         train: ResidentSplit,
         artefacts: Artefacts,
         progress: Callable[[int, int], None],
-        afresh: bool,
     ) -> CondensedSet:
         """Make the set of a spec and keep it in the results, with what it cost.
 
@@ -97,7 +96,6 @@ class Maker(Protocol):
             train: the training split, on the device. The test split is not an argument.
             artefacts: where checkpoints and the result go.
             progress: told the steps done and their number.
-            afresh: do not go on from a checkpoint.
         """
 
 
@@ -165,18 +163,15 @@ class Plan:
         """Return the successful records of all trials that the results have."""
         return [record for cell in self.cells for _, _, record in self.trials(cell, store) if record]
 
-    def pending(
-        self, cell: Cell, store: Store, force: bool = False, set_sha256: str | None = None
-    ) -> list[tuple[Architecture, int]]:
+    def pending(self, cell: Cell, store: Store, force: bool = False) -> list[tuple[Architecture, int]]:
         """Return the trials of a cell that the results do not have yet.
 
         Args:
             cell: the cell.
             store: the results.
             force: count all trials.
-            set_sha256: if given, trials of a set with another hash do not count as done.
         """
-        set_sha256 = set_sha256 or cell.maker.set_sha256
+        set_sha256 = cell.maker.set_sha256
         return [
             (network, seed)
             for network, seed, record in self.trials(cell, store)

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -49,6 +50,29 @@ def checkpointing_every(seconds: float | None) -> Iterator[None]:
         _chosen.reset(token)
 
 
+@dataclass(frozen=True)
+class Circumstances:
+    """With what a condensation is made.
+
+    Attributes:
+        engine: its name, or those of several, one after the other.
+        device: likewise.
+        peak_memory_bytes: the most so far.
+    """
+
+    engine: str = ""
+    device: str = ""
+    peak_memory_bytes: int = 0
+
+    def after(self, earlier: Circumstances) -> Circumstances:
+        """Return them for the whole of a condensation that was interrupted."""
+        return Circumstances(
+            _and_then(earlier.engine, self.engine),
+            _and_then(earlier.device, self.device),
+            max(earlier.peak_memory_bytes, self.peak_memory_bytes),
+        )
+
+
 class FileCheckpoint:
     """A method's state in a file, written now and then.
 
@@ -63,7 +87,12 @@ class FileCheckpoint:
     """
 
     def __init__(
-        self, path: Path, generator: torch.Generator, source: str = "", losses: LossWatch | None = None
+        self,
+        path: Path,
+        generator: torch.Generator,
+        source: str = "",
+        losses: LossWatch | None = None,
+        here: Callable[[], Circumstances] = Circumstances,
     ) -> None:
         """Start the clock.
 
@@ -72,12 +101,14 @@ class FileCheckpoint:
             generator: the task's.
             source: hashes of the code of the method and its network.
             losses: of the task; while they are out of bounds, no state is saved.
+            here: with what this process goes on with it.
         """
         self.path = path
         self.written, self.writing_seconds = 0, 0.0
         self._source = source
         self._generator = generator
         self._losses = losses or LossWatch()
+        self._here, self._earlier = here, Circumstances()
         self._started = time.monotonic()
         self._next = self._started + checkpoint_seconds()
         self._seconds_before = 0.0
@@ -85,6 +116,10 @@ class FileCheckpoint:
     def seconds(self) -> float:
         """Return the seconds spent on this condensation, those before an interruption included."""
         return self._seconds_before + time.monotonic() - self._started
+
+    def circumstances(self) -> Circumstances:
+        """Return with what this condensation was made, before an interruption included."""
+        return self._here().after(self._earlier)
 
     def load(self) -> dict[str, Tensor] | None:
         """Return the saved state, and set the generators back to it; None where there is none to be used."""
@@ -98,7 +133,8 @@ class FileCheckpoint:
         if not is_intact(data):
             self._warn("is damaged")
             return None
-        if _metadata(data).get("source") != self._source:
+        metadata = _metadata(data)
+        if metadata.get("source") != self._source:
             self._warn("was saved by other code of the method or its network, and will be replaced")
             return None
         tensors = load_tensors(data)
@@ -116,6 +152,7 @@ class FileCheckpoint:
             torch.set_rng_state(before[1])
             self._warn(f"is not for this machine ({str(error).splitlines()[0] if str(error) else 'no GPU'})")
             return None
+        self._earlier = Circumstances(**json.loads(metadata.get("circumstances", "{}")))
         return tensors
 
     def offer(self, state: Callable[[], Mapping[str, Tensor]]) -> None:
@@ -146,7 +183,8 @@ class FileCheckpoint:
         self._next = time.monotonic() + max(checkpoint_seconds(), WORTH * took)
 
     def _header(self) -> dict[str, str]:
-        return {"source": self._source, "sha256": NO_DIGEST}
+        circumstances = json.dumps(asdict(self.circumstances()))
+        return {"source": self._source, "circumstances": circumstances, "sha256": NO_DIGEST}
 
     def _own_state(self) -> dict[str, Tensor]:
         """Return what is kept along with a method's state."""
@@ -177,6 +215,11 @@ class FileCheckpoint:
     def _warn(self, problem: str) -> None:
         message = f"{self.path} {problem}: it is not used, and the condensation starts again."
         warnings.warn(message, stacklevel=3)
+
+
+def _and_then(earlier: str, later: str) -> str:
+    said = earlier.split(", then ") if earlier else []
+    return ", then ".join(said if said[-1:] == [later] else [*said, later])
 
 
 def _seal(data: bytes) -> bytes:

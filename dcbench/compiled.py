@@ -28,6 +28,7 @@ WARM_UP = 32
 
 _known: dict[str, bool] = {}
 """Structures that were tried, and whether they compile."""
+_gave_up = False
 
 
 @cache
@@ -41,9 +42,15 @@ def can_compile() -> bool:
     return True
 
 
+def forget() -> None:
+    """Forget that something could not be compiled."""
+    global _gave_up
+    _gave_up = False
+
+
 def gave_up() -> bool:
-    """Say whether there was a network in this process that could not be compiled."""
-    return not all(_known.values())
+    """Say whether there was a network, since that was forgotten, that could not be compiled."""
+    return _gave_up
 
 
 def compile_network(network: nn.Module, images: Tensor, gradients: bool) -> Forward:
@@ -69,7 +76,11 @@ def compile_network(network: nn.Module, images: Tensor, gradients: bool) -> Forw
     if key not in _known:
         with torch.inference_mode(not gradients):
             _known[key] = _try(forward, network, images[:1].repeat(WARM_UP, 1, 1, 1))
-    return forward if _known[key] else network
+    if _known[key]:
+        return forward
+    global _gave_up
+    _gave_up = True
+    return network
 
 
 def count_flops(network: nn.Module, images: Tensor) -> int:

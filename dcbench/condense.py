@@ -13,12 +13,12 @@ from pydantic import TypeAdapter, ValidationError
 import dcbench
 from dcbench.architectures import Architecture
 from dcbench.artefacts import Artefacts, Cost
-from dcbench.checkpoint import FileCheckpoint
+from dcbench.checkpoint import Circumstances, FileCheckpoint
 from dcbench.condensed import CondensedSet, Origin, check_set, load_set, save_set
 from dcbench.data import ResidentSplit
 from dcbench.divergence import Diverged, LossWatch
 from dcbench.engine import active_engine
-from dcbench.errors import DcbenchError
+from dcbench.errors import DcbenchError, NewerFormat
 from dcbench.files import remove
 from dcbench.methods import Method, Task
 from dcbench.provenance import PeakMemory, describe_device
@@ -46,6 +46,8 @@ def stored_set(spec: CondenseSpec, train: ResidentSplit, artefacts: Artefacts) -
         return None
     try:
         condensed, header = load_set(path, train)
+    except NewerFormat:
+        raise
     except DcbenchError as error:
         warnings.warn(f"{error} The set is made again.", stacklevel=2)
         return None
@@ -78,7 +80,6 @@ class Condensation:
         train: ResidentSplit,
         artefacts: Artefacts,
         progress: Callable[[int, int], None],
-        afresh: bool = False,
     ) -> CondensedSet:
         """Run the method and keep its condensed set and what it cost; see `dcbench.cells.Maker`.
 
@@ -89,9 +90,14 @@ class Condensation:
             Exception: whatever the method raises.
         """
         method, generator, losses = self.method, new_generator("condense", spec.key()), LossWatch()
-        checkpoint = FileCheckpoint(artefacts.checkpoint_path(spec), generator, self.origin.code, losses)
-        if afresh:
-            remove(checkpoint.path)
+        memory, device = PeakMemory(train.device), describe_device(train.device)
+        checkpoint = FileCheckpoint(
+            artefacts.checkpoint_path(spec),
+            generator,
+            self.origin.code,
+            losses,
+            lambda: Circumstances(active_engine().statement(), device, memory.read()),
+        )
         task = Task(
             train=train,
             ipc=spec.ipc or 0,
@@ -101,20 +107,20 @@ class Condensation:
             progress=progress,
             losses=losses,
         )
-        memory = PeakMemory(train.device)
         # Dropout in a matching network, say, draws from the global generators.
         with seeded_globals(derive_seed("globals", spec.key()), train.device):
             condensed = _watched(method, task)
         check_set(condensed, train, spec.ipc)
+        made = checkpoint.circumstances()
         artefacts.write_cost(
             spec,
             Cost(
                 checkpoint.seconds(),
-                memory.read(),
-                active_engine().statement(),
+                made.peak_memory_bytes,
+                made.engine,
                 checkpoint.written,
                 checkpoint.writing_seconds,
-                describe_device(train.device),
+                made.device,
             ),
         )
         # After what it cost: a set that is there is not made again.
@@ -134,6 +140,8 @@ def _watched(method: Method, task: Task) -> CondensedSet:
             raise Diverged(f"{error}, after iteration {done}", done) from error
         raise
     task.losses.settle()
+    if not isinstance(condensed, CondensedSet):
+        raise ValueError(f"{method.name} returned {type(condensed).__name__}, not a CondensedSet")
     return condensed
 
 

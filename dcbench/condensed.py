@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from dcbench.data import ResidentSplit
 from dcbench.denormalise import to_pixels
-from dcbench.errors import DcbenchError
+from dcbench.errors import DcbenchError, NewerFormat
 from dcbench.files import write_atomically
 
 FORMAT = "dcbench-set/2"
@@ -26,6 +27,7 @@ FORMAT = "dcbench-set/2"
 FIRST_FORMAT = "dcbench-set/1"
 """Written before there was ``content_sha256``, and still read: there, of indices, history and the header's own
 fields, damage that makes sense goes unnoticed."""
+FORMATS = re.compile(r"dcbench-set/[1-9][0-9]{0,5}")
 UNREADABLE = (OSError, SafetensorError, ValueError, IndexError, TypeError, RecursionError)
 """What a damaged or forged file raises. Memory that runs out is no fault of a file, and not among these."""
 MOST_OF_A_PICTURE = 2**24
@@ -307,10 +309,12 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, str]
         header = _header(metadata)
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     stated = header.pop("content_sha256", None)
-    if stated is None and header["format"] == FORMAT:
+    if stated is None and header["format"] != FIRST_FORMAT:
         raise KeyError("content_sha256")
     if stated is not None and stated != content_sha256(header, tensors):
         raise DcbenchError(f"{path} is damaged: its content does not match the hash in its header.")
+    if header["format"] not in (FIRST_FORMAT, FORMAT):
+        raise NewerFormat(f"{path}, a {header['format']},")
     return header, tensors, metadata
 
 
@@ -332,7 +336,7 @@ def _check_hash(path: Path, condensed: CondensedSet, header: Mapping[str, Any]) 
 
 def _header(metadata: Mapping[str, str]) -> dict[str, Any]:
     header = json.loads(metadata["dcbench"])
-    if not isinstance(header, dict) or header.get("format") not in (FORMAT, FIRST_FORMAT):
+    if not isinstance(header, dict) or not FORMATS.fullmatch(str(header.get("format"))):
         raise ValueError(f"its format is not {FORMAT}")
     if not isinstance(header.get("normalisation", {}), dict):
         raise ValueError("its normalisation is not an object")

@@ -18,6 +18,7 @@ from typing import Self
 from filelock import BaseFileLock
 
 from dcbench.cells import Cell, Plan
+from dcbench.files import remove
 from dcbench.plugins import Plugins
 from dcbench.progress import Progress
 from dcbench.provenance import now
@@ -143,6 +144,8 @@ class Desk:
                 return None
         self._begun[number] += 1
         afresh = self.force and number not in self._ready
+        if afresh and self._begun[number] == 1:  # later it is of this run, whose worker has died
+            remove(store.checkpoint_path(cell.spec))
         return Assignment(number, cell.spec, cell.maker, cell.trials, recorded, afresh)
 
     def hear(self, event: Event, lane: int = 0) -> None:

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import torch
 
+from dcbench.artefacts import FOLDERS, Artefacts
 from dcbench.checkpoint import is_intact
 from dcbench.compiled import can_compile
 from dcbench.condensed import without_images
 from dcbench.datasets import Dataset, load_dataset
-from dcbench.errors import DcbenchError
-from dcbench.files import left_over
+from dcbench.errors import DcbenchError, NewerFormat
 from dcbench.installation import Finding
 from dcbench.out_of_memory import free_memory
 from dcbench.plugins import DISABLE, Plugins
@@ -25,6 +25,7 @@ from dcbench.records import Record
 from dcbench.store import RECORDS, read_records, trial_of
 
 GIB = 2**30
+NEWER = "Upgrade dcbench, or choose another folder with --results."
 LITTLE_DISK, NO_DISK = 2 * GIB, GIB // 10
 LITTLE_MEMORY = 2 * GIB
 DRIVER = Path("/proc/driver/nvidia/version")
@@ -141,9 +142,11 @@ def _results(folder: Path) -> Iterator[Finding]:
     if (folder / RECORDS).exists():
         yield from _records(section, folder)
     sets = sorted((folder / "sets").glob("*.safetensors"))
-    bad = [problem for path in sets if (problem := _set_problem(path))]
+    bad = [error for path in sets if (error := _set_problem(path))]
     mend = "Remove it, and add --force to the command that made it: it is made and evaluated again."
-    yield from (Finding(section, "condensed set", problem, "wrong", mend) for problem in bad)
+    for error in bad:
+        said = NEWER if isinstance(error, NewerFormat) else mend
+        yield Finding(section, "condensed set", str(error), "wrong", said)
     if sets:
         yield Finding(section, "condensed sets", f"{len(sets)}, {len(sets) - len(bad)} of them whole")
     unfinished = sorted((folder / "checkpoints").glob("*.safetensors"))
@@ -153,7 +156,7 @@ def _results(folder: Path) -> Iterator[Finding]:
     if len(unfinished) > len(torn):
         count = len(unfinished) - len(torn)
         yield Finding(section, "unfinished", f"{count}, which the same command goes on with", "note")
-    old = list(left_over(folder))
+    old = list(Artefacts(folder).left_over())
     if old:
         found = f"{len(old)} of killed runs; the next run removes what they left"
         yield Finding(section, "left over", found, "note")
@@ -161,7 +164,7 @@ def _results(folder: Path) -> Iterator[Finding]:
 
 def _misplaced(section: str, folder: Path) -> Iterator[Finding]:
     """Look for files where folders belong, and the other way round."""
-    for name in ("sets", "checkpoints", "failures", ".locks"):
+    for name in (*FOLDERS, ".locks"):
         if (folder / name).exists() and not (folder / name).is_dir():
             yield Finding(section, name, f"{folder / name} is not a folder", "wrong", "Move it away.")
     for path in (folder / RECORDS, folder / f".{RECORDS}.lock"):
@@ -176,7 +179,8 @@ def _records(section: str, folder: Path) -> Iterator[Finding]:
             records = read_records(folder / RECORDS, strict=False)
     except DcbenchError as error:
         if not (folder / RECORDS).is_dir():
-            yield Finding(section, "records", str(error), "wrong", "Choose another folder with --results.")
+            mend = NEWER if isinstance(error, NewerFormat) else "Choose another folder with --results."
+            yield Finding(section, "records", str(error), "wrong", mend)
         return
     for each in caught:
         mend = "Remove what is damaged, and run the same command again."
@@ -212,12 +216,12 @@ def _checkpoint_problem(path: Path) -> str:
         return f"{path} cannot be read: {error.strerror}"
 
 
-def _set_problem(path: Path) -> str:
+def _set_problem(path: Path) -> DcbenchError | None:
     try:
         without_images(path)
     except DcbenchError as error:
-        return str(error)
-    return ""
+        return error
+    return None
 
 
 def _folder(section: str, subject: str, folder: Path, mend: str) -> Finding:

@@ -156,6 +156,7 @@ class Engine:
             yield
         finally:
             _current.reset(token)
+            compiled.forget()
             graphs.forget()
 
 

@@ -21,6 +21,14 @@ class StorageError(DcbenchError):
     """
 
 
+class NewerFormat(DcbenchError):
+    """A file of a dcbench to come: intact, and to be left as it is."""
+
+    def __init__(self, what: str) -> None:
+        """Say what it is."""
+        super().__init__(f"{what} is of a newer dcbench: upgrade this one, or use other results.")
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> DcbenchError:
     """Return the error for a ``name`` that is not among the ``known`` ones of this ``kind``.
 

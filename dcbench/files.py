@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import re
+import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
@@ -16,6 +17,8 @@ from dcbench.errors import DcbenchError, StorageError
 
 LEFT_OVER_SECONDS = 3600.0
 """Age from which on a file that was being written aside is a killed process's: no write takes an hour."""
+ASIDE = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
+"""Names of files that `write_atomically` writes aside."""
 
 _chosen_data_root: ContextVar[Path | None] = ContextVar("data root", default=None)
 
@@ -90,25 +93,17 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def clear_left_over(folder: Path) -> None:
-    """Remove what `left_over` finds.
-
-    Raises:
-        StorageError: when a file cannot be removed.
-    """
-    for path in left_over(folder):
-        remove(path)
-
-
-def left_over(folder: Path) -> Iterator[Path]:
-    """Yield what killed processes were writing aside, in a folder and those in it.
+def left_over(folders: Iterable[Path]) -> Iterator[Path]:
+    """Yield what killed processes were writing aside in some folders, those in them not included.
 
     What is young is left alone: another process may be writing it.
     """
-    for path in folder.rglob(".*.tmp"):
-        with suppress(FileNotFoundError):  # another process clears, too
-            if time.time() - path.stat().st_mtime > LEFT_OVER_SECONDS:
-                yield path
+    for folder in folders:
+        for path in folder.glob(".*.tmp"):
+            with suppress(FileNotFoundError):  # another process clears, too
+                old = time.time() - path.lstat().st_mtime > LEFT_OVER_SECONDS
+                if old and ASIDE.fullmatch(path.name) and stat.S_ISREG(path.lstat().st_mode):
+                    yield path
 
 
 def default_data_root() -> Path:

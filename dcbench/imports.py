@@ -62,7 +62,6 @@ class ImportedSet:
         train: ResidentSplit,
         artefacts: Artefacts,
         progress: Callable[[int, int], None],
-        afresh: bool = False,
     ) -> CondensedSet:
         """Keep the set; see `dcbench.cells.Maker`."""
         if self.cost:

@@ -50,7 +50,7 @@ class Row:
         condense_seconds: mean over sets.
         peak_memory_bytes: the most that condensing any of the sets took.
         storage_bytes: of the largest of the sets.
-        devices: on which networks were trained, sorted.
+        devices: on which networks were trained and, where that was another, sets condensed; sorted.
         engines: that computed, sorted.
         commits: of dcbench's code, as far as it was in a repository, sorted; ``+`` marks one that was changed.
         seeded: whether another seed would give another set.

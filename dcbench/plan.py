@@ -113,8 +113,7 @@ class _Planner:
             network = fit(network, info)
         counts = torch.bincount(bench.data.train.labels, minlength=info.num_classes)
         setting = Setting(info, tuple(counts.tolist()), ipc, str(network))
-        method = self._configure(cls, options).resolve(setting)
-        changed = method.changed_from_defaults(setting)
+        method, changed = _resolve(self._configure(cls, options), setting)
         plugin = self.plugins.methods.origins[cls.name]
         seeded, matched = "seed" in cls.depends_on, "network" in cls.depends_on
         origin = Origin(
@@ -148,6 +147,24 @@ class _Planner:
             )
             for number in range(sets)
         ]
+
+
+def _resolve(method: Method, setting: Setting) -> tuple[Method, Iterable[str]]:
+    """Resolve a method, and return which of its options are not its defaults.
+
+    Raises:
+        DcbenchError: when it cannot be used in this setting.
+    """
+    try:
+        resolved = method.resolve(setting)
+        return resolved, resolved.changed_from_defaults(setting)
+    except DcbenchError:
+        raise
+    except Exception as error:  # whatever a plugin may raise
+        raise DcbenchError(
+            f"method {str(method)!r} cannot be used on {setting.info.name} with {setting.ipc} images per class: "
+            f"{type(error).__name__}: {error}"
+        ) from error
 
 
 def make_plan(request: Request, plugins: Plugins) -> Plan:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import gc
 import hashlib
 import inspect
 import platform
@@ -132,11 +134,19 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
+def return_freed_memory() -> None:
+    """Give what this process has freed back to the system, where that is glibc's to do."""
+    gc.collect()
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 class PeakMemory:
     """The most memory in use since this object was made, in bytes.
 
-    On CUDA it is what torch allocated on the device; elsewhere the resident memory of the process. Where the
-    system cannot reset its high-water mark (other than Linux), the peak is the process's so far.
+    On CUDA it is what torch allocated on the device; elsewhere the resident memory of the process: Python, torch
+    and the data included, what was freed before returned to the system. Where that cannot reset its high-water
+    mark (other than Linux), the peak is the process's so far.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -145,6 +155,7 @@ class PeakMemory:
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
             return
+        return_freed_memory()
         with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
 

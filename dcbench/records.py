@@ -10,6 +10,8 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import from_json
 
+from dcbench.errors import NewerFormat
+
 RECORD_SCHEMA: Literal[4] = 4
 IMPORTED = "imported"
 """The plugin of a record whose set was made elsewhere."""
@@ -139,6 +141,7 @@ class Record(BaseModel):
 
         Raises:
             ValueError: saying what is wrong, for a line that is no record or that has changed since.
+            NewerFormat: for one of a schema to come, which states the right checksum, as all will.
         """
         try:
             fields = from_json(line)
@@ -146,7 +149,9 @@ class Record(BaseModel):
             raise ValueError("it is nested too deeply") from None
         if not isinstance(fields, dict):
             raise ValueError("it is no JSON object")
-        checksum = fields.pop(CHECKSUM, None)
+        checksum, schema = fields.pop(CHECKSUM, None), fields.get("schema")
+        if isinstance(schema, int) and schema > RECORD_SCHEMA and checksum == checksum_of(fields):
+            raise NewerFormat(f"a record of schema {schema}")
         try:
             record = cls.model_validate(fields)
         except ValidationError as error:

@@ -13,12 +13,12 @@ import os
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from filelock import FileLock, Timeout
 
 from dcbench.artefacts import Artefacts
-from dcbench.errors import DcbenchError
+from dcbench.errors import DcbenchError, NewerFormat
 from dcbench.files import make_folder, storing, sync_folder
 from dcbench.records import Record
 from dcbench.specs import CondenseSpec
@@ -27,6 +27,7 @@ RECORDS = "records.jsonl"
 
 Trial = tuple[str, str | None, str, str, int | None]
 """Condense key, evaluation network, protocol, budget, evaluation seed."""
+Key = TypeVar("Key")
 
 
 class Store(Artefacts):
@@ -37,6 +38,7 @@ class Store(Artefacts):
         super().__init__(root)
         self.records: list[Record] = []
         self._done: dict[Trial, Record] = {}
+        self._newest: dict[str, Record] = {}
         self._reader = _Reader(root / RECORDS)
         self.refresh()
 
@@ -59,16 +61,19 @@ class Store(Artefacts):
             self._add(record)
 
     def _forget(self) -> None:
-        self.records, self._done, self._reader = [], {}, _Reader(self.root / RECORDS)
+        self.records, self._done, self._newest = [], {}, {}
+        self._reader = _Reader(self.root / RECORDS)
 
     def _add(self, record: Record) -> None:
         self.records.append(record)
         if record.status == "ok":
-            _keep_later(self._done, record)
+            _keep_later(self._done, trial_of(record), record)
+            _keep_later(self._newest, record.condense_key, record)
 
     def find(self, condense_key: str, network: str, protocol: str, budget: str, eval_seed: int) -> Record | None:
-        """Return the successful record of a trial, if there is one."""
-        return self._done.get((condense_key, network, protocol, budget, eval_seed))
+        """Return the successful record of a trial on the set of its key that was made last, if there is one."""
+        found = self._done.get((condense_key, network, protocol, budget, eval_seed))
+        return found if found and found.set_sha256 == self._newest[condense_key].set_sha256 else None
 
     def append(self, record: Record) -> None:
         """Write a record, whole, before returning.
@@ -181,6 +186,8 @@ class _Reader:
             try:
                 if line.strip():
                     records.append(Record.from_json(line, self._alike))
+            except NewerFormat:
+                raise NewerFormat(f"{self.path}, line {self._lines + 1},") from None
             except ValueError as error:
                 number = self._lines + 1
                 torn = not line.endswith(b"\n")  # so it is the last
@@ -231,22 +238,28 @@ def _which(lines: Sequence[int]) -> str:
 def latest(records: Iterable[Record]) -> list[Record]:
     """Return the successful records, one for each trial: the one that was started last.
 
-    The outcome does not depend on the order of the records.
+    Where the condensed set of a key was made again, with other bytes, those of the former one are left out: what
+    is averaged is of one set. The outcome does not depend on the order of the records.
     """
     newest: dict[Trial, Record] = {}
+    sets: dict[str, Record] = {}
     for record in records:
         if record.status == "ok":
-            _keep_later(newest, record)
-    return [newest[trial] for trial in sorted(newest, key=lambda trial: (newest[trial].started_at, repr(trial)))]
+            _keep_later(newest, trial_of(record), record)
+            _keep_later(sets, record.condense_key, record)
+    kept = (record for record in newest.values() if record.set_sha256 == sets[record.condense_key].set_sha256)
+    return sorted(kept, key=lambda record: (record.started_at, repr(trial_of(record))))
 
 
-def _keep_later(newest: dict[Trial, Record], record: Record) -> None:
-    """Put a record in the place of an earlier one of the same trial."""
-    other = newest.setdefault(trial_of(record), record)
-    if other is not record and _rank(other) < _rank(record):
-        newest[trial_of(record)] = record
+def _keep_later(newest: dict[Key, Record], key: Key, record: Record) -> None:
+    """Put a record in the place of an earlier one of the same key."""
+    other = newest.setdefault(key, record)
+    if other is not record and _is_earlier(other, record):
+        newest[key] = record
 
 
-def _rank(record: Record) -> tuple[str, str]:
-    """Return what is greatest for the record of a trial that counts."""
-    return record.started_at, record.to_json()
+def _is_earlier(record: Record, other: Record) -> bool:
+    """Say which of two records counts less: the one that was started first, whatever their order."""
+    if record.started_at != other.started_at:
+        return record.started_at < other.started_at
+    return record.to_json() < other.to_json()

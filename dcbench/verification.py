@@ -25,6 +25,7 @@ from dcbench.errors import DcbenchError
 from dcbench.evaluate import Trial, evaluate
 from dcbench.integrity import Problem, Unit, check_submission
 from dcbench.leaderboard import official
+from dcbench.out_of_memory import is_out_of_memory
 from dcbench.plan import load_bench
 from dcbench.plugins import Plugins
 from dcbench.protocols import get_protocol
@@ -143,23 +144,41 @@ class Verifier:
         if problems:
             return Outcome(problems)
         chosen = sample_units(units, self.sample, self.seed)
-        found = self._evaluate(chosen)
-        return Outcome([], compare(chosen, found), len(chosen), len(units) - len(chosen))
+        found, failed = self._evaluate(chosen)
+        return Outcome(failed, compare(chosen, found), len(chosen), len(units) - len(chosen))
 
-    def _evaluate(self, units: Sequence[Unit]) -> Accuracies:
-        """Train networks anew, from seeds that are not the stated ones."""
+    def _evaluate(self, units: Sequence[Unit]) -> tuple[Accuracies, list[Problem]]:
+        """Train networks anew, from seeds that are not the stated ones; return what failed besides."""
         todo = [(unit, network) for unit in units for network in unit.networks]
         found: Accuracies = {}
-        done, total = 0, self.evals * len(todo)
-        self.progress(done, total)
-        for unit, network in todo:
+        failed: list[Problem] = []
+        total = self.evals * len(todo)
+        self.progress(0, total)
+        for index, (unit, network) in enumerate(todo):
             architecture = self._architecture(network, self.benches[unit.own.spec.dataset])
-            accuracies = found.setdefault((unit.own.spec.key(), network), [])
-            for number in range(self.evals):
-                accuracies.append(self._accuracy(unit, network, architecture, number))
-                done += 1
-                self.progress(done, total)
-        return found
+            accuracies: list[float] = []
+            try:
+                for number in range(self.evals):
+                    accuracies.append(self._accuracy(unit, network, architecture, number))
+                    self.progress(self.evals * index + number + 1, total)
+            except DcbenchError:
+                raise
+            except Exception as error:  # whatever a network may raise on whatever a set may hold
+                failed.append(self._failure(unit, network, len(accuracies), error))
+                continue
+            found[unit.own.spec.key(), network] = accuracies
+        return found, failed
+
+    def _failure(self, unit: Unit, network: str, number: int, error: Exception) -> Problem:
+        """Return what to say of a network that could not be trained.
+
+        Raises:
+            DcbenchError: where memory ran out, which is no fault of the submission.
+        """
+        what = f"network {number} from seed {derive_seed('verify', self.seed, number)} of {network}"
+        if is_out_of_memory(error):
+            raise DcbenchError(f"{unit.own.spec.set_in_words}: {what}: memory ran out.") from error
+        return Problem(unit.own.spec.set_in_words, f"{what} failed: {type(error).__name__}: {error}")
 
     def _architecture(self, network: str, bench: Bench) -> Architecture:
         architecture = fit(self.plugins.make_architecture(network), bench.info)
@@ -256,9 +275,10 @@ def compare(units: Sequence[Unit], found: Accuracies) -> list[Comparison]:
     for unit in units:
         by_row[unit.competitor].append(unit)
     groups = [
-        (network, [unit for unit in row if network in unit.networks])
+        (network, tried)
         for _, row in sorted(by_row.items())
         for network in sorted({network for unit in row for network in unit.networks})
+        if (tried := [unit for unit in row if (unit.own.spec.key(), network) in found])
     ]
     level = ERROR_RATE / max(1, len(groups))
     return [_compare(network, row, found, level) for network, row in groups]

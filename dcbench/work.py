@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Any, Literal
 
 import torch
@@ -25,7 +26,7 @@ from dcbench.checkpoint import checkpointing_every
 from dcbench.condense import stored_set
 from dcbench.condensed import CondensedSet, Origin
 from dcbench.engine import Engine
-from dcbench.errors import StorageError
+from dcbench.errors import NewerFormat, StorageError
 from dcbench.evaluate import evaluate
 from dcbench.files import remove
 from dcbench.out_of_memory import free_what_failed, is_out_of_memory, what_would_fit
@@ -149,17 +150,18 @@ class CellWork:
             condensed = self._condense()
         if condensed is None:
             return
-        with engine.active():
-            set_sha256, recorded = condensed.sha256(), self.assignment.recorded
-            # A set that had to be made again, on other hardware say, may differ from what was evaluated.
-            trials = [
-                (network, seed)
-                for network, seed in self.assignment.trials
-                if recorded.get((str(network), seed)) != set_sha256
-            ]
-            for index, (network, seed) in enumerate(trials):
-                left = sum(other == network for other, _ in trials[index:])
-                self._evaluate(condensed, set_sha256, network, seed, left)
+        set_sha256, recorded = condensed.sha256(), self.assignment.recorded
+        # A set that had to be made again, on other hardware say, may differ from what was evaluated.
+        trials = [
+            (network, seed)
+            for network, seed in self.assignment.trials
+            if recorded.get((str(network), seed)) != set_sha256
+        ]
+        for network, group in groupby(trials, key=lambda trial: trial[0]):
+            seeds = [seed for _, seed in group]
+            with engine.active():  # for each network, since not all of them may compile
+                for index, seed in enumerate(seeds):
+                    self._evaluate(condensed, set_sha256, network, seed, len(seeds) - index)
 
     def _condense(self) -> CondensedSet | None:
         """Return the condensed set, from the results or made now; None if that failed."""
@@ -168,7 +170,7 @@ class CellWork:
             stored = None if self.assignment.afresh else stored_set(spec, train, self.artefacts)
             if stored is None:
                 report = self._reporter("condense", spec.work, f"seed {spec.seed}")
-                condensed = self.maker.make(spec, train, self.artefacts, report, self.assignment.afresh)
+                condensed = self.maker.make(spec, train, self.artefacts, report)
                 if self._steps_left:  # of a method that tells no steps, or ends before the last
                     report(1, 1)
                 remove(self.artefacts.picture_path(spec))
@@ -177,7 +179,7 @@ class CellWork:
                 condensed = stored.condensed
                 self._take_origin(stored.origin)
                 remove(self.artefacts.checkpoint_path(spec))  # of one that was killed when the set was there
-        except StorageError:
+        except (StorageError, NewerFormat):
             raise
         except Exception as error:  # whatever a method may raise
             self._tell_failure(error)

@@ -15,9 +15,10 @@ import tiny_plugin
 import torch
 from helpers import TIMES
 
+from dcbench.artefacts import Artefacts
 from dcbench.budgets import BUDGETS
 from dcbench.checkpoint import checkpointing_every
-from dcbench.files import LEFT_OVER_SECONDS, clear_left_over
+from dcbench.files import LEFT_OVER_SECONDS
 from dcbench.plan import Request, make_plan
 from dcbench.plugins import PluginInfo, Plugins
 from dcbench.protocols import get_protocol
@@ -122,7 +123,7 @@ def grow_old(folder):
 def check_goes_on(run, folder, expected):
     """Let a run complete what another one left long ago, and compare its outcome; nothing is left over."""
     grow_old(folder)
-    clear_left_over(folder)
+    Artefacts(folder).clear_left_over()
     runner = run(folder, **SMALL)
     assert not runner.outcome.failures
     assert outcome(folder) == expected

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dcbench.checkpoint import FileCheckpoint, checkpointing_every
+from dcbench.checkpoint import Circumstances, FileCheckpoint, checkpointing_every
 from dcbench.divergence import Diverged, LossWatch
 from dcbench.seeds import new_generator, seeded_globals
 
@@ -34,6 +34,22 @@ def test_seconds_before_an_interruption_count(tmp_path, monkeypatch):
     second.load()
     clock[0] = 1003.0
     assert second.seconds() == 43.0
+
+
+def test_a_condensation_that_went_on_elsewhere_says_where_it_began(tmp_path, monkeypatch):
+    monkeypatch.setattr("dcbench.checkpoint.CHECKPOINT_SECONDS", 0.0)
+
+    def gone_on(engine, device, peak):
+        here = Circumstances(engine, device, peak)
+        checkpoint = FileCheckpoint(tmp_path / "c", new_generator("test"), here=lambda: here)
+        checkpoint.load()
+        checkpoint.offer(lambda: {})
+        return checkpoint.circumstances()
+
+    assert gone_on("plain", "cpu", 100) == Circumstances("plain", "cpu", 100)
+    assert gone_on("plain", "cpu", 300) == Circumstances("plain", "cpu", 300)
+    assert gone_on("fast", "cuda", 200) == Circumstances("plain, then fast", "cpu, then cuda", 300)
+    assert gone_on("fast", "cuda", 200) == Circumstances("plain, then fast", "cpu, then cuda", 300)
 
 
 def test_a_checkpoint_is_written_every_half_minute_at_most(tmp_path, monkeypatch):

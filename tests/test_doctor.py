@@ -254,9 +254,9 @@ def test_damage_in_results_is_named_file_by_file(look, run, tmp_path):
     (folder / "checkpoints").mkdir(exist_ok=True)
     torn = folder / "checkpoints" / "torn.safetensors"
     torn.write_bytes(whole.read_bytes())
-    (folder / "sets" / ".old.tmp").touch()
+    (folder / "sets" / ".a.png.0a1b2c3_.tmp").touch()
     grow_old(folder)
-    (folder / "sets" / ".young.tmp").touch()
+    (folder / "sets" / ".b.png.0a1b2c3_.tmp").touch()
     findings = look()
     wrong = [each for each in findings if each.status == "wrong"]
     assert [each.subject for each in wrong] == ["records", "condensed set", "checkpoint"]

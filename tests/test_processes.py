@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import struct
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from running import interrupt, is_alive, sets, trials, wait_for
 
 from dcbench.executors.processes import Processes, device_of_lane, reason_of
-from dcbench.store import RECORDS, read_records
+from dcbench.plan import make_plan
+from dcbench.runner import Runner
+from dcbench.store import RECORDS, Store, read_records
 
 GRADMATCH = {
     "methods": ("gradmatch", "random", "herding", "means"),
@@ -49,6 +55,45 @@ def test_the_cell_of_a_process_that_is_killed_goes_to_another(run, tmp_path, for
         runner = run(tmp_path / "r", **words, executor=Processes(2, 1), force=force)
     assert (runner.outcome.condensed, runner.outcome.evaluated, runner.outcome.failures) == (2, 4, [])
     assert len(read_records(tmp_path / "r" / RECORDS)) == 4
+
+
+def test_a_forced_cell_whose_process_is_killed_goes_on_from_this_run_s_checkpoint_alone(
+    request_for, plugins, tmp_path
+):
+    log, store = tmp_path / "log", Store(tmp_path / "r")
+    plan = make_plan(request_for(methods=("paces",), options={"log": str(log)}), plugins)
+    Runner(plan, plugins, store).run()
+    former = store.checkpoint_path(plan.cells[0].spec)
+    former.parent.mkdir(exist_ok=True)
+    former.write_bytes(b"of the former run")
+    before, once = sets(tmp_path / "r"), trials(tmp_path / "r")
+    log.unlink()
+    runner = Runner(plan, plugins, store, force=True, executor=Processes(2, 1), checkpoint_every=0)
+
+    def kill():
+        wait_for(lambda: log.exists() and len(log.read_text().splitlines()) > 10)
+        os.kill(int(log.read_text().split()[0]), signal.SIGKILL)
+
+    killing = threading.Thread(target=kill)
+    killing.start()
+    with pytest.warns(UserWarning, match="a worker died on paces"):  # of what was there before, there is no word
+        runner.run()
+    killing.join()
+    assert (runner.outcome.condensed, runner.outcome.failures) == (1, [])
+    assert len(log.read_text().splitlines()) < 30 + 8  # a second beginning would take 11 more at least
+    assert (sets(tmp_path / "r"), trials(tmp_path / "r")) == (before, once * 2)
+
+
+def test_a_worker_that_dies_in_the_middle_of_a_message_is_buried(monkeypatch):
+    ours, theirs = multiprocessing.Pipe()
+    os.write(theirs.fileno(), struct.pack("!i", 100) + b"the first bytes")
+    theirs.close()
+    buried = []
+    executor = Processes(1, 1)
+    monkeypatch.setattr(executor, "_bury", lambda lane, desk: buried.append(lane))
+    lane = SimpleNamespace(connection=ours, assignment=object(), number=0)
+    executor._listen(lane, desk=None)
+    assert buried == [lane]
 
 
 def test_warnings_of_processes_are_passed_on(run, tmp_path):

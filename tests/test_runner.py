@@ -18,6 +18,8 @@ from tiny_plugin import Means, Tiny
 
 from dcbench import cells, provenance
 from dcbench.api import hookimpl
+from dcbench.errors import NewerFormat
+from dcbench.leaderboard import rows
 from dcbench.plan import make_plan
 from dcbench.plugins import PluginInfo
 from dcbench.provenance import source_sha256
@@ -159,6 +161,32 @@ def test_a_set_made_again_with_other_bytes_is_evaluated_again_on_every_network(r
     assert not current & first
 
 
+def test_a_set_of_a_newer_dcbench_ends_the_run_and_stays(run, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("dcbench.condensed.FORMAT", "dcbench-set/3")
+        run(tmp_path / "r", methods=("means",))
+    (path,) = (tmp_path / "r" / "sets").glob("*.safetensors")
+    before = path.read_bytes()
+    with pytest.raises(NewerFormat, match=r"\.safetensors, a dcbench-set/3, is of a newer dcbench: upgrade"):
+        run(tmp_path / "r", methods=("means",), evals=2)
+    assert path.read_bytes() == before
+
+
+def test_one_network_on_a_set_made_again_leaves_no_row_of_two_sets(run, tmp_path, monkeypatch):
+    run(tmp_path / "r", methods=("means",), eval_networks=("linear", "mlp"), evals=2)
+    original = Means.condense
+    monkeypatch.setattr(
+        Means, "condense", lambda self, task: replace(made := original(self, task), images=made.images + 1e-6)
+    )
+    run(tmp_path / "r", methods=("means",), eval_networks=("linear",), force=True)
+    (row,) = rows(read_records(tmp_path / "r" / RECORDS))
+    assert {network: score.trials for network, score in row.scores.items()} == {"linear": 1}
+    again = run(tmp_path / "r", methods=("means",), eval_networks=("linear", "mlp"), evals=2)
+    assert (again.outcome.condensed, again.outcome.evaluated) == (0, 3)
+    (row,) = rows(read_records(tmp_path / "r" / RECORDS))
+    assert {network: score.trials for network, score in row.scores.items()} == {"linear": 2, "mlp": 2}
+
+
 def test_force_does_not_go_on_from_a_checkpoint(run, tmp_path, monkeypatch):
     seen = []
 
@@ -286,6 +314,13 @@ def test_force_does_everything_again(run, tmp_path):
     again = run(tmp_path / "r", force=True)
     assert (again.outcome.condensed, again.outcome.evaluated) == (1, 1)
     assert len({record.accuracy for record in read_records(tmp_path / "r" / RECORDS)}) == 1
+
+
+def test_a_method_that_forgets_to_return_its_set_is_told_so(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(Means, "condense", lambda self, task: None)
+    runner = run(tmp_path / "r", methods=("means",))
+    (failure,) = runner.outcome.failures
+    assert failure.error == "ValueError: means returned NoneType, not a CondensedSet"
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dcbench.artefacts import Cost, cost_beside
-from dcbench.errors import DcbenchError
+from dcbench.errors import DcbenchError, NewerFormat
 from dcbench.leaderboard import find_records
-from dcbench.records import Record, sealed
+from dcbench.records import RECORD_SCHEMA, Record, sealed
 from dcbench.store import RECORDS, Store, latest, read_records
 
 
@@ -277,6 +277,39 @@ def test_whatever_runs_do_in_turns_all_read_the_same(tmp_path_factory, steps, da
         assert all(find(store, record) == find(afresh, record) for record in trials(3))
 
 
+@given(st.permutations(range(5)))
+def test_trials_of_a_set_that_was_made_again_with_other_bytes_count_no_more(tmp_path_factory, order):
+    first = [make_record(eval_seed=seed, set_sha256="a" * 64, started_at=f"1{seed}") for seed in range(3)]
+    second = [make_record(eval_seed=seed, set_sha256="b" * 64, started_at=f"2{seed}") for seed in range(2)]
+    shuffled = [(first + second)[place] for place in order]
+    assert latest(shuffled) == second
+    store = Store(tmp_path_factory.mktemp("results"))
+    for record in shuffled:
+        store.append(record)
+    assert [find(store, record) for record in trials(3)] == [*second, None]
+
+
+def test_of_what_is_left_over_only_dcbench_s_own_files_are_cleared(tmp_path, monkeypatch):
+    monkeypatch.setattr("dcbench.files.LEFT_OVER_SECONDS", -1.0)
+    ours = [tmp_path / "sets" / ".a.png.0a1b2c3_.tmp", tmp_path / "checkpoints" / ".b.safetensors.abcdefgh.tmp"]
+    others = [
+        tmp_path / ".a.png.0a1b2c3_.tmp",
+        tmp_path / "sets" / ".mine.tmp",
+        tmp_path / "sets" / "deeper" / ".a.png.0a1b2c3_.tmp",
+        tmp_path / ".git" / ".index.0a1b2c3_.tmp",
+    ]
+    for path in ours + others:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    (tmp_path / "sets" / ".folder.0a1b2c3_.tmp").mkdir()
+    (tmp_path / "sets" / ".link.0a1b2c3_.tmp").symlink_to(tmp_path)
+    store = Store(tmp_path)
+    assert sorted(store.left_over()) == sorted(ours)
+    store.clear_left_over()
+    assert not any(path.exists() for path in ours)
+    assert all(path.exists() for path in others)
+
+
 COST = Cost(12.5, 1000, "fast", 3, 0.25)
 
 
@@ -403,6 +436,33 @@ values = st.recursive(
 def test_what_is_written_is_read_whatever_the_options(options):
     record = make_record(options=options, key="a", condense_key="b", set_sha256="c")
     assert Record.from_json(record.to_json()) == record
+
+
+def of_a_newer_dcbench(record, **fields):
+    return sealed({**record.model_dump(by_alias=True), "schema": RECORD_SCHEMA + 1, "news": 1, **fields}).encode()
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_line_of_a_newer_dcbench_is_no_damage_and_nothing_is_written_after_it(tmp_path, strict):
+    store = Store(tmp_path)
+    store.append(make_record())
+    line = of_a_newer_dcbench(make_record(eval_seed=1))
+    with open(tmp_path / RECORDS, "ab") as file:
+        file.write(line + b"\n")
+    before = (tmp_path / RECORDS).read_bytes()
+    message = r"records\.jsonl, line 2, is of a newer dcbench: upgrade this one, or use other results\."
+    with pytest.raises(NewerFormat, match=message):
+        read_records(tmp_path / RECORDS, strict)
+    with pytest.raises(NewerFormat, match=message):
+        store.append(make_record(eval_seed=2))
+    assert (tmp_path / RECORDS).read_bytes() == before
+
+
+def test_a_damaged_line_that_claims_to_be_of_a_newer_dcbench_is_damaged(tmp_path):
+    line = of_a_newer_dcbench(make_record()).replace(b'"news": 1', b'"news": 2')
+    (tmp_path / RECORDS).write_bytes(line + b"\n")
+    with pytest.warns(UserWarning, match="left out line 1, which is damaged"):
+        assert read_records(tmp_path / RECORDS, strict=False) == []
 
 
 @pytest.mark.parametrize("schema", [1, 2])

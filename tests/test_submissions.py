@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from dcbench.budgets import BUDGETS
 from dcbench.cells import Bench
 from dcbench.condensed import CondensedSet, content_sha256, load_set, stored_pixels
 from dcbench.datasets import load_dataset
+from dcbench.divergence import Diverged
 from dcbench.errors import DcbenchError
 from dcbench.evaluate import evaluate
 from dcbench.imports import Claim, ImportRequest, plan_imports
@@ -605,6 +607,32 @@ def test_a_sample_is_seeded_and_takes_every_row_before_a_second_set(run, tmp_pat
     assert sampled(99) == [unit.own.spec for unit in units]
     outcome = verify(tmp_path / "it", sample=2)
     assert (outcome.evaluated, outcome.left_out) == (2, 3)
+
+
+def test_a_network_that_fails_on_a_set_is_a_problem_and_the_others_are_compared(folder, verify, monkeypatch):
+    def evaluate(spec, condensed, test, network, *rest):
+        if network.name == "dropout" and spec.set_sha256 == first:
+            raise Diverged("the loss is nan", 7)
+        return original(spec, condensed, test, network, *rest)
+
+    original = sys.modules["dcbench.verification"].evaluate
+    monkeypatch.setattr("dcbench.verification.evaluate", evaluate)
+    first = read_submission(folder).records[0].set_sha256
+    outcome = verify(folder)
+    assert not outcome.ok
+    (problem,) = outcome.problems
+    assert problem.where.startswith("random, ipc 1, seed ")
+    assert re.fullmatch(r"network 0 from seed \d+ of dropout failed: Diverged: the loss is nan", problem.what)
+    assert {each.network: len(each.keys) for each in outcome.comparisons} == {"dropout": 1, "linear": 2}
+
+
+def test_memory_that_runs_out_is_no_fault_of_the_submission(folder, verify, monkeypatch):
+    def evaluate(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr("dcbench.verification.evaluate", evaluate)
+    with pytest.raises(DcbenchError, match=r"network 0 from seed \d+ of \w+: memory ran out\."):
+        verify(folder)
 
 
 def test_accuracies_that_are_not_found_again_are_named(folder, verify):

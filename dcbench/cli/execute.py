@@ -73,7 +73,7 @@ def carry_out(
     """
     from dcbench.cli.display import Display
     from dcbench.engine import choose_engine
-    from dcbench.files import clear_left_over, ensure_writable
+    from dcbench.files import ensure_writable
     from dcbench.runner import Runner
     from dcbench.store import Store
 
@@ -90,7 +90,7 @@ def carry_out(
     plugins.manager.register(display)
     try:
         with display:  # which also shows warnings
-            clear_left_over(execution.results)
+            store.clear_left_over()
             every = execution.checkpoint_every
             runner = Runner(plan, plugins, store, execution.force, engine, executor, every)
         outcome = _run(runner, display)

@@ -94,18 +94,21 @@ class Processes:
     def _listen(self, lane: _Lane, desk: Desk) -> None:
         """Take in what a worker has to say, all of it."""
         assert lane.connection is not None
-        try:
-            while lane.assignment and lane.connection.poll():
+        while lane.assignment:
+            try:
+                if not lane.connection.poll():
+                    return
                 message = lane.connection.recv()
-                if isinstance(message, Finished):
-                    lane.assignment = None
-                    desk.finish(message.number)
-                elif isinstance(message, Stopped):
-                    raise message.error
-                else:
-                    desk.hear(message, lane.number)
-        except (EOFError, ConnectionResetError):
-            self._bury(lane, desk)
+            except (EOFError, OSError):  # it has died, in the middle of a message perhaps
+                self._bury(lane, desk)
+                return
+            if isinstance(message, Finished):
+                lane.assignment = None
+                desk.finish(message.number)
+            elif isinstance(message, Stopped):
+                raise message.error
+            else:
+                desk.hear(message, lane.number)
 
     def _bury(self, lane: _Lane, desk: Desk) -> None:
         """Give the cell of a dead worker back."""

@@ -56,6 +56,8 @@ def row_data(row: Row) -> dict[str, Any]:
         "peak_memory_bytes": row.peak_memory_bytes,
         "storage_bytes": row.storage_bytes,
         "devices": list(row.devices),
+        "engines": list(row.engines),
+        "commits": list(row.commits),
     }
 
 

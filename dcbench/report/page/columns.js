@@ -72,6 +72,8 @@ function columnsOf(table, span) {
       (entry) => bytes(entry.storage_bytes),
     ),
     text("device", "device", (entry) => entry.devices.join("; ") || null),
+    text("engine", "engine", (entry) => entry.engines.join("; ") || null),
+    text("commit", "commit", (entry) => entry.commits.join("; ") || null),
   ];
 }
 
