@@ -68,16 +68,20 @@ def _method_problems(record: Record, benches: Mapping[str, Bench], plugins: Plug
     cls = plugins.methods.items.get(record.method)
     if cls is None or cls.version != record.method_version or record.dataset not in benches:
         return
-    seeded = "seed" in cls.depends_on
-    if record.seeded != seeded:
-        yield f"it says that the method {'takes' if record.seeded else 'ignores'} the seed, which is not so"
-    if ("ipc" in cls.depends_on) != (record.ipc is not None):
-        yield f"its ipc is {record.ipc}, and the method {'ignores' if record.ipc else 'needs'} one"
     try:
-        changed = _changed_options(cls, record, benches[record.dataset])
+        method = cls.configure(record.options)
+        changed = _changed_options(method, record, benches[record.dataset])
     except DcbenchError as error:
         yield f"the method refuses its options: {error}"
         return
+    depends = method.dependencies()
+    if record.seeded != ("seed" in depends):
+        yield f"it says that the method {'takes' if record.seeded else 'ignores'} the seed, which is not so"
+    if ("ipc" in depends) != (record.ipc is not None):
+        yield f"its ipc is {record.ipc}, and the method {'ignores' if record.ipc else 'needs'} one"
+    if ("network" in depends) != (record.matching_network is not None):
+        network = record.matching_network
+        yield f"its matching network is {network}, and the method {'ignores' if network else 'needs'} one"
     if changed != sorted(record.changed_options):
         yield (
             f"it names {_listed(record.changed_options) or 'none'} as options that are not the method's defaults; "
@@ -85,12 +89,11 @@ def _method_problems(record: Record, benches: Mapping[str, Bench], plugins: Plug
         )
 
 
-def _changed_options(cls: type[Method], record: Record, bench: Bench) -> list[str]:
+def _changed_options(method: Method, record: Record, bench: Bench) -> list[str]:
     """Return the names of the options that are not the method's defaults in the record's setting, sorted."""
     counts = torch.bincount(bench.data.train.labels, minlength=bench.info.num_classes)
     setting = Setting(bench.info, tuple(counts.tolist()), record.ipc or 1, record.matching_network or "")
-    method = cls.configure(record.options).resolve(setting)
-    return sorted(method.changed_from_defaults(setting))
+    return sorted(method.resolve(setting).changed_from_defaults(setting))
 
 
 def _listed(values: object) -> str:

@@ -51,6 +51,10 @@ class FeatureCoreset(Method):
             int64 row indices, shape (n,), on any device; no index twice.
         """
 
+    def dependencies(self) -> frozenset[str]:
+        """Among pixels the same images are chosen whatever the network and the seed."""
+        return frozenset({"ipc"}) if self.space == "pixels" else self.depends_on
+
     def resolve(self, setting: Setting) -> Self:
         """Refuse more images per class than there are."""
         setting.require_enough_images()

@@ -139,6 +139,10 @@ class Method(Component):
     depends_on: ClassVar[frozenset[str]] = frozenset({"ipc", "network", "seed"})
     quick: ClassVar[Mapping[str, Any]] = {}
 
+    def dependencies(self) -> frozenset[str]:
+        """Return what the result depends on with these options: `depends_on`, unless they leave some of it out."""
+        return self.depends_on
+
     def resolve(self, setting: Setting) -> Self:
         """Return a copy with every option that depends on the setting filled in.
 

@@ -109,13 +109,15 @@ class _Planner:
     ) -> list[Cell]:
         """Return the cells of one combination, one for each condensed set."""
         request, info = self.request, bench.info
-        if "network" in cls.depends_on:
+        configured = self._configure(cls, options)
+        depends = configured.dependencies()
+        if "network" in depends:
             network = fit(network, info)
         counts = torch.bincount(bench.data.train.labels, minlength=info.num_classes)
         setting = Setting(info, tuple(counts.tolist()), ipc, str(network))
-        method, changed = _resolve(self._configure(cls, options), setting)
+        method, changed = _resolve(configured, setting)
         plugin = self.plugins.methods.origins[cls.name]
-        seeded, matched = "seed" in cls.depends_on, "network" in cls.depends_on
+        seeded, matched = "seed" in depends, "network" in depends
         origin = Origin(
             plugin.distribution,
             plugin.version,
@@ -137,9 +139,9 @@ class _Planner:
                     method=cls.name,
                     method_version=cls.version,
                     options=method.model_dump(mode="json"),
-                    ipc=ipc if "ipc" in cls.depends_on else None,
+                    ipc=ipc if "ipc" in depends else None,
                     matching_network=str(network) if matched else None,
-                    seed=request.seed + number if "seed" in cls.depends_on else 0,
+                    seed=request.seed + number if seeded else 0,
                 ),
                 Condensation(method, network, origin),
                 bench,

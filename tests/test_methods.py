@@ -129,6 +129,8 @@ def test_choosing_in_feature_space_trains_the_network(task, tiny, method):
 def test_choosing_by_pixels_needs_no_network_and_no_luck(tiny, method):
     sets = [method(space="pixels").condense(make_task(tiny, ConvNet(), ipc=3, seed=seed)) for seed in (0, 1)]
     assert sets[0].sha256() == sets[1].sha256()
+    assert method(space="pixels").dependencies() == {"ipc"}
+    assert method().dependencies() == {"ipc", "network", "seed"}
 
 
 def test_whole_is_everything(task, tiny):

@@ -92,6 +92,14 @@ def test_a_method_that_breaks_on_a_setting_is_named(plan, monkeypatch, broken):
         plan(methods=("means",), ipcs=(5,))
 
 
+def test_coresets_of_pixels_are_one_set_whatever_the_networks_and_seeds(plan):
+    words = {"methods": ("kcenter",), "networks": ("linear", "mlp"), "sets": 3, "evals": 2}
+    (cell,) = plan(**words, options={"space": "pixels"}).cells
+    assert (cell.spec.matching_network, cell.spec.seed, cell.maker.origin.seeded) == (None, 0, False)
+    assert len(cell.trials) == 6
+    assert len(plan(**words).cells) == 6
+
+
 def test_options_that_depend_on_the_setting_are_not_changes(plan):
     (cell,) = plan(methods=("gradmatch",), networks=("mlp",), options={"iterations": "3"}).cells
     assert cell.maker.origin.changed_options == ("iterations",)

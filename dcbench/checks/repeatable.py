@@ -7,7 +7,7 @@ from dcbench.checks.returned import usable
 from dcbench.checks.subject import (
     Subject,
     difference,
-    method_class,
+    method_of,
     same,
 )
 from dcbench.checks.trial import Scenario
@@ -30,13 +30,13 @@ def depends_on_the_seed_as_it_says(subject: Subject) -> None:
     first = usable(subject, Scenario())
     others = [usable(subject, Scenario(seed=seed)) for seed in (1, 2)]
     differs = [not same(first.condensed, each.condensed) for each in others]
-    if "seed" not in method_class(subject).depends_on and any(differs):
+    if "seed" not in method_of(subject).dependencies() and any(differs):
         raise CheckFailed(
             "the same set from every seed, since depends_on leaves 'seed' out",
             "another set from another seed",
             "add 'seed' to depends_on, so that a run makes several sets; or draw nothing at random",
         )
-    if "seed" in method_class(subject).depends_on and not any(differs):
+    if "seed" in method_of(subject).dependencies() and not any(differs):
         raise CheckFailed(
             "another set from another seed, since depends_on names 'seed'",
             "the same set from the seeds 0, 1 and 2",
@@ -48,7 +48,7 @@ def depends_on_the_network_as_it_says(subject: Subject) -> str | None:
     """Another matching network changes nothing where `depends_on` leaves the network out."""
     one, other = (usable(subject, Scenario(width=width)) for width in (6, 4))
     unchanged = same(one.condensed, other.condensed)
-    declared = "network" in method_class(subject).depends_on
+    declared = "network" in method_of(subject).dependencies()
     if not declared and not unchanged:
         raise CheckFailed(
             "the same set whatever the matching network, since depends_on leaves 'network' out",

@@ -12,7 +12,6 @@ from dcbench.checks.check import CheckFailed, raised, require_passed
 from dcbench.checks.subject import (
     Subject,
     ipcs_of,
-    method_class,
     method_of,
     same,
     same_history,
@@ -96,7 +95,7 @@ def labels_belong_to_the_images(subject: Subject) -> str | None:
 
 def every_class_gets_its_images(subject: Subject) -> str | None:
     """Every class gets exactly `ipc` images, unless `depends_on` leaves ipc out."""
-    if "ipc" not in method_class(subject).depends_on:
+    if "ipc" not in method_of(subject).dependencies():
         return "declared: the number of images is the method's own"
     for ipc in ipcs_of(subject):
         trial = usable(subject, Scenario(ipc))

@@ -31,7 +31,7 @@ def method_of(subject: Subject) -> Method:
 
 def ipcs_of(subject: Subject) -> tuple[int, ...]:
     """Return the images per class to try: several, unless the method does not depend on them."""
-    return (1, 2, 3) if "ipc" in method_class(subject).depends_on else (2,)
+    return (1, 2, 3) if "ipc" in method_of(subject).dependencies() else (2,)
 
 
 def trial_of(subject: Subject, scenario: Scenario | None = None) -> Trial:

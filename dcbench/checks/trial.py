@@ -146,7 +146,7 @@ def condense(method: Method, scenario: Scenario, path: Path, save_at: int | None
     counts = tuple(len(members) for members in train.class_indices)
     trial = Trial(ResidentSplit(train.images.clone(), train.labels.clone(), data.info))
     network = CheckNetwork(width=scenario.width)
-    ipc = scenario.ipc if "ipc" in method.depends_on else 0
+    ipc = scenario.ipc if "ipc" in method.dependencies() else 0
     generator = new_generator("check", scenario.seed)
     checkpoint = WatchedCheckpoint(path, generator, trial, save_at)
 

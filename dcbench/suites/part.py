@@ -109,7 +109,7 @@ class Part:
         for dataset in self.datasets:
             for ipc in self.ipcs:
                 for name, method in self.methods.items():
-                    depends = type(method).depends_on
+                    depends = method.dependencies()
                     for network in self.networks:
                         size = ipc if "ipc" in depends else None
                         key = (dataset, size, name, network if "network" in depends else None)
@@ -194,7 +194,7 @@ class Part:
 
     def _trimmed(self, cell: Cell) -> Cell:
         """Leave a method that ignores the seed as many evaluations as the suite has for such."""
-        if self.fixed_evals is None or "seed" in type(self.methods[cell.spec.method]).depends_on:
+        if self.fixed_evals is None or "seed" in self.methods[cell.spec.method].dependencies():
             return cell
         seeds = range(self.seed, self.seed + self.fixed_evals)
         return replace(cell, trials=tuple(trial for trial in cell.trials if trial[1] in seeds))
