@@ -190,7 +190,8 @@ class Verifier:
         first, bench = unit.records[0], self.benches[unit.own.spec.dataset]
         seed = derive_seed("verify", self.seed, number)
         kept = self.store and self.store.find(first.condense_key, network, first.protocol, first.budget, seed)
-        here = (first.set_sha256, source_sha256(type(architecture)), *_here())
+        augmentation = get_protocol(first.protocol).augmentation(bench.info)
+        here = (first.set_sha256, source_sha256(type(architecture)), augmentation, *_here())
         if kept and kept.accuracy is not None and _origin(kept) == here:
             return kept.accuracy
         spec = EvaluationSpec(
@@ -333,10 +334,10 @@ def _here() -> tuple[str, str, str]:
     return active_engine().statement(), torch.__version__, dcbench.__version__
 
 
-def _origin(record: Record) -> tuple[str | None, str, str, str, str]:
-    """Return the set of a record, the hash of its network's code, and what computed it."""
+def _origin(record: Record) -> tuple[str | None, str, str | None, str, str, str]:
+    """Return the set of a record, the hash of its network's code, the augmentation, and what computed it."""
     network = record.sources.get("evaluation_network", "")
-    return record.set_sha256, network, record.engine, record.torch, record.dcbench
+    return record.set_sha256, network, record.augmentation, record.engine, record.torch, record.dcbench
 
 
 def _record(

@@ -579,8 +579,9 @@ def test_what_is_kept_is_not_trained_again_nor_taken_for_another_set(folder, ver
     assert [record.key for record in records] == [*dict.fromkeys(record.key for record in records)]
     assert {record.key for record in records} == set(trained)
     assert {record.schema_ for record in records} == {RECORD_SCHEMA}
-    for number, change in enumerate(({"set_sha256": "0" * 64}, {"engine": "fast"}, {"dcbench": "0.0.1"})):
-        other = [record.model_copy(update=change) for record in records]
+    others = {"set_sha256": "0" * 64, "engine": "fast", "dcbench": "0.0.1", "augmentation": "flip"}
+    for number, change in enumerate(others.items()):
+        other = [record.model_copy(update=dict([change])) for record in records]
         (tmp_path / "kept" / RECORDS).write_text("".join(record.to_json() + "\n" for record in other))
         assert verify(folder, store=Store(tmp_path / "kept")) == expected
         assert len(trained) == (3 + number) * networks

@@ -479,6 +479,12 @@ def test_there_is_one_condensed_set_for_each_seed_though_options_were_resolved_o
         assert (comparison.sets_done, comparison.trials_done, comparison.trials) == (1, 1, 1)
 
 
+def test_trials_with_another_augmentation_than_the_newest_are_left_out(blobs):
+    old = random_record(augmentation="flip", started_at="1")
+    new = random_record(eval_seed=1, augmentation="", started_at="2")
+    assert own_records(blobs, [old, new]).records == [new]
+
+
 def test_data_of_another_version_are_left_out_and_counted(blobs):
     old = [random_record(eval_seed=seed, dataset_sha256="a" * 64, accuracy=0.1) for seed in (0, 1)]
     new = random_record(started_at="2025-06-01T00:00:00Z", accuracy=0.9)

@@ -11,7 +11,7 @@ import rich.box
 from rich.markup import escape
 from rich.table import Table
 
-from dcbench.report.tables import DASH, deviations, percent
+from dcbench.report.tables import DASH, deviations, percent, sample
 from dcbench.statistics import Score
 from dcbench.suites.comparison import Comparison, Line
 from dcbench.suites.file import Published
@@ -191,10 +191,7 @@ def _ours(score: Score | None) -> str:
 
 
 def _n(score: Score | None) -> str:
-    if score is None:
-        return DASH
-    even = score.trials % score.sets == 0
-    return f"{score.sets}x{score.trials // score.sets}" if even else f"{score.trials} in {score.sets}"
+    return sample(score) if score else DASH
 
 
 def _published(number: Published | None, deviation: bool) -> str:

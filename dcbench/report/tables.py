@@ -85,10 +85,14 @@ def rank(entry: Entry) -> str:
 
 def count(row: Row) -> str:
     """Return sets x networks per set, over the networks of a row."""
-    counts = sorted({(score.sets, score.trials) for score in row.scores.values()})
-    return ", ".join(
-        f"{sets}x{trials // sets}" if trials % sets == 0 else f"{trials} in {sets}" for sets, trials in counts
-    )
+    scores = sorted(row.scores.values(), key=lambda score: (score.sets, score.trials))
+    return ", ".join(dict.fromkeys(map(sample, scores)))
+
+
+def sample(score: Score) -> str:
+    """Return sets x networks per set."""
+    even = score.trials % score.sets == 0
+    return f"{score.sets}x{score.trials // score.sets}" if even else f"{score.trials} in {score.sets}"
 
 
 def label(row: Row) -> str:

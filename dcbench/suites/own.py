@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from dcbench.architectures import Architecture
 from dcbench.errors import DcbenchError
+from dcbench.leaderboard import alike_augmented
 from dcbench.methods import Method
 from dcbench.records import Record
 from dcbench.store import latest
@@ -62,7 +63,8 @@ def own_records(part: Part, records: Iterable[Record]) -> Own:
     see `Spellings`. There is never more than one record for a trial.
     """
     experiments = {experiment.key: experiment for experiment in part.experiments()}
-    pairs = [(record, _named(record, part)) for record in latest(records) if record.dataset in part.datasets]
+    alike = alike_augmented(latest(records))
+    pairs = [(record, _named(record, part)) for record in alike if record.dataset in part.datasets]
     pairs = [(record, named) for record, named in pairs if _belongs(named, part, experiments)]
     current = _of_one_version(pairs)
     found: dict[tuple[str, str], set[str]] = {}
