@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import tiny_plugin
+import torch
 from running import interrupt, is_alive, sets, trials, wait_for
 
 from dcbench.errors import DcbenchError, StorageError
@@ -230,6 +231,23 @@ def test_cells_with_needs_that_no_node_meets_wait_and_the_user_is_told(cluster):
         assert executor._room() == 1
     assert RayCluster(Needs(cpus=0.25), 1)._room() == 12 + 1 + 3
     assert RayCluster(Needs(), 1, at_once=2)._room() == 2
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="torch can use it")
+def test_cells_that_need_a_gpu_go_to_its_node_which_says_so_where_torch_cannot_use_it(
+    cluster, plugins, request_for, tmp_path
+):
+    node = cluster.add_node(num_cpus=1, num_gpus=1)  # as far as Ray is told
+    cluster.wait_for_nodes()
+    try:
+        executor = RayCluster(Needs(cpus=0.25, gpus=0.25), 1, engine="plain", address=cluster.address)
+        assert executor._room() == 4 + 1 + 1
+        plan = make_plan(request_for(), plugins)
+        runner = Runner(plan, plugins, Store(tmp_path), executor=executor)
+        with pytest.raises(DcbenchError, match=r"on node .*: device 'cuda' is not there: torch sees 0"):
+            runner.run()
+    finally:
+        cluster.remove_node(node)
 
 
 def test_results_that_cannot_be_written_end_the_run(run_there, tmp_path, monkeypatch):

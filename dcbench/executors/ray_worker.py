@@ -119,7 +119,7 @@ def _work(packed: bytes, files: Mapping[str, bytes], job: Job, messages: SimpleQ
         assignment = _unpack(packed, job)
         # It goes with the thread, since torch's threads are set for each.
         torch.set_num_threads(job.threads)
-        device = choose_device(job.device)
+        device = _device(job)
         engine = choose_engine(job.engine, device, job.budget.long)
         conditions = Conditions(job.protocol, job.budget, engine, job.checkpoint_every)
         bench = _bench(job, assignment, device)
@@ -165,6 +165,18 @@ def _unpack(packed: bytes, job: Job) -> Assignment:
         )
     assert isinstance(assignment, Assignment)
     return assignment
+
+
+def _device(job: Job) -> torch.device:
+    """Return the device of this worker.
+
+    Raises:
+        DcbenchError: naming the node, when torch cannot use what Ray has given it.
+    """
+    try:
+        return choose_device(job.device)
+    except DcbenchError as error:
+        raise DcbenchError(f"on node {socket.gethostname()}: {error}") from None
 
 
 def _bench(job: Job, assignment: Assignment, device: torch.device) -> Bench:

@@ -31,9 +31,9 @@ STANDINGS_LEGEND = (
     "it, and tie unless their intervals separate. Unseen: the mean over those of them that no ranked row was "
     "matched on; drop: how far that lies below the network matched on, to be compared between rows matched on "
     "the same one. Gap: the share that the mean closes of the gap between {floor} and {ceiling}. n: sets x "
-    "networks per set. ✓: networks were trained anew on the tensors, by that version of dcbench; condensing was "
-    "not done anew. Seconds, memory, device, engine and commit are as submitted; seconds depend on what else "
-    "the machine did."
+    "networks per set. ✓: networks trained anew on the tensors, by that version of dcbench, agree within a "
+    "tolerance of 10 points at most; condensing was not done anew. Seconds, memory, device, engine and commit "
+    "are as submitted; seconds depend on what else the machine did."
 )
 LATEX_LEGEND = (
     "Test accuracy in %: mean over condensed sets of the mean over networks, ± standard deviation between sets; "
