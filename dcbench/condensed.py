@@ -215,6 +215,16 @@ def load_set(path: Path, train: ResidentSplit) -> tuple[CondensedSet, dict[str, 
     return condensed, header
 
 
+def stated_sha256(path: Path) -> str:
+    """Return the hash of a condensed set that its file states, which is not checked.
+
+    Raises:
+        DcbenchError: naming the file, when it is unreadable or not a condensed set.
+    """
+    with _reading(path), safe_open(path, framework="pt") as file:
+        return str(_header(file.metadata() or {})["set_sha256"])
+
+
 def without_images(path: Path) -> bytes:
     """Return the file of a condensed set, of a coreset without the images, which its indices restore.
 

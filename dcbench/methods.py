@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from dcbench.architectures import Architecture, new_network
+from dcbench.budgets import Budget
 from dcbench.component import Component
 from dcbench.condensed import CondensedSet
 from dcbench.data import ResidentSplit
@@ -138,6 +139,15 @@ class Method(Component):
     kind: ClassVar[str] = "method"
     depends_on: ClassVar[frozenset[str]] = frozenset({"ipc", "network", "seed"})
     quick: ClassVar[Mapping[str, Any]] = {}
+
+    @classmethod
+    def for_budget(cls, budget: Budget, options: Mapping[str, Any]) -> Self:
+        """Return the method with options and, beneath them, those of `quick` where the budget is no official one.
+
+        Raises:
+            DcbenchError: for an option that it does not have, or a value that it refuses.
+        """
+        return cls.configure({**({} if budget.official else cls.quick), **options})
 
     def dependencies(self) -> frozenset[str]:
         """Return what the result depends on with these options: `depends_on`, unless they leave some of it out."""

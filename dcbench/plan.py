@@ -77,7 +77,7 @@ class _Planner:
         methods = list(dict.fromkeys([*named, *map(plugins.method_class, request.baselines)]))
         chosen = distribute_options(request.options, methods, named)
         for method in methods:  # unknown options are found before any data is read
-            self._configure(method, chosen[method.name])
+            method.for_budget(request.budget, chosen[method.name])
 
         cells: dict[str, Cell] = {}
         hashes: dict[str, str] = {}
@@ -94,10 +94,6 @@ class _Planner:
                             cells.setdefault(cell.spec.key(), cell)
         return Plan(tuple(cells.values()), request.protocol, request.budget, request.device)
 
-    def _configure(self, method: type[Method], options: Mapping[str, Any]) -> Method:
-        quick = {} if self.request.budget.official else method.quick
-        return method.configure({**quick, **options})
-
     def _cells(
         self,
         bench: Bench,
@@ -109,7 +105,7 @@ class _Planner:
     ) -> list[Cell]:
         """Return the cells of one combination, one for each condensed set."""
         request, info = self.request, bench.info
-        configured = self._configure(cls, options)
+        configured = cls.for_budget(request.budget, options)
         depends = configured.dependencies()
         if "network" in depends:
             network = fit(network, info)

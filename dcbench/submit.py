@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from dcbench.condensed import without_images
+from dcbench.condensed import stated_sha256, without_images
 from dcbench.errors import DcbenchError, find_name
 from dcbench.files import make_folder, slug, storing, write_atomically
 from dcbench.leaderboard import alike_augmented, competitor, find_records, official
@@ -198,10 +198,12 @@ def _sets(results: Path, records: Iterable[Record]) -> list[Path]:
         DcbenchError: for a record whose set is in none of the folders below the results.
     """
     paths, kept = [], sorted(results.rglob(f"{SETS}/*.safetensors"))
-    for key in sorted({record.condense_key for record in records}):
+    for key, digest in sorted({record.condense_key: record.set_sha256 for record in records}.items()):
         # Not part of the pattern: it may be anything that a record says.
-        found = [path for path in kept if path.name.endswith(f"_{key[:12]}.safetensors")]
+        named = [path for path in kept if path.name.endswith(f"_{key[:12]}.safetensors")]
+        found = [path for path in named if stated_sha256(path) == digest]  # it may have been made again elsewhere
         if not found:
-            raise DcbenchError(f"{results} has records of the condensed set {key[:12]}, but not the set.")
+            other = f"; {named[0]} is another, made before or since" if named else ""
+            raise DcbenchError(f"{results} has records of the condensed set {key[:12]}, but not the set{other}.")
         paths.append(found[0])
     return paths

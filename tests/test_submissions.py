@@ -20,7 +20,8 @@ from safetensors.torch import save_file
 from dcbench.api import Dataset, Split, Splits
 from dcbench.budgets import BUDGETS
 from dcbench.cells import Bench
-from dcbench.condensed import CondensedSet, content_sha256, load_set, stored_pixels
+from dcbench.condensed import CondensedSet, content_sha256, load_set, stated_sha256, stored_pixels
+from dcbench.data import ResidentSplit
 from dcbench.datasets import load_dataset
 from dcbench.divergence import Diverged
 from dcbench.errors import DcbenchError
@@ -429,6 +430,24 @@ def test_a_card_of_any_other_kind_is_refused_by_name(tmp_path, text):
     (tmp_path / "card.toml").write_text(text)
     with pytest.raises(DcbenchError, match=r"card\.toml (cannot be read|is not TOML): "):
         read_submission(tmp_path)
+
+
+def test_of_two_sets_of_one_key_the_one_that_the_records_are_of_is_submitted(run, tmp_path, plugins, monkeypatch):
+    (tmp_path / "results").mkdir()
+    run(tmp_path / "results" / "a")
+    (first,) = (tmp_path / "results" / "a" / "sets").glob("*.safetensors")
+    draw = ResidentSplit.draw_indices
+    monkeypatch.setattr(ResidentSplit, "draw_indices", lambda *it: (draw(*it), draw(*it))[1])  # another draw
+    run(tmp_path / "results" / "b")
+    (second,) = (tmp_path / "results" / "b" / "sets").glob("*.safetensors")
+    assert first.name == second.name
+    submit(tmp_path / "results", tmp_path / "mine", EVERYTHING, "Mine", ("Me",), plugins)
+    (record,) = read_records(tmp_path / "mine" / RECORDS)
+    (kept,) = (tmp_path / "mine" / "sets").glob("*.safetensors")
+    assert stated_sha256(kept) == record.set_sha256 == stated_sha256(second) != stated_sha256(first)
+    second.unlink()
+    with pytest.raises(DcbenchError, match=rf"but not the set; {re.escape(str(first))} is another"):
+        submit(tmp_path / "results", tmp_path / "mine", EVERYTHING, "Mine", ("Me",), plugins)
 
 
 def test_an_honest_submission_is_verified(folder, verify):

@@ -134,7 +134,7 @@ class Part:
         budget = get_budget(choice.budget) if choice.budget else self.budget
         given = distribute_options(choice.options, [type(method) for method in methods.values()])
         options = {name: {**self.options[name], **given[name]} for name in methods}
-        configured = {name: _configure(type(methods[name]), options[name], budget) for name in methods}
+        configured = {name: type(methods[name]).for_budget(budget, options[name]) for name in methods}
         other = budget != self.budget
         sizes = {str(ipc): ipc for ipc in self.ipcs}
         networks, eval_networks = (
@@ -231,7 +231,7 @@ def resolve_suite(suite: Suite, plugins: Plugins) -> Part:
     (budget,) = lookup("budget", get_budget, [file.budget])
     try:
         options = distribute_options(file.options, list(dict.fromkeys(classes)))
-        methods = {cls.name: _configure(cls, options[cls.name], budget) for cls in classes}
+        methods = {cls.name: cls.for_budget(budget, options[cls.name]) for cls in classes}
     except DcbenchError as error:
         raise DcbenchError(f"{suite.path}: key 'options': {error}") from None
     part = Part(
@@ -276,10 +276,6 @@ def _published(part: Part, plugins: Plugins) -> dict[tuple[Key, str], Published]
             raise DcbenchError(f"{where}, is there twice.")
         found[key, evaluated] = number
     return found
-
-
-def _configure(cls: type[Method], options: Mapping[str, str], budget: Budget) -> Method:
-    return cls.configure({**({} if budget.official else cls.quick), **options})
 
 
 def _network_name(text: str, plugins: Plugins) -> str:
