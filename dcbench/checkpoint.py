@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import torch
@@ -152,7 +152,9 @@ class FileCheckpoint:
             torch.set_rng_state(before[1])
             self._warn(f"is not for this machine ({str(error).splitlines()[0] if str(error) else 'no GPU'})")
             return None
-        self._earlier = Circumstances(**json.loads(metadata.get("circumstances", "{}")))
+        stated = json.loads(metadata.get("circumstances", "{}"))
+        known = {field.name for field in fields(Circumstances)} & stated.keys()
+        self._earlier = Circumstances(**{name: stated[name] for name in known})
         return tensors
 
     def offer(self, state: Callable[[], Mapping[str, Tensor]]) -> None:

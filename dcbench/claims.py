@@ -74,6 +74,9 @@ def _method_problems(record: Record, benches: Mapping[str, Bench], plugins: Plug
     except DcbenchError as error:
         yield f"the method refuses its options: {error}"
         return
+    except Exception as error:  # whatever a plugin may raise
+        yield f"the method fails on its options: {type(error).__name__}: {error}"
+        return
     depends = method.dependencies()
     if record.seeded != ("seed" in depends):
         yield f"it says that the method {'takes' if record.seeded else 'ignores'} the seed, which is not so"

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dcbench.data import ResidentSplit
 from dcbench.denormalise import to_pixels
-from dcbench.errors import DcbenchError, NewerFormat
+from dcbench.errors import DcbenchError, newer_format
 from dcbench.files import write_atomically
 
 FORMAT = "dcbench-set/2"
@@ -324,7 +324,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, str]
     if stated is not None and stated != content_sha256(header, tensors):
         raise DcbenchError(f"{path} is damaged: its content does not match the hash in its header.")
     if header["format"] not in (FIRST_FORMAT, FORMAT):
-        raise NewerFormat(f"{path}, a {header['format']},")
+        raise newer_format(f"{path}, a {header['format']},")
     return header, tensors, metadata
 
 

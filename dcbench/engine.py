@@ -50,6 +50,8 @@ COMPILE_FROM = 1e11
 SHARE_FROM = 5e9
 """Floating-point operations from which on it pays to share them out between workers, who all wait for the last."""
 ENGINES = ("auto", "plain", "fast", "compiled")
+IN_PART = " in part"
+"""Follows the engine's name where something could not be compiled or recorded."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ class Engine:
     def statement(self) -> str:
         """Return what records state: the name, unless something could not be compiled or recorded."""
         in_part = (self.compiles and compiled.gave_up()) or (self.replays and graphs.gave_up())
-        return f"{self.name} in part" if in_part else self.name
+        return self.name + IN_PART if in_part else self.name
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Yield ``function(item)`` for all items in their order, computed by the workers.

@@ -24,9 +24,10 @@ class StorageError(DcbenchError):
 class NewerFormat(DcbenchError):
     """A file of a dcbench to come: intact, and to be left as it is."""
 
-    def __init__(self, what: str) -> None:
-        """Say what it is."""
-        super().__init__(f"{what} is of a newer dcbench: upgrade this one, or use other results.")
+
+def newer_format(what: str) -> NewerFormat:
+    """Return the error for a file, or a line of one, that is of a newer dcbench."""
+    return NewerFormat(f"{what} is of a newer dcbench: upgrade this one, or use other results.")
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> DcbenchError:

@@ -46,7 +46,8 @@ class Row:
             ``iterations=50``.
         scores: by evaluation network.
         unseen_mean: mean of the scores on the networks that no row of the same board was matched on, as a
-            fraction, so that rows compare that were matched on different networks; None where there are none.
+            fraction, so that rows compare that were matched on different ones; None where there are none, or
+            another row of the same size was tried on one that this was not.
         condense_seconds: mean over sets.
         peak_memory_bytes: the most that condensing any of the sets took.
         storage_bytes: of the largest of the sets.
@@ -138,8 +139,14 @@ def rows(records: Iterable[Record]) -> list[Row]:
         groups[who].append(record)
     made = [_row(who, groups[who]) for who in sorted(groups)]
     matched = {(row.board, row.matching_network) for row in made}
-    unseen = ([network for network in row.scores if (row.board, network) not in matched] for row in made)
-    made = [replace(row, unseen_mean=row.mean_over(networks)) for row, networks in zip(made, unseen, strict=True)]
+    tried: dict[tuple[Board, int | None], set[str]] = defaultdict(set)
+    for row in made:
+        tried[row.board, row.ipc].update(row.scores)
+    unseen = {
+        (board, ipc): sorted(network for network in networks if (board, network) not in matched)
+        for (board, ipc), networks in tried.items()
+    }
+    made = [replace(row, unseen_mean=row.mean_over(unseen[row.board, row.ipc])) for row in made]
     common = _common_networks(made)
     return sorted(made, key=lambda row: _order(row, common[row.board, row.ipc]))
 
@@ -174,7 +181,6 @@ def scores_frame(table: Sequence[Row]) -> pd.DataFrame:
                     "high": found.interval[1] if found.interval else None,
                     "sets": found.sets,
                     "trials": found.trials,
-                    "unseen_mean": row.unseen_mean,
                     "condense_seconds": row.condense_seconds,
                     "peak_memory_bytes": row.peak_memory_bytes,
                     "storage_bytes": row.storage_bytes,

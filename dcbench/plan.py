@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -106,12 +107,15 @@ class _Planner:
         """Return the cells of one combination, one for each condensed set."""
         request, info = self.request, bench.info
         configured = cls.for_budget(request.budget, options)
-        depends = configured.dependencies()
+        with _naming(configured, f"on {info.name} with {ipc} images per class"):
+            depends = configured.dependencies()
         if "network" in depends:
             network = fit(network, info)
         counts = torch.bincount(bench.data.train.labels, minlength=info.num_classes)
         setting = Setting(info, tuple(counts.tolist()), ipc, str(network))
-        method, changed = _resolve(configured, setting)
+        with _naming(configured, f"on {info.name} with {ipc} images per class"):
+            method = configured.resolve(setting)
+            changed = method.changed_from_defaults(setting)
         plugin = self.plugins.methods.origins[cls.name]
         seeded, matched = "seed" in depends, "network" in depends
         origin = Origin(
@@ -147,21 +151,16 @@ class _Planner:
         ]
 
 
-def _resolve(method: Method, setting: Setting) -> tuple[Method, Iterable[str]]:
-    """Resolve a method, and return which of its options are not its defaults.
-
-    Raises:
-        DcbenchError: when it cannot be used in this setting.
-    """
+@contextmanager
+def _naming(method: Method, where: str) -> Iterator[None]:
+    """Turn what a plugin raises within into a `DcbenchError` that names the method."""
     try:
-        resolved = method.resolve(setting)
-        return resolved, resolved.changed_from_defaults(setting)
+        yield
     except DcbenchError:
         raise
-    except Exception as error:  # whatever a plugin may raise
+    except Exception as error:  # whatever it may be
         raise DcbenchError(
-            f"method {str(method)!r} cannot be used on {setting.info.name} with {setting.ipc} images per class: "
-            f"{type(error).__name__}: {error}"
+            f"method {str(method)!r} cannot be used {where}: {type(error).__name__}: {error}"
         ) from error
 
 

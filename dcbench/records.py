@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import from_json
 
-from dcbench.errors import NewerFormat
+from dcbench.errors import newer_format
 
 RECORD_SCHEMA: Literal[4] = 4
 IMPORTED = "imported"
@@ -151,7 +151,7 @@ class Record(BaseModel):
             raise ValueError("it is no JSON object")
         checksum, schema = fields.pop(CHECKSUM, None), fields.get("schema")
         if isinstance(schema, int) and schema > RECORD_SCHEMA and checksum == checksum_of(fields):
-            raise NewerFormat(f"a record of schema {schema}")
+            raise newer_format(f"a record of schema {schema}")
         try:
             record = cls.model_validate(fields)
         except ValidationError as error:

@@ -50,7 +50,8 @@ class Standings:
         dataset, dataset_sha256, protocol, budget, track: the board.
         ipc: images per class; None for a table of sets of any size alone.
         networks: over which the mean is taken.
-        unseen: those of them that no row that is ranked was matched on, so that all rows compare on them.
+        unseen: those of them that no row that lacks nothing was matched on, so that all rows compare on them;
+            where every row lacks something, that none was matched on.
         entries: the rows.
         missing: references of which there is no record.
     """

@@ -13,12 +13,12 @@ import os
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
 from dcbench.artefacts import Artefacts
-from dcbench.errors import DcbenchError, NewerFormat
+from dcbench.errors import DcbenchError, NewerFormat, newer_format
 from dcbench.files import make_folder, storing, sync_folder
 from dcbench.records import Record
 from dcbench.specs import CondenseSpec
@@ -27,7 +27,6 @@ RECORDS = "records.jsonl"
 
 Trial = tuple[str, str | None, str, str, int | None]
 """Condense key, evaluation network, protocol, budget, evaluation seed."""
-Key = TypeVar("Key")
 
 
 class Store(Artefacts):
@@ -67,8 +66,8 @@ class Store(Artefacts):
     def _add(self, record: Record) -> None:
         self.records.append(record)
         if record.status == "ok":
-            _keep_later(self._done, trial_of(record), record)
-            _keep_later(self._newest, record.condense_key, record)
+            _keep_later(self._done, record)
+            _keep_newest_set(self._newest, record)
 
     def find(self, condense_key: str, network: str, protocol: str, budget: str, eval_seed: int) -> Record | None:
         """Return the successful record of a trial on the set of its key that was made last, if there is one."""
@@ -187,7 +186,7 @@ class _Reader:
                 if line.strip():
                     records.append(Record.from_json(line, self._alike))
             except NewerFormat:
-                raise NewerFormat(f"{self.path}, line {self._lines + 1},") from None
+                raise newer_format(f"{self.path}, line {self._lines + 1},") from None
             except ValueError as error:
                 number = self._lines + 1
                 torn = not line.endswith(b"\n")  # so it is the last
@@ -245,21 +244,26 @@ def latest(records: Iterable[Record]) -> list[Record]:
     sets: dict[str, Record] = {}
     for record in records:
         if record.status == "ok":
-            _keep_later(newest, trial_of(record), record)
-            _keep_later(sets, record.condense_key, record)
+            _keep_later(newest, record)
+            _keep_newest_set(sets, record)
     kept = (record for record in newest.values() if record.set_sha256 == sets[record.condense_key].set_sha256)
     return sorted(kept, key=lambda record: (record.started_at, repr(trial_of(record))))
 
 
-def _keep_later(newest: dict[Key, Record], key: Key, record: Record) -> None:
-    """Put a record in the place of an earlier one of the same key."""
-    other = newest.setdefault(key, record)
-    if other is not record and _is_earlier(other, record):
-        newest[key] = record
+def _keep_later(newest: dict[Trial, Record], record: Record) -> None:
+    """Put a record in the place of an earlier one of the same trial."""
+    other = newest.setdefault(trial_of(record), record)
+    if other is not record and _rank(other) < _rank(record):
+        newest[trial_of(record)] = record
 
 
-def _is_earlier(record: Record, other: Record) -> bool:
-    """Say which of two records counts less: the one that was started first, whatever their order."""
-    if record.started_at != other.started_at:
-        return record.started_at < other.started_at
-    return record.to_json() < other.to_json()
+def _rank(record: Record) -> tuple[str, str]:
+    """Return what is greatest for the record of a trial that counts."""
+    return record.started_at, record.to_json()
+
+
+def _keep_newest_set(newest: dict[str, Record], record: Record) -> None:
+    """Put a record in the place of one of the same key that was started earlier."""
+    other = newest.setdefault(record.condense_key, record)
+    if (other.started_at, str(other.set_sha256)) < (record.started_at, str(record.set_sha256)):
+        newest[record.condense_key] = record

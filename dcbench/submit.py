@@ -191,6 +191,14 @@ def _put_back(target: Path) -> None:
         aside.rename(target)
 
 
+def _states(path: Path) -> str:
+    """Return the hash that the file of a set states; empty for one that is damaged."""
+    try:
+        return stated_sha256(path)
+    except DcbenchError:
+        return ""
+
+
 def _sets(results: Path, records: Iterable[Record]) -> list[Path]:
     """Return the files of the condensed sets of some records.
 
@@ -201,8 +209,9 @@ def _sets(results: Path, records: Iterable[Record]) -> list[Path]:
     for key, digest in sorted({record.condense_key: record.set_sha256 for record in records}.items()):
         # Not part of the pattern: it may be anything that a record says.
         named = [path for path in kept if path.name.endswith(f"_{key[:12]}.safetensors")]
-        found = [path for path in named if stated_sha256(path) == digest]  # it may have been made again elsewhere
-        if not found:
+        # It may have been made again elsewhere; that another is damaged is no matter.
+        found = [path for path in named if len(named) == 1 or _states(path) == digest]
+        if not found or stated_sha256(found[0]) != digest:
             other = f"; {named[0]} is another, made before or since" if named else ""
             raise DcbenchError(f"{results} has records of the condensed set {key[:12]}, but not the set{other}.")
         paths.append(found[0])

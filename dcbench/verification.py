@@ -20,7 +20,7 @@ import dcbench
 from dcbench.architectures import Architecture, fit
 from dcbench.budgets import BUDGETS
 from dcbench.cells import Bench, sources
-from dcbench.engine import active_engine
+from dcbench.engine import IN_PART, active_engine
 from dcbench.errors import DcbenchError
 from dcbench.evaluate import Trial, evaluate
 from dcbench.integrity import Problem, Unit, check_submission
@@ -158,9 +158,10 @@ class Verifier:
             architecture = self._architecture(network, self.benches[unit.own.spec.dataset])
             accuracies: list[float] = []
             try:
-                for number in range(self.evals):
-                    accuracies.append(self._accuracy(unit, network, architecture, number))
-                    self.progress(self.evals * index + number + 1, total)
+                with active_engine().active():  # for each network, since not all of them may compile
+                    for number in range(self.evals):
+                        accuracies.append(self._accuracy(unit, network, architecture, number))
+                        self.progress(self.evals * index + number + 1, total)
             except DcbenchError:
                 raise
             except Exception as error:  # whatever a network may raise on whatever a set may hold
@@ -191,7 +192,7 @@ class Verifier:
         seed = derive_seed("verify", self.seed, number)
         kept = self.store and self.store.find(first.condense_key, network, first.protocol, first.budget, seed)
         augmentation = get_protocol(first.protocol).augmentation(bench.info)
-        here = (first.set_sha256, source_sha256(type(architecture)), augmentation, *_here())
+        here = (first.set_sha256, source_sha256(type(architecture)), augmentation, active_engine().name, *_here())
         if kept and kept.accuracy is not None and _origin(kept) == here:
             return kept.accuracy
         spec = EvaluationSpec(
@@ -329,15 +330,16 @@ def _row_name(unit: Unit) -> str:
     return f"{spec.method}{f' ({changed})' if changed else ''}, {spec.dataset}, {ipc}{matched}"
 
 
-def _here() -> tuple[str, str, str]:
-    """Return what computes: engine, torch, dcbench."""
-    return active_engine().statement(), torch.__version__, dcbench.__version__
+def _here() -> tuple[str, str]:
+    """Return what computes, besides the engine: torch, dcbench."""
+    return torch.__version__, dcbench.__version__
 
 
 def _origin(record: Record) -> tuple[str | None, str, str | None, str, str, str]:
     """Return the set of a record, the hash of its network's code, the augmentation, and what computed it."""
     network = record.sources.get("evaluation_network", "")
-    return record.set_sha256, network, record.augmentation, record.engine, record.torch, record.dcbench
+    engine = record.engine.removesuffix(IN_PART)
+    return record.set_sha256, network, record.augmentation, engine, record.torch, record.dcbench
 
 
 def _record(
@@ -356,7 +358,8 @@ def _record(
         "sources": behind,
         "augmentation": get_protocol(first.protocol).augmentation(bench.info),
         "packages": dict(trial.packages),
-        **dict(zip(("engine", "torch", "dcbench"), _here(), strict=True)),
+        "engine": active_engine().statement(),
+        **dict(zip(("torch", "dcbench"), _here(), strict=True)),
         "device": describe_device(bench.device),
         "git_sha": git_sha,
         "git_dirty": git_dirty,

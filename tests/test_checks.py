@@ -345,6 +345,13 @@ class SavesNumbers(Good):
         return {"images": images, "speed": speed, "done": done}
 
 
+class DependsOnMore(Good):
+    """Its options make it depend on something else."""
+
+    def dependencies(self):
+        return self.depends_on | {"colour"}
+
+
 class NeverLoads(Good):
     """It saves, and never asks for what it saved."""
 
@@ -375,6 +382,7 @@ BROKEN = [
     (Undocumented, "options_are_documented", "none"),
     (NotJson, "options_survive_json", "Error"),
     (WrongWord, "depends_on_is_a_set_of_known_words", "seeds"),
+    (DependsOnMore, "depends_on_is_a_set_of_known_words", "colour"),
     (WrongQuick, "quick_options_are_valid", "Did you mean 'steps'"),
     (Overrides, "given_options_are_kept", "steps=2"),
     (Raises, "condenses", "ZeroDivisionError: nothing works"),

@@ -1,7 +1,7 @@
 """Whatever is read, from a file or the command line, is just what was written or one message that names it.
 
-`DCBENCH_FUZZ=5000 pytest tests/test_fuzz.py` tries so many examples of each, other ones every time; without it a
-few are tried, the same ones always.
+`DCBENCH_FUZZ=5000 pytest -o faulthandler_timeout=0 tests/test_fuzz.py` tries so many examples of each, other ones
+every time; without it a few are tried, the same ones always.
 """
 
 from __future__ import annotations

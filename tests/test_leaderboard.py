@@ -345,7 +345,6 @@ def test_the_csv_holds_every_score_in_full():
     assert first["between_std"] == pytest.approx(0.176777)
     assert first["within_std"] == pytest.approx(0.111803)
     assert (first["sets"], first["trials"], first["ipc"]) == (2, 4, 1)
-    assert first["unseen_mean"] == pytest.approx(0.375)
     assert pd.isna(last["ipc"])
     assert pd.isna(last["matching_network"])
 
@@ -535,6 +534,17 @@ def test_equal_tensors_of_two_competitors_are_two_rows():
     same = {"key": "k", "set_sha256": "5" * 64}
     pair = [make_record(**same, condense_key=key, matching_network=key) for key in ("mlp", "lenet")]
     assert [row.matching_network for row in rows(pair)] == ["lenet", "mlp"]
+
+
+def test_a_row_that_lacks_an_unseen_network_which_another_has_is_given_no_mean_over_them():
+    records = [
+        make_record(evaluation_network="mlp"),
+        *(
+            make_record(method="random", matching_network=None, evaluation_network=each)
+            for each in ("mlp", "lenet")
+        ),
+    ]
+    assert {row.method: row.unseen_mean is None for row in rows(records)} == {"gradmatch": True, "random": False}
 
 
 def test_unseen_is_of_the_same_networks_for_rows_matched_on_different_ones_and_on_none():

@@ -84,10 +84,10 @@ def test_the_quick_budget_changes_options_unless_they_are_given(plan):
     assert (cell.spec.options["scale"], cell.maker.origin.changed_options) == (1.0, ())
 
 
-@pytest.mark.parametrize("broken", ["resolve", "changed_from_defaults"])
+@pytest.mark.parametrize("broken", ["dependencies", "resolve", "changed_from_defaults"])
 def test_a_method_that_breaks_on_a_setting_is_named(plan, monkeypatch, broken):
-    monkeypatch.setattr(tiny_plugin.Means, broken, lambda self, setting: {}[setting.ipc])
-    message = r"method 'means' cannot be used on tiny with 5 images per class: KeyError: 5"
+    monkeypatch.setattr(tiny_plugin.Means, broken, lambda self, *setting: {}["what"])
+    message = r"method 'means' cannot be used on tiny with 5 images per class: KeyError: 'what'"
     with pytest.raises(DcbenchError, match=message):
         plan(methods=("means",), ipcs=(5,))
 

@@ -19,6 +19,7 @@ from tiny_plugin import Means, Tiny
 from dcbench import cells, provenance
 from dcbench.api import hookimpl
 from dcbench.errors import NewerFormat
+from dcbench.executors.processes import Processes
 from dcbench.leaderboard import rows
 from dcbench.plan import make_plan
 from dcbench.plugins import PluginInfo
@@ -167,8 +168,11 @@ def test_a_set_of_a_newer_dcbench_ends_the_run_and_stays(run, tmp_path, monkeypa
         run(tmp_path / "r", methods=("means",))
     (path,) = (tmp_path / "r" / "sets").glob("*.safetensors")
     before = path.read_bytes()
-    with pytest.raises(NewerFormat, match=r"\.safetensors, a dcbench-set/3, is of a newer dcbench: upgrade"):
-        run(tmp_path / "r", methods=("means",), evals=2)
+    message = r"\.safetensors, a dcbench-set/3, is of a newer dcbench: upgrade this one, or use other results\.$"
+    for executor in (None, Processes(1, 1)):
+        with pytest.raises(NewerFormat, match=message) as raised:
+            run(tmp_path / "r", methods=("means",), evals=2, executor=executor)
+        assert str(raised.value).count("upgrade") == 1
     assert path.read_bytes() == before
 
 

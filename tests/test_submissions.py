@@ -445,6 +445,9 @@ def test_of_two_sets_of_one_key_the_one_that_the_records_are_of_is_submitted(run
     (record,) = read_records(tmp_path / "mine" / RECORDS)
     (kept,) = (tmp_path / "mine" / "sets").glob("*.safetensors")
     assert stated_sha256(kept) == record.set_sha256 == stated_sha256(second) != stated_sha256(first)
+    first.write_bytes(b"damaged")
+    submit(tmp_path / "results", tmp_path / "mine", EVERYTHING, "Mine", ("Me",), plugins)
+    first.write_bytes(kept.read_bytes().replace(record.set_sha256.encode(), b"0" * 64))
     second.unlink()
     with pytest.raises(DcbenchError, match=rf"but not the set; {re.escape(str(first))} is another"):
         submit(tmp_path / "results", tmp_path / "mine", EVERYTHING, "Mine", ("Me",), plugins)

@@ -49,6 +49,13 @@ def depends_on_is_a_set_of_known_words(subject: Subject) -> None:
             repr(depends_on),
             'write depends_on = frozenset({"ipc", "seed"}), say',
         )
+    left = method_of(subject).dependencies()
+    if not left <= depends_on:
+        raise CheckFailed(
+            f"from dependencies() no more than depends_on names, {sorted(depends_on)}",
+            repr(left),
+            "return those of depends_on that the options leave",
+        )
 
 
 def quick_options_are_valid(subject: Subject) -> str | None:
