@@ -19,8 +19,8 @@ part() { # part NAME COMMAND...: its output goes to the terminal and to a file
 
 command -v nvidia-smi >/dev/null && nvidia-smi >"$out/gpu.txt"
 part doctor dcbench doctor
-part tests python -m pytest -q tests/test_graphs.py tests/test_devices.py tests/test_engine.py tests/test_evaluate.py \
-    tests/test_gradmatch.py tests/test_checks.py tests/test_divergence.py tests/test_out_of_memory.py
+part tests python -m pytest -q tests/engine/test_graphs.py tests/utils/test_devices.py tests/engine/test_engine.py tests/evaluate/test_trial.py \
+    tests/plugins/test_gradmatch.py tests/checks/test_checks.py tests/core/test_loss_watch.py tests/engine/test_memory.py
 # The same spec twice, by each engine: the same sets and accuracies? That fast's are plain's, too, is looked at, not asked.
 rm -rf "$out"/results-{plain,fast}-{1,2}
 for engine in plain fast; do

@@ -3,23 +3,23 @@
 A plugin imports this module and nothing else of dcbench. `dcbench.hookspecs` says which hooks there are.
 """
 
-from dcbench.architectures import Architecture, new_network
-from dcbench.augment import augment
-from dcbench.component import Component, option
-from dcbench.condensed import CondensedSet
-from dcbench.coresets import FeatureCoreset
-from dcbench.data import ResidentSplit
-from dcbench.datasets import Dataset, DatasetInfo, Split, Splits
-from dcbench.divergence import Diverged
-from dcbench.errors import DcbenchError
+from dcbench.condense.coresets import FeatureCoreset
+from dcbench.core.architecture import Architecture, new_network
+from dcbench.core.component import Component, option
+from dcbench.core.condensed_set import CondensedSet
+from dcbench.core.dataset import Dataset, DatasetInfo, Split, Splits
+from dcbench.core.loss_watch import Diverged
+from dcbench.core.method import Checkpoint, Method, Setting, Task
+from dcbench.core.split import ResidentSplit
+from dcbench.engine.augment import augment
+from dcbench.engine.matching import gradient_targets, loss_gradient, matching_gradient, matching_gradient_to
+from dcbench.engine.training import accuracy, train_network
+from dcbench.formats.images import IMAGE_ENDINGS, open_image
+from dcbench.formats.npz import ArrayFile, open_arrays
 from dcbench.hookspecs import hookimpl
-from dcbench.images import IMAGE_ENDINGS, open_image
-from dcbench.matching import gradient_targets, loss_gradient, matching_gradient, matching_gradient_to
-from dcbench.methods import Checkpoint, Method, Setting, Task
-from dcbench.npz import ArrayFile, open_arrays
 from dcbench.progress import Progress
-from dcbench.records import Record
-from dcbench.training import accuracy, train_network
+from dcbench.results.records import Record
+from dcbench.utils.errors import DcbenchError
 
 __all__ = [
     "IMAGE_ENDINGS",

@@ -14,11 +14,11 @@ import pluggy
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from dcbench.architectures import Architecture
-    from dcbench.datasets import Dataset
-    from dcbench.methods import Method
+    from dcbench.core.architecture import Architecture
+    from dcbench.core.dataset import Dataset
+    from dcbench.core.method import Method
     from dcbench.progress import Progress
-    from dcbench.records import Record
+    from dcbench.results.records import Record
 
 PROJECT = "dcbench"
 

@@ -15,12 +15,12 @@ from typing import Any, Generic, TypeVar
 import pluggy
 
 from dcbench import hookspecs
-from dcbench.architectures import Architecture
-from dcbench.component import Component, Spelling
-from dcbench.datasets import Dataset
-from dcbench.errors import DcbenchError, find_name
-from dcbench.installation import DISTRIBUTION
-from dcbench.methods import Method
+from dcbench.cli.installation import DISTRIBUTION
+from dcbench.core.architecture import Architecture
+from dcbench.core.component import Component, Spelling
+from dcbench.core.dataset import Dataset
+from dcbench.core.method import Method
+from dcbench.utils.errors import DcbenchError, find_name
 
 C = TypeVar("C", bound=Component)
 T = TypeVar("T")

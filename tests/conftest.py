@@ -12,15 +12,15 @@ import tiny_plugin
 import torch
 from running import RUN, carry_out, checkpointing_always, load_plugins, make_request
 
-from dcbench.cells import Bench
-from dcbench.datasets import load_dataset
-from dcbench.engine import PLAIN
+from dcbench.core.dataset import load_dataset
+from dcbench.engine.engine import PLAIN
+from dcbench.run.cells import Bench
 
 # The tests' tensors are too small to share between threads; the processes they start inherit this.
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
 os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = (
-    "0"  # as `dcbench.executors.ray_cluster` does, before Ray is imported
+    "0"  # as `dcbench.run.executors.ray_cluster` does, before Ray is imported
 )
 
 
@@ -75,7 +75,7 @@ def dcbench_command():
 def start(tmp_path):
     """Start `dcbench run` with the tests' plugin in a process of its own; all are killed in the end."""
     script, started = tmp_path / "run.py", []
-    script.write_text(RUN.format(here=str(Path(__file__).parent)))
+    script.write_text(RUN.format(here=str(Path(tiny_plugin.__file__).parent)))
 
     def go(*words):
         command = [sys.executable, str(script), "run", "-d", "tiny", "--results", str(tmp_path / "r"), *words]

@@ -15,11 +15,11 @@ import pytest
 from installed import run
 
 from dcbench import api, hookspecs
-from dcbench.budgets import BUDGETS
 from dcbench.checks import ARCHITECTURE_CHECKS, DATASET_CHECKS, METHOD_CHECKS
-from dcbench.checks.find import find_subject
 from dcbench.cli import main
-from dcbench.methods import Task
+from dcbench.cli.check_subject import find_subject
+from dcbench.core.budgets import BUDGETS
+from dcbench.core.method import Task
 from dcbench.plugins import PluginInfo, Plugins
 from dcbench.suites.file import load_suite
 from dcbench.suites.part import resolve_suite

@@ -10,8 +10,8 @@ import tiny_plugin
 
 from dcbench import hookspecs
 from dcbench.api import Method, hookimpl
-from dcbench.errors import DcbenchError
 from dcbench.plugins import PluginInfo, Plugins
+from dcbench.utils.errors import DcbenchError
 
 HOOKS = [name for name in vars(hookspecs) if name.startswith("dcbench_")]
 

@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dcbench.architectures import Architecture, new_network
 from dcbench.checks.check import CheckFailed, raised, require_passed
 from dcbench.checks.components import COMPONENT_CHECKS, defaults
 from dcbench.checks.watch import watching
-from dcbench.datasets import DatasetInfo
-from dcbench.errors import DcbenchError
+from dcbench.core.architecture import Architecture, new_network
+from dcbench.core.dataset import DatasetInfo
+from dcbench.utils.errors import DcbenchError
 
 Subject = Architecture | type[Architecture]
 

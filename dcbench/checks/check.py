@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 
 import dcbench
-from dcbench.errors import DcbenchError
+from dcbench.utils.errors import DcbenchError
 
 Check = Callable[[Any], str | None]
 

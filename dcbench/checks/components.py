@@ -8,8 +8,8 @@ import re
 from pydantic import ValidationError
 
 from dcbench.checks.check import CheckFailed
-from dcbench.component import Component
-from dcbench.errors import DcbenchError
+from dcbench.core.component import Component
+from dcbench.utils.errors import DcbenchError
 
 NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 

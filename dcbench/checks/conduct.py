@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from dcbench.checks.check import CheckFailed
-from dcbench.checks.returned import usable
+from dcbench.checks.method_results import usable
 from dcbench.checks.subject import (
     Subject,
     same,
     trial_of,
 )
 from dcbench.checks.trial import Scenario
-from dcbench.files import default_data_root
+from dcbench.utils.files import default_data_root
 
 
 def leaves_its_inputs_alone(subject: Subject) -> None:

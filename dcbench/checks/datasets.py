@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dcbench.augment import parse_strategy
 from dcbench.checks.check import CheckFailed, require_passed
 from dcbench.checks.components import COMPONENT_CHECKS, class_of, defaults
 from dcbench.checks.watch import watching
-from dcbench.datasets import Dataset, Split, Splits, channel_statistics
-from dcbench.errors import DcbenchError
-from dcbench.files import default_data_root
+from dcbench.core.dataset import Dataset, Split, Splits, channel_statistics
+from dcbench.engine.augment import parse_strategy
+from dcbench.utils.errors import DcbenchError
+from dcbench.utils.files import default_data_root
 
 Subject = Dataset | type[Dataset]
 
@@ -189,7 +189,7 @@ def augmentation_is_spelt_right(subject: Subject) -> None:
             parse_strategy(strategy)
         except Exception as error:
             raise CheckFailed(
-                f"a strategy for protocol {protocol!r}", f"{strategy!r}: {error}", "see dcbench.augment"
+                f"a strategy for protocol {protocol!r}", f"{strategy!r}: {error}", "see dcbench.engine.augment"
             ) from None
 
 

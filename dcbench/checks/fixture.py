@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from dcbench.architectures import Architecture
-from dcbench.component import option
-from dcbench.datasets import Dataset, DatasetInfo, LoadedDataset, Split, Splits, load_dataset
+from dcbench.core.architecture import Architecture
+from dcbench.core.component import option
+from dcbench.core.dataset import Dataset, DatasetInfo, LoadedDataset, Split, Splits, load_dataset
 
 CLASS_COUNTS = (12, 9, 7)
 """Training images per class: not as many of each, so that nobody relies on that."""

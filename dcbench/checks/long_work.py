@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from dcbench.checks.check import CheckFailed, NotTried, raised
-from dcbench.checks.returned import usable
+from dcbench.checks.method_results import usable
 from dcbench.checks.subject import (
     Subject,
     difference,
@@ -19,8 +19,8 @@ from dcbench.checks.subject import (
     same_history,
 )
 from dcbench.checks.trial import LIMIT_SECONDS, Scenario, Trial, condense, try_out
-from dcbench.condensed import CondensedSet
-from dcbench.methods import Method
+from dcbench.core.condensed_set import CondensedSet
+from dcbench.core.method import Method
 
 SOON = 5.0
 """Seconds from which on users want to know how long it will take."""

@@ -16,12 +16,7 @@ from dcbench.checks.long_work import (
     returns_to_the_cpu,
     tells_its_progress,
 )
-from dcbench.checks.repeatable import (
-    depends_on_the_network_as_it_says,
-    depends_on_the_seed_as_it_says,
-    same_seed_gives_the_same_bytes,
-)
-from dcbench.checks.returned import (
+from dcbench.checks.method_results import (
     condenses,
     every_class_gets_its_images,
     images_are_float32_on_the_cpu,
@@ -29,13 +24,18 @@ from dcbench.checks.returned import (
     labels_belong_to_the_images,
     survives_saving,
 )
+from dcbench.checks.repeatable import (
+    depends_on_the_network_as_it_says,
+    depends_on_the_seed_as_it_says,
+    same_seed_gives_the_same_bytes,
+)
 from dcbench.checks.subject import (
     Subject,
     method_class,
     method_of,
     trial_of,
 )
-from dcbench.errors import DcbenchError
+from dcbench.utils.errors import DcbenchError
 
 MAY_DEPEND_ON = frozenset({"ipc", "network", "seed"})
 

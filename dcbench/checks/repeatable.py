@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dcbench.checks.check import CheckFailed
-from dcbench.checks.returned import usable
+from dcbench.checks.method_results import usable
 from dcbench.checks.subject import (
     Subject,
     difference,

@@ -7,9 +7,9 @@ import torch
 from dcbench.checks.check import CheckBlocked
 from dcbench.checks.components import class_of
 from dcbench.checks.trial import Scenario, Trial, try_out
-from dcbench.condensed import CondensedSet
-from dcbench.errors import DcbenchError
-from dcbench.methods import Method
+from dcbench.core.condensed_set import CondensedSet
+from dcbench.core.method import Method
+from dcbench.utils.errors import DcbenchError
 
 Subject = Method | type[Method]
 

@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dcbench.checkpoint import FileCheckpoint
 from dcbench.checks.fixture import CheckNetwork, load_fixture
 from dcbench.checks.watch import Observed, watching
-from dcbench.condensed import CondensedSet
-from dcbench.data import ResidentSplit
-from dcbench.methods import Method, Setting, Task
-from dcbench.seeds import derive_seed, new_generator, seeded_globals
+from dcbench.condense.checkpoint import FileCheckpoint
+from dcbench.core.condensed_set import CondensedSet
+from dcbench.core.method import Method, Setting, Task
+from dcbench.core.split import ResidentSplit
+from dcbench.utils.seeds import derive_seed, new_generator, seeded_globals
 
 LIMIT_SECONDS = 60.0
 """How long one condensation may take. The images are 28 of 3x8x8 pixels, the options those of the quick budget."""

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dcbench.datasets import Dataset
+from dcbench.core.dataset import Dataset
 
 CODE = (".py", ".pyc", ".so", ".pyd", ".dll", ".pth", ".dylib", ".h")
 """Endings of files that Python and its libraries read when code is imported, compiled or shown in a traceback."""

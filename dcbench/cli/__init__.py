@@ -17,7 +17,7 @@ from dcbench.cli.loading import add_to_commands, no_plugins_option
 from dcbench.cli.plugin import plugin
 from dcbench.cli.run import run
 from dcbench.cli.suite import suite
-from dcbench.errors import DcbenchError
+from dcbench.utils.errors import DcbenchError
 
 
 class UserError(click.ClickException):

@@ -24,10 +24,10 @@ IN_WORDS = {"long": "compiles", "official": "enters tables"}
 @json_option
 def describe(name: str, as_json: bool) -> None:
     """Describe a data set, architecture, method, protocol, budget or suite, with every option."""
-    from dcbench.budgets import BUDGETS
-    from dcbench.errors import unknown_name
-    from dcbench.protocols import PROTOCOLS
+    from dcbench.core.budgets import BUDGETS
+    from dcbench.evaluate.protocols import PROTOCOLS
     from dcbench.suites.file import load_suite
+    from dcbench.utils.errors import unknown_name
 
     plugins = load_plugins()
     registries = plugins.registries().values()

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 from rich.table import Column
 
-from dcbench.budgets import Budget
+from dcbench.core.budgets import Budget
 from dcbench.hookspecs import hookimpl
 from dcbench.progress import Progress
 

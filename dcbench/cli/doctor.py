@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dcbench.cli.execution import data_root_option, results_option
 from dcbench.cli.loading import load_plugins
+from dcbench.cli.options import data_root_option, results_option
 from dcbench.cli.output import json_option, print_json
 
 if TYPE_CHECKING:
-    from dcbench.installation import Finding
+    from dcbench.cli.installation import Finding
 
 MARKS = {"fine": ("✓", "green"), "note": ("–", "yellow"), "wrong": ("✗", "red")}
 MARGIN = 20
@@ -50,12 +50,12 @@ def doctor(results: Path, data_root: Path | None, as_json: bool) -> None:
 
 def _examine(data_root: Path | None, results: Path) -> Iterator[Finding]:
     """Look at the installation first, since it may be what keeps the rest from being looked at."""
-    from dcbench.installation import SECTION, Finding, examine_installation
+    from dcbench.cli.installation import SECTION, Finding, examine_installation
 
     yield from examine_installation()
     try:
-        from dcbench.doctor import examine
-        from dcbench.files import default_data_root
+        from dcbench.cli.diagnosis import examine
+        from dcbench.utils.files import default_data_root
     except ImportError as error:
         yield Finding(SECTION, "imports", f"{error}: the rest is not looked at", "wrong", "Mend the above first.")
         return

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from dcbench.cli import defaults
-from dcbench.cli.execute import carry_out, refuse_downloads
-from dcbench.cli.execution import Execution, execution_options
+from dcbench.cli.carry_out import carry_out, refuse_downloads
 from dcbench.cli.loading import load_plugins
+from dcbench.cli.options import Execution, execution_options
 from dcbench.cli.output import json_option
-from dcbench.files import default_data_root
+from dcbench.utils.files import default_data_root
 
 if TYPE_CHECKING:
-    from dcbench.foreign import ForeignFile
+    from dcbench.formats.foreign import ForeignFile
 
 
 @click.command()
@@ -81,11 +81,11 @@ def evaluate(
       dcbench evaluate images_best.pt -d cifar10 --zca --method mtt --eval-network convnet
       dcbench evaluate results/sets/*.safetensors -d digits --eval-network resnet18
     """
-    from dcbench.budgets import get_budget
-    from dcbench.devices import choose_device
-    from dcbench.errors import DcbenchError
-    from dcbench.imports import Claim, ImportRequest, plan_imports
-    from dcbench.protocols import get_protocol
+    from dcbench.core.budgets import get_budget
+    from dcbench.evaluate.protocols import get_protocol
+    from dcbench.run.imported_sets import Claim, ImportRequest, plan_imports
+    from dcbench.utils.devices import choose_device
+    from dcbench.utils.errors import DcbenchError
 
     said = [name for name, given in (("normalised", normalised), ("raw", raw), ("zca", zca)) if given]
     if len(said) > 1:

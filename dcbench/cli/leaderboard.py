@@ -13,7 +13,7 @@ from dcbench.cli.submit import submit
 from dcbench.cli.verify import verify
 
 if TYPE_CHECKING:
-    from dcbench.submissions import Leaderboard
+    from dcbench.results.submission import Leaderboard
 
 folder_argument = click.argument(
     "folder", default="leaderboards", type=click.Path(exists=True, file_okay=False, path_type=Path)
@@ -42,10 +42,10 @@ def build(folder: Path) -> None:
 
     Tables between marks in the READMEs that FOLDER/rules.toml names are written, too.
     """
-    from dcbench.leaderboard import official
-    from dcbench.report.files import NO_TABLE
-    from dcbench.report.files import build as build_tables
-    from dcbench.submissions import find_submissions
+    from dcbench.leaderboard.report.files import NO_TABLE
+    from dcbench.leaderboard.report.files import build as build_tables
+    from dcbench.leaderboard.scores import official
+    from dcbench.results.submission import find_submissions
 
     records = [record for submission in find_submissions(folder) for record in submission.records]
     written = build_tables(folder)
@@ -63,7 +63,7 @@ def build(folder: Path) -> None:
 @json_option
 def check(folder: Path, as_json: bool) -> None:
     """Check that FOLDER/tables is what the records give; exit code 1 if not."""
-    from dcbench.report.files import NO_TABLE, differences
+    from dcbench.leaderboard.report.files import NO_TABLE, differences
 
     problems = differences(folder)
     if as_json:
@@ -93,7 +93,7 @@ def check(folder: Path, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 def show(folder: Path, dataset: str | None, ipc: int | None, form: str, as_json: bool) -> None:
     """Show all successful records of FOLDER as tables, quick ones included."""
-    from dcbench.submissions import read_leaderboard
+    from dcbench.results.submission import read_leaderboard
 
     board = _narrowed(read_leaderboard(folder, all_budgets=True), folder, dataset, ipc, as_json or form == "json")
     _print(board, folder, "json" if as_json else form)
@@ -103,7 +103,7 @@ def _narrowed(board: Leaderboard, folder: Path, dataset: str | None, ipc: int | 
     """Keep the rows and tables of one data set and number of images per class."""
     from dataclasses import replace
 
-    from dcbench.errors import DcbenchError, find_name
+    from dcbench.utils.errors import DcbenchError, find_name
 
     if dataset is not None:
         dataset = find_name("data set in these records", dataset, {row.dataset for row in board.rows})
@@ -116,8 +116,8 @@ def _narrowed(board: Leaderboard, folder: Path, dataset: str | None, ipc: int | 
 
 def _print(board: Leaderboard, folder: Path, form: str) -> None:
     """Print the rows or the tables."""
-    from dcbench.report.data import leaderboard_data
-    from dcbench.report.tables import csv, heading, latex, markdown
+    from dcbench.leaderboard.report.data import leaderboard_data
+    from dcbench.leaderboard.report.tables import csv, heading, latex, markdown
 
     if form == "terminal":
         print_scores(board.rows, str(folder), as_json=False)

@@ -15,8 +15,8 @@ KINDS = ("datasets", "architectures", "methods", "protocols", "budgets", "suites
 @json_option
 def list_(kind: str | None, as_json: bool) -> None:
     """List data sets, architectures, methods, protocols, budgets and suites."""
-    from dcbench.budgets import BUDGETS
-    from dcbench.protocols import PROTOCOLS
+    from dcbench.core.budgets import BUDGETS
+    from dcbench.evaluate.protocols import PROTOCOLS
     from dcbench.suites.file import summary
 
     plugins = load_plugins()

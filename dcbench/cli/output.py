@@ -11,7 +11,7 @@ import click
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from dcbench.leaderboard import Row
+    from dcbench.leaderboard.scores import Row
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
@@ -24,11 +24,11 @@ def print_json(value: Any) -> None:
 def print_scores(table: Sequence[Row], title: str, as_json: bool) -> None:
     """Print a cross-architecture table."""
     if as_json:
-        from dcbench.report.data import row_data
+        from dcbench.leaderboard.report.data import row_data
 
         print_json([row_data(row) for row in table])
         return
-    from dcbench.report.tables import LEGEND, terminal_table
+    from dcbench.leaderboard.report.tables import LEGEND, terminal_table
 
     console, shown = make_console(), terminal_table(table, title)
     # A terminal too narrow for all networks breaks lines; columns left out would be worse.

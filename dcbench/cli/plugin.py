@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dcbench.cli.execution import data_root_option
 from dcbench.cli.loading import load_plugins
+from dcbench.cli.options import data_root_option
 from dcbench.cli.output import json_option, print_json, print_rows
 
 if TYPE_CHECKING:
@@ -89,9 +89,9 @@ def check(name: str, kind: str | None, options: tuple[str, ...], data_root: Path
       dcbench plugin check convnet:norm=batch
       dcbench plugin check npz:my_set.npz
     """
-    from dcbench.checks.find import find_subject
+    from dcbench.cli.check_subject import find_subject
     from dcbench.cli.run import parse_options
-    from dcbench.files import using_data_root
+    from dcbench.utils.files import using_data_root
 
     subject = find_subject(load_plugins(), name, kind, parse_options(options))
     with using_data_root(data_root):
@@ -141,7 +141,7 @@ def new(name: str, kind: str, into: Path) -> None:
       dcbench plugin new my-images --kind dataset
       dcbench plugin new my-network --kind architecture
     """
-    from dcbench.scaffold import new_plugin, write_plugin
+    from dcbench.cli.scaffold import new_plugin, write_plugin
 
     made = new_plugin(name, kind, load_plugins(strict=False))
     folder = into / name

@@ -7,11 +7,11 @@ from pathlib import Path
 import click
 
 from dcbench.cli import defaults
-from dcbench.cli.execute import carry_out, refuse_downloads
-from dcbench.cli.execution import Execution, execution_options
+from dcbench.cli.carry_out import carry_out, refuse_downloads
 from dcbench.cli.loading import load_plugins
+from dcbench.cli.options import Execution, execution_options
 from dcbench.cli.output import json_option
-from dcbench.files import default_data_root
+from dcbench.utils.files import default_data_root
 
 
 @click.command()
@@ -108,10 +108,10 @@ def run(
       dcbench run --method gradmatch --dataset cifar10 --ipc 10
       dcbench run -m gradmatch -m random -d mnist -o gradmatch.iterations=20 --evals 2
     """
-    from dcbench.budgets import get_budget
-    from dcbench.devices import choose_device
-    from dcbench.plan import Request, make_plan
-    from dcbench.protocols import get_protocol
+    from dcbench.core.budgets import get_budget
+    from dcbench.evaluate.protocols import get_protocol
+    from dcbench.run.plan import Request, make_plan
+    from dcbench.utils.devices import choose_device
 
     budget = budget or ("full" if datasets else "quick")
     chosen, plugins, root = get_budget(budget), load_plugins(), data_root or default_data_root()
@@ -145,7 +145,7 @@ def parse_options(options: tuple[str, ...]) -> dict[str, str]:
     Raises:
         DcbenchError: when one is not of the form ``name=value``, or is given twice.
     """
-    from dcbench.errors import DcbenchError
+    from dcbench.utils.errors import DcbenchError
 
     parsed = {}
     for text in options:

@@ -39,12 +39,12 @@ def submit(
     Quick and failed records stay behind. Submitting again under the same name puts new records and sets in the
     place of the old ones, and keeps the card and other files.
     """
-    from dcbench.errors import DcbenchError
-    from dcbench.files import slug
-    from dcbench.leaderboard import find_records
-    from dcbench.submissions import CARD, read_submission
-    from dcbench.submit import Selection
-    from dcbench.submit import submit as make_submission
+    from dcbench.leaderboard.scores import find_records
+    from dcbench.results.submission import CARD, read_submission
+    from dcbench.submissions.submit import Selection
+    from dcbench.submissions.submit import submit as make_submission
+    from dcbench.utils.errors import DcbenchError
+    from dcbench.utils.files import slug
 
     selection = Selection(datasets, methods, ipcs)
     chosen = selection.of(find_records(results))
@@ -68,9 +68,9 @@ def submit(
 
 def _provisional(target: Path) -> list[str]:
     """Say which rows of a submission lack something to be ranked, by the rules of its leaderboard."""
-    from dcbench.errors import DcbenchError
-    from dcbench.report.tables import heading, lacking
-    from dcbench.submissions import SUBMISSIONS, read_leaderboard
+    from dcbench.leaderboard.report.tables import heading, lacking
+    from dcbench.results.submission import SUBMISSIONS, read_leaderboard
+    from dcbench.utils.errors import DcbenchError
 
     try:
         board = read_leaderboard(target.parent.parent if target.parent.name == SUBMISSIONS else target)

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from dcbench.cli.execute import carry_out, refuse_downloads
-from dcbench.cli.execution import Execution, execution_options, results_option
+from dcbench.cli.carry_out import carry_out, refuse_downloads
 from dcbench.cli.loading import load_plugins
+from dcbench.cli.options import Execution, execution_options, results_option
 from dcbench.cli.output import json_option, print_json, print_rows
-from dcbench.files import default_data_root
+from dcbench.utils.files import default_data_root
 
 if TYPE_CHECKING:
     from dcbench.plugins import Plugins
-    from dcbench.records import Record
+    from dcbench.results.records import Record
     from dcbench.suites.file import Suite
     from dcbench.suites.part import Part
 
@@ -80,9 +80,9 @@ def suite() -> None:
 @json_option
 def list_(as_json: bool) -> None:
     """List the suites: their cells (combinations), condensed sets, and networks to train."""
-    from dcbench.errors import DcbenchError
     from dcbench.suites.file import load_suite
     from dcbench.suites.part import resolve_suite
+    from dcbench.utils.errors import DcbenchError
 
     plugins = load_plugins()
     rows = []
@@ -112,7 +112,7 @@ def show(name: str, results: Path, as_json: bool, **words: Any) -> None:
 
     From records alone: no data set is loaded. With the same words as `dcbench suite run`, of the same part.
     """
-    from dcbench.leaderboard import find_records
+    from dcbench.leaderboard.scores import find_records
 
     part = _part(name, words, load_plugins())
     _print(part, find_records(results), as_json)
@@ -136,7 +136,7 @@ def run(
     What the results folder already has is not done again; --dry-run shows what is left. Exit codes are those
     of `dcbench run`.
     """
-    from dcbench.devices import choose_device
+    from dcbench.utils.devices import choose_device
 
     plugins = load_plugins()
     part, root = _part(name, words, plugins), data_root or default_data_root()
@@ -171,8 +171,8 @@ def _print(part: Part, records: list[Record], as_json: bool) -> None:
     from rich.markup import escape
 
     from dcbench.cli.output import make_console
-    from dcbench.report.comparison import as_data, remarks, tables
     from dcbench.suites.comparison import compare
+    from dcbench.suites.tables import as_data, remarks, tables
 
     comparison = compare(part, records)
     if as_json:

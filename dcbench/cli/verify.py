@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dcbench.cli.execution import compute_options
 from dcbench.cli.loading import load_plugins
+from dcbench.cli.options import compute_options
 from dcbench.cli.output import json_option, print_json
 
 if TYPE_CHECKING:
-    from dcbench.store import Store
-    from dcbench.verification import Outcome
+    from dcbench.results.store import Store
+    from dcbench.submissions.verify import Outcome
 
 LINE_SECONDS = 30.0
 """Between two lines of progress, where there is no terminal."""
@@ -75,11 +75,11 @@ def verify(
     agree within what chance allows (Welch's t-test, 1 % of false alarms over all comparisons together). Exit
     code 1 if they do not, or if records, sets and data contradict each other.
     """
-    from dcbench.devices import choose_device
-    from dcbench.engine import choose_engine
-    from dcbench.files import default_data_root
-    from dcbench.submissions import read_submission, write_verification
-    from dcbench.verification import Verifier, load_benches, verification
+    from dcbench.engine.engine import choose_engine
+    from dcbench.results.submission import read_submission, write_verification
+    from dcbench.submissions.verify import Verifier, load_benches, verification
+    from dcbench.utils.devices import choose_device
+    from dcbench.utils.files import default_data_root
 
     submission, plugins, chosen = read_submission(folder), load_plugins(), choose_device(device)
     benches = load_benches(submission, datasets, plugins, data_root or default_data_root(), chosen)
@@ -105,8 +105,8 @@ def verify(
 
 def _store(keep: Path | None) -> Store | None:
     """Return what a folder has; it is made if need be."""
-    from dcbench.files import ensure_writable
-    from dcbench.store import Store
+    from dcbench.results.store import Store
+    from dcbench.utils.files import ensure_writable
 
     if keep is None:
         return None
@@ -155,7 +155,7 @@ def _print(outcome: Outcome, folder: Path) -> None:
     from rich.table import Table
 
     from dcbench.cli.output import make_console
-    from dcbench.report.tables import percent
+    from dcbench.leaderboard.report.tables import percent
 
     for problem in outcome.problems:
         click.echo(f"{problem.where}: {problem.what}")

@@ -26,9 +26,9 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from dcbench.leaderboard import rows
-from dcbench.records import Record
-from dcbench.statistics import Score
+from dcbench.leaderboard.scores import rows
+from dcbench.leaderboard.statistics import Score
+from dcbench.results.records import Record
 from dcbench.suites.file import Published
 from dcbench.suites.own import Spellings, own_records
 from dcbench.suites.part import Key, Part

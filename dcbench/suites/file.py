@@ -35,8 +35,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
-from dcbench.errors import DcbenchError, unknown_name
-from dcbench.texts import mistake, read_text, read_toml
+from dcbench.utils.errors import DcbenchError, unknown_name
+from dcbench.utils.text_files import mistake, read_text, read_toml
 
 
 def _flat(options: Any) -> Any:

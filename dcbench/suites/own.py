@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from dcbench.architectures import Architecture
-from dcbench.errors import DcbenchError
-from dcbench.leaderboard import alike_augmented
-from dcbench.methods import Method
-from dcbench.records import Record
-from dcbench.store import latest
+from dcbench.core.architecture import Architecture
+from dcbench.core.method import Method
+from dcbench.leaderboard.scores import alike_augmented
+from dcbench.results.records import Record
+from dcbench.results.store import latest
 from dcbench.suites.part import Experiment, Key, Part
+from dcbench.utils.errors import DcbenchError
 
 
 @dataclass(frozen=True)

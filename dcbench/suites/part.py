@@ -13,17 +13,17 @@ from typing import TypeVar
 
 import torch
 
-from dcbench.architectures import Architecture
-from dcbench.budgets import Budget, get_budget
-from dcbench.cells import Cell, Plan
-from dcbench.component import Spelling
-from dcbench.datasets import Dataset
-from dcbench.errors import DcbenchError, find_name
-from dcbench.methods import Method
-from dcbench.plan import Request, distribute_options, make_plan
+from dcbench.core.architecture import Architecture
+from dcbench.core.budgets import Budget, get_budget
+from dcbench.core.component import Spelling
+from dcbench.core.dataset import Dataset
+from dcbench.core.method import Method
+from dcbench.evaluate.protocols import EvaluationProtocol, get_protocol
 from dcbench.plugins import Plugins
-from dcbench.protocols import EvaluationProtocol, get_protocol
+from dcbench.run.cells import Cell, Plan
+from dcbench.run.plan import Request, distribute_options, make_plan
 from dcbench.suites.file import Published, Suite
+from dcbench.utils.errors import DcbenchError, find_name
 
 T = TypeVar("T")
 

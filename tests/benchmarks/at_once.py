@@ -16,14 +16,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import click
 import torch
-from dcbench_plugins.convnet import ConvNet
-from dcbench_plugins.lenet import LeNet
-from dcbench_plugins.mlp import MLP
+from dcbench_plugins.architectures.convnet import ConvNet
+from dcbench_plugins.architectures.lenet import LeNet
+from dcbench_plugins.architectures.mlp import MLP
 from pieces import make_start
 
-import dcbench.engine
+import dcbench.engine.engine
 from dcbench.api import Architecture, new_network, train_network
-from dcbench.engine import Engine, choose_engine
+from dcbench.engine.engine import Engine, choose_engine
 
 NETWORKS = 4
 ARCHITECTURES: dict[str, type[Architecture]] = {"convnet": ConvNet, "lenet": LeNet, "mlp": MLP}
@@ -55,7 +55,7 @@ def trainings(
 @click.option("--repeats", default=5, show_default=True)
 def main(shapes: tuple[str, ...], ipcs: tuple[int, ...], repeats: int) -> None:
     """Print a line per network, shape and ipc."""
-    dcbench.engine.COMPILE_FROM = 0.0  # as for long work
+    dcbench.engine.engine.COMPILE_FROM = 0.0  # as for long work
     together = choose_engine("auto", torch.device("cpu"), long=True)
     alone = Engine(together.name, 1, together.micro_batch, together.compiles)
     pool = ThreadPoolExecutor(together.workers, initializer=torch.set_num_threads, initargs=(1,))

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
-from dcbench.checkpoint import WORTH, FileCheckpoint, checkpoint_seconds, checkpointing_every
-from dcbench.seeds import new_generator
+from dcbench.condense.checkpoint import WORTH, FileCheckpoint, checkpoint_seconds, checkpointing_every
+from dcbench.utils.seeds import new_generator
 
 
 def main():

@@ -25,15 +25,15 @@ import pandas
 import torch
 
 from dcbench.api import CondensedSet, Method, Task, hookimpl, option
-from dcbench.budgets import BUDGETS
-from dcbench.executors import Executor
-from dcbench.executors.processes import Processes
-from dcbench.executors.serial import Serial
-from dcbench.plan import Request, make_plan
+from dcbench.core.budgets import BUDGETS
+from dcbench.evaluate.protocols import get_protocol
 from dcbench.plugins import PluginInfo, Plugins
-from dcbench.protocols import get_protocol
-from dcbench.runner import Runner
-from dcbench.store import Store
+from dcbench.results.store import Store
+from dcbench.run.executors import Executor
+from dcbench.run.executors.processes import Processes
+from dcbench.run.executors.serial import Serial
+from dcbench.run.plan import Request, make_plan
+from dcbench.run.runner import Runner
 
 
 class Busy(Method):
@@ -90,7 +90,7 @@ def timed(executor: Executor, seconds: float, cells: int) -> tuple[list[float], 
 
 def executors() -> dict[str, Executor]:
     """Return those to compare, each working on one cell at a time with one thread."""
-    from dcbench.executors.ray_cluster import Needs, RayCluster
+    from dcbench.run.executors.ray_cluster import Needs, RayCluster
 
     return {
         "this process": Serial(),

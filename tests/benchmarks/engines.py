@@ -39,11 +39,11 @@ class Server:
 
     def __init__(self, name: str, device: str, authors: Path | None) -> None:
         """Choose the engine, or the authors' code."""
-        import dcbench.engine
-        from dcbench.devices import choose_device
+        import dcbench.engine.engine
+        from dcbench.utils.devices import choose_device
 
-        dcbench.engine.COMPILE_FROM = 0.0  # as for long work
-        self.engine = dcbench.engine.choose_engine("plain" if authors else name, choose_device(device))
+        dcbench.engine.engine.COMPILE_FROM = 0.0  # as for long work
+        self.engine = dcbench.engine.engine.choose_engine("plain" if authors else name, choose_device(device))
         self.device = device
         self.authors = authors and __import__("authors").Authors(authors)
         self.work: Callable[[], object] = measure_peak

@@ -24,17 +24,17 @@ import pandas
 import torch
 
 import dcbench
-from dcbench.budgets import BUDGETS
-from dcbench.cells import Plan, sources
-from dcbench.plan import Request, make_plan
+from dcbench.core.budgets import BUDGETS
+from dcbench.core.spec import CondenseSpec, EvaluationSpec
+from dcbench.evaluate.protocols import get_protocol
+from dcbench.leaderboard.report.files import build
 from dcbench.plugins import Plugins
-from dcbench.protocols import get_protocol
-from dcbench.provenance import PeakMemory
-from dcbench.records import Record
-from dcbench.report.files import build
-from dcbench.runner import Runner
-from dcbench.specs import CondenseSpec, EvaluationSpec
-from dcbench.store import RECORDS, Store
+from dcbench.results.provenance import PeakMemory
+from dcbench.results.records import Record
+from dcbench.results.store import RECORDS, Store
+from dcbench.run.cells import Plan, sources
+from dcbench.run.plan import Request, make_plan
+from dcbench.run.runner import Runner
 
 APPENDED = 100
 EVALS = 10

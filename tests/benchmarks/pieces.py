@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from dcbench_plugins.convnet import ConvNet
-from dcbench_plugins.gradmatch import layerwise_distance
+from dcbench_plugins.architectures.convnet import ConvNet
+from dcbench_plugins.methods.gradmatch import layerwise_distance
 from torch import Tensor, nn
 
 from dcbench.api import DatasetInfo, ResidentSplit, accuracy, matching_gradient, new_network, train_network
-from dcbench.engine import active_engine
+from dcbench.engine.engine import active_engine
 
 CLASSES = 10
 REAL = 256
@@ -113,12 +113,12 @@ def test_pass(start: Start) -> Callable[[], object]:
 
 def cell(start: Start) -> Callable[[], object]:
     """Return a whole cell on the digits: 20 iterations of gradient matching, 3 networks trained for 300 steps."""
-    from dcbench.budgets import QUICK
-    from dcbench.plan import Request, make_plan
+    from dcbench.core.budgets import QUICK
+    from dcbench.evaluate.protocols import PROTOCOLS
     from dcbench.plugins import load_plugins
-    from dcbench.protocols import PROTOCOLS
-    from dcbench.runner import Runner
-    from dcbench.store import Store
+    from dcbench.results.store import Store
+    from dcbench.run.plan import Request, make_plan
+    from dcbench.run.runner import Runner
 
     request = Request(
         datasets=("digits",),

@@ -17,7 +17,7 @@ from pathlib import Path
 import click
 import pandas
 
-from dcbench.store import RECORDS, read_records
+from dcbench.results.store import RECORDS, read_records
 
 SHORTCUTS = (
     "",

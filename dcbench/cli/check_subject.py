@@ -1,0 +1,93 @@
+"""What `dcbench plugin check` is asked to check."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dcbench.checks import ARCHITECTURE_CHECKS, DATASET_CHECKS, METHOD_CHECKS, Check, Result, run_checks
+from dcbench.core.component import Component, Spelling
+from dcbench.core.method import Method
+from dcbench.plugins import Plugins, Registry
+from dcbench.utils.errors import DcbenchError, find_name, unknown_name
+
+
+@dataclass(frozen=True)
+class CheckSubject:
+    """An installed component, as configured, with the checks of its kind.
+
+    Attributes:
+        title: what it is and where it comes from.
+        component: the component.
+        checks: of its kind.
+    """
+
+    title: str
+    component: Component
+    checks: tuple[Check, ...]
+
+    def run(self) -> list[Result]:
+        """Run the checks."""
+        return run_checks(self.checks, self.component)
+
+
+def find_subject(plugins: Plugins, text: str, kind: str | None, options: Mapping[str, str]) -> CheckSubject:
+    """Find what a user names.
+
+    Args:
+        plugins: what is installed.
+        text: a name; data sets and architectures may have options in it.
+        kind: method, dataset or architecture, or None for whichever has the name.
+        options: of a method.
+
+    Raises:
+        DcbenchError: when there is none of that name, several, or an option does not fit.
+    """
+    name = Spelling.of(text).name
+    kinds: dict[str, tuple[Registry[Any], tuple[Check, ...]]] = {
+        "method": (plugins.methods, METHOD_CHECKS),
+        "dataset": (plugins.datasets, DATASET_CHECKS),
+        "architecture": (plugins.architectures, ARCHITECTURE_CHECKS),
+    }
+    if kind is not None:
+        kinds = {kind: kinds[kind]}
+    found = [each for each, (registry, _) in kinds.items() if registry.find(name)]
+    if not found:
+        raise _not_found(
+            plugins, name, kind or "component", [each for registry, _ in kinds.values() for each in registry]
+        )
+    if len(found) > 1:
+        both = " and ".join(f"{'an' if each[0] in 'aeiou' else 'a'} {each}" for each in found)
+        raise DcbenchError(f"{name!r} is the name of {both}. Say which: --kind {found[0]}.")
+    registry, checks = kinds[found[0]]
+    cls, origin = registry.get(name), registry.origins[find_name(registry.kind, name, registry)]
+    title = f"{found[0]} {cls.name}, from {origin.distribution} {origin.version} ({origin.module})"
+    return CheckSubject(title, _configure(cls, text, options), checks)
+
+
+def _configure(cls: type[Component], text: str, options: Mapping[str, str]) -> Component:
+    """Return the component with its options; a method with those of the quick budget, too."""
+    if not issubclass(cls, Method):
+        if options:
+            raise DcbenchError(f"-o is for methods; options of a {cls.kind} are written {cls.name}:option=value.")
+        return cls.from_spelling(text)
+    if Spelling.of(text).name != text:
+        raise DcbenchError(f"{text}: a method is named alone; options of a method are written -o name=value.")
+    prefix = f"{cls.name}."
+    return cls.configure({**cls.quick, **{key.removeprefix(prefix): value for key, value in options.items()}})
+
+
+def _not_found(plugins: Plugins, name: str, kind: str, known: list[str]) -> DcbenchError:
+    """Say that there is no such name; or why the plugin of that name is not there."""
+    for info in plugins.infos:
+        if name.replace("-", "_") in (info.name.replace("-", "_"), info.distribution.replace("-", "_")):
+            if info.error:
+                return DcbenchError(f"plugin {info.name!r} of {info.distribution} failed to load: {info.error}")
+            if info.disabled:
+                return DcbenchError(f"plugin {info.name!r} of {info.distribution} is disabled by {info.disabled}.")
+            if info.provides:
+                return DcbenchError(
+                    f"{name!r} is a plugin. Check what it provides, one by one: {', '.join(info.provides)}."
+                )
+    return plugins.missing(unknown_name(kind, name, known))

@@ -1,0 +1,183 @@
+"""The options by which plans are carried out: where results go, what computes them, in how many processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    import torch
+
+    from dcbench.run.executors import Executor
+
+device_option = click.option(
+    "--device", default="auto", metavar="NAME", show_default=True, help="auto, cpu, cuda or cuda:N."
+)
+engine_option = click.option(
+    "--engine",
+    default="auto",
+    metavar="NAME",
+    show_default=True,
+    help="plain computes as the papers' code does; fast and, on the CPU, compiled differ by rounding alone; "
+    "auto is the one that suits the device and the budget.",
+)
+data_root_option = click.option(
+    "--data-root",
+    envvar="DCBENCH_DATA",
+    type=click.Path(path_type=Path),
+    help="Where data sets are, laid out as torchvision does.  [DCBENCH_DATA, else a cache folder]",
+)
+results_option = click.option(
+    "--results", default="results", show_default=True, type=click.Path(path_type=Path), help="Results folder."
+)
+EXECUTION_OPTIONS = (
+    click.option(
+        "--jobs",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Cells to work on at once, each in a process with its share of the threads, or a GPU of its own.  "
+        "[1; with ray, as many as there is room for]",
+    ),
+    click.option(
+        "--threads",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Threads for each cell. On the CPU the last digits of a result depend on it.  "
+        "[all cores / jobs; with ray, the CPUs of a cell]",
+    ),
+    click.option(
+        "--executor",
+        type=click.Choice(["local", "ray"]),
+        default="local",
+        show_default=True,
+        help="Who works on the cells: processes of this machine, or a Ray cluster.",
+    ),
+    click.option(
+        "--address",
+        metavar="HOST:PORT",
+        help="Ray: the head of the cluster; auto for the one that this machine is in.  [RAY_ADDRESS, else one of "
+        "this machine alone, started for the run]",
+    ),
+    click.option(
+        "--cpus-per-cell",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="N",
+        help="Ray: CPUs that a cell takes.  [1]",
+    ),
+    click.option(
+        "--gpus-per-cell",
+        type=click.FloatRange(min=0),
+        metavar="N",
+        help="Ray: GPUs that a cell takes; with 0.25, four cells share one.  [1 where the device is cuda, else 0]",
+    ),
+    click.option(
+        "--memory-per-cell",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="GIB",
+        help="Ray: memory that a cell takes, in GiB; no more cells go to a node than fit.",
+    ),
+    results_option,
+    click.option(
+        "--checkpoint-every",
+        type=click.FloatRange(min=0),
+        metavar="SECONDS",
+        help="Save the state of a condensation this often, or less where that would take more than 2 % of the "
+        "time.  [30]",
+    ),
+    click.option("--dry-run", is_flag=True, help="Show the plan and what of it is done; do nothing."),
+    click.option("--force", is_flag=True, help="Do again what is done."),
+)
+
+
+@dataclass(frozen=True)
+class Execution:
+    """What the options of `execution_options` say; see their help."""
+
+    device: str
+    engine: str
+    jobs: int | None
+    threads: int | None
+    executor: str
+    address: str | None
+    cpus_per_cell: float | None
+    gpus_per_cell: float | None
+    memory_per_cell: float | None
+    results: Path
+    checkpoint_every: float | None
+    dry_run: bool
+    force: bool
+
+    def choose_executor(self, device: torch.device) -> Executor:
+        """Return who works on the cells; sets the threads of this process where that is who does.
+
+        Args:
+            device: that the plan is for.
+
+        Raises:
+            DcbenchError: for options that do not go together, or when Ray is not there.
+        """
+        import torch
+
+        from dcbench.run.executors.processes import Processes
+        from dcbench.run.executors.serial import Serial
+
+        if self.executor == "ray":
+            return self._cluster(device)
+        self._refuse_options_of_ray()
+        if self.jobs is not None and self.jobs > 1:
+            return Processes(self.jobs, self.threads or max(1, torch.get_num_threads() // self.jobs))
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        return Serial()
+
+    def _cluster(self, device: torch.device) -> Executor:
+        self._refuse_other_devices()
+        from dcbench.run.executors.ray_cluster import Needs, RayCluster
+
+        cpus = self.cpus_per_cell or 1.0
+        gpus = float(device.type == "cuda") if self.gpus_per_cell is None else self.gpus_per_cell
+        memory = int(self.memory_per_cell * 2**30) if self.memory_per_cell else None
+        threads = self.threads or max(1, int(cpus))
+        return RayCluster(Needs(cpus, gpus, memory), threads, self.engine, self.address, self.jobs)
+
+    def _refuse_other_devices(self) -> None:
+        from dcbench.utils.errors import DcbenchError
+
+        kind, _, index = self.device.partition(":")
+        if index:
+            raise DcbenchError(f"--device {self.device}: Ray says which GPU a cell gets; use --device cuda.")
+        if self.gpus_per_cell is not None and kind == ("cpu" if self.gpus_per_cell else "cuda"):
+            raise DcbenchError(f"--device {kind} does not go with --gpus-per-cell {self.gpus_per_cell:g}.")
+
+    def _refuse_options_of_ray(self) -> None:
+        from dcbench.utils.errors import DcbenchError
+
+        for name in ("address", "cpus_per_cell", "gpus_per_cell", "memory_per_cell"):
+            if getattr(self, name) is not None:
+                raise DcbenchError(f"--{name.replace('_', '-')} goes with --executor ray.")
+
+
+def compute_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of where and how to compute."""
+    for option in (data_root_option, engine_option, device_option):
+        command = option(command)
+    return command
+
+
+def execution_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options by which all plans are carried out, as one argument ``execution``."""
+
+    @wraps(command)
+    def gathered(**words: Any) -> None:
+        device = words["device"]  # which commands are told, too
+        execution = Execution(**{field.name: words.pop(field.name) for field in fields(Execution)})
+        command(**words, device=device, execution=execution)
+
+    for option in reversed(EXECUTION_OPTIONS):
+        gathered = option(gathered)
+    return compute_options(gathered)

@@ -1,0 +1,168 @@
+"""From a spec to a condensed set: found in the results, gone on with from a checkpoint, or made."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+
+import dcbench
+from dcbench.condense.checkpoint import Circumstances, FileCheckpoint
+from dcbench.core.architecture import Architecture
+from dcbench.core.condensed_set import CondensedSet, Origin, check_set, load_set, save_set
+from dcbench.core.loss_watch import Diverged, LossWatch
+from dcbench.core.method import Method, Task
+from dcbench.core.spec import CondenseSpec
+from dcbench.core.split import ResidentSplit
+from dcbench.engine.engine import active_engine
+from dcbench.results.artefacts import Artefacts, Cost
+from dcbench.results.provenance import PeakMemory, describe_device
+from dcbench.utils.errors import DcbenchError, NewerFormat
+from dcbench.utils.files import remove
+from dcbench.utils.seeds import derive_seed, new_generator, seeded_globals
+
+
+@dataclass(frozen=True)
+class StoredSet:
+    """A condensed set in the results.
+
+    Attributes:
+        condensed: the set.
+        origin: where it says that it comes from; None for those of old, which do not say it.
+    """
+
+    condensed: CondensedSet
+    origin: Origin | None
+
+
+def stored_set(spec: CondenseSpec, train: ResidentSplit, artefacts: Artefacts) -> StoredSet | None:
+    """Return the condensed set of a spec if it is in the results, intact, else None."""
+    path = artefacts.set_path(spec)
+    if not path.exists():
+        return None
+    try:
+        condensed, header = load_set(path, train)
+    except NewerFormat:
+        raise
+    except DcbenchError as error:
+        warnings.warn(f"{error} The set is made again.", stacklevel=2)
+        return None
+    if header.get("condense_key") != spec.key():
+        return None
+    try:
+        return StoredSet(condensed, TypeAdapter(Origin).validate_python(header.get("origin")))
+    except ValidationError:
+        return StoredSet(condensed, None)
+
+
+@dataclass(frozen=True)
+class Condensation:
+    """A condensed set made by a method.
+
+    Attributes:
+        method: resolved, as in the spec.
+        architecture: the matching network's, resolved; unused by methods that do not depend on it.
+        origin: of the method.
+    """
+
+    method: Method
+    architecture: Architecture
+    origin: Origin
+    set_sha256: None = None
+
+    def make(
+        self,
+        spec: CondenseSpec,
+        train: ResidentSplit,
+        artefacts: Artefacts,
+        progress: Callable[[int, int], None],
+    ) -> CondensedSet:
+        """Run the method and keep its condensed set and what it cost; see `dcbench.run.cells.Maker`.
+
+        Raises:
+            Diverged: when a loss of the method's is out of bounds; the last good checkpoint is kept.
+            StorageError: when results cannot be written.
+            ValueError: when the method returns something that is not a condensed set.
+            Exception: whatever the method raises.
+        """
+        method, generator, losses = self.method, new_generator("condense", spec.key()), LossWatch()
+        memory, device = PeakMemory(train.device), describe_device(train.device)
+        checkpoint = FileCheckpoint(
+            artefacts.checkpoint_path(spec),
+            generator,
+            self.origin.code,
+            losses,
+            lambda: Circumstances(active_engine().statement(), device, memory.read()),
+        )
+        task = Task(
+            train=train,
+            ipc=spec.ipc or 0,
+            generator=generator,
+            architecture=self.architecture,
+            checkpoint=checkpoint,
+            progress=progress,
+            losses=losses,
+        )
+        # Dropout in a matching network, say, draws from the global generators.
+        with seeded_globals(derive_seed("globals", spec.key()), train.device):
+            condensed = _watched(method, task)
+        check_set(condensed, train, spec.ipc)
+        made = checkpoint.circumstances()
+        artefacts.write_cost(
+            spec,
+            Cost(
+                checkpoint.seconds(),
+                made.peak_memory_bytes,
+                made.engine,
+                checkpoint.written,
+                checkpoint.writing_seconds,
+                made.device,
+            ),
+        )
+        # After what it cost: a set that is there is not made again.
+        save_set(artefacts.set_path(spec), condensed, header(spec, condensed, train, self.origin))
+        remove(checkpoint.path)
+        return condensed
+
+
+def _watched(method: Method, task: Task) -> CondensedSet:
+    """Return the method's set, once all losses that it has told of have been looked at."""
+    try:
+        condensed = method.condense(task)
+    except Diverged as error:  # in training a network, say
+        task.losses.settle()  # what went wrong first is told
+        done = task.losses.iteration
+        if error.iteration is None and done:
+            raise Diverged(f"{error}, after iteration {done}", done) from error
+        raise
+    task.losses.settle()
+    if not isinstance(condensed, CondensedSet):
+        raise ValueError(f"{method.name} returned {type(condensed).__name__}, not a CondensedSet")
+    return condensed
+
+
+def header(spec: CondenseSpec, condensed: CondensedSet, train: ResidentSplit, origin: Origin) -> Mapping[str, Any]:
+    """Return the provenance kept with a set: nothing that differs between two runs of a spec.
+
+    Args:
+        spec: what was made.
+        condensed: the set.
+        train: the training split.
+        origin: where it comes from.
+    """
+    return {
+        "condense_key": spec.key(),
+        "spec": spec.model_dump(mode="json"),
+        "set_sha256": condensed.sha256(),
+        "track": condensed.track,
+        "classes": list(train.info.class_names),
+        "normalisation": {"mean": train.info.mean, "std": train.info.std, "zca": condensed.zca},
+        "train_size": len(train),
+        "dcbench": dcbench.__version__,
+        "torch": torch.__version__,
+        "origin": asdict(origin),
+    }

@@ -1,0 +1,1 @@
+"""The nouns: data set, split, architecture, method, condensed set, spec."""

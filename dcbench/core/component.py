@@ -1,0 +1,225 @@
+"""What data sets, architectures and methods have in common: a name, a version and documented options."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, NamedTuple, Self, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+
+from dcbench.utils.errors import DcbenchError, unknown_name
+
+_OPTION = re.compile(r"\s*(?P<key>[A-Za-z_]\w*)\s*=(?P<value>.*)", re.DOTALL)
+
+
+def option(
+    default: Any, description: str, *, source: str = "", added_later: bool = False, **constraints: Any
+) -> Any:
+    """Declare one option of a component: a pydantic field with a meaning and a source.
+
+    Args:
+        default: the value when the user says nothing. ``None`` stands for a value that depends on the
+            setting and is filled in by `Method.resolve`.
+        description: what the option means, with its unit.
+        source: where the default comes from (paper, equation, table).
+        added_later: whether results exist from before the option did. At its default it is then left out of specs
+            and records, so that those results stay what they are: the method's without it.
+        constraints: pydantic's own, such as ``ge=1``.
+    """
+    if added_later:
+        constraints["exclude_if"] = lambda value: value == default
+    return Field(default, description=description, json_schema_extra={"source": source}, **constraints)
+
+
+class Spelling(NamedTuple):
+    """The parts of what users write and records state: ``name@version:options``, the last two optional.
+
+    Attributes:
+        name: of the component.
+        version: that is meant; empty for the one that is installed.
+        options: what `Component.parse` reads.
+    """
+
+    name: str
+    version: str
+    options: str
+
+    @classmethod
+    def of(cls, text: str) -> Self:
+        """Take a spelling apart."""
+        head, _, options = text.partition(":")
+        name, _, version = head.partition("@")
+        return cls(name, version, options)
+
+    @property
+    def unversioned(self) -> str:
+        """The spelling with the version left open."""
+        return f"{self.name}:{self.options}" if self.options else self.name
+
+
+class Component(BaseModel):
+    """A frozen, typed set of options with a name. The base of `Dataset`, `Architecture` and `Method`.
+
+    The fields of a subclass are its options. Unknown options are refused, values are validated, and an
+    instance never changes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+
+    kind: ClassVar[str]
+    name: ClassVar[str]
+    """The name users type: lower case, digits and underscores, unique among its kind."""
+    version: ClassVar[str] = "1"
+    """Raised whenever the same options would give different results; part of every key."""
+    citation: ClassVar[str] = ""
+    """Where it was published: authors, title, venue, year."""
+    argument: ClassVar[str] = ""
+    """The option that users write bare after the colon, as in ``npz:PATH``; empty for none."""
+
+    @classmethod
+    def summary(cls) -> str:
+        """Return the first line of the docstring."""
+        return (cls.__doc__ or "").strip().split("\n")[0]
+
+    @classmethod
+    def remarks(cls) -> str:
+        """Return what else the docstring says before its sections, as one line."""
+        said = inspect.cleandoc(cls.__doc__ or "").partition("\n")[2]
+        return " ".join(said.partition("\n\nClass attributes:")[0].split())
+
+    @classmethod
+    def from_spelling(cls, text: str) -> Self:
+        """Build an instance from its whole spelling, as users and records have it: the inverse of ``str``.
+
+        Raises:
+            DcbenchError: when it is of another version than this one, or its options do not fit.
+        """
+        spelling = Spelling.of(text)
+        if spelling.version not in ("", cls.version):
+            raise DcbenchError(
+                f"{cls.kind} {text!r} is of version {spelling.version}, and version {cls.version} is installed: "
+                "what was recorded under that name was made with another version, and cannot be made again here. "
+                f"{cls.name!r} is the one that is installed."
+            )
+        return cls.parse(spelling.options)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Build an instance from what users write after ``name:``.
+
+        That is ``option=value,option=value``, and before those the `argument` if there is one.
+
+        Raises:
+            DcbenchError: when a part is not of that form, an option does not exist or a value does not fit.
+        """
+        parts = text.removesuffix(",").split(",") if text else []
+        options: dict[str, str] = {}
+        while parts and (found := _OPTION.fullmatch(parts[-1])):
+            # A path may look like an option, but for its name.
+            if cls.argument and len(parts) == 1 and found["key"] not in cls.model_fields:
+                break
+            if found["key"] in options:
+                raise DcbenchError(f"{cls.name}:{text}: option {found['key']!r} is given twice.")
+            options[found["key"]] = found["value"]
+            parts.pop()
+        if parts and not cls.argument:
+            raise DcbenchError(f"{cls.name}:{text}: {parts[-1]!r} is not of the form option=value.")
+        if cls.argument and not any(parts):
+            what = cls.argument.upper()
+            raise DcbenchError(f"{cls.kind} {cls.name!r} needs a {cls.argument}, as in {cls.name}:{what}.")
+        return cls.configure({**options, cls.argument: ",".join(parts)} if parts else options)
+
+    @classmethod
+    def configure(cls, options: Mapping[str, Any]) -> Self:
+        """Build an instance from options as a user gives them, strings included.
+
+        Raises:
+            DcbenchError: for an unknown option or a value that does not fit, naming both.
+        """
+        for key in options:
+            if key not in cls.model_fields:
+                raise unknown_name(f"option of {cls.kind} {cls.name}", key, cls.model_fields)
+        values = {key: _parse(value, cls.model_fields[key]) for key, value in options.items()}
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise DcbenchError(_first_problem(cls, error)) from None
+
+    @classmethod
+    def option_rows(cls) -> list[dict[str, str]]:
+        """Describe every option: name, type, default, meaning and source, in order of declaration."""
+        rows = []
+        for key, field in cls.model_fields.items():
+            extra = field.json_schema_extra
+            source = str(extra.get("source", "")) if isinstance(extra, dict) else ""
+            rows.append(
+                {
+                    "option": key,
+                    "type": _type_name(field),
+                    "default": _default_text(field),
+                    "meaning": field.description or "",
+                    "source": source,
+                }
+            )
+        return rows
+
+    def changed_options(self, default: Self) -> dict[str, Any]:
+        """Return the options in which this instance differs from ``default``."""
+        ours, theirs = self.model_dump(mode="json"), default.model_dump(mode="json")
+        return {key: value for key, value in ours.items() if key not in theirs or value != theirs[key]}
+
+    def __str__(self) -> str:
+        """Return the canonical spelling: ``name``, ``name@2`` or ``name:norm=batch,width=64``."""
+        version = "" if self.version == "1" else f"@{self.version}"
+        ours = self.model_dump(mode="json")
+        defaults = type(self).model_construct().model_dump(mode="json", warnings=False)
+        changed = {key: value for key, value in ours.items() if key not in defaults or value != defaults[key]}
+        argument = [str(changed.pop(self.argument))] if self.argument in changed else []
+        options = ",".join(argument + [f"{key}={changed[key]}" for key in sorted(changed)])
+        return f"{self.name}{version}{':' + options if options else ''}"
+
+
+def _parse(value: Any, field: FieldInfo) -> Any:
+    """Read a string from the command line as JSON where its field is not itself a string."""
+    if not isinstance(value, str):
+        return value
+    if value.lower() == "none" and type(None) in get_args(field.annotation):
+        return None
+    if str in (field.annotation, *get_args(field.annotation)) or value in get_args(field.annotation):
+        return value
+    try:
+        parsed = json.loads(value)
+    except (ValueError, RecursionError):  # a number of too many digits is no JSONDecodeError
+        return value
+    # Where a number is wanted, true is none, though it would pass for 1.
+    return (
+        value
+        if isinstance(parsed, bool) and bool not in (field.annotation, *get_args(field.annotation))
+        else parsed
+    )
+
+
+def _first_problem(cls: type[Component], error: ValidationError) -> str:
+    problem = error.errors()[0]
+    place = ".".join(str(part) for part in problem["loc"]) or "options"
+    message = problem["msg"][0].lower() + problem["msg"][1:]
+    return f"option {place!r} of {cls.kind} {cls.name!r}: {message}, got {problem['input']!r}."
+
+
+def _type_name(field: FieldInfo) -> str:
+    members = [each for each in get_args(field.annotation) if each is not type(None)]
+    # Of `X | None`, X; of Literal["a", "b"] and Literal["a"] | None, the choices.
+    shown = field.annotation if get_origin(field.annotation) is Literal or not members else members[0]
+    if get_origin(shown) is Literal:
+        return " | ".join(map(str, get_args(shown)))
+    return getattr(shown, "__name__", str(shown))
+
+
+def _default_text(field: FieldInfo) -> str:
+    if field.is_required():
+        return "to be given"
+    return "by setting" if field.default is None else str(field.default)

@@ -1,0 +1,73 @@
+"""Training images resident on the device as uint8, normalised when a batch is drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from dcbench.core.dataset import DatasetInfo, Split
+from dcbench.utils.devices import send
+
+
+@dataclass(frozen=True)
+class ResidentSplit:
+    """A split on the device.
+
+    Attributes:
+        images: uint8, shape (N, C, H, W).
+        labels: int64, shape (N,).
+        info: the data set's facts.
+    """
+
+    images: Tensor
+    labels: Tensor
+    info: DatasetInfo
+
+    @classmethod
+    def place(cls, split: Split, info: DatasetInfo, device: torch.device) -> ResidentSplit:
+        """Move a split to the device, once."""
+        return cls(split.images.to(device), split.labels.to(device), info)
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.labels)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the images are."""
+        return self.images.device
+
+    @cached_property
+    def class_indices(self) -> tuple[Tensor, ...]:
+        """Indices of the images of each class, in order of appearance: int64 on the CPU."""
+        labels = self.labels.cpu()
+        return tuple(torch.nonzero(labels == label).flatten() for label in range(self.info.num_classes))
+
+    @cached_property
+    def _statistics(self) -> tuple[Tensor, Tensor]:
+        mean = torch.tensor(self.info.mean, device=self.device).view(1, -1, 1, 1)
+        std = torch.tensor(self.info.std, device=self.device).view(1, -1, 1, 1)
+        return mean, std
+
+    def normalised(self, indices: Tensor | slice) -> Tensor:
+        """Return images as float32 of shape (n, C, H, W) in normalised space: (pixel / 255 - mean) / std."""
+        if isinstance(indices, Tensor):
+            indices = send(indices, self.device)
+        mean, std = self._statistics
+        return self.images[indices].float().div_(255).sub_(mean).div_(std)
+
+    def draw_indices(self, label: int, n: int, generator: torch.Generator) -> Tensor:
+        """Draw ``n`` different images of a class, or all of them where the class has fewer.
+
+        Returns:
+            int64 indices on the CPU, shape (min(n, size of the class),).
+        """
+        members = self.class_indices[label]
+        return members[torch.randperm(len(members), generator=generator)[:n]]
+
+    def draw(self, label: int, n: int, generator: torch.Generator) -> Tensor:
+        """Draw normalised images of a class, as `draw_indices` does: float32, shape (n, C, H, W)."""
+        return self.normalised(self.draw_indices(label, n, generator))

@@ -1,0 +1,1 @@
+"""How networks are computed: passes, gradients, training, augmentation."""

@@ -1,0 +1,274 @@
+"""Engines: how networks are matched, trained and tested. Plainly, or fast, with the same result up to rounding.
+
+The plain engine does one thing after the other, as the papers' code does, and leaves it to torch to share every
+single operation between threads. The fast engine is for the CPU:
+
+- Each thread has work of its own: a class to match, a chunk of the test split. Operations on few images gain
+  little from being shared, and threads that share them wait for each other.
+- Images pass in micro-batches, whose activations stay in the caches. Gradients are summed.
+- Freed memory is kept. At every operation on a large batch, glibc would give its activations back to the system,
+  and take them again page by page, which costs as much time as the arithmetic.
+
+Which one it is depends on the spec, the device and the user alone, never on a measurement or on what else there is
+to do: the same spec gives the same bytes. Networks whose images do not pass independently of each other, or that
+draw random numbers, are computed plainly by all.
+
+The compiled engine is the fast one with networks compiled (see `dcbench.engine.compiled`) where a piece of work is
+long. Threads then share batches of training out, too.
+
+On a GPU the fast engine records what Python tells the GPU to do, and replays it (see `dcbench.engine.graphs`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from dcbench.engine import compiled, graphs
+from dcbench.engine.compiled import Forward, can_compile, compile_network, count_flops
+from dcbench.engine.graphs import Outputs, Replayed
+from dcbench.utils.errors import DcbenchError, unknown_name
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+MICRO_BATCH = 32
+"""Images at a time: 16 MB of the largest activation of a ConvNet on 32x32 pixels."""
+COMPILE_FROM = 1e11
+"""Floating-point operations of a piece of work, a second's for two cores, from which on it is compiled."""
+SHARE_FROM = 5e9
+"""Floating-point operations from which on it pays to share them out between workers, who all wait for the last."""
+ENGINES = ("auto", "plain", "fast", "compiled")
+IN_PART = " in part"
+"""Follows the engine's name where something could not be compiled or recorded."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One way to compute.
+
+    Attributes:
+        name: as users type it.
+        workers: threads that have work of their own.
+        micro_batch: images of a class, or of a test split, that pass through a network at a time; None for all.
+        compiles: whether networks are compiled for work of some length.
+        replays: whether what a GPU is told to do is recorded and replayed.
+    """
+
+    name: str
+    workers: int = 1
+    micro_batch: int | None = None
+    compiles: bool = False
+    replays: bool = False
+
+    def forward(
+        self,
+        network: nn.Module,
+        images: Tensor,
+        *,
+        passes: int,
+        passes_at_once: int | None = None,
+        gradients: bool = True,
+    ) -> Forward:
+        """Return what passes images through a network: itself or, where that pays, the same compiled.
+
+        Args:
+            network: in the mode in which it will be used.
+            images: some that it takes, (N, C, H, W).
+            passes: how many images will pass in this piece of work; one that passes back, too, counts as three.
+            passes_at_once: how many until the workers wait for each other; None for all.
+            gradients: whether any will pass back.
+        """
+        if not self.compiles:
+            return network
+        flops = count_flops(network, images)
+        if passes * flops < COMPILE_FROM or (passes_at_once or passes) * flops < SHARE_FROM:
+            return network
+        # Compiled code depends on how many threads the thread has that it is compiled in.
+        return next(self.map(lambda _: compile_network(network, images, gradients), (None,)))
+
+    def replayed(
+        self, function: Callable[..., Outputs], network: nn.Module, *constants: Hashable
+    ) -> Callable[..., Outputs]:
+        """Return what calls ``function(network, *constants, *tensors)`` with tensors, or replays it.
+
+        The next call may overwrite what it returns. See `dcbench.engine.graphs.Replayed`.
+        """
+        work = Replayed if self.replays else partial
+        return work(function, network, *constants)
+
+    def statement(self) -> str:
+        """Return what records state: the name, unless something could not be compiled or recorded."""
+        in_part = (self.compiles and compiled.gave_up()) or (self.replays and graphs.gave_up())
+        return self.name + IN_PART if in_part else self.name
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Yield ``function(item)`` for all items in their order, computed by the workers.
+
+        Items are drawn by the caller's thread, in order, and not many before they are needed.
+        """
+        if self.workers == 1:
+            yield from map(function, items)
+            return
+        pool, waiting = _pool(self.workers), deque[Future[Result]]()
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > self.workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    @contextmanager
+    def sharing(self) -> Iterator[None]:
+        """Leave the cores to the workers: within, operations of this thread are not shared.
+
+        The threads that OpenMP would share them with stay awake for a while, in case of more, and take turns with
+        the workers, who all wait for the last.
+        """
+        if self.workers == 1:
+            yield
+            return
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Use this engine for what is computed within, by this thread."""
+        token = _current.set(self)
+        try:
+            yield
+        finally:
+            _current.reset(token)
+            compiled.forget()
+            graphs.forget()
+
+
+PLAIN = Engine("plain")
+
+_current: ContextVar[Engine] = ContextVar("engine", default=PLAIN)
+
+
+def engine_for(network: nn.Module, images: Tensor) -> Engine:
+    """Return the active engine, or the plain one where splitting a batch would change what a network computes.
+
+    Args:
+        network: in the mode in which it will be used.
+        images: some that it takes, shape (N, C, H, W).
+    """
+    engine = _current.get()
+    if engine is PLAIN or _keeps_batch_statistics(network) or _draws_or_changes(network, images):
+        return PLAIN
+    return engine
+
+
+def active_engine() -> Engine:
+    """Return the active engine."""
+    return _current.get()
+
+
+def choose_engine(name: str, device: torch.device, long: bool = False) -> Engine:
+    """Return the engine a user names; ``auto`` is the one that is fastest for the device and the run.
+
+    Choosing another than the plain one changes how this process allocates memory, for good.
+
+    Args:
+        name: one of `ENGINES`.
+        device: that it is for.
+        long: whether compiling, of some 15 seconds for each kind of network, pays.
+
+    Raises:
+        DcbenchError: for a name that is none, or an engine that is not for the device.
+    """
+    if name not in ENGINES:
+        raise unknown_name("engine", name, ENGINES)
+    if device.type != "cpu":
+        if name == "compiled":
+            raise DcbenchError(f"engine 'compiled' is for the CPU; on {device.type} there is 'fast'.")
+        return Engine("fast", replays=True) if name == "fast" else PLAIN
+    if name == "plain":
+        return PLAIN
+    if name == "compiled" and not can_compile():
+        raise DcbenchError("engine 'compiled' needs a C++ compiler, g++ or clang++; without one there is 'fast'.")
+    compiles = name == "compiled" or (name == "auto" and long and can_compile())
+    _keep_freed_memory()
+    return Engine(
+        "compiled" if compiles else "fast",
+        workers=torch.get_num_threads(),
+        micro_batch=MICRO_BATCH,
+        compiles=compiles,
+    )
+
+
+def _keeps_batch_statistics(network: nn.Module) -> bool:
+    """Say whether a pass depends on which images are in a batch, or changes the network."""
+    layers = [each for each in network.modules() if isinstance(each, nn.modules.batchnorm._NormBase)]
+    return any(
+        layer.training or layer.running_mean is None
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm)
+        else layer.training and layer.track_running_stats
+        for layer in layers
+    )
+
+
+def _draws_or_changes(network: nn.Module, images: Tensor) -> bool:
+    """Say whether a pass draws from a global generator, as dropout does, or changes buffers, as spectral norm.
+
+    Generators and buffers are left as they were.
+    """
+    devices = [images.device] if images.is_cuda else []
+    buffers = list(network.buffers())
+    versions, values = [each._version for each in buffers], [each.clone() for each in buffers]
+    with torch.random.fork_rng(devices=devices), torch.no_grad():
+        states = _random_states(devices)
+        network(images[:1])
+        drew = any(not torch.equal(a, b) for a, b in zip(states, _random_states(devices), strict=True))
+        changed = versions != [each._version for each in buffers]
+        for buffer, value in zip(buffers, values, strict=True) if changed else ():
+            buffer.copy_(value)
+    return drew or changed
+
+
+def _random_states(devices: Sequence[torch.device]) -> list[Tensor]:
+    return [torch.get_rng_state(), *map(torch.cuda.get_rng_state, devices)]
+
+
+@cache
+def _pool(workers: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(workers, "dcbench", initializer=_work_alone)
+
+
+def _work_alone() -> None:
+    """Let operations of this thread not be shared with others: a setting that each thread has of its own."""
+    torch.get_num_threads()  # what a thread sets before it has asked, it forgets
+    torch.set_num_threads(1)
+
+
+@cache
+def _keep_freed_memory() -> None:
+    """Tell glibc to take large blocks from its heap, and to keep them when they are freed."""
+    if platform.libc_ver()[0] != "glibc":
+        return
+    mallopt = ctypes.CDLL(None).mallopt
+    trim_threshold, top_pad, mmap_max = -1, -2, -4
+    mallopt(mmap_max, 0)
+    mallopt(trim_threshold, 2**31 - 1)
+    mallopt(top_pad, 64 * 2**20)

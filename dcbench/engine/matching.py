@@ -1,0 +1,167 @@
+"""Matching gradients: what the images of a class do to a network, compared between synthetic and real ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dcbench.engine.compiled import Forward
+from dcbench.engine.engine import Engine, engine_for
+
+MATCHES = 100
+"""Classes that a condensation matches, or many times as many: all served by one compilation."""
+
+Target = tuple[Tensor, ...]
+Distance = Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]
+
+
+def matching_gradient(
+    network: nn.Module, real: Iterable[Tensor], synthetic: Sequence[Tensor], distance: Distance
+) -> tuple[Tensor, Tensor]:
+    """Return the gradient of the summed matching distance with respect to the synthetic images.
+
+    The distance between the gradients of the loss on real and on synthetic images of a class, summed over the
+    classes (Zhao, Mopuri, Bilen, ICLR 2021, equation 5). The classes' distances do not share images, so each is
+    differentiated on its own, and its graph freed.
+
+    Args:
+        network: the matching network.
+        real: for each class in label order, a batch of real images, (n, C, H, W); drawn one after the other.
+        synthetic: for each class, the synthetic images, (ipc, C, H, W).
+        distance: between two lists of parameter gradients, the real images' first; a tensor of shape (). It
+            depends on these alone: it may be recorded, and replayed.
+
+    Returns:
+        The gradient, (K * ipc, C, H, W), and the summed distance, ().
+    """
+    engine, target_of, real = _prepare(network, real)
+    if engine.replays:
+        # Cloned, since of how a tensor lies in memory it may depend how it is computed with.
+        return _copies(engine.replayed(_match_real, network, distance)(*real, *map(torch.clone, synthetic)))
+
+    def match(work: tuple[int, tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        label, (images, own) = work
+        return _match_class(network, target_of((label, images)), own, label, distance)
+
+    with engine.sharing():
+        return _sum_up(engine.map(match, enumerate(zip(real, synthetic, strict=True))))
+
+
+def gradient_targets(network: nn.Module, real: Iterable[Tensor]) -> list[Target]:
+    """Return what real images do to a network: for each class, the gradient of the loss, by parameter.
+
+    Args:
+        network: the matching network.
+        real: as in `matching_gradient`.
+    """
+    engine, target_of, real = _prepare(network, real)
+    with engine.sharing():
+        return list(engine.map(target_of, enumerate(real)))
+
+
+def matching_gradient_to(
+    network: nn.Module, targets: Sequence[Target], synthetic: Sequence[Tensor], distance: Distance
+) -> tuple[Tensor, Tensor]:
+    """Return what `matching_gradient` does, for targets that `gradient_targets` returned for the network."""
+    engine = engine_for(network, synthetic[0])
+    if engine.replays:
+        match_all = engine.replayed(_match_targets, network, distance, len(synthetic))
+        return _copies(match_all(*map(torch.clone, synthetic), *chain.from_iterable(targets)))
+
+    def match(work: tuple[int, tuple[Target, Tensor]]) -> tuple[Tensor, Tensor]:
+        label, (target, own) = work
+        return _match_class(network, target, own, label, distance)
+
+    with engine.sharing():
+        return _sum_up(engine.map(match, enumerate(zip(targets, synthetic, strict=True))))
+
+
+def loss_gradient(
+    network: nn.Module, images: Tensor, label: int, create_graph: bool = False
+) -> tuple[Tensor, ...]:
+    """Return the gradient of the mean cross-entropy of one class's images, by parameter."""
+    return _gradient(network, network, images, label, create_graph)
+
+
+def _prepare(
+    network: nn.Module, real: Iterable[Tensor]
+) -> tuple[Engine, Callable[[tuple[int, Tensor]], Target], Iterable[Tensor]]:
+    """Return the engine, what computes a class's target, and the real images with none of them lost."""
+    real = iter(real)
+    first = next(real)
+    engine = engine_for(network, first)
+    forward = engine.forward(network, first, passes=3 * len(first) * MATCHES)
+
+    def target_of(work: tuple[int, Tensor]) -> Target:
+        label, images = work
+        return _gradient_in_parts(network, forward, images, label, engine.micro_batch)
+
+    return engine, target_of, chain((first,), real)
+
+
+def _match_real(network: nn.Module, distance: Distance, *images: Tensor) -> tuple[Tensor, Tensor]:
+    """Match all classes: first their real images, then the synthetic ones."""
+    pairs = zip(images[: len(images) // 2], images[len(images) // 2 :], strict=True)
+    return _sum_up(
+        _match_class(network, loss_gradient(network, real, label), own, label, distance)
+        for label, (real, own) in enumerate(pairs)
+    )
+
+
+def _match_targets(
+    network: nn.Module, distance: Distance, classes: int, *tensors: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Match all classes: first their synthetic images, then the targets, parameter by parameter."""
+    size = (len(tensors) - classes) // classes
+    return _sum_up(
+        _match_class(network, tensors[start : start + size], tensors[label], label, distance)
+        for label, start in enumerate(range(classes, len(tensors), size))
+    )
+
+
+def _copies(found: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return a gradient and a distance that the next step does not overwrite."""
+    gradient, distance = found
+    return gradient.clone(), distance.clone()
+
+
+def _match_class(
+    network: nn.Module, target: Target, own: Tensor, label: int, distance: Distance
+) -> tuple[Tensor, Tensor]:
+    """Return the gradient with respect to one class's synthetic images, and the distance."""
+    own = own.detach().requires_grad_()
+    matched = distance(target, loss_gradient(network, own, label, create_graph=True))
+    return torch.autograd.grad(matched, own)[0], matched.detach()
+
+
+def _sum_up(classes: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Return the classes' gradients one after the other, and the sum of their distances."""
+    gradients, distances = zip(*classes, strict=True)
+    return torch.cat(gradients), torch.stack(distances).sum()
+
+
+def _gradient(
+    network: nn.Module, forward: Forward, images: Tensor, label: int, create_graph: bool = False
+) -> tuple[Tensor, ...]:
+    labels = torch.full((len(images),), label, device=images.device)
+    loss = F.cross_entropy(forward(images), labels)
+    return torch.autograd.grad(loss, tuple(network.parameters()), create_graph=create_graph)
+
+
+def _gradient_in_parts(
+    network: nn.Module, forward: Forward, images: Tensor, label: int, part: int | None
+) -> tuple[Tensor, ...]:
+    """Return what `loss_gradient` does, from parts of the images at a time."""
+    total: list[Tensor] = []
+    for images_part in torch.split(images, part or len(images)):
+        gradients = _gradient(network, forward, images_part, label)
+        weighted = torch._foreach_mul(gradients, len(images_part) / len(images))
+        if total:
+            torch._foreach_add_(total, weighted)
+        else:
+            total = list(weighted)
+    return tuple(total)

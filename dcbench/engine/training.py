@@ -1,0 +1,147 @@
+"""Training and testing a network: one plain loop for methods and protocols alike."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dcbench.core.loss_watch import LossWatch
+from dcbench.core.split import ResidentSplit
+from dcbench.engine.augment import augment
+from dcbench.engine.compiled import Forward
+from dcbench.engine.engine import Engine, engine_for
+from dcbench.engine.graphs import Outputs
+from dcbench.utils.devices import send
+
+Gradients = Callable[[Tensor, Tensor], Outputs]
+
+TEST_BATCH = 256
+FEW = 4
+"""Images of a batch from which on it is shared out between the workers, where the network is compiled.
+
+Otherwise torch shares every operation on the batch, which takes as long: workers would wait for each other after
+every one."""
+
+
+def train_network(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    optimizer: torch.optim.Optimizer,
+    *,
+    epochs: int,
+    batch_size: int,
+    generator: torch.Generator,
+    augmentation: str = "",
+    scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Train with cross-entropy on shuffled batches, in training mode, for whole epochs.
+
+    Args:
+        network: trained in place.
+        images: float32, shape (N, C, H, W), in normalised space, on the network's device.
+        labels: int64, shape (N,), or soft, float32, shape (N, K).
+        optimizer: steps once per batch.
+        epochs: passes over all images.
+        batch_size: images per step; the last batch of an epoch may be smaller.
+        generator: a CPU generator, for the shuffles and the augmentation.
+        augmentation: a strategy of `dcbench.engine.augment`, applied to every batch anew.
+        scheduler: steps once per epoch.
+        progress: called as ``progress(epochs done, epochs)``.
+
+    Raises:
+        Diverged: naming the first epoch, counted from 1, in which the loss is not finite.
+    """
+    network.train()
+    engine = engine_for(network, images)
+    passes, at_once = 3 * epochs * len(images), 3 * min(batch_size, len(images))
+    forward = engine.forward(network, images, passes=passes, passes_at_once=at_once)
+    gradients = _gradients_of(network, forward, engine)
+    parameters = [each for each in network.parameters() if each.requires_grad]
+    losses = LossWatch("the training loss", "epoch", explodes=False)
+    with engine.sharing() if forward is not network else nullcontext():
+        for epoch in range(epochs):
+            order = send(torch.randperm(len(images), generator=generator), images.device)
+            total = torch.zeros((), device=images.device)
+            for batch in torch.split(order, batch_size):
+                inputs = augment(images[batch], augmentation, generator)
+                loss, *found = gradients(inputs, labels[batch])
+                total += loss
+                for parameter, gradient in zip(parameters, found, strict=True):
+                    parameter.grad = gradient
+                optimizer.step()
+            losses.check(epoch + 1, total)
+            if scheduler is not None:
+                scheduler.step()
+            if progress is not None:
+                progress(epoch + 1, epochs)
+    losses.settle()
+    network.zero_grad(set_to_none=True)  # the gradients are the engine's, which may write over them
+
+
+def _gradients_of(network: nn.Module, forward: Forward, engine: Engine) -> Gradients:
+    """Return what gives a batch's mean cross-entropy and its gradients."""
+    if forward is network:
+        return engine.replayed(_gradients, network)
+
+    def shared(images: Tensor, labels: Tensor) -> Outputs:
+        """Sum up what the workers compute of a share each."""
+        size = len(images)
+        if size >= FEW:
+            rounds = math.ceil(size / (engine.workers * (engine.micro_batch or size)))
+            size = math.ceil(size / (rounds * engine.workers))  # equal shares
+        parts = zip(torch.split(images, size), torch.split(labels, size), strict=True)
+        run = map if size == len(images) else engine.map
+
+        def gradients(part: tuple[Tensor, Tensor]) -> Outputs:
+            return _gradients_by(forward, network, *part, len(part[0]) / len(images))
+
+        shares = run(gradients, parts)
+        return tuple(_sum(each) for each in zip(*shares, strict=True))
+
+    return shared
+
+
+def _gradients(network: nn.Module, images: Tensor, labels: Tensor) -> Outputs:
+    """Return the mean cross-entropy of a batch, then its gradient by each parameter, None where there is none."""
+    return _gradients_by(network, network, images, labels)
+
+
+def _gradients_by(
+    forward: Forward, network: nn.Module, images: Tensor, labels: Tensor, share: float = 1.0
+) -> Outputs:
+    parameters = [each for each in network.parameters() if each.requires_grad]
+    loss = F.cross_entropy(forward(images), labels) * share
+    return loss.detach(), *torch.autograd.grad(loss, parameters, allow_unused=True)
+
+
+def _sum(parts: Sequence[Tensor | None]) -> Tensor | None:
+    there = [part for part in parts if part is not None]
+    return functools.reduce(torch.add, there) if there else None
+
+
+def accuracy(network: nn.Module, split: ResidentSplit, batch_size: int = TEST_BATCH) -> float:
+    """Return the fraction of a split that the network classifies correctly, in evaluation mode."""
+    network.eval()
+    some = split.normalised(slice(1))
+    engine = engine_for(network, some)
+    size = engine.micro_batch or batch_size
+    forward = engine.forward(network, some, passes=len(split), gradients=False)
+
+    @torch.inference_mode()
+    def correct(start: int) -> Tensor:
+        chunk = slice(start, start + size)
+        right: Tensor = forward(split.normalised(chunk)).argmax(dim=1) == split.labels[chunk]
+        return right.sum()
+
+    # Summed on the device: reading a number off a GPU waits for all that is under way there.
+    with engine.sharing():
+        counts = list(engine.map(correct, range(0, len(split), size)))
+    return int(torch.stack(counts).sum()) / len(split)

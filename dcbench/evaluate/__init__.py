@@ -1,0 +1,1 @@
+"""From a condensed set to a trial: train a fresh network by a protocol, and test it."""

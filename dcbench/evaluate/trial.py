@@ -1,0 +1,85 @@
+"""From a condensed set to an accuracy: train a fresh network under a protocol, test it once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+
+from dcbench.core.architecture import Architecture, new_network
+from dcbench.core.budgets import Budget
+from dcbench.core.condensed_set import CondensedSet
+from dcbench.core.spec import EvaluationSpec
+from dcbench.core.split import ResidentSplit
+from dcbench.engine.training import accuracy, train_network
+from dcbench.evaluate.protocols import EvaluationProtocol
+from dcbench.results.provenance import packages_behind
+from dcbench.utils.seeds import derive_seed, new_generator, seeded_globals
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The outcome of one evaluation.
+
+    Attributes:
+        accuracy: on the test split, as a fraction.
+        seconds: wall time.
+        packages: versions of what the network is made of, by their names.
+    """
+
+    accuracy: float
+    seconds: float
+    packages: Mapping[str, str]
+
+
+def evaluate(
+    spec: EvaluationSpec,
+    condensed: CondensedSet,
+    test: ResidentSplit,
+    architecture: Architecture,
+    protocol: EvaluationProtocol,
+    budget: Budget,
+    progress: Callable[[int, int], None],
+) -> Trial:
+    """Train one fresh network on a condensed set and return its accuracy after the last epoch.
+
+    Every draw depends on the spec alone, so two networks of different sets or seeds are independent.
+
+    Args:
+        spec: gives the seeds.
+        condensed: what to train on.
+        test: the test split, on the device.
+        architecture: of the fresh network.
+        protocol: how it is trained.
+        budget: may bound the number of steps.
+        progress: told the epochs done and their number.
+
+    Raises:
+        Diverged: naming the epoch in which the training loss was no longer finite.
+    """
+    started = time.monotonic()
+    seed = derive_seed("evaluate", spec.key())
+    network = new_network(architecture, test.info, seed, test.device)
+    epochs = protocol.epochs_for(test.info, len(condensed.images), budget)
+    optimizer = torch.optim.SGD(
+        network.parameters(), lr=protocol.lr, momentum=protocol.momentum, weight_decay=protocol.weight_decay
+    )
+    # Half time by the epochs done: with an odd number, the longer half comes first.
+    half_time = torch.optim.lr_scheduler.MultiStepLR(optimizer, [(epochs + 1) // 2], protocol.decay)
+    with seeded_globals(derive_seed("dropout", seed), test.device):
+        train_network(
+            network,
+            condensed.images.to(test.device),
+            condensed.labels.to(test.device),
+            optimizer,
+            epochs=epochs,
+            batch_size=protocol.batch_size,
+            generator=new_generator("shuffle", seed),
+            augmentation=protocol.augmentation(test.info),
+            scheduler=half_time,
+            progress=progress,
+        )
+    fraction = accuracy(network, test)
+    return Trial(fraction, time.monotonic() - started, packages_behind(type(architecture), network))

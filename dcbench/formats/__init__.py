@@ -1,0 +1,1 @@
+"""Sets and arrays made elsewhere, read safely."""

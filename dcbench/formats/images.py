@@ -1,0 +1,40 @@
+"""Opening image files that others made: only as the formats they may be, and never by running anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image
+
+from dcbench.utils.errors import DcbenchError
+
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".pgm", ".ppm")
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
+"""What PIL may take a file for, whatever its ending: Postscript, for one, would start an interpreter."""
+
+MOST_PIXELS = 2**26
+"""Of an image, whose size a few bytes can claim: 8,192 x 8,192."""
+
+
+@contextmanager
+def open_image(file: Path) -> Iterator[Image.Image]:
+    """Open an image of at most 8 bits per channel and 67 million pixels, of which none is unpacked yet.
+
+    Raises:
+        DcbenchError: naming the file, for whatever goes wrong with it, within the block too.
+    """
+    try:
+        with Image.open(file, formats=FORMATS) as image:
+            if image.mode.startswith(("I", "F")):
+                raise ValueError(f"it has more than 8 bits per pixel (mode {image.mode}); convert it to 8 bits")
+            if image.width * image.height > MOST_PIXELS:
+                raise ValueError(f"it claims {image.height:,} x {image.width:,} pixels, more than {MOST_PIXELS:,}")
+            if image.format == "PNG":  # of whose checksums PIL leaves out those of the pixels, unless asked
+                with Image.open(file, formats=FORMATS) as whole:
+                    whole.verify()
+            yield image
+    except Exception as error:  # there is hardly one that PIL does not raise for some damaged file
+        reason = (str(error).strip() or type(error).__name__).split("\n")[0].rstrip(".")
+        raise DcbenchError(f"{file} cannot be read as an image: {reason}.") from None

@@ -1,0 +1,1 @@
+"""From records to tables: scores, standings, intervals, rules, and the report."""

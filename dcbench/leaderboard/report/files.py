@@ -1,0 +1,103 @@
+"""The files of a leaderboard: what records give, and whether a folder has just that."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+
+from dcbench.leaderboard.report.page import page
+from dcbench.leaderboard.report.readme import with_tables
+from dcbench.leaderboard.report.tables import MARK, STANDINGS_LEGEND, cell, costs, csv, heading, markdown
+from dcbench.leaderboard.standings import Standings
+from dcbench.results.submission import Leaderboard, read_leaderboard
+from dcbench.utils.files import slug, write_atomically
+
+TABLES = "tables"
+SCORES = "scores.csv"
+PAGE = "index.html"
+
+
+def generated_files(leaderboard: Leaderboard) -> dict[str, str]:
+    """Return the text of every file that is made of a leaderboard, by its name."""
+    files = {
+        _page_name(dataset): _dataset_page(dataset, list(group), leaderboard)
+        for dataset, group in groupby(leaderboard.tables, key=lambda table: table.dataset)
+    }
+    if leaderboard.tables:
+        files[SCORES] = csv(leaderboard.rows)
+        files[PAGE] = page(leaderboard)
+    return files
+
+
+NO_TABLE = "no record enters a table: those of quick runs and of what failed stay out (--budget full gives others)"
+
+
+def build(folder: Path) -> list[Path]:
+    """Write the tables of a folder and those marked in its READMEs; return what was written.
+
+    Generated files that no record backs are removed.
+
+    Raises:
+        DcbenchError: when a file cannot be read, or a README asks for a table that there is not.
+    """
+    leaderboard = read_leaderboard(folder)
+    files, readmes = generated_files(leaderboard), _readmes(folder, leaderboard)
+    target = folder / TABLES
+    for name, text in _existing(target).items():
+        if name not in files and (MARK in text or name == SCORES):
+            (target / name).unlink()
+    for name, text in files.items():
+        write_atomically(target / name, text.encode())
+    changed = sorted(path for path, (old, new) in readmes.items() if old != new)
+    for path in changed:
+        write_atomically(path, readmes[path][1].encode())
+    return [target / name for name in sorted(files)] + changed
+
+
+def differences(folder: Path) -> list[str]:
+    """Say how the tables in a folder differ from what its records give; nothing where they do not."""
+    leaderboard = read_leaderboard(folder)
+    expected, found = generated_files(leaderboard), _existing(folder / TABLES)
+    problems = [] if expected else [NO_TABLE]
+    for name in sorted(expected.keys() | found.keys()):
+        if name not in found:
+            problems.append(f"{TABLES}/{name} is missing")
+        elif name not in expected:
+            problems.append(f"{TABLES}/{name} is backed by no record")
+        elif expected[name] != found[name]:
+            problems.append(f"{TABLES}/{name} is not what the records give")
+    for path, (old, new) in _readmes(folder, leaderboard).items():
+        if old != new:
+            problems.append(f"a table in {path.resolve().name} is not what the records give")
+    return problems
+
+
+def _readmes(folder: Path, leaderboard: Leaderboard) -> dict[Path, tuple[str, str]]:
+    """Return the text of every README that the rules name, as it is and as it should be."""
+    paths = [Path(os.path.normpath(folder / name)) for name in leaderboard.rules.readmes]
+    return {path: with_tables(path, leaderboard) for path in paths}
+
+
+def _existing(target: Path) -> dict[str, str]:
+    paths = [path for pattern in ("*.md", "*.csv", "*.html") for path in target.glob(pattern) if path.is_file()]
+    return {path.name: path.read_text(encoding="utf-8", errors="replace") for path in paths}
+
+
+def _page_name(dataset: str) -> str:
+    """Return the file name of a data set's page; names that cannot be file names get a hash as well."""
+    name = slug(dataset)
+    return f"{name}.md" if name == dataset else f"{name}-{hashlib.sha256(dataset.encode()).hexdigest()[:8]}.md"
+
+
+def _dataset_page(dataset: str, tables: Sequence[Standings], leaderboard: Leaderboard) -> str:
+    """Return the page of one data set: for each images per class, the standings, and what sets took."""
+    rules = leaderboard.rules
+    legend = STANDINGS_LEGEND.format(floor=rules.floor or "the floor", ceiling=rules.ceiling or "the ceiling")
+    parts = [f"# {cell(dataset)}", MARK, legend]
+    several_versions = len({table.dataset_sha256 for table in tables}) > 1
+    for table in tables:
+        parts += [f"## {heading(table, several_versions)}", markdown(table, leaderboard), costs(table)]
+    return "\n\n".join(parts) + "\n"

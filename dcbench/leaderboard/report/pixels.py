@@ -1,0 +1,94 @@
+"""The condensed images that a page shows: raw pixels, within bounds that keep it easy to open."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+from dcbench.core.condensed_set import stored_pixels
+from dcbench.leaderboard.scores import Row
+from dcbench.results.submission import Leaderboard
+
+MOST_OF_A_CLASS = 10
+MOST_BYTES_OF_A_ROW = 320_000
+"""Ten images of each of ten classes, in colour, 32 pixels wide."""
+MOST_BYTES_OF_A_PAGE = 8_000_000
+"""Where rows are many, fewer images of each class are shown of all of them."""
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Images of one condensed set.
+
+    Attributes:
+        pixels: uint8, shape (n, C, H, W), class by class.
+        labels: their classes, int64, shape (n,).
+    """
+
+    pixels: Tensor
+    labels: Tensor
+
+
+def page_pictures(leaderboard: Leaderboard) -> tuple[dict[str, Pixels], dict[str, str]]:
+    """Return pictures of the first set of every row, by its condense key, and why others have none.
+
+    Raises:
+        DcbenchError: naming the file, when a stored set is damaged.
+    """
+    found: dict[str, Pixels] = {}
+    why_not: dict[str, str] = {}
+    for key, row in _first_sets(leaderboard):
+        submission = leaderboard.submission(row)
+        path = submission.set_path(key) if submission else None
+        if path is None:
+            why_not[key] = "its set is not in the folder"
+        elif isinstance(stored := stored_pixels(path, MOST_OF_A_CLASS), str):
+            why_not[key] = stored
+        else:
+            found[key] = Pixels(*stored)
+    shown = _within_page({key: within(each, MOST_BYTES_OF_A_ROW) for key, each in found.items()})
+    why_not |= {key: "one image of each class is more than fits this page" for key in found.keys() - shown.keys()}
+    return shown, why_not
+
+
+def within(picture: Pixels, most: int) -> Pixels | None:
+    """Return as many images of every class as fit a number of bytes; None where not even one of each does."""
+    for count in range(MOST_OF_A_CLASS, 0, -1):
+        chosen = first_of_each(picture, count)
+        if chosen.pixels.nbytes <= most:
+            return chosen
+    return None
+
+
+def first_of_each(picture: Pixels, count: int) -> Pixels:
+    """Return the first images of every class."""
+    places = torch.arange(len(picture.labels)) - torch.searchsorted(picture.labels, picture.labels)
+    return Pixels(picture.pixels[places < count], picture.labels[places < count])
+
+
+def _within_page(pictures: Mapping[str, Pixels | None]) -> dict[str, Pixels]:
+    """Return pictures that fit the page, by showing fewer images of each class; at one of each, only the first."""
+    kept = {key: each for key, each in pictures.items() if each}
+    for count in range(MOST_OF_A_CLASS, 0, -1):
+        kept = {key: first_of_each(each, count) for key, each in kept.items()}
+        if sum(each.pixels.nbytes for each in kept.values()) <= MOST_BYTES_OF_A_PAGE:
+            return kept
+    taken = accumulate(each.pixels.nbytes for each in kept.values())
+    return {
+        key: each for (key, each), sofar in zip(kept.items(), taken, strict=True) if sofar <= MOST_BYTES_OF_A_PAGE
+    }
+
+
+def _first_sets(leaderboard: Leaderboard) -> Iterator[tuple[str, Row]]:
+    """Yield each set whose picture is wanted once, though its row may stand in several tables."""
+    seen = set()
+    for table in leaderboard.tables:
+        for entry in table.entries:
+            for key in entry.row.condense_keys[:1]:
+                if key not in seen:
+                    seen.add(key)
+                    yield key, entry.row

@@ -1,0 +1,52 @@
+"""The rules of a leaderboard: what a row needs, and which methods the others are measured against."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from dcbench.utils.text_files import read_toml
+
+RULES = "rules.toml"
+
+
+class Rules(BaseModel):
+    """What stands in a leaderboard's ``rules.toml``.
+
+    Attributes:
+        floor, ceiling: methods that stand in every table, measured or not. Each row says which share of the gap
+            between them it closes.
+        sets, evals: condensed sets, and networks per set and architecture, that a row needs to be ranked; of a
+            method that ignores the seed there is but one set.
+        networks: evaluation networks that a row needs, and over which rows are ranked; none for those that all
+            rows of a table have.
+        datasets: other networks for some data sets.
+        references: submissions whose rows may be floor or ceiling; none for all of them.
+        readmes: Markdown files, relative to the folder, whose marked tables are kept up to date.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    floor: str = ""
+    ceiling: str = ""
+    sets: int = Field(1, ge=1)
+    evals: int = Field(1, ge=1)
+    networks: tuple[str, ...] = ()
+    datasets: dict[str, tuple[str, ...]] = {}
+    references: tuple[str, ...] = ()
+    readmes: tuple[str, ...] = ()
+
+    def networks_for(self, dataset: str) -> tuple[str, ...]:
+        """Return the networks that a row needs on a data set; none for those that all rows have."""
+        return self.datasets.get(dataset, self.networks)
+
+
+def read_rules(folder: Path) -> Rules:
+    """Read the rules of a leaderboard; a folder without any has none but the defaults.
+
+    Raises:
+        DcbenchError: naming the file, when it is not TOML or says something else than `Rules`.
+    """
+    path = folder / RULES
+    return read_toml(path, Rules) if path.exists() else Rules()

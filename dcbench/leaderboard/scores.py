@@ -1,0 +1,319 @@
+"""From records to scores: a pure function, whatever the order of the records."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pandas as pd
+
+from dcbench.core.budgets import BUDGETS
+from dcbench.leaderboard.statistics import Replicates, Score, Trials, bootstrap, score
+from dcbench.results.records import OF_ONE_SET, Record
+from dcbench.results.store import RECORDS, latest, read_records
+
+COMPETITOR = [
+    "dataset",
+    "dataset_sha256",
+    "ipc",
+    "method",
+    "method_version",
+    "options",
+    "all_options",
+    "seeded",
+    "matching_network",
+    "protocol",
+    "budget",
+    "track",
+]
+"""What makes a row: everything that may differ between two of them but the seeds and the network."""
+
+Board = tuple[str, str, str, str, str]
+"""Data set and its hash, protocol, budget, track: what is never compared across."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One competitor of a table.
+
+    Attributes:
+        dataset, dataset_sha256, ipc, method, method_version, options, matching_network, protocol, budget,
+            track: who it is; ``options`` spells those that are not the method's defaults, e.g.
+            ``iterations=50``.
+        scores: by evaluation network.
+        unseen_mean: mean of the scores on the networks that no row of the same board was matched on, as a
+            fraction, so that rows compare that were matched on different ones; None where there are none, or
+            another row of the same size was tried on one that this was not.
+        condense_seconds: mean over sets.
+        peak_memory_bytes: the most that condensing any of the sets took.
+        storage_bytes: of the largest of the sets.
+        devices: on which networks were trained and, where that was another, sets condensed; sorted.
+        engines: that computed, sorted.
+        commits: of dcbench's code, as far as it was in a repository, sorted; ``+`` marks one that was changed.
+        seeded: whether another seed would give another set.
+        condense_keys: of its sets, in the order of their seeds.
+        replicates: of the mean on every network, see `dcbench.leaderboard.statistics.bootstrap`.
+    """
+
+    dataset: str
+    dataset_sha256: str
+    ipc: int | None
+    method: str
+    method_version: str
+    options: str
+    matching_network: str | None
+    protocol: str
+    budget: str
+    track: str
+    scores: dict[str, Score]
+    unseen_mean: float | None
+    condense_seconds: float | None
+    peak_memory_bytes: int | None = None
+    storage_bytes: int | None = None
+    devices: tuple[str, ...] = ()
+    engines: tuple[str, ...] = ()
+    commits: tuple[str, ...] = ()
+    seeded: bool = True
+    condense_keys: tuple[str, ...] = ()
+    replicates: Mapping[str, Replicates] = field(default_factory=dict, repr=False, compare=False)
+
+    def mean_over(self, networks: Sequence[str]) -> float | None:
+        """Return the mean over some networks, as a fraction; None where there are none or one is missing."""
+        if not networks or not all(network in self.scores for network in networks):
+            return None
+        return sum(self.scores[network].mean for network in networks) / len(networks)
+
+    @property
+    def method_name(self) -> str:
+        """The method, with its version unless that is the first."""
+        return self.method if self.method_version == "1" else f"{self.method}@{self.method_version}"
+
+    @property
+    def board(self) -> Board:
+        """What a row must share with another to be compared with it, but for the images per class."""
+        return (self.dataset, self.dataset_sha256, self.protocol, self.budget, self.track)
+
+
+def find_records(folder: Path) -> list[Record]:
+    """Read every file of records below a results folder. Damaged lines are left out, with a warning."""
+    return [record for path in sorted(folder.rglob(RECORDS)) for record in read_records(path, strict=False)]
+
+
+def official(records: Iterable[Record]) -> list[Record]:
+    """Return the records that may enter a table: successful, and not made on a reduced budget."""
+    return [
+        record
+        for record in records
+        if record.status == "ok" and record.budget in BUDGETS and BUDGETS[record.budget].official
+    ]
+
+
+def alike_augmented(records: Iterable[Record]) -> list[Record]:
+    """Leave out trials whose images were augmented in another way than the newest on the same data and protocol.
+
+    Those of which it is not known how are kept.
+    """
+    kept = list(records)
+    newest: dict[tuple[str, ...], tuple[str, str]] = {}
+    for record in kept:
+        if record.augmentation is not None:
+            board = (record.dataset, record.dataset_sha256, record.protocol)
+            newest[board] = max(newest.get(board, ("", "")), (record.started_at, record.augmentation))
+    return [
+        record
+        for record in kept
+        if record.augmentation is None
+        or record.augmentation == newest[record.dataset, record.dataset_sha256, record.protocol][1]
+    ]
+
+
+def rows(records: Iterable[Record]) -> list[Row]:
+    """Summarise records: best first within each data set and ipc; sets of any size at the end."""
+    kept = sorted(alike_augmented(latest(records)), key=lambda record: (record.key, record.condense_key))
+    groups: dict[tuple[str, ...], list[Record]] = defaultdict(list)
+    for record, who in zip(kept, competitors(kept), strict=True):
+        groups[who].append(record)
+    made = [_row(who, groups[who]) for who in sorted(groups)]
+    matched = {(row.board, row.matching_network) for row in made}
+    tried: dict[tuple[Board, int | None], set[str]] = defaultdict(set)
+    for row in made:
+        tried[row.board, row.ipc].update(row.scores)
+    unseen = {
+        (board, ipc): sorted(network for network in networks if (board, network) not in matched)
+        for (board, ipc), networks in tried.items()
+    }
+    made = [replace(row, unseen_mean=row.mean_over(unseen[row.board, row.ipc])) for row in made]
+    common = _common_networks(made)
+    return sorted(made, key=lambda row: _order(row, common[row.board, row.ipc]))
+
+
+def networks_of(table: Sequence[Row]) -> list[str]:
+    """Return the evaluation networks of a table, sorted."""
+    return sorted({network for row in table for network in row.scores})
+
+
+def scores_frame(table: Sequence[Row]) -> pd.DataFrame:
+    """Return a table in long form: a line per row and evaluation network, accuracies as fractions."""
+    lines = []
+    for row in table:
+        for network, found in sorted(row.scores.items()):
+            lines.append(
+                {
+                    "dataset": row.dataset,
+                    "dataset_sha256": row.dataset_sha256,
+                    "ipc": row.ipc,
+                    "method": row.method,
+                    "method_version": row.method_version,
+                    "options": row.options,
+                    "matching_network": row.matching_network,
+                    "protocol": row.protocol,
+                    "budget": row.budget,
+                    "track": row.track,
+                    "evaluation_network": network,
+                    "mean": found.mean,
+                    "between_std": found.between_std,
+                    "within_std": found.within_std,
+                    "low": found.interval[0] if found.interval else None,
+                    "high": found.interval[1] if found.interval else None,
+                    "sets": found.sets,
+                    "trials": found.trials,
+                    "condense_seconds": row.condense_seconds,
+                    "peak_memory_bytes": row.peak_memory_bytes,
+                    "storage_bytes": row.storage_bytes,
+                    "devices": "; ".join(row.devices),
+                    "engines": "; ".join(row.engines),
+                    "commits": "; ".join(row.commits),
+                }
+            )
+    return (
+        pd.DataFrame(lines).astype({"ipc": "Int64", "peak_memory_bytes": "Int64", "storage_bytes": "Int64"})
+        if lines
+        else pd.DataFrame()
+    )
+
+
+def competitor(record: Record) -> tuple[str, ...]:
+    """Return what tells the row of a record from others."""
+    return next(competitors([record]))
+
+
+def competitors(records: Iterable[Record]) -> Iterator[tuple[str, ...]]:
+    """Yield for each record what tells its row from others, in the order of `COMPETITOR`."""
+    spelt: dict[tuple[int, int, str], tuple[Record, str, str]] = {}
+    for record in records:
+        # Records that were read together share their options, so few are to be spelt. The record is kept, so that
+        # no others come to where its options are.
+        place = (id(record.options), id(record.changed_options), record.plugin)
+        if place not in spelt:
+            spelt[place] = (record, _changed(record), _all_options(record))
+        _, changed, options = spelt[place]
+        yield (
+            record.dataset,
+            record.dataset_sha256,
+            str(record.ipc or 0),
+            record.method,
+            record.method_version,
+            changed,
+            options,
+            str(record.seeded),
+            record.matching_network or "",
+            record.protocol,
+            record.budget,
+            str(record.track),
+        )
+
+
+def _changed(record: Record) -> str:
+    return ", ".join(f"{name}={record.options[name]}" for name in sorted(record.changed_options))
+
+
+def _all_options(record: Record) -> str:
+    """Spell the options that a row's sets have in common; a set made elsewhere is of no row of those made here."""
+    if not record.imported:
+        return json.dumps(record.options, sort_keys=True)
+    common = {name: value for name, value in record.options.items() if name not in OF_ONE_SET}
+    return f"made elsewhere: {json.dumps(common, sort_keys=True)}"
+
+
+def _row(competitor: tuple[str, ...], records: Sequence[Record]) -> Row:
+    who = dict(zip(COMPETITOR, competitor, strict=True))
+    trials = _trials(records)
+    seeded = records[0].seeded
+    replicates = bootstrap(trials, seeded, json.dumps(who, sort_keys=True))
+    keys, seconds = _sets(records)
+    return Row(
+        dataset=who["dataset"],
+        dataset_sha256=who["dataset_sha256"],
+        ipc=int(who["ipc"]) or None,
+        method=who["method"],
+        method_version=who["method_version"],
+        options=who["options"],
+        matching_network=who["matching_network"] or None,
+        protocol=who["protocol"],
+        budget=who["budget"],
+        track=who["track"],
+        scores={network: score(by_set, replicates.get(network), seeded) for network, by_set in trials.items()},
+        unseen_mean=None,
+        condense_seconds=seconds,
+        peak_memory_bytes=_greatest(record.peak_memory_bytes for record in records),
+        storage_bytes=_greatest(record.storage_bytes for record in records),
+        devices=tuple(sorted({_device(record) for record in records})),
+        engines=tuple(sorted({record.engine for record in records})),
+        commits=tuple(sorted({_commit(record) for record in records if record.git_sha})),
+        seeded=seeded,
+        condense_keys=keys,
+        replicates=replicates,
+    )
+
+
+def _trials(records: Iterable[Record]) -> Trials:
+    """Return the accuracies of records by network and set, both sorted."""
+    found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for record in records:
+        if record.accuracy is not None:
+            found[str(record.evaluation_network)][record.condense_key].append(record.accuracy)
+    return {network: dict(sorted(by_set.items())) for network, by_set in sorted(found.items())}
+
+
+def _sets(records: Iterable[Record]) -> tuple[tuple[str, ...], float | None]:
+    """Return the keys of the condensed sets in the order of their seeds, and the mean of the seconds they took."""
+    frame = pd.DataFrame(
+        [(record.condense_key, record.condense_seed, record.condense_seconds) for record in records],
+        columns=["key", "seed", "seconds"],
+    ).astype({"seconds": float})
+    sets = frame.sort_values("seed", kind="stable").groupby("key", sort=False)
+    seconds = sets["seconds"].first().mean()
+    return tuple(map(str, sets.groups)), None if pd.isna(seconds) else float(seconds)
+
+
+def _commit(record: Record) -> str:
+    return f"{str(record.git_sha)[:10]}{'+' if record.git_dirty else ''}"
+
+
+def _device(record: Record) -> str:
+    """Return the device; records of old count one thread as "1 threads"."""
+    return re.sub(r"\b1 threads$", "1 thread", record.device)
+
+
+def _greatest(values: Iterable[int | None]) -> int | None:
+    return max((value for value in values if value is not None), default=None)
+
+
+def _common_networks(table: Iterable[Row]) -> dict[tuple[Board, int | None], list[str]]:
+    """Return the networks that all rows of the same board and ipc have in common, sorted."""
+    common: dict[tuple[Board, int | None], set[str]] = {}
+    for row in table:
+        common.setdefault((row.board, row.ipc), set(row.scores)).intersection_update(row.scores)
+    return {place: sorted(networks) for place, networks in common.items()}
+
+
+def _order(row: Row, common: Sequence[str]) -> tuple[object, ...]:
+    """Sort by the mean over the networks in common, if there are any."""
+    mean = row.mean_over(common or sorted(row.scores)) or 0.0
+    ipc = row.ipc if row.ipc is not None else float("inf")
+    who = (row.method, row.method_version, row.options, row.matching_network or "", row.budget)
+    return (row.dataset, row.dataset_sha256, ipc, row.protocol, row.track, -mean, *who)

@@ -1,0 +1,240 @@
+"""From rows to the tables of a leaderboard: who stands where, and how surely."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from dcbench.core.condensed_set import HARD_LABELS
+from dcbench.leaderboard.rules import Rules
+from dcbench.leaderboard.scores import Board, Row
+from dcbench.leaderboard.statistics import Interval, interval
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row in a table.
+
+    Attributes:
+        row: its scores.
+        reference: ``floor`` or ``ceiling`` for those that the others are measured against, else empty.
+        mean: over the table's networks, as a fraction; None where some are missing.
+        interval: of 95 % around it.
+        unseen: mean over the table's unseen networks, as a fraction; None where there are none or one is missing.
+        drop: how far that lies below the network matched on, as a fraction.
+        gap: share of the gap between floor and ceiling that the mean closes; None where one of them is unknown.
+        rank: the best and the worst place that it may have; None for what is not ranked. Rows tie unless the whole
+            interval of one lies above that of the other.
+        provisional: what it lacks to be ranked; nothing for what lacks nothing.
+    """
+
+    row: Row
+    reference: str = ""
+    mean: float | None = None
+    interval: Interval | None = None
+    unseen: float | None = None
+    drop: float | None = None
+    gap: float | None = None
+    rank: tuple[int, int] | None = None
+    provisional: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Standings:
+    """One table: rows that may be compared with each other, best first, references at the end.
+
+    Attributes:
+        dataset, dataset_sha256, protocol, budget, track: the board.
+        ipc: images per class; None for a table of sets of any size alone.
+        networks: over which the mean is taken.
+        unseen: those of them that no row that lacks nothing was matched on, so that all rows compare on them;
+            where every row lacks something, that none was matched on.
+        entries: the rows.
+        missing: references of which there is no record.
+    """
+
+    dataset: str
+    dataset_sha256: str
+    protocol: str
+    budget: str
+    track: str
+    ipc: int | None
+    networks: tuple[str, ...]
+    unseen: tuple[str, ...]
+    entries: tuple[Entry, ...]
+    missing: tuple[str, ...]
+
+
+def standings(
+    rows: Sequence[Row], rules: Rules, may_be_reference: Callable[[Row], bool] = lambda row: True
+) -> list[Standings]:
+    """Return the tables of some rows: one for each board and number of images per class.
+
+    Sets of any size, such as the whole training split, stand in each table of their board and are not ranked. The
+    references stand in tables of soft labels, too.
+
+    Args:
+        rows: to be shown.
+        rules: of the leaderboard.
+        may_be_reference: whose word counts for what the others are measured against.
+    """
+    boards: dict[Board, list[Row]] = defaultdict(list)
+    references: dict[tuple[str, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        boards[row.board].append(row)
+        if may_be_reference(row):
+            references[row.board[:-1]].append(row)  # of any track
+    made = []
+    for board, here in sorted(boards.items(), key=lambda item: item[0]):
+        sizes: list[int | None] = [*sorted({row.ipc for row in here if row.ipc is not None})]
+        for ipc in sizes or [None]:
+            made.append(_Maker(references[board[:-1]], rules, here, ipc).table())
+    return made
+
+
+@dataclass
+class _Maker:
+    """Makes one table.
+
+    Attributes:
+        references: rows of the board, or of another track of it, that may be floor or ceiling.
+        rules: of the leaderboard.
+        board: rows of the table's board.
+        ipc: of the table.
+        networks: over which the mean is taken.
+        unseen: those that no row was matched on.
+    """
+
+    references: Sequence[Row]
+    rules: Rules
+    board: Sequence[Row]
+    ipc: int | None
+    networks: tuple[str, ...] = field(init=False)
+    unseen: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        sized = [row for row in self.board if row.ipc == self.ipc]
+        common = set.intersection(*(set(row.scores) for row in sized))
+        self.networks = self.rules.networks_for(sized[0].dataset) or tuple(sorted(common))
+        complete = [row for row in sized if not self._lacks(row)] or sized
+        matched = {row.matching_network for row in complete}
+        self.unseen = tuple(network for network in self.networks if network not in matched)
+
+    def table(self) -> Standings:
+        references = {
+            kind: self._reference(name)
+            for kind, name in (("floor", self.rules.floor), ("ceiling", self.rules.ceiling))
+            if name
+        }
+        named = {id(row): kind for kind, row in references.items() if row}
+        shown = [row for row in self.board if row.ipc in (None, self.ipc)]
+        shown += [row for row in references.values() if row and all(row is not each for each in shown)]
+        floor, ceiling = (
+            row.mean_over(self.networks) if row else None for row in map(references.get, ("floor", "ceiling"))
+        )
+        entries = [self._entry(row, named.get(id(row), ""), floor, ceiling) for row in shown]
+        dataset, dataset_sha256, protocol, budget, track = self.board[0].board
+        entries = _ranked(entries, [entry for entry in entries if self._can_be_ranked(entry)])
+        entries.sort(key=_order)
+        names = {"floor": self.rules.floor, "ceiling": self.rules.ceiling}
+        missing = tuple(names[kind] for kind, row in references.items() if row is None)
+        return Standings(
+            dataset=dataset,
+            dataset_sha256=dataset_sha256,
+            protocol=protocol,
+            budget=budget,
+            track=track,
+            ipc=self.ipc,
+            networks=self.networks,
+            unseen=self.unseen,
+            entries=tuple(entries),
+            missing=missing,
+        )
+
+    def _reference(self, name: str) -> Row | None:
+        """Return the row of a reference: with its default options, hard labels, of its newest version."""
+        fitting = [
+            row
+            for row in self.references
+            if (row.method, row.options, row.track) == (name, "", HARD_LABELS) and row.ipc in (None, self.ipc)
+        ]
+        # One that was matched on a network would be another row for every network.
+        return max(fitting, key=_newest, default=None)
+
+    def _entry(self, row: Row, reference: str, floor: float | None, ceiling: float | None) -> Entry:
+        mean, gap = row.mean_over(self.networks), None
+        if mean is not None and floor is not None and ceiling is not None and ceiling > floor:
+            gap = (mean - floor) / (ceiling - floor)
+        unseen = row.mean_over(self.unseen) if row.matching_network not in self.unseen else None
+        own = row.scores.get(row.matching_network or "")
+        return Entry(
+            row,
+            reference,
+            mean=mean,
+            interval=self._interval(row),
+            unseen=unseen,
+            drop=own.mean - unseen if own and unseen is not None else None,
+            gap=gap,
+            provisional=tuple(self._lacks(row)),
+        )
+
+    def _interval(self, row: Row) -> Interval | None:
+        found = [row.replicates[network] for network in self.networks if network in row.replicates]
+        mean = row.mean_over(self.networks)
+        if mean is None or len(found) < len(self.networks):
+            return None
+        scores = [row.scores[network] for network in self.networks]
+        drawn = min(each.sets if row.seeded else each.fewest for each in scores)
+        return interval(mean, np.mean(found, axis=0), drawn)
+
+    def _can_be_ranked(self, entry: Entry) -> bool:
+        """Say whether it lacks nothing, is of the table's size, and not only a reference from another track."""
+        row = entry.row
+        return not entry.provisional and row.ipc == self.ipc is not None and row.board == self.board[0].board
+
+    def _lacks(self, row: Row) -> list[str]:
+        """Say what a row lacks to be ranked."""
+        lacking = [network for network in self.networks if network not in row.scores]
+        said = [f"not tried on {', '.join(lacking)}"] if lacking else []
+        scores = [row.scores[network] for network in self.networks if network in row.scores]
+        sets, trials = self.rules.sets if row.seeded else 1, self.rules.evals
+        fewest = min((score.sets for score in scores), default=0)
+        if fewest < sets:
+            said.append(f"{fewest} of {sets} sets")
+        each = min((score.fewest for score in scores), default=0)
+        if each < trials:
+            said.append(f"{each} of {trials} networks a set")
+        if any(score.sets < len(row.condense_keys) for score in scores):
+            said.append("not every set tried on every network")
+        if not said and self._interval(row) is None:
+            said.append("one set or network cannot tell how much another would differ")
+        return said
+
+
+def _ranked(entries: Sequence[Entry], able: Sequence[Entry]) -> list[Entry]:
+    """Give those that are able to have one their rank among each other."""
+    made = []
+    for entry in entries:
+        rank = None
+        if entry.interval and any(entry is each for each in able):
+            low, high = entry.interval
+            better = sum(other.interval[0] > high for other in able if other.interval)
+            worse = sum(other.interval[1] < low for other in able if other.interval)
+            rank = (1 + better, len(able) - worse)
+        made.append(replace(entry, rank=rank))
+    return made
+
+
+def _newest(row: Row) -> tuple[object, ...]:
+    version = row.method_version
+    return (row.matching_network is None, len(version), version)  # 10 is newer than 9
+
+
+def _order(entry: Entry) -> tuple[object, ...]:
+    """Sort by the mean, what is not ranked after what is; the ceiling at the end."""
+    row = entry.row
+    who = (row.method, row.method_version, row.options, row.matching_network or "")
+    return (row.ipc is None, entry.mean is None, bool(entry.provisional), -(entry.mean or 0), *who)

@@ -1,0 +1,123 @@
+"""The files of a results folder that belong to one condensed set each, its records aside.
+
+::
+
+    results/
+      sets/NAME.safetensors        a condensed set; a function of its spec, byte for byte
+      sets/NAME.cost.json          what it took to make
+      sets/NAME.png                its picture
+      checkpoints/KEY.safetensors  the state of an unfinished condensation
+      failures/KEY.txt             the traceback of what failed
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dcbench.core.spec import CondenseSpec
+from dcbench.utils.files import left_over, remove, slug, write_atomically
+
+FOLDERS = ("sets", "checkpoints", "failures")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a condensed set took to make.
+
+    Attributes:
+        seconds: of wall time.
+        peak_memory_bytes: see `dcbench.results.provenance.PeakMemory`.
+        engine: its name, or those of several, one after the other: ``plain, then compiled``.
+        checkpoints: how many were written.
+        checkpoint_seconds: of ``seconds``, what they took.
+        device: on which, likewise; empty where it is not known.
+    """
+
+    seconds: float
+    peak_memory_bytes: int
+    engine: str = "plain"
+    checkpoints: int = 0
+    checkpoint_seconds: float = 0.0
+    device: str = ""
+
+
+class Artefacts:
+    """Where the files of condensed sets are."""
+
+    def __init__(self, root: Path) -> None:
+        """Take the folder; it need not exist yet."""
+        self.root = root
+
+    def set_path(self, spec: CondenseSpec) -> Path:
+        """Return where the condensed set of a spec is or would be."""
+        ipc = f"ipc{spec.ipc}" if spec.ipc is not None else "all"
+        parts = (spec.dataset, ipc, spec.method, spec.matching_network, f"seed{spec.seed}")
+        readable = "_".join(slug(part) for part in parts if part)
+        return self.root / "sets" / f"{readable}_{spec.key()[:12]}.safetensors"
+
+    def picture_path(self, spec: CondenseSpec) -> Path:
+        """Return where the picture of a spec's condensed set is or would be."""
+        return self.set_path(spec).with_suffix(".png")
+
+    def checkpoint_path(self, spec: CondenseSpec) -> Path:
+        """Return where the state of a spec's unfinished condensation is or would be."""
+        return self.root / "checkpoints" / f"{spec.key()[:24]}.safetensors"
+
+    def paths(self, spec: CondenseSpec) -> tuple[Path, ...]:
+        """Return where all that work on a spec goes on from is or would be."""
+        path = self.set_path(spec)
+        return _cost_path(path), path, self.picture_path(spec), self.checkpoint_path(spec)
+
+    def write_cost(self, spec: CondenseSpec, cost: Cost) -> None:
+        """Write what a condensed set took to make."""
+        fields = asdict(cost)
+        text = json.dumps({**fields, "sha256": _digest(fields)})
+        write_atomically(_cost_path(self.set_path(spec)), (text + "\n").encode())
+
+    def read_cost(self, spec: CondenseSpec) -> Cost | None:
+        """Return what a condensed set took to make, or None where that is not known."""
+        return cost_beside(self.set_path(spec))
+
+    def left_over(self) -> Iterator[Path]:
+        """Yield what killed processes were writing aside; see `dcbench.utils.files.left_over`."""
+        return left_over(self.root / name for name in FOLDERS)
+
+    def clear_left_over(self) -> None:
+        """Remove what is left over.
+
+        Raises:
+            StorageError: when a file cannot be removed.
+        """
+        for path in self.left_over():
+            remove(path)
+
+    def write_traceback(self, key: str, text: str) -> Path:
+        """Keep the traceback of a failure, for the method's author; return where."""
+        path = self.root / "failures" / f"{key[:24]}.txt"
+        write_atomically(path, text.encode())
+        return path
+
+
+def cost_beside(path: Path) -> Cost | None:
+    """Return what the condensed set in a file took to make, or None where that is not known."""
+    try:
+        fields = json.loads(_cost_path(path).read_bytes())
+        stated = fields.pop("sha256", None)
+        cost = Cost(**fields)
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None
+    # Earlier versions stated none. One whose name is damaged is a field that a cost does not have.
+    return cost if stated in (None, _digest(fields)) else None
+
+
+def _digest(fields: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+def _cost_path(path: Path) -> Path:
+    return path.with_suffix(".cost.json")

@@ -1,0 +1,120 @@
+"""Condensed sets in dcbench's own files: what they say of themselves, checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter
+
+from dcbench.core.condensed_set import CondensedSet, Origin, check_set, load_set
+from dcbench.core.dataset import DatasetInfo
+from dcbench.core.spec import CondenseSpec
+from dcbench.results.records import IMPORTED
+from dcbench.results.store import RECORDS, read_records
+from dcbench.run.cells import Bench
+from dcbench.utils.errors import DcbenchError
+
+
+@dataclass(frozen=True)
+class OwnSet:
+    """A condensed set as a file of ours has it.
+
+    Attributes:
+        condensed: the set.
+        spec: what was condensed, and how.
+        origin: of the method.
+    """
+
+    condensed: CondensedSet
+    spec: CondenseSpec
+    origin: Origin
+
+
+def read_own_set(path: Path, bench: Bench) -> OwnSet:
+    """Read a condensed set and check it against what it says of itself, and against the data.
+
+    Raises:
+        DcbenchError: when the file cannot be read, its tensors do not match their hash, it was made from other
+            data or normalised in another way, or it is not of the size, the labels or the key that it says.
+    """
+    condensed, stated = load_set(path, bench.train)
+    info = bench.info
+    try:
+        spec = CondenseSpec.model_validate(stated["spec"])
+        key, origin = spec.key(), _origin(path, stated, spec)
+        mean, std = (tuple(stated["normalisation"][key]) for key in ("mean", "std"))
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise DcbenchError(f"{path} does not say where it comes from: {type(error).__name__} {error}.") from None
+    problems = {
+        f"was made from {spec.dataset} {spec.dataset_sha256[:12]}, not from {info.name} {info.sha256[:12]}": (
+            (spec.dataset, spec.dataset_sha256) != (info.name, info.sha256)
+        ),
+        "says another key than its spec has": stated.get("condense_key") != key,
+        f"is normalised by {mean} and {std}, {info.name} by {info.mean} and {info.std}": (
+            (mean, std) != (info.mean, info.std)
+        ),
+        "has other classes than the data set": stated.get("classes") != [*info.class_names],
+        "says another number of training images than there are": stated.get("train_size") != len(bench.train),
+        "names changed options that it does not have": not {*origin.changed_options} <= {*spec.options},
+    }
+    for problem, found in problems.items():
+        if found:
+            raise DcbenchError(f"{path} {problem}.")
+    try:
+        if origin.distribution == IMPORTED:
+            _check_imported(condensed, spec, origin, bench)
+        else:
+            check_set(condensed, bench.train, spec.ipc)
+    except ValueError as error:
+        raise DcbenchError(f"{path} is not what it says: {error}.") from None
+    return OwnSet(condensed, spec, origin)
+
+
+def size_of_imported(condensed: CondensedSet, info: DatasetInfo) -> int:
+    """Return the images per class that a set made elsewhere counts as: by its total, rounded up."""
+    return math.ceil(len(condensed.images) / info.num_classes)
+
+
+def unevenness(condensed: CondensedSet, info: DatasetInfo) -> str:
+    """Return the least and the most images that a class has, e.g. ``0 to 3``; empty where all have as many.
+
+    With soft labels an image is of no one class.
+    """
+    if condensed.labels.ndim == 2:
+        return ""
+    counts = torch.bincount(condensed.labels, minlength=info.num_classes)
+    return "" if counts.min() == counts.max() else f"{int(counts.min())} to {int(counts.max())}"
+
+
+def _check_imported(condensed: CondensedSet, spec: CondenseSpec, origin: Origin, bench: Bench) -> None:
+    """Check a set made elsewhere, whose classes need not have as many images each, if its row says so.
+
+    Raises:
+        ValueError: saying what was expected and what was found.
+    """
+    check_set(condensed, bench.train, None)
+    size, uneven = size_of_imported(condensed, bench.info), unevenness(condensed, bench.info)
+    if spec.ipc != size:
+        raise ValueError(f"it counts as {size} images per class, and says {spec.ipc}")
+    shown = str(spec.options.get("per_class", "")) if "per_class" in origin.changed_options else ""
+    if shown != uneven:
+        found, said = uneven or "as many", shown or "as many"
+        raise ValueError(f"its classes have {found} images each, and its row says {said}")
+
+
+def _origin(path: Path, stated: Mapping[str, Any], spec: CondenseSpec) -> Origin:
+    """Return the origin that a set's header states; for sets of old, which state none, that of their records."""
+    if "origin" in stated:
+        return TypeAdapter(Origin).validate_python(stated["origin"])
+    records = path.parent.parent / RECORDS
+    for record in read_records(records, strict=False) if records.exists() else ():
+        if record.condense_key == spec.key():
+            changed = tuple(record.changed_options)
+            source, network = record.source_sha256, record.sources.get("matching_network", "")
+            return Origin(record.plugin, record.plugin_version, source, changed, record.seeded, network)
+    raise ValueError(f"neither its header nor {records} has its origin")

@@ -1,0 +1,61 @@
+"""The picture of a condensed set: a row per class, de-normalised and enlarged."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from dcbench.core.condensed_set import CondensedSet
+from dcbench.core.dataset import DatasetInfo
+from dcbench.results.denormalise import to_pixels
+from dcbench.utils.files import write_atomically
+
+TILE = 64
+"""Images are enlarged by a whole factor, to about this many pixels."""
+GAP = 4
+MOST_COLUMNS = 50
+
+
+def save_picture(path: Path, condensed: CondensedSet, info: DatasetInfo, ipc: int | None) -> None:
+    """Write the picture of a condensed set as PNG.
+
+    Where the images per class are not fixed, as for the whole training split, ten of each are shown.
+    """
+    columns = min(ipc or 10, MOST_COLUMNS)
+    buffer = io.BytesIO()
+    draw_picture(condensed, info, columns).save(buffer, format="PNG", optimize=True)
+    write_atomically(path, buffer.getvalue())
+
+
+def draw_picture(condensed: CondensedSet, info: DatasetInfo, columns: int) -> Image.Image:
+    """Return the picture: each class's name, then its first ``columns`` images.
+
+    Whitened images are no pixels: they are shown as they are, from black to white.
+    """
+    mean, std = ((0.0,), (1.0,)) if condensed.zca else (info.mean, info.std)
+    labels = condensed.labels if condensed.labels.ndim == 1 else condensed.labels.argmax(dim=1)
+    factor = max(1, round(TILE / max(info.size)))
+    tile_height, tile_width = info.size[0] * factor, info.size[1] * factor
+    font = ImageFont.load_default(size=min(20, max(10, tile_height // 2)))
+    margin = GAP * 2 + max(int(font.getlength(name)) for name in info.class_names)
+    width = margin + columns * (tile_width + GAP)
+    picture = Image.new("RGB", (width, GAP + info.num_classes * (tile_height + GAP)), "white")
+    draw = ImageDraw.Draw(picture)
+    for row, name in enumerate(info.class_names):
+        top = GAP + row * (tile_height + GAP)
+        draw.text((GAP, top + tile_height // 2), name, fill="black", font=font, anchor="lm")
+        shown = torch.nonzero(labels == row).flatten()[:columns]
+        for column, pixels in enumerate(to_pixels(condensed.images[shown], mean, std)):
+            tile = _image(pixels).resize((tile_width, tile_height), Image.Resampling.NEAREST)
+            picture.paste(tile, (margin + column * (tile_width + GAP), top))
+    return picture
+
+
+def _image(pixels: Tensor) -> Image.Image:
+    if pixels.shape[0] == 3:
+        return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+    return Image.fromarray(pixels[0].contiguous().numpy())

@@ -1,0 +1,191 @@
+"""Records: one JSON line for each evaluation of one condensed set by one network with one seed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import from_json
+
+from dcbench.utils.errors import newer_format
+
+RECORD_SCHEMA: Literal[4] = 4
+IMPORTED = "imported"
+"""The plugin of a record whose set was made elsewhere."""
+OF_ONE_SET = frozenset({"file_sha256", "set", "pixels"})
+"""Options of such a record that say which set it is of, and how its file has the pixels: not who made it."""
+CHECKSUM = "checksum"
+"""What a line has besides a record's fields, from schema 3 on."""
+
+
+class Record(BaseModel):
+    """One trial, or one failure.
+
+    Attributes:
+        schema_: version of this list of fields (``schema`` in JSON). The first had no ``seeded``; lines of the
+            first two have no checksum; the first three lacked ``augmentation``, ``sources`` and
+            ``packages``.
+        status: ``ok`` or ``failed``; a failure never counts as done.
+        error: what went wrong, else empty.
+        key: evaluation key; the condense key where condensation failed.
+        condense_key, set_sha256: which condensed set.
+        dataset, dataset_sha256, ipc: ipc is None where the method does not depend on it.
+        method, method_version, options: options are resolved, all of them.
+        changed_options: names of those that are not the method's defaults in this setting.
+        matching_network: None where the method does not depend on it.
+        condense_seed, eval_seed: seeds.
+        seeded: whether another condense seed would give another set.
+        evaluation_network, protocol, budget: how it was judged.
+        augmentation: of the images that the evaluation network was trained on, see `dcbench.engine.augment`; empty
+            for none, None where it is not known.
+        engine: how it was computed, see `dcbench.engine.engine`.
+        track: ``hard-label`` or ``soft-label``; never ranked together.
+        accuracy: fraction of the test split classified correctly after the last epoch.
+        n_test: images in the test split.
+        condense_seconds, eval_seconds: wall time.
+        peak_memory_bytes: while condensing; on CUDA what was allocated there, else resident memory.
+        storage_bytes: of the condensed images and labels as tensors.
+        plugin, plugin_version, source_sha256: the distribution that brought the method and its file's hash; for
+            sets made elsewhere `IMPORTED`, nothing, and the hash of the set's file.
+        sources: hashes of the files of code behind the ``matching_network`` and the ``evaluation_network``, by
+            these words, where they are known.
+        packages: versions of what the evaluation network is made of, by the packages' names; torch's is ``torch``.
+        device, torch, dcbench, git_sha, git_dirty, started_at: where, with what and when (UTC).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
+
+    schema_: Literal[1, 2, 3, 4] = Field(RECORD_SCHEMA, alias="schema")
+    status: Literal["ok", "failed"]
+    error: str = ""
+    key: str
+    condense_key: str
+    set_sha256: str | None
+    dataset: str
+    dataset_sha256: str
+    ipc: int | None
+    method: str
+    method_version: str
+    options: dict[str, Any]
+    changed_options: list[str]
+    matching_network: str | None
+    condense_seed: int
+    seeded: bool = True
+    evaluation_network: str | None
+    protocol: str
+    budget: str
+    augmentation: str | None = None
+    engine: str
+    track: str | None
+    eval_seed: int | None
+    accuracy: float | None = Field(ge=0, le=1)
+    n_test: int = Field(ge=0)
+    condense_seconds: float | None = Field(ge=0, allow_inf_nan=False)
+    eval_seconds: float | None = Field(ge=0, allow_inf_nan=False)
+    peak_memory_bytes: int | None = Field(ge=0, lt=2**63)
+    storage_bytes: int | None = Field(ge=0, lt=2**63)
+    plugin: str
+    plugin_version: str
+    source_sha256: str
+    sources: dict[str, str] = {}
+    packages: dict[str, str] = {}
+    device: str
+    torch: str
+    dcbench: str
+    git_sha: str | None
+    git_dirty: bool | None
+    started_at: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_first_schema(cls, fields: Any) -> Any:
+        """Fill in what the first schema lacks: then, methods that ignored the seed ignored the ipc, too."""
+        if isinstance(fields, dict) and fields.get("schema") == 1 and "seeded" not in fields:
+            return fields | {"seeded": fields.get("ipc") is not None}
+        return fields
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        """Refuse a success that lacks what a success has."""
+        needed = ("accuracy", "evaluation_network", "track", "eval_seed", "set_sha256")
+        missing = [name for name in needed if getattr(self, name) is None]
+        if self.status == "ok" and missing:
+            raise ValueError(f"a successful record must have {', '.join(missing)}")
+        unknown = set(self.changed_options) - set(self.options)
+        if unknown:
+            raise ValueError(f"changed_options names {', '.join(sorted(unknown))}, not among the options")
+        return self
+
+    @property
+    def imported(self) -> bool:
+        """Whether the set was made elsewhere: its seed then says nothing but its place in its file."""
+        return self.plugin == IMPORTED and {*self.options} >= OF_ONE_SET
+
+    def to_json(self) -> str:
+        """Return the record as one line of JSON, keys sorted, without the line's end; with its checksum."""
+        unknown_then = {"augmentation", "sources", "packages"} if self.schema_ < 4 else set()
+        fields = self.model_dump(mode="json", by_alias=True, exclude=unknown_then)
+        return sealed(fields) if self.schema_ >= 3 else _canonical(fields)
+
+    @classmethod
+    def from_json(cls, line: bytes | str, alike: dict[Any, Any] | None = None) -> Self:
+        """Read a line that `to_json` made.
+
+        Args:
+            line: with or without its end.
+            alike: of many lines, a dict that is empty at first: values that their records have in common are then
+                kept once, which takes a quarter of the memory.
+
+        Raises:
+            ValueError: saying what is wrong, for a line that is no record or that has changed since.
+            NewerFormat: for one of a schema to come, which states the right checksum, as all will.
+        """
+        try:
+            fields = from_json(line)
+        except RecursionError:
+            raise ValueError("it is nested too deeply") from None
+        if not isinstance(fields, dict):
+            raise ValueError("it is no JSON object")
+        checksum, schema = fields.pop(CHECKSUM, None), fields.get("schema")
+        if isinstance(schema, int) and schema > RECORD_SCHEMA and checksum == checksum_of(fields):
+            raise newer_format(f"a record of schema {schema}")
+        try:
+            record = cls.model_validate(fields)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            place = ".".join(str(part) for part in problem["loc"])
+            raise ValueError(f"{place} {problem['msg']}".strip()) from None
+        if (checksum is not None or record.schema_ >= 3) and checksum != checksum_of(fields):
+            raise ValueError("it does not have the checksum that it states")
+        if alike is not None:
+            _keep_once(record, alike)
+        return record
+
+
+def _keep_once(record: Record, alike: dict[Any, Any]) -> None:
+    """Put values that an earlier record has in the place of a record's equal ones."""
+    values = record.__dict__  # since it is frozen, fields cannot be assigned to
+    for name in ("condense_key", "set_sha256", "dataset_sha256", "source_sha256", "git_sha", "device"):
+        values[name] = alike.setdefault(values[name], values[name])
+    # By their spelling: 1, 1.0 and True are equal.
+    for name in ("options", "changed_options", "sources", "packages"):
+        values[name] = alike.setdefault((name, repr(values[name])), values[name])
+    given = record.__pydantic_fields_set__
+    object.__setattr__(record, "__pydantic_fields_set__", alike.setdefault(frozenset(given), given))
+
+
+def sealed(fields: Mapping[str, Any]) -> str:
+    """Return a record's fields as a line of JSON with their checksum, in the place of one that they have."""
+    bare = {name: value for name, value in fields.items() if name != CHECKSUM}
+    return _canonical(bare | {CHECKSUM: checksum_of(bare)})
+
+
+def checksum_of(fields: Mapping[str, Any]) -> str:
+    """Return the first 16 hexadecimal digits of the SHA-256 of the canonical JSON of a record's fields."""
+    return hashlib.sha256(_canonical(fields).encode()).hexdigest()[:16]
+
+
+_canonical: Callable[[Any], str] = json.JSONEncoder(sort_keys=True).encode

@@ -1,0 +1,269 @@
+"""A results folder: its records, beside the files of its condensed sets (see `dcbench.results.artefacts`).
+
+::
+
+    results/
+      records.jsonl    one line per trial, appended
+      .locks/KEY.lock  of a cell that a run is working on
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from filelock import FileLock, Timeout
+
+from dcbench.core.spec import CondenseSpec
+from dcbench.results.artefacts import Artefacts
+from dcbench.results.records import Record
+from dcbench.utils.errors import DcbenchError, NewerFormat, newer_format
+from dcbench.utils.files import make_folder, storing, sync_folder
+
+RECORDS = "records.jsonl"
+
+Trial = tuple[str, str | None, str, str, int | None]
+"""Condense key, evaluation network, protocol, budget, evaluation seed."""
+
+
+class Store(Artefacts):
+    """A results folder, open for reading and appending. Several runs may have it open at once."""
+
+    def __init__(self, root: Path) -> None:
+        """Open the folder; it need not exist yet."""
+        super().__init__(root)
+        self.records: list[Record] = []
+        self._done: dict[Trial, Record] = {}
+        self._newest: dict[str, Record] = {}
+        self._reader = _Reader(root / RECORDS)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read what other runs have appended since."""
+        path = self.root / RECORDS
+        try:
+            with path.open("rb") as file:
+                self._read_on(file)
+        except FileNotFoundError:
+            self._forget()
+        except OSError as error:
+            raise unreadable(path, error) from None
+
+    def _read_on(self, file: BinaryIO) -> None:
+        """Read what follows in a file; all of it, where it is not the one that was read before."""
+        if not self._reader.continues(file):
+            self._forget()
+        for record in self._reader.read_on(file):
+            self._add(record)
+
+    def _forget(self) -> None:
+        self.records, self._done, self._newest = [], {}, {}
+        self._reader = _Reader(self.root / RECORDS)
+
+    def _add(self, record: Record) -> None:
+        self.records.append(record)
+        if record.status == "ok":
+            _keep_later(self._done, record)
+            _keep_newest_set(self._newest, record)
+
+    def find(self, condense_key: str, network: str, protocol: str, budget: str, eval_seed: int) -> Record | None:
+        """Return the successful record of a trial on the set of its key that was made last, if there is one."""
+        found = self._done.get((condense_key, network, protocol, budget, eval_seed))
+        return found if found and found.set_sha256 == self._newest[condense_key].set_sha256 else None
+
+    def append(self, record: Record) -> None:
+        """Write a record, whole, before returning.
+
+        Raises:
+            StorageError: when it cannot be written.
+        """
+        path = self.root / RECORDS
+        with storing(path), FileLock(self.root / f".{RECORDS}.lock"):
+            new = not path.exists()
+            with open(path, "ab+") as file:
+                _mend_last_line(file)
+                self._read_on(file)  # what others have written in between
+                line = record.to_json().encode() + b"\n"
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+                self._reader.passed(line)
+            if new:
+                sync_folder(self.root)
+        self._add(record)
+
+    def lock_path(self, spec: CondenseSpec) -> Path:
+        """Return the file by which a cell is locked."""
+        return self.root / ".locks" / f"{spec.key()[:24]}.lock"
+
+    def try_lock(self, spec: CondenseSpec) -> FileLock | None:
+        """Lock a cell, as a run does while it works on it; return None if another does. One that dies lets go.
+
+        Raises:
+            StorageError: when the lock cannot be written.
+        """
+        path = self.lock_path(spec)
+        make_folder(path.parent)
+        with storing(path):
+            lock = FileLock(path)
+            try:
+                lock.acquire(blocking=False)
+            except Timeout:
+                return None
+        return lock
+
+
+def _mend_last_line(file: BinaryIO) -> None:
+    """Make a file of records end with a line's end, dropping a last line that is torn."""
+    if file.seek(0, os.SEEK_END) == 0:
+        return
+    end = start = file.tell()
+    tail = b""
+    while start and b"\n" not in tail:  # back from the end: a file may be long, a line is short
+        start = max(0, end - 16 * (end - start) - 1)
+        file.seek(start)
+        tail = file.read()
+    if tail.endswith(b"\n"):
+        return
+    last = tail.rpartition(b"\n")[2]
+    try:
+        Record.from_json(last)
+    except ValueError:
+        file.truncate(end - len(last))
+    else:
+        file.write(b"\n")
+
+
+def trial_of(record: Record) -> Trial:
+    """Return which trial a record is of, whatever came out: the same for a trial that was done again."""
+    return (
+        record.condense_key,
+        record.evaluation_network,
+        record.protocol,
+        record.budget,
+        record.eval_seed,
+    )
+
+
+class _Reader:
+    """Reads a file of records on from where it was, since lines are only ever appended.
+
+    A last line that is torn is read again: whoever writes it may not be done, or another run will drop it.
+    """
+
+    def __init__(self, path: Path, strict: bool = False) -> None:
+        """Begin at the beginning; see `read_records`."""
+        self.path, self.strict = path, strict
+        self._offset = 0
+        self._lines = 0  # whose end was read
+        self._last = b""
+        self._inode: int | None = None
+        self._alike: dict[Any, Any] = {}
+
+    def continues(self, file: BinaryIO) -> bool:
+        """Say whether a file is the one that was read, with more lines or none: not replaced, and not cut."""
+        if self._inode is None:
+            return True
+        file.seek(self._offset - len(self._last))
+        return os.fstat(file.fileno()).st_ino == self._inode and file.read(len(self._last)) == self._last
+
+    def passed(self, line: bytes) -> None:
+        """Take note of the line that follows, which was read or written."""
+        self._offset += len(line)
+        self._lines += line.endswith(b"\n")
+        self._last = line
+
+    def read_on(self, file: BinaryIO) -> list[Record]:
+        """Return the records of the lines that follow, warning of those that are damaged."""
+        records, damaged, torn = [], [], False
+        first, self._inode = self._inode is None, os.fstat(file.fileno()).st_ino
+        file.seek(self._offset)
+        for line in file:
+            try:
+                if line.strip():
+                    records.append(Record.from_json(line, self._alike))
+            except NewerFormat:
+                raise newer_format(f"{self.path}, line {self._lines + 1},") from None
+            except ValueError as error:
+                number = self._lines + 1
+                torn = not line.endswith(b"\n")  # so it is the last
+                if self.strict and not torn:
+                    raise DcbenchError(f"{self.path}, line {number} is not a record: {error}.") from None
+                if first or not torn:  # else another run is writing it, most likely
+                    damaged.append(number)
+            if not torn:
+                self.passed(line)
+        if torn and first and len(damaged) == 1:
+            warnings.warn(f"{self.path}: dropped its last line, which is torn.", stacklevel=2)
+        elif damaged:
+            warnings.warn(f"{self.path}: left out {_which(damaged)}; those trials are done again.", stacklevel=2)
+        return records
+
+
+def read_records(path: Path, strict: bool = True) -> list[Record]:
+    """Read a file of records, which is left as it is. A last line torn by a kill is dropped with a warning.
+
+    Args:
+        path: the file.
+        strict: raise for a line that is damaged. Without it, as for results, whose trials can be done again, all
+            such lines are left out with one warning.
+
+    Raises:
+        DcbenchError: naming the file, when it cannot be read, and the line that is not a record.
+    """
+    try:
+        with path.open("rb") as file:
+            return _Reader(path, strict).read_on(file)
+    except OSError as error:
+        raise unreadable(path, error) from None
+
+
+def unreadable(path: Path, error: OSError) -> DcbenchError:
+    """Return what to raise for a file that the system does not let be read."""
+    return DcbenchError(f"{path} cannot be read: {error.strerror}.")
+
+
+def _which(lines: Sequence[int]) -> str:
+    """Name damaged lines, the first ten of many."""
+    if len(lines) == 1:
+        return f"line {lines[0]}, which is damaged"
+    more = f" and {len(lines) - 10} more" if len(lines) > 10 else ""
+    return f"lines {', '.join(map(str, lines[:10]))}{more}, which are damaged"
+
+
+def latest(records: Iterable[Record]) -> list[Record]:
+    """Return the successful records, one for each trial: the one that was started last.
+
+    Where the condensed set of a key was made again, with other bytes, those of the former one are left out: what
+    is averaged is of one set. The outcome does not depend on the order of the records.
+    """
+    newest: dict[Trial, Record] = {}
+    sets: dict[str, Record] = {}
+    for record in records:
+        if record.status == "ok":
+            _keep_later(newest, record)
+            _keep_newest_set(sets, record)
+    kept = (record for record in newest.values() if record.set_sha256 == sets[record.condense_key].set_sha256)
+    return sorted(kept, key=lambda record: (record.started_at, repr(trial_of(record))))
+
+
+def _keep_later(newest: dict[Trial, Record], record: Record) -> None:
+    """Put a record in the place of an earlier one of the same trial."""
+    other = newest.setdefault(trial_of(record), record)
+    if other is not record and _rank(other) < _rank(record):
+        newest[trial_of(record)] = record
+
+
+def _rank(record: Record) -> tuple[str, str]:
+    """Return what is greatest for the record of a trial that counts."""
+    return record.started_at, record.to_json()
+
+
+def _keep_newest_set(newest: dict[str, Record], record: Record) -> None:
+    """Put a record in the place of one of the same key that was started earlier."""
+    other = newest.setdefault(record.condense_key, record)
+    if (other.started_at, str(other.set_sha256)) < (record.started_at, str(record.set_sha256)):
+        newest[record.condense_key] = record

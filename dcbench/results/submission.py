@@ -1,0 +1,350 @@
+"""Submissions: a folder of a leaderboard, with records, the condensed sets behind them, and a card.
+
+::
+
+    leaderboards/submissions/NAME/
+      records.jsonl        one line per trained network
+      sets/*.safetensors   the condensed sets
+      card.toml            what cannot be known from the records: who, which paper, which code
+      verification.json    what a re-evaluation found, once there was one
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from dcbench.leaderboard.rules import Rules, read_rules
+from dcbench.leaderboard.scores import Row, competitors, official, rows
+from dcbench.leaderboard.standings import Standings, standings
+from dcbench.results.records import Record
+from dcbench.results.store import RECORDS, read_records
+from dcbench.utils.errors import DcbenchError
+from dcbench.utils.files import write_atomically
+from dcbench.utils.text_files import mistake, read_bytes, read_toml
+
+CARD = "card.toml"
+VERIFICATION = "verification.json"
+SETS = "sets"
+SUBMISSIONS = "submissions"
+EARLIER = ".{}.earlier"
+
+Line = Annotated[
+    str,
+    Field(max_length=500, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]*$"),
+]
+"""Text on one line, without characters that would move, hide or reverse what stands beside it."""
+
+
+class MethodCard(BaseModel):
+    """What a card says of one method.
+
+    Attributes:
+        name: as in the records.
+        title: as in its paper.
+        authors: of the method.
+        paper: where it was published.
+        paper_url, code_url: links, http or https; empty where there is none.
+        track: ``hard-label`` or ``soft-label``, as in the records.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Line
+    title: Line = ""
+    authors: tuple[Line, ...] = ()
+    paper: Line = ""
+    paper_url: Line = ""
+    code_url: Line = ""
+    track: Line = "hard-label"
+
+    @field_validator("paper_url", "code_url")
+    @classmethod
+    def _link(cls, value: str) -> str:
+        """Refuse what would not lead to a page, or would run in one."""
+        if value and not value.startswith(("https://", "http://")):
+            raise ValueError("a link begins with https:// or http://")
+        return value
+
+
+class Card(BaseModel):
+    """What stands in ``card.toml``.
+
+    Attributes:
+        title: of the submission.
+        submitted_by: people or a group.
+        commands: what made it, as typed.
+        notes: what a reader of its rows has to know.
+        methods: one for each method in the records.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    title: Line
+    submitted_by: tuple[Line, ...] = ()
+    commands: tuple[Line, ...] = ()
+    notes: tuple[Line, ...] = ()
+    methods: tuple[MethodCard, ...] = ()
+
+    def method(self, name: str) -> MethodCard | None:
+        """Return what it says of a method."""
+        return next((each for each in self.methods if each.name == name), None)
+
+    def to_toml(self) -> str:
+        """Return the card's file."""
+        return tomli_w.dumps(self.model_dump(mode="json"), multiline_strings=False)
+
+
+class Verification(BaseModel):
+    """What stands in ``verification.json``: that stated accuracies were found again.
+
+    Attributes:
+        dcbench: version that verified.
+        records_sha256: hash of the records that were verified; others are not.
+        seed: of the sample and of the networks trained.
+        evals: networks trained for each set and architecture.
+        verified: evaluation networks by condense key.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dcbench: Annotated[str, Field(pattern=r"^[0-9A-Za-z.+!-]{1,60}$")]
+    records_sha256: str
+    seed: int
+    evals: int
+    verified: dict[str, tuple[Line, ...]]
+
+    def to_json(self) -> str:
+        """Return the verification's file."""
+        return json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True) + "\n"
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A folder with records in it.
+
+    Attributes:
+        folder: where it is.
+        records: all of its records.
+        card: None where there is none, as in the results of a run.
+        verification: None where there is none for just these records.
+    """
+
+    folder: Path
+    records: tuple[Record, ...]
+    card: Card | None = None
+    verification: Verification | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the folder."""
+        return self.folder.resolve().name
+
+    def set_path(self, condense_key: str) -> Path | None:
+        """Return the file of a condensed set, or None where it is not in the folder."""
+        ending = f"_{condense_key[:12]}.safetensors"
+        found = (path for path in sorted(self.folder.glob(f"{SETS}/*")) if path.name.endswith(ending))
+        own = _is_submitted(self.folder)
+        return next((path for path in found if not own or _is_inside(path, self.folder)), None)
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How much of a row was verified.
+
+    Attributes:
+        version: of dcbench that did it; several where several did.
+        sets: how many of the row's sets were re-evaluated.
+        of: how many sets the row has.
+        networks: on which their accuracies were found again; empty for all.
+    """
+
+    version: str
+    sets: int
+    of: int
+    networks: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The mark in words: the version, and how much of the row if not all."""
+        parts = [f"{self.sets} of {self.of} sets"] * (self.sets < self.of)
+        parts += [f"on {', '.join(self.networks)}"] * bool(self.networks)
+        return f"{self.version} ({' '.join(parts)})" if parts else self.version
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """Everything that tables and page are made from.
+
+    Attributes:
+        submissions: in order of their folders.
+        rules: what a row needs.
+        rows: of all records that may enter a table.
+        tables: of the rows.
+    """
+
+    submissions: tuple[Submission, ...]
+    rules: Rules
+    rows: tuple[Row, ...]
+    tables: tuple[Standings, ...]
+    _of: dict[str, Submission] = field(default_factory=dict, repr=False)
+
+    def submission(self, row: Row) -> Submission | None:
+        """Return the submission that has the records of a row; the first of several."""
+        return next((self._of[key] for key in row.condense_keys if key in self._of), None)
+
+    def method_card(self, row: Row) -> MethodCard | None:
+        """Return what is said of a row's method."""
+        submission = self.submission(row)
+        return submission.card.method(row.method) if submission and submission.card else None
+
+    def mark(self, row: Row) -> Mark | None:
+        """Return how much of a row was verified, or None for nothing of it."""
+        submission = self.submission(row)
+        verification = submission.verification if submission else None
+        found = [set(verification.verified.get(key, ())) for key in row.condense_keys] if verification else []
+        done = [networks for networks in found if networks]
+        if not verification or not done:
+            return None
+        everywhere = set.intersection(*done)
+        networks = () if everywhere >= row.scores.keys() else tuple(sorted(everywhere))
+        return Mark(verification.dcbench, len(done), len(row.condense_keys), networks) if everywhere else None
+
+
+def read_leaderboard(folder: Path, all_budgets: bool = False) -> Leaderboard:
+    """Read a folder of submissions and work out its tables; a function of what is in the folder alone.
+
+    Args:
+        folder: a leaderboard, or the results of a run.
+        all_budgets: include records of reduced budgets, in tables of their own.
+
+    Raises:
+        DcbenchError: naming the file, when one cannot be read.
+    """
+    submissions, rules = find_submissions(folder), read_rules(folder)
+    kept: list[Record] = []
+    of: dict[str, Submission] = {}
+    owners: dict[tuple[str, ...], Submission] = {}
+    for each in submissions:
+        records = each.records if all_budgets else official(each.records)
+        kept += records
+        for record, who in zip(records, competitors(records), strict=True):
+            of.setdefault(record.condense_key, each)
+            owner = owners.setdefault(who, each)
+            if owner is not each and (folder / SUBMISSIONS).is_dir():
+                raise DcbenchError(
+                    f"{owner.name} and {each.name} both have records of {record.method} on {record.dataset}, "
+                    f"ipc {record.ipc or 'all'}: a row is of one submission. Submit the others without it."
+                )
+    table = rows(kept)
+
+    def may_be_reference(row: Row) -> bool:
+        return not rules.references or of[row.condense_keys[0]].name in rules.references
+
+    return Leaderboard(submissions, rules, tuple(table), tuple(standings(table, rules, may_be_reference)), of)
+
+
+def find_submissions(folder: Path) -> tuple[Submission, ...]:
+    """Read the submissions of a leaderboard; of another folder, such as results, all folders with records.
+
+    Raises:
+        DcbenchError: naming the file, when one cannot be read, or a killed process left one set aside.
+    """
+    board = (folder / SUBMISSIONS).is_dir()
+    for aside in sorted((folder / SUBMISSIONS).glob(EARLIER.format("*"))):
+        name = aside.name.removeprefix(".").removesuffix(".earlier")
+        mend = f"Submit {name} once more, or rename the folder to {name}."
+        if aside.with_name(name).exists():
+            mend = "Remove one of the two."
+        raise DcbenchError(
+            f"{aside} is what {name} was before it was submitted again, which was interrupted. {mend}"
+        )
+    found = (folder / SUBMISSIONS).glob(f"*/{RECORDS}") if board else folder.rglob(RECORDS)
+    return tuple(read_submission(path.parent, strict=board) for path in sorted(found))
+
+
+def earlier(folder: Path) -> Path:
+    """Return where a submission is while another takes its place; no submission has such a name."""
+    return folder.with_name(EARLIER.format(folder.name))
+
+
+def read_submission(folder: Path, strict: bool = True) -> Submission:
+    """Read the records, the card and the verification of a folder.
+
+    Args:
+        folder: of a submission, or the results of a run.
+        strict: refuse damaged records, also of a folder that has no card; see `read_records`.
+
+    Raises:
+        DcbenchError: naming the file, when one of them cannot be read, or is a link that leads out of the folder.
+    """
+    if _is_submitted(folder):
+        _refuse_links(folder)
+    records = read_records(folder / RECORDS, strict or (folder / CARD).exists())
+    card = read_toml(path, Card) if (path := folder / CARD).exists() else None
+    verification = _read_verification(path) if (path := folder / VERIFICATION).exists() else None
+    if verification and verification.records_sha256 != records_sha256(folder):
+        verification = None  # of other records than these
+    return Submission(folder, tuple(records), card, verification)
+
+
+def _read_verification(path: Path) -> Verification:
+    try:
+        return Verification.model_validate_json(read_bytes(path))
+    except ValidationError as error:
+        raise mistake(f"{path}", "key", Verification, error) from None
+    except (ValueError, RecursionError) as error:
+        raise DcbenchError(f"{path} cannot be read: {error}.") from None
+
+
+def _is_submitted(folder: Path) -> bool:
+    """Tell a submission, which others may have sent, from the results of a run, where a user may link at will."""
+    return (folder / CARD).exists() or (folder / CARD).is_symlink() or folder.parent.name == SUBMISSIONS
+
+
+def _refuse_links(folder: Path) -> None:
+    """Raise a `DcbenchError` where what is read of a submission is a link to something that is not part of it."""
+    if folder.parent.name == SUBMISSIONS and folder.is_symlink():
+        raise DcbenchError(f"{folder} is a link: a submission is a folder.")
+    for name in (RECORDS, CARD, VERIFICATION):
+        if not _is_inside(folder / name, folder):
+            raise DcbenchError(f"{folder / name} is a link that leads out of the submission.")
+
+
+def _is_inside(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())
+
+
+def misplaced(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Yield what has no place in a submission, and why: links, folders within it, more records."""
+    for path in sorted(folder.rglob("*")):
+        place = path.relative_to(folder)
+        if path.is_symlink():
+            yield path, "it is a link"
+        elif not (path.is_file() or path.is_dir()):
+            yield path, "it is neither a file nor a folder"
+        elif (path.is_dir() and place != Path(SETS)) or (path.name == RECORDS and len(place.parts) > 1):
+            yield path, "it has no place in a submission"
+
+
+def records_sha256(folder: Path) -> str:
+    """Return the hash of a folder's records."""
+    return hashlib.sha256((folder / RECORDS).read_bytes()).hexdigest()
+
+
+def write_verification(folder: Path, verification: Verification) -> Path:
+    """Write what a re-evaluation found; return where."""
+    write_atomically(folder / VERIFICATION, verification.to_json().encode())
+    return folder / VERIFICATION
+
+
+def methods_of(records: Iterable[Record]) -> list[str]:
+    """Return the methods of some records, sorted."""
+    return sorted({record.method for record in records})

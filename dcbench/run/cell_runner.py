@@ -1,0 +1,380 @@
+"""The work on one cell: condense, evaluate, and tell what comes of it.
+
+It is the same whether it is done by the process of the run, by another one, or on another machine: nothing here
+knows of records that are kept or of locks that are held, which is the business of `dcbench.run.scheduler`.
+"""
+
+from __future__ import annotations
+
+import traceback
+import warnings
+import weakref
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from typing import Any, Literal
+
+import torch
+
+import dcbench
+from dcbench.condense.checkpoint import checkpointing_every
+from dcbench.condense.condensation import stored_set
+from dcbench.core.architecture import Architecture
+from dcbench.core.budgets import Budget
+from dcbench.core.condensed_set import CondensedSet, Origin
+from dcbench.core.spec import CondenseSpec, EvaluationSpec
+from dcbench.engine.engine import Engine
+from dcbench.engine.memory import free_what_failed, is_out_of_memory, what_would_fit
+from dcbench.evaluate.protocols import EvaluationProtocol
+from dcbench.evaluate.trial import evaluate
+from dcbench.results.artefacts import Artefacts, Cost
+from dcbench.results.picture import save_picture
+from dcbench.results.provenance import describe_device, git_state, now, source_sha256
+from dcbench.results.records import Record
+from dcbench.run.cells import Bench, Cell, Maker, sources
+from dcbench.utils.errors import NewerFormat, StorageError
+from dcbench.utils.files import remove
+
+Trials = tuple[tuple[Architecture, int], ...]
+"""Evaluation networks with their seeds."""
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A cell to work on, as it may be sent anywhere: all but the data set.
+
+    Attributes:
+        number: of the cell in the run.
+        spec, maker, trials: of the cell.
+        recorded: for trials that are done, by network and seed, the hash of the set that was evaluated.
+        afresh: make the set anew, also if it is there.
+    """
+
+    number: int
+    spec: CondenseSpec
+    maker: Maker
+    trials: Trials
+    recorded: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    afresh: bool = False
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """How all cells of a run are worked on.
+
+    Attributes:
+        protocol, budget: how to judge, and how much work to do.
+        engine: how to compute.
+        checkpoint_every: seconds between the checkpoints of a condensation, at least; None for the usual.
+    """
+
+    protocol: EvaluationProtocol
+    budget: Budget
+    engine: Engine
+    checkpoint_every: float | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """So many steps of a piece of work are done; 0 of 0 when it starts. ``left`` counts trials like this one."""
+
+    number: int
+    phase: Literal["condense", "evaluate"]
+    work: str
+    piece: str
+    done: int
+    total: int
+    left: int = 1
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The condensed set is there; ``made`` says whether it was made now."""
+
+    number: int
+    made: bool
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A trial is done, or something failed."""
+
+    number: int
+    record: Record
+
+
+@dataclass(frozen=True)
+class Warned:
+    """Something is to be said to the user."""
+
+    text: str
+
+
+Event = Step | Ready | Recorded | Warned
+Tell = Callable[[Event], None]
+
+
+class CellWork:
+    """Works on one cell."""
+
+    def __init__(
+        self, assignment: Assignment, bench: Bench, conditions: Conditions, artefacts: Artefacts, tell: Tell
+    ) -> None:
+        """Prepare.
+
+        Args:
+            assignment: the cell.
+            bench: its data set.
+            conditions: how to work.
+            artefacts: where its condensed set is or goes.
+            tell: told what happens, in order.
+        """
+        self.assignment, self.bench, self.conditions = assignment, bench, conditions
+        self.artefacts, self.tell = artefacts, tell
+        self.spec, self.maker = assignment.spec, assignment.maker
+        self._origin = assignment.maker.origin
+        self._steps_left = False
+        for network, _ in assignment.trials:
+            source_sha256(type(network))  # now, while the file is what was imported, not after hours of work
+
+    def run(self) -> None:
+        """Do what is left to do. Failures are told, as records.
+
+        Raises:
+            StorageError: when the results cannot be written.
+        """
+        every = self.conditions.checkpoint_every
+        engine = self.conditions.engine
+        with engine.active(), nullcontext() if every is None else checkpointing_every(every):
+            condensed = self._condense()
+        if condensed is None:
+            return
+        set_sha256, recorded = condensed.sha256(), self.assignment.recorded
+        # A set that had to be made again, on other hardware say, may differ from what was evaluated.
+        trials = [
+            (network, seed)
+            for network, seed in self.assignment.trials
+            if recorded.get((str(network), seed)) != set_sha256
+        ]
+        for network, group in groupby(trials, key=lambda trial: trial[0]):
+            seeds = [seed for _, seed in group]
+            with engine.active():  # for each network, since not all of them may compile
+                for index, seed in enumerate(seeds):
+                    self._evaluate(condensed, set_sha256, network, seed, len(seeds) - index)
+
+    def _condense(self) -> CondensedSet | None:
+        """Return the condensed set, from the results or made now; None if that failed."""
+        spec, train, made = self.spec, self.bench.train, False
+        try:
+            stored = None if self.assignment.afresh else stored_set(spec, train, self.artefacts)
+            if stored is None:
+                report = self._reporter("condense", spec.work, f"seed {spec.seed}")
+                condensed = self.maker.make(spec, train, self.artefacts, report)
+                if self._steps_left:  # of a method that tells no steps, or ends before the last
+                    report(1, 1)
+                remove(self.artefacts.picture_path(spec))
+                made = True
+            else:
+                condensed = stored.condensed
+                self._take_origin(stored.origin)
+                remove(self.artefacts.checkpoint_path(spec))  # of one that was killed when the set was there
+        except (StorageError, NewerFormat):
+            raise
+        except Exception as error:  # whatever a method may raise
+            self._tell_failure(error)
+            return None
+        self._draw(condensed)
+        self.tell(Ready(self.assignment.number, made))
+        return condensed
+
+    def _take_origin(self, made_by: Origin | None) -> None:
+        """Let records of a set that was there say what made it; warn where that has changed since."""
+        if made_by is None:
+            return
+        now, spec = self._origin, self.spec
+        changed = [spec.method] if made_by.source_sha256 != now.source_sha256 else []
+        if made_by.network_source_sha256 not in ("", now.network_source_sha256):
+            changed.append(str(spec.matching_network))
+        if changed:
+            warnings.warn(
+                f"the code of {' and of '.join(changed)} has changed since {spec.work} was done. "
+                "If it computes something else now, raise its version, or use --force.",
+                stacklevel=2,
+            )
+        self._origin = replace(
+            now,
+            distribution=made_by.distribution,
+            version=made_by.version,
+            source_sha256=made_by.source_sha256,
+            network_source_sha256=made_by.network_source_sha256,
+        )
+
+    def _draw(self, condensed: CondensedSet) -> None:
+        """Draw the set's picture unless it is there. A set whose picture fails is none the worse."""
+        path = self.artefacts.picture_path(self.spec)
+        if path.exists():
+            return
+        try:
+            save_picture(path, condensed, self.bench.info, self.spec.ipc)
+        except StorageError:
+            raise
+        except Exception as error:  # whatever a set may hold
+            warnings.warn(f"no picture of {self.spec.work}: {type(error).__name__}: {error}", stacklevel=2)
+
+    def _evaluate(
+        self, condensed: CondensedSet, set_sha256: str, network: Architecture, seed: int, left: int
+    ) -> None:
+        """Run one trial and tell its record."""
+        work = f"{network} on {len(condensed.images)} images of {self.spec.dataset}"
+        report = self._reporter("evaluate", work, f"{self.spec.set_in_words}, network {seed}", left)
+        conditions = self.conditions
+        spec = EvaluationSpec(
+            set_sha256=set_sha256,
+            dataset=self.spec.dataset,
+            dataset_sha256=self.spec.dataset_sha256,
+            evaluation_network=str(network),
+            protocol=conditions.protocol.name,
+            budget=conditions.budget.name,
+            seed=seed,
+        )
+        started_at = now()
+        try:
+            test = self.bench.test_for(condensed)
+            trial = evaluate(spec, condensed, test, network, conditions.protocol, conditions.budget, report)
+        except Exception as error:  # whatever a network may raise
+            self._tell_failure(error, spec, network)
+            return
+        self._tell_record(
+            network,
+            status="ok",
+            key=spec.key(),
+            set_sha256=spec.set_sha256,
+            evaluation_network=spec.evaluation_network,
+            track=condensed.track,
+            eval_seed=seed,
+            accuracy=trial.accuracy,
+            eval_seconds=round(trial.seconds, 3),
+            storage_bytes=condensed.storage_bytes,
+            packages=dict(trial.packages),
+            started_at=started_at,
+        )
+
+    def _tell_failure(
+        self, error: Exception, trial: EvaluationSpec | None = None, network: Architecture | None = None
+    ) -> None:
+        """Keep the traceback, and tell the record of what failed."""
+        key = trial.key() if trial else self.spec.key()
+        self.artefacts.write_traceback(key, "".join(traceback.format_exception(error)))
+        said = f"{type(error).__name__}: {error}"
+        if is_out_of_memory(error):
+            free_what_failed(error)
+            cell = Cell(self.spec, self.maker, self.bench, self.assignment.trials)
+            fitting = what_would_fit(cell, trial, self.conditions.engine, self.conditions.protocol)
+            said = f"{said.rstrip('. :')}. {fitting}"
+        self._tell_record(
+            network,
+            status="failed",
+            error=said,
+            key=key,
+            set_sha256=trial.set_sha256 if trial else None,
+            evaluation_network=trial.evaluation_network if trial else None,
+            track=None,
+            eval_seed=trial.seed if trial else None,
+            accuracy=None,
+            eval_seconds=None,
+            storage_bytes=None,
+            started_at=now(),
+        )
+
+    def _tell_record(
+        self, network: Architecture | None, *, status: Literal["ok", "failed"], **fields: Any
+    ) -> None:
+        """Tell a record, with what the cell and the machine say."""
+        record = describe_work(
+            self.assignment,
+            self.conditions,
+            self.bench,
+            self.artefacts.read_cost(self.spec),
+            self._origin,
+            network,
+            status=status,
+            **fields,
+        )
+        self.tell(Recorded(self.assignment.number, record))
+
+    def _reporter(
+        self, phase: Literal["condense", "evaluate"], work: str, piece: str, left: int = 1
+    ) -> Callable[[int, int], None]:
+        """Return the callback that passes a piece's steps on; says that it starts."""
+        # The callback is handed to methods, so it must not lead to this object, which has the test split.
+        number, myself = self.assignment.number, weakref.ref(self)
+
+        def report(done: int, total: int) -> None:
+            if worker := myself():
+                worker._steps_left = done < total or total == 0
+                worker.tell(Step(number, phase, work, piece, done, total, left))
+
+        report(0, 0)
+        return report
+
+
+def describe_work(
+    assignment: Assignment,
+    conditions: Conditions,
+    bench: Bench,
+    cost: Cost | None,
+    origin: Origin,
+    network: Architecture | None,
+    **fields: Any,
+) -> Record:
+    """Return a record of a cell.
+
+    Args:
+        assignment: the cell.
+        conditions: how it was worked on.
+        bench: its data set.
+        cost: what its condensed set took to make, if that is known.
+        origin: of the set.
+        network: that was trained on it, if it came to that.
+        fields: of the record, what the others do not say.
+    """
+    spec = assignment.spec
+    git_sha, git_dirty = git_state()
+    return Record(
+        condense_key=spec.key(),
+        dataset=spec.dataset,
+        dataset_sha256=spec.dataset_sha256,
+        ipc=spec.ipc,
+        method=spec.method,
+        method_version=spec.method_version,
+        options=spec.options,
+        changed_options=list(origin.changed_options),
+        matching_network=spec.matching_network,
+        condense_seed=spec.seed,
+        seeded=origin.seeded,
+        protocol=conditions.protocol.name,
+        budget=conditions.budget.name,
+        augmentation=conditions.protocol.augmentation(bench.info),
+        engine=_both(cost.engine if cost else "", conditions.engine.statement()),
+        n_test=len(bench.data.test.labels),
+        condense_seconds=round(cost.seconds, 3) if cost else None,
+        peak_memory_bytes=cost.peak_memory_bytes if cost else None,
+        plugin=origin.distribution,
+        plugin_version=origin.version,
+        source_sha256=origin.source_sha256,
+        sources=sources(origin, network),
+        device=_both(cost.device if cost else "", describe_device(bench.device)),
+        torch=torch.__version__,
+        dcbench=dcbench.__version__,
+        git_sha=git_sha,
+        git_dirty=git_dirty,
+        **fields,
+    )
+
+
+def _both(condensed_by: str, evaluated_by: str) -> str:
+    """Return the engine or the device, or both where another one made the set."""
+    if condensed_by in ("", evaluated_by):
+        return evaluated_by
+    return f"{condensed_by} to condense, {evaluated_by} to evaluate"

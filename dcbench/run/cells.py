@@ -1,0 +1,179 @@
+"""The cells of a run: each one condensed set, how it comes about, and its evaluations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import torch
+
+from dcbench.core.architecture import Architecture
+from dcbench.core.budgets import Budget
+from dcbench.core.condensed_set import CondensedSet, Origin
+from dcbench.core.dataset import DatasetInfo, LoadedDataset, Split
+from dcbench.core.spec import CondenseSpec
+from dcbench.core.split import ResidentSplit
+from dcbench.core.whitening import WhitenedSplit, Whitening
+from dcbench.evaluate.protocols import EvaluationProtocol
+from dcbench.results.artefacts import Artefacts
+from dcbench.results.provenance import source_sha256
+from dcbench.results.records import Record
+from dcbench.results.store import Store
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A data set in a run, placed on the device when it is first needed."""
+
+    data: LoadedDataset
+    device: torch.device
+
+    @property
+    def info(self) -> DatasetInfo:
+        """Facts of the data set."""
+        return self.data.info
+
+    @cached_property
+    def train(self) -> ResidentSplit:
+        """The training split, on the device."""
+        return self._place(self.data.train)
+
+    @cached_property
+    def test(self) -> ResidentSplit:
+        """The test split, on the device."""
+        return self._place(self.data.test)
+
+    @cached_property
+    def whitened_test(self) -> ResidentSplit:
+        """The test split, whitened as the training split's statistics say, on the device."""
+        return WhitenedSplit(self.test.images, self.test.labels, self.info, self._whitening)
+
+    @cached_property
+    def whitened_train(self) -> ResidentSplit:
+        """The training split, whitened, on the device."""
+        return WhitenedSplit(self.train.images, self.train.labels, self.info, self._whitening)
+
+    @cached_property
+    def _whitening(self) -> Whitening:
+        return Whitening.fit(self.train)
+
+    def train_for(self, condensed: CondensedSet) -> ResidentSplit:
+        """Return the training split in the space of a condensed set."""
+        return self.whitened_train if condensed.zca else self.train
+
+    def test_for(self, condensed: CondensedSet) -> ResidentSplit:
+        """Return the test split in the space of a condensed set."""
+        return self.whitened_test if condensed.zca else self.test
+
+    def _place(self, split: Split) -> ResidentSplit:
+        return ResidentSplit.place(split, self.info, self.device)
+
+
+class Maker(Protocol):
+    """How a condensed set comes about."""
+
+    @property
+    def origin(self) -> Origin:
+        """Where the method, or a set made elsewhere, comes from."""
+
+    @property
+    def set_sha256(self) -> str | None:
+        """Hash of the set, where it is known before it is made; else None."""
+
+    def make(
+        self,
+        spec: CondenseSpec,
+        train: ResidentSplit,
+        artefacts: Artefacts,
+        progress: Callable[[int, int], None],
+    ) -> CondensedSet:
+        """Make the set of a spec and keep it in the results, with what it cost.
+
+        Args:
+            spec: what to make.
+            train: the training split, on the device. The test split is not an argument.
+            artefacts: where checkpoints and the result go.
+            progress: told the steps done and their number.
+        """
+
+
+def sources(origin: Origin, network: Architecture | None) -> dict[str, str]:
+    """Return the hashes of the files of code behind the networks of a trial, as records have them.
+
+    Args:
+        origin: of the condensed set.
+        network: the evaluation network; None where there is none.
+    """
+    behind = {
+        "matching_network": origin.network_source_sha256,
+        "evaluation_network": source_sha256(type(network)) if network else "",
+    }
+    return {part: digest for part, digest in behind.items() if digest}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One condensed set and all its evaluations.
+
+    Attributes:
+        spec: of the condensation.
+        maker: makes the set.
+        bench: the data set.
+        trials: evaluation networks with their seeds.
+    """
+
+    spec: CondenseSpec
+    maker: Maker
+    bench: Bench
+    trials: tuple[tuple[Architecture, int], ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cells of a run, in order, and how they are judged."""
+
+    cells: tuple[Cell, ...]
+    protocol: EvaluationProtocol
+    budget: Budget
+    device: torch.device
+
+    def find(self, cell: Cell, network: Architecture, seed: int, store: Store) -> Record | None:
+        """Return the successful record of a trial of a cell, if there is one."""
+        return self._found(cell, cell.spec.key(), str(network), seed, store)
+
+    def trials(self, cell: Cell, store: Store) -> Iterator[tuple[Architecture, int, Record | None]]:
+        """Yield the trials of a cell, each with its successful record in the results, if there is one."""
+        key = cell.spec.key()
+        # Trials may be many, networks are few, and spelling one takes longer than looking a trial up.
+        networks = {id(network): network for network, _ in cell.trials}
+        names = {place: str(network) for place, network in networks.items()}
+        for network, seed in cell.trials:
+            name = names[id(network)]
+            yield network, seed, self._found(cell, key, name, seed, store)
+
+    def _found(self, cell: Cell, key: str, network: str, seed: int, store: Store) -> Record | None:
+        record = store.find(key, network, self.protocol.name, self.budget.name, seed)
+        # No key has it: the protocol's name stands for what the data set says that the protocol does.
+        augmented = (None, self.protocol.augmentation(cell.bench.info))
+        return record if record and record.augmentation in augmented else None
+
+    def covered(self, store: Store) -> list[Record]:
+        """Return the successful records of all trials that the results have."""
+        return [record for cell in self.cells for _, _, record in self.trials(cell, store) if record]
+
+    def pending(self, cell: Cell, store: Store, force: bool = False) -> list[tuple[Architecture, int]]:
+        """Return the trials of a cell that the results do not have yet.
+
+        Args:
+            cell: the cell.
+            store: the results.
+            force: count all trials.
+        """
+        set_sha256 = cell.maker.set_sha256
+        return [
+            (network, seed)
+            for network, seed, record in self.trials(cell, store)
+            if force or record is None or set_sha256 not in (None, record.set_sha256)
+        ]

@@ -1,0 +1,232 @@
+"""From a condensed set made anywhere to the cells of a run: brought to normalised space, kept, evaluated."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from dcbench.condense.condensation import header
+from dcbench.core import whitening
+from dcbench.core.architecture import Architecture, fit
+from dcbench.core.budgets import Budget
+from dcbench.core.condensed_set import CondensedSet, Origin, save_set
+from dcbench.core.dataset import DatasetInfo
+from dcbench.core.spec import CondenseSpec
+from dcbench.core.split import ResidentSplit
+from dcbench.evaluate.protocols import EvaluationProtocol
+from dcbench.formats.conversion import to_condensed
+from dcbench.formats.foreign import ForeignFile, Pixels, read_foreign
+from dcbench.plugins import Plugins
+from dcbench.results.artefacts import Artefacts, Cost, cost_beside
+from dcbench.results.checked_set import read_own_set, size_of_imported, unevenness
+from dcbench.results.records import IMPORTED
+from dcbench.run.cells import Bench, Cell, Plan
+from dcbench.run.plan import load_bench, unique
+from dcbench.utils.errors import DcbenchError
+
+UNNAMED = "imported"
+"""The method of sets whose maker nobody names; their file's name stands beside it."""
+METHOD = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,59}"
+"""What a maker may be called."""
+
+
+@dataclass(frozen=True)
+class ImportedSet:
+    """A condensed set that was made elsewhere: making it is keeping it in the results.
+
+    Attributes:
+        condensed: the set, in the data set's normalised space.
+        origin: where it comes from.
+        cost: what it took to make, where that is known.
+    """
+
+    condensed: CondensedSet
+    origin: Origin
+    cost: Cost | None = None
+
+    @cached_property
+    def set_sha256(self) -> str:
+        """Hash of the set."""
+        return self.condensed.sha256()
+
+    def make(
+        self,
+        spec: CondenseSpec,
+        train: ResidentSplit,
+        artefacts: Artefacts,
+        progress: Callable[[int, int], None],
+    ) -> CondensedSet:
+        """Keep the set; see `dcbench.run.cells.Maker`."""
+        if self.cost:
+            artefacts.write_cost(spec, self.cost)
+        save_set(artefacts.set_path(spec), self.condensed, header(spec, self.condensed, train, self.origin))
+        return self.condensed
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a user says of files that do not say it themselves.
+
+    Attributes:
+        method: who made the sets, as a row is to be named; None for nobody in particular.
+        network: canonical name of the network they were matched on, if any.
+        pixels: what the images' values are.
+        labels: the file with the labels, where the sets' file has the images alone.
+    """
+
+    method: str | None = None
+    network: str | None = None
+    pixels: Pixels | None = None
+    labels: Path | None = None
+
+
+@dataclass(frozen=True)
+class ImportRequest:
+    """Which sets to judge, and how.
+
+    Attributes:
+        paths: files or folders: ours, or of a form that `dcbench.formats.foreign` knows.
+        dataset, eval_networks: as users spell them.
+        claim: what the files do not say.
+        protocol, budget: how to judge.
+        evals: networks per set and architecture, with seeds ``seed``, ``seed + 1``, …
+        seed: the first seed.
+        device: where to compute.
+        data_root: where data sets are.
+    """
+
+    paths: tuple[Path, ...]
+    dataset: str
+    eval_networks: tuple[str, ...]
+    claim: Claim
+    protocol: EvaluationProtocol
+    budget: Budget
+    evals: int
+    seed: int
+    device: torch.device
+    data_root: Path
+
+
+def plan_imports(request: ImportRequest, plugins: Plugins) -> tuple[Plan, list[ForeignFile]]:
+    """Read all sets, check that everything fits, and list the cells.
+
+    Returns:
+        The plan, and the foreign files among the paths.
+
+    Raises:
+        DcbenchError: for whatever cannot be served, before any work.
+    """
+    claim, method = request.claim, request.claim.method
+    if method is not None and not re.fullmatch(METHOD, method):
+        raise DcbenchError(f"--method {method!r}: a name has at most 60 letters, digits, '-', '_', '.', '+'.")
+    if claim.labels and len(request.paths) > 1:
+        raise DcbenchError("--labels is for a single FILE.")
+    if method is not None and method in plugins.methods:
+        raise DcbenchError(
+            f"--method {method}: the sets would share a row with those that the installed {method!r} makes. "
+            f"Give them a name of their own, such as {method}_authors."
+        )
+    dataset = plugins.make_dataset(request.dataset)
+    networks = [plugins.make_architecture(text) for text in request.eval_networks]
+    matched = plugins.make_architecture(claim.network) if claim.network else None
+    bench = load_bench(dataset, plugins, request.data_root, request.device)
+    if matched:
+        claim = replace(claim, network=str(fit(matched, bench.info)))
+    fitting = unique(fit(network, bench.info) for network in networks)
+    trials = tuple((each, request.seed + number) for each in fitting for number in range(request.evals))
+    cells, files = import_cells(request.paths, bench, claim, trials)
+    return Plan(tuple(cells), request.protocol, request.budget, request.device), files
+
+
+def import_cells(
+    paths: Sequence[Path], bench: Bench, claim: Claim, trials: tuple[tuple[Architecture, int], ...]
+) -> tuple[list[Cell], list[ForeignFile]]:
+    """Read condensed sets and make a cell of each.
+
+    Args:
+        paths: files or folders: ours, or of a form that `dcbench.formats.foreign` knows.
+        bench: the data set they are judged on.
+        claim: what the files do not say.
+        trials: evaluation networks with their seeds.
+
+    Returns:
+        The cells, and the foreign files among the paths.
+
+    Raises:
+        DcbenchError: when a file cannot be read, does not fit the data set, or leaves open what its values are.
+    """
+    cells: dict[str, Cell] = {}  # each set once: ours by their spec, others by what is in them
+    files: list[ForeignFile] = []
+    for path in paths:
+        if path.suffix == ".safetensors" and _is_ours(path):
+            cell = _own_cell(path, bench, claim, trials)
+            cells.setdefault(cell.spec.key(), cell)
+            continue
+        file = read_foreign(path, bench.info, claim.labels)
+        files.append(file)
+        for number, each in enumerate(file.sets):
+            condensed = to_condensed(each, bench.train, claim.pixels, path)
+            options, shown = _foreign_options(file, number, condensed, bench.info, claim)
+            spec = CondenseSpec(
+                dataset=bench.info.name,
+                dataset_sha256=bench.info.sha256,
+                method=claim.method or UNNAMED,
+                method_version="1",
+                options=options,
+                ipc=size_of_imported(condensed, bench.info),
+                matching_network=claim.network,
+                seed=number,
+            )
+            maker = ImportedSet(condensed, Origin(IMPORTED, "", file.sha256, shown))
+            cells.setdefault(maker.set_sha256, Cell(spec, maker, bench, trials))
+    return list(cells.values()), files
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return "dcbench" in (file.metadata() or {})
+    except (OSError, SafetensorError):
+        return False  # the reader of foreign files says what is wrong
+
+
+def _own_cell(path: Path, bench: Bench, claim: Claim, trials: tuple[tuple[Architecture, int], ...]) -> Cell:
+    """Return the cell of a set of ours: that of the run that made it, so that its records join that run's."""
+    if claim != Claim():
+        raise DcbenchError(f"{path} is a dcbench set, which says itself who made it and what its pixels are.")
+    own = read_own_set(path, bench)
+    return Cell(own.spec, ImportedSet(own.condensed, own.origin, cost_beside(path)), bench, trials)
+
+
+def _foreign_options(
+    file: ForeignFile, number: int, condensed: CondensedSet, info: DatasetInfo, claim: Claim
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return what is known of a foreign set, and which of that its row shows.
+
+    A row shows the file where nobody is named, the user's word for the pixels, which may be wrong, and if some
+    classes have more images than others. `OF_ONE_SET` of `dcbench.results.records` do not tell rows apart.
+    """
+    options: dict[str, Any] = {
+        "file_sha256": file.sha256,
+        "set": number,
+        "pixels": claim.pixels or file.sets[number].pixels,
+    }
+    shown = []
+    if claim.method is None:  # a row with a name is the same whatever its files are called
+        options["file"] = f"{file.path.resolve().name}@{file.sha256[:8]}"
+        shown.append("file")
+    if claim.pixels and not file.sets[number].certain:
+        shown.append("pixels")
+    if condensed.zca:
+        options["whitening"] = whitening.NAME
+    if uneven := unevenness(condensed, info):
+        options["per_class"] = uneven
+        shown.append("per_class")
+    return options, tuple(sorted(shown))

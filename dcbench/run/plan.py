@@ -1,0 +1,228 @@
+"""From what a user asks for to the cells of a run: the product of everything, each resolved and hashed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from dcbench.condense.condensation import Condensation
+from dcbench.core.architecture import Architecture, fit
+from dcbench.core.budgets import Budget
+from dcbench.core.component import Component
+from dcbench.core.condensed_set import Origin
+from dcbench.core.dataset import Dataset, load_dataset
+from dcbench.core.method import Method, Setting
+from dcbench.core.spec import CondenseSpec
+from dcbench.evaluate.protocols import EvaluationProtocol
+from dcbench.plugins import Plugins
+from dcbench.results.provenance import source_sha256
+from dcbench.run.cells import Bench, Cell, Plan
+from dcbench.utils.errors import DcbenchError, find_name, unknown_name
+
+C = TypeVar("C", bound=Component)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a run is asked to do. Its lists multiply.
+
+    Attributes:
+        datasets, methods, networks, eval_networks: as users spell them.
+        ipcs: images per class.
+        baselines: more methods, by name, which take no options but those addressed to them.
+        options: method options, as ``option`` or ``method.option``, to values as typed.
+        protocol, budget: how to judge, and how much work to do.
+        sets: condensed sets per cell, with seeds ``seed``, ``seed + 1``, …
+        evals: evaluation networks per set and architecture, with seeds likewise.
+        seed: the first seed.
+        device: where to compute.
+        data_root: where data sets are, or go when they are downloaded.
+    """
+
+    datasets: tuple[str, ...]
+    methods: tuple[str, ...]
+    ipcs: tuple[int, ...]
+    networks: tuple[str, ...]
+    eval_networks: tuple[str, ...]
+    options: Mapping[str, str]
+    protocol: EvaluationProtocol
+    budget: Budget
+    sets: int
+    evals: int
+    seed: int
+    device: torch.device
+    data_root: Path
+    baselines: tuple[str, ...] = ()
+
+
+@dataclass
+class _Planner:
+    """Resolves a request against what is installed."""
+
+    request: Request
+    plugins: Plugins
+
+    def plan(self) -> Plan:
+        request, plugins = self.request, self.plugins
+        # By what they mean, not by how they are spelt: mlp and mlp:width=128 are the same.
+        datasets = unique(plugins.make_dataset(text) for text in request.datasets)
+        networks = unique(plugins.make_architecture(text) for text in request.networks)
+        eval_networks = unique(plugins.make_architecture(text) for text in request.eval_networks)
+        named = list(dict.fromkeys(plugins.method_class(name) for name in request.methods))
+        methods = list(dict.fromkeys([*named, *map(plugins.method_class, request.baselines)]))
+        chosen = distribute_options(request.options, methods, named)
+        for method in methods:  # unknown options are found before any data is read
+            method.for_budget(request.budget, chosen[method.name])
+
+        cells: dict[str, Cell] = {}
+        hashes: dict[str, str] = {}
+        for dataset in datasets:
+            bench = load_bench(dataset, plugins, request.data_root, request.device)
+            other = hashes.setdefault(bench.info.name, bench.info.sha256)
+            if other != bench.info.sha256:
+                raise DcbenchError(f"two different data sets of this run are called {bench.info.name!r}.")
+            evaluated = unique(fit(network, bench.info) for network in eval_networks)
+            for ipc in sorted(set(request.ipcs)):
+                for method in methods:
+                    for network in networks:
+                        for cell in self._cells(bench, method, chosen[method.name], ipc, network, evaluated):
+                            cells.setdefault(cell.spec.key(), cell)
+        return Plan(tuple(cells.values()), request.protocol, request.budget, request.device)
+
+    def _cells(
+        self,
+        bench: Bench,
+        cls: type[Method],
+        options: Mapping[str, Any],
+        ipc: int,
+        network: Architecture,
+        eval_networks: list[Architecture],
+    ) -> list[Cell]:
+        """Return the cells of one combination, one for each condensed set."""
+        request, info = self.request, bench.info
+        configured = cls.for_budget(request.budget, options)
+        with _naming(configured, f"on {info.name} with {ipc} images per class"):
+            depends = configured.dependencies()
+        if "network" in depends:
+            network = fit(network, info)
+        counts = torch.bincount(bench.data.train.labels, minlength=info.num_classes)
+        setting = Setting(info, tuple(counts.tolist()), ipc, str(network))
+        with _naming(configured, f"on {info.name} with {ipc} images per class"):
+            method = configured.resolve(setting)
+            changed = method.changed_from_defaults(setting)
+        plugin = self.plugins.methods.origins[cls.name]
+        seeded, matched = "seed" in depends, "network" in depends
+        origin = Origin(
+            plugin.distribution,
+            plugin.version,
+            source_sha256(cls),
+            tuple(sorted(changed)),
+            seeded,
+            source_sha256(type(network)) if matched else "",
+        )
+        # A method that ignores the seed has one set; it gets all the evaluations that several would have.
+        sets, evals = request.sets, request.evals
+        if not seeded:
+            sets, evals = 1, sets * evals
+        trials = tuple((each, request.seed + number) for each in eval_networks for number in range(evals))
+        return [
+            Cell(
+                CondenseSpec(
+                    dataset=info.name,
+                    dataset_sha256=info.sha256,
+                    method=cls.name,
+                    method_version=cls.version,
+                    options=method.model_dump(mode="json"),
+                    ipc=ipc if "ipc" in depends else None,
+                    matching_network=str(network) if matched else None,
+                    seed=request.seed + number if seeded else 0,
+                ),
+                Condensation(method, network, origin),
+                bench,
+                trials,
+            )
+            for number in range(sets)
+        ]
+
+
+@contextmanager
+def _naming(method: Method, where: str) -> Iterator[None]:
+    """Turn what a plugin raises within into a `DcbenchError` that names the method."""
+    try:
+        yield
+    except DcbenchError:
+        raise
+    except Exception as error:  # whatever it may be
+        raise DcbenchError(
+            f"method {str(method)!r} cannot be used {where}: {type(error).__name__}: {error}"
+        ) from error
+
+
+def make_plan(request: Request, plugins: Plugins) -> Plan:
+    """Resolve a request: load its data sets, check that everything fits, and list the cells.
+
+    Raises:
+        DcbenchError: for any name, option, value or combination that cannot be served, before any work.
+    """
+    return _Planner(request, plugins).plan()
+
+
+def load_bench(dataset: Dataset, plugins: Plugins, data_root: Path, device: torch.device) -> Bench:
+    """Load a data set for a run.
+
+    Raises:
+        DcbenchError: when it cannot be had, or goes by the name of another that is installed.
+    """
+    name = dataset.table_name()
+    taken = {_bare(each): each for each in plugins.datasets}.get(_bare(name))
+    if taken and name != str(dataset):
+        how = f", as in {dataset},title=NAME" if "title" in type(dataset).model_fields else ""
+        raise DcbenchError(
+            f"{dataset} would be recorded as {name!r}, and {taken!r} is another data set's name. "
+            f"Give it one of its own{how}."
+        )
+    return Bench(load_dataset(dataset, data_root), device)
+
+
+def distribute_options(
+    options: Mapping[str, str], methods: list[type[Method]], named: list[type[Method]] | None = None
+) -> dict[str, dict[str, str]]:
+    """Give each method its options.
+
+    ``method.option`` goes to that method; a bare ``option`` to every method that has it, of those ``named`` if
+    given.
+
+    Raises:
+        DcbenchError: for a method that is not in the run, or an option that none of them has.
+    """
+    named = methods if named is None else named
+    chosen: dict[str, dict[str, str]] = {method.name: {} for method in methods}
+    # Bare options first, so that one addressed to a method wins over one for all.
+    for key, value in sorted(options.items(), key=lambda item: "." in item[0]):
+        owner, dot, option = key.rpartition(".")
+        if dot:
+            chosen[find_name("method of this run", owner, chosen)][option] = value
+            continue
+        takers = [method for method in named if option in method.model_fields]
+        if not takers:
+            known = {name for method in named for name in method.model_fields}
+            raise unknown_name(f"option of {' and '.join(method.name for method in named)}", option, known)
+        for method in takers:
+            chosen[method.name][option] = value
+    return chosen
+
+
+def unique(components: Iterable[C]) -> list[C]:
+    """Keep one of those that are the same, whatever their spelling."""
+    return list({str(component): component for component in components}.values())
+
+
+def _bare(name: str) -> str:
+    """Return a name without what people spell differently: CIFAR-10 and cifar10 are the same."""
+    return re.sub("[^a-z0-9]", "", name.casefold())

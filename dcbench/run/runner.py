@@ -1,0 +1,101 @@
+"""Carrying out a plan: what is left of it goes over the desk to those who work on it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+
+from dcbench.condense.condensation import stored_set
+from dcbench.core.architecture import Architecture
+from dcbench.engine.engine import PLAIN, Engine
+from dcbench.plugins import Plugins
+from dcbench.results.provenance import changed_packages
+from dcbench.results.records import Record
+from dcbench.results.store import Store
+from dcbench.run.cell_runner import Conditions
+from dcbench.run.cells import Cell, Plan, sources
+from dcbench.run.executors import Executor
+from dcbench.run.executors.serial import Serial
+from dcbench.run.scheduler import Desk, Outcome
+from dcbench.utils.errors import DcbenchError
+
+
+class Runner:
+    """Carries out one plan into one results folder."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        plugins: Plugins,
+        store: Store,
+        force: bool = False,
+        engine: Engine = PLAIN,
+        executor: Executor | None = None,
+        checkpoint_every: float | None = None,
+    ) -> None:
+        """Find out what is left to do.
+
+        Args:
+            plan: what to do.
+            plugins: whose observers are told.
+            store: the results.
+            force: do again what is done.
+            engine: how to compute.
+            executor: who works on the cells; this process, one after the other, unless told otherwise.
+            checkpoint_every: see `dcbench.run.cell_runner.Conditions`.
+        """
+        self.plan, self.plugins, self.store, self.force = plan, plugins, store, force
+        self.executor = executor or Serial()
+        self.conditions = Conditions(plan.protocol, plan.budget, engine, checkpoint_every)
+        pending = ((cell, len(plan.pending(cell, store, force))) for cell in plan.cells)
+        self.todo = [(cell, trials) for cell, trials in pending if trials]
+        self.outcome = Outcome()
+        self._warn_of_changed_code()
+        self._refuse_other_sets()
+
+    def run(self) -> Outcome:
+        """Do what is left to do. Failures are recorded, and the other cells go on.
+
+        Raises:
+            StorageError: when the results cannot be written.
+        """
+        with Desk(self.plan, self.todo, self.store, self.plugins, self.conditions, self.force) as desk:
+            self.outcome = desk.outcome
+            if self.todo:
+                self.executor.run(desk)
+        return self.outcome
+
+    def _warn_of_changed_code(self) -> None:
+        """Say when results of other code are taken as done."""
+        changed = {
+            name
+            for cell in self.plan.cells
+            for network, _, record in self.plan.trials(cell, self.store)
+            for name in (_other_code(record, cell, network) if record else ())
+        }
+        for name in sorted(changed) if not self.force else ():
+            warnings.warn(
+                f"the code of {name} has changed since some of these results were made. "
+                "If it computes something else now, raise its version, or use --force.",
+                stacklevel=2,
+            )
+
+    def _refuse_other_sets(self) -> None:
+        """Raise a `DcbenchError` where the results have another set of the same spec than one that was brought."""
+        for cell, _ in self.todo:
+            path, brought = self.store.set_path(cell.spec), cell.maker.set_sha256
+            stored = stored_set(cell.spec, cell.bench.train, self.store) if brought else None
+            if stored and stored.condensed.sha256() != brought:
+                raise DcbenchError(f"{path} is another set of the same spec: use other --results for yours.")
+
+
+def _other_code(record: Record, cell: Cell, network: Architecture) -> Iterator[str]:
+    """Name what is behind a record and has other code now; what the record does not know of is not named."""
+    origin = cell.maker.origin
+    if record.source_sha256 != origin.source_sha256:
+        yield record.method
+    for part, digest in sources(origin, network).items():
+        if record.sources.get(part, digest) != digest:
+            yield str(getattr(record, part))
+    for package in changed_packages(type(network), record.packages):
+        yield f"{network}, which is {package}'s,"

@@ -1,0 +1,245 @@
+"""The desk of a run: hands out cells, one to each who asks, and takes in what comes of them.
+
+Only the desk appends records, so that whoever worked on a cell and died, or was given up, can add nothing later.
+It holds the lock of every cell that is being worked on: of two runs on one folder, each cell is done by one.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections import Counter, deque
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from filelock import BaseFileLock
+
+from dcbench.plugins import Plugins
+from dcbench.progress import Progress
+from dcbench.results.provenance import now
+from dcbench.results.records import Record
+from dcbench.results.store import Store
+from dcbench.run.cell_runner import Assignment, Conditions, Event, Ready, Recorded, Step, Warned, describe_work
+from dcbench.run.cells import Cell, Plan
+from dcbench.utils.files import remove
+
+ATTEMPTS = 3
+"""How often a cell is begun before its workers' deaths are taken as its own fault."""
+POLL_SECONDS = 0.5
+
+
+@dataclass
+class Outcome:
+    """What a run did.
+
+    Attributes:
+        condensed: condensed sets made.
+        evaluated: trials added.
+        failures: records of what failed.
+    """
+
+    condensed: int = 0
+    evaluated: int = 0
+    failures: list[Record] = field(default_factory=list)
+
+
+class Desk:
+    """Cells on one side, results on the other."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        todo: Sequence[tuple[Cell, int]],
+        store: Store,
+        plugins: Plugins,
+        conditions: Conditions,
+        force: bool,
+    ) -> None:
+        """Open.
+
+        Args:
+            plan: of the run.
+            todo: cells that are not done, with the number of trials that are left of each.
+            store: the results.
+            plugins: whose observers are told.
+            conditions: of the work.
+            force: do again what is done.
+        """
+        self.plan, self.store, self.plugins, self.conditions, self.force = plan, store, plugins, conditions, force
+        self.cells = [cell for cell, _ in todo]
+        self.outcome = Outcome()
+        self._pieces = [1 + trials for _, trials in todo]
+        self._done = [0] * len(todo)
+        self._run_done = 0
+        self._waiting = deque(range(len(todo)))
+        self._locks: dict[int, BaseFileLock] = {}
+        self._begun: Counter[int] = Counter()
+        self._added: dict[int, dict[tuple[str, int], str]] = {}
+        self._alike = Counter(cell.spec.work for cell in self.cells)
+        self._ready: set[int] = set()
+        self._failed: set[int] = set()
+        self._said_waiting = False
+
+    def __enter__(self) -> Self:
+        """Nothing to do: locks are taken cell by cell."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let go of every cell."""
+        for lock in self._locks.values():
+            lock.release()
+        self._locks.clear()
+
+    @property
+    def left(self) -> int:
+        """How many cells wait to be taken."""
+        return len(self._waiting)
+
+    def take(self) -> Assignment | None:
+        """Return the next cell to work on; None if there is none, or other runs have all that are left."""
+        for _ in range(len(self._waiting)):
+            number = self._waiting.popleft()
+            lock = self.store.try_lock(self.cells[number].spec)
+            if lock is None:
+                self._waiting.append(number)
+                continue
+            self._locks[number] = lock
+            assignment = self._assign(number)
+            if assignment is not None:
+                return assignment
+            self.finish(number)
+        return None
+
+    def wait_for_others(self) -> None:
+        """Wait a moment for cells that other runs are working on."""
+        if not self._said_waiting:
+            self._said_waiting = True
+            warnings.warn(
+                f"another run on {self.store.root} is working on {self.left} cells that this one needs, too; "
+                "waiting for it.",
+                stacklevel=2,
+            )
+        time.sleep(POLL_SECONDS)
+
+    def _assign(self, number: int) -> Assignment | None:
+        """Return a cell with what is left of it now; None if another run has done it in the meantime."""
+        cell, store = self.cells[number], self.store
+        store.refresh()
+        if self.force:
+            recorded = self._added.get(number, {})
+        else:
+            found = {(network, seed): self.plan.find(cell, network, seed, store) for network, seed in cell.trials}
+            recorded = {
+                (str(network), seed): str(record.set_sha256) for (network, seed), record in found.items() if record
+            }
+            wanted = cell.maker.set_sha256
+            if all(
+                (sha := recorded.get((str(network), seed))) and wanted in (None, sha) for network, seed in found
+            ):
+                return None
+        self._begun[number] += 1
+        afresh = self.force and number not in self._ready
+        if afresh and self._begun[number] == 1:  # later it is of this run, whose worker has died
+            remove(store.checkpoint_path(cell.spec))
+        return Assignment(number, cell.spec, cell.maker, cell.trials, recorded, afresh)
+
+    def hear(self, event: Event, lane: int = 0) -> None:
+        """Take in what comes of a cell.
+
+        Args:
+            event: what happened.
+            lane: which of those that work at once it comes from.
+        """
+        match event:
+            case Step():
+                self._show(event, lane)
+            case Ready():
+                if event.number not in self._ready:
+                    self._advance(event.number)
+                self._ready.add(event.number)
+                self.outcome.condensed += event.made
+            case Recorded():
+                self._add(event.number, event.record)
+            case Warned():
+                warnings.warn(event.text, stacklevel=2)
+
+    def finish(self, number: int) -> None:
+        """Take note that a cell has been worked on, and let go of it."""
+        self._advance(number, self._pieces[number] - self._done[number])
+        self._alike[self.cells[number].spec.work] -= 1
+        lock = self._locks.pop(number)
+        if number not in self._failed:
+            # While it is held: whoever has the same file open, and locks it next, finds the cell done.
+            with suppress(OSError):  # Windows keeps open files; one that stays does no harm
+                self.store.lock_path(self.cells[number].spec).unlink(missing_ok=True)
+        lock.release()
+
+    def give_back(self, number: int, reason: str) -> None:
+        """Take back a cell whose worker died: another will go on with it, but not time and again.
+
+        Args:
+            number: of the cell.
+            reason: what is known of the death.
+        """
+        cell = self.cells[number]
+        if self._begun[number] < ATTEMPTS:
+            warnings.warn(f"a worker died on {cell.spec.work}, seed {cell.spec.seed} ({reason}).", stacklevel=2)
+            self._locks.pop(number).release()
+            self._waiting.appendleft(number)
+            return
+        nothing = dict.fromkeys(
+            ("set_sha256", "evaluation_network", "track", "eval_seed", "accuracy", "eval_seconds", "storage_bytes")
+        )
+        assignment = Assignment(number, cell.spec, cell.maker, cell.trials)
+        record = describe_work(
+            assignment,
+            self.conditions,
+            cell.bench,
+            self.store.read_cost(cell.spec),
+            cell.maker.origin,
+            network=None,
+            status="failed",
+            error=f"the worker died {ATTEMPTS} times, the last time: {reason}",
+            key=cell.spec.key(),
+            started_at=now(),
+            **nothing,
+        )
+        self._add(number, record)
+        self.finish(number)
+
+    def _add(self, number: int, record: Record) -> None:
+        self.store.append(record)
+        self.plugins.observe("dcbench_record_added", record=record)
+        if record.status == "failed":
+            self.outcome.failures.append(record)
+            self._failed.add(number)
+            return
+        trial = (str(record.evaluation_network), int(record.eval_seed or 0))
+        self._added.setdefault(number, {})[trial] = str(record.set_sha256)
+        self.outcome.evaluated += 1
+        self._advance(number)
+
+    def _advance(self, number: int, pieces: int = 1) -> None:
+        pieces = min(pieces, self._pieces[number] - self._done[number])
+        self._done[number] += pieces
+        self._run_done += pieces
+
+    def _show(self, step: Step, lane: int) -> None:
+        left = step.left if step.phase == "evaluate" else self._alike[self.cells[step.number].spec.work]
+        moment = Progress(
+            step.phase,
+            step.work,
+            step.piece,
+            step.done,
+            step.total,
+            left,
+            self._run_done,
+            sum(self._pieces),
+            lane,
+        )
+        self.plugins.observe("dcbench_progress", progress=moment)

@@ -1,0 +1,1 @@
+"""The maintainer's work: submit, verify, and what keeps a submission honest."""

@@ -1,0 +1,218 @@
+"""From the results of a run to a submission: what may enter a table, and nothing more."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dcbench.core.condensed_set import stated_sha256, without_images
+from dcbench.leaderboard.scores import alike_augmented, competitor, find_records, official
+from dcbench.plugins import Plugins
+from dcbench.results.records import Record
+from dcbench.results.store import RECORDS, latest
+from dcbench.results.submission import (
+    CARD,
+    SETS,
+    SUBMISSIONS,
+    VERIFICATION,
+    Card,
+    MethodCard,
+    earlier,
+    find_submissions,
+    methods_of,
+    misplaced,
+)
+from dcbench.utils.errors import DcbenchError, find_name
+from dcbench.utils.files import make_folder, slug, storing, write_atomically
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which records of a run to submit; nothing given is everything.
+
+    Attributes:
+        datasets, methods: names as in the records.
+        ipcs: images per class; sets of any size always go with them.
+    """
+
+    datasets: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    ipcs: tuple[int, ...] = ()
+
+    def of(self, records: Iterable[Record]) -> list[Record]:
+        """Return the official records that are asked for, one for each trial, in a fixed order.
+
+        Raises:
+            DcbenchError: for a data set or method that no official record is of, with the nearest one.
+        """
+        found = alike_augmented(latest(official(records)))
+        if not found:
+            return []
+        here = {"dataset": {each.dataset for each in found}, "method": {each.method for each in found}}
+        datasets, methods = (
+            [find_name(f"{kind} of the official records", name, here[kind]) for name in names]
+            for kind, names in (("dataset", self.datasets), ("method", self.methods))
+        )
+        kept = [
+            record
+            for record in found
+            if record.dataset in (datasets or (record.dataset,))
+            and record.method in (methods or (record.method,))
+            and (record.ipc is None or record.ipc in (self.ipcs or (record.ipc,)))
+        ]
+        return sorted(kept, key=lambda record: (record.started_at, record.key, record.condense_key))
+
+
+def submit(
+    results: Path, target: Path, selection: Selection, title: str, submitted_by: tuple[str, ...], plugins: Plugins
+) -> list[Record]:
+    """Make a submission's folder from the results of a run, whole or not at all.
+
+    A coreset is kept by its indices alone, so that no images of a data set are passed on. The card is filled in as
+    far as installed plugins know.
+
+    Args:
+        results: the folder of the run.
+        target: the submission's folder. One that exists gets the new records and sets in the place of its old
+            ones; its card and other files are kept, but for a verification, which was of other records.
+        selection: which records.
+        title: of the submission.
+        submitted_by: who submits.
+        plugins: whose methods' citations go on the card.
+
+    Returns:
+        The records submitted.
+
+    Raises:
+        DcbenchError: when there is nothing to submit, a condensed set is missing or damaged, another submission
+            has one of the rows already, or the folder has what has no place in a submission.
+        StorageError: when it cannot be written.
+    """
+    records = selection.of(find_records(results))
+    if not records:
+        raise DcbenchError(f"{results} has no such records that may enter a table: quick and failed ones may not.")
+    with storing(target):
+        _put_back(target)
+        _refuse_rows_of_others(records, target)
+        make_folder(target.parent)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{slug(target.name)}.") as scratch:
+            made = Path(scratch) / "made"
+            for path in _sets(results, records):
+                write_atomically(made / SETS / path.name, without_images(path))
+            lines = "".join(record.to_json() + "\n" for record in records)
+            write_atomically(made / RECORDS, lines.encode())
+            if target.exists():
+                _keep(target, made)
+            else:
+                card = draft_card(records, title, submitted_by, plugins)
+                write_atomically(made / CARD, card.to_toml().encode())
+            _put_in_place(made, target, Path(scratch) / "old")
+    return records
+
+
+def draft_card(records: Iterable[Record], title: str, submitted_by: tuple[str, ...], plugins: Plugins) -> Card:
+    """Return a card with what records and installed plugins say."""
+    kept = list(records)
+    cards = []
+    for name in methods_of(kept):
+        tracks = sorted({str(record.track) for record in kept if record.method == name})
+        cls = plugins.methods.items.get(name)
+        cards.append(
+            MethodCard(
+                name=name,
+                title=cls.summary().rstrip(".") if cls else "",
+                paper=cls.citation if cls else "",
+                track=tracks[0],
+            )
+        )
+    return Card(title=title, submitted_by=submitted_by, methods=tuple(cards))
+
+
+def _refuse_rows_of_others(records: Iterable[Record], target: Path) -> None:
+    """Raise a `DcbenchError` where another submission of the leaderboard has a row already."""
+    if target.parent.name != SUBMISSIONS or not target.parent.is_dir():
+        return
+    rows = {competitor(record): record for record in records}
+    for other in find_submissions(target.parent.parent):
+        taken = {competitor(record) for record in official(other.records)} & rows.keys()
+        if taken and other.folder.resolve() != target.resolve():
+            record = rows[min(taken)]
+            raise DcbenchError(
+                f"{other.name} has {record.method} on {record.dataset}, ipc {record.ipc or 'all'}, already, "
+                "and a row is of one submission. Say what is yours with --method, --dataset or --ipc."
+            )
+
+
+def _keep(target: Path, made: Path) -> None:
+    """Copy what an earlier submission has besides records, sets and verification.
+
+    Raises:
+        DcbenchError: where it is no submission, or has what no submission may have and would be lost.
+    """
+    if not (target / RECORDS).exists():
+        raise DcbenchError(f"{target} is there already, and is no submission: it has no {RECORDS}.")
+    for path, what in misplaced(target):
+        raise DcbenchError(f"{path} cannot be kept: {what}. Move it away.")
+    for path in target.rglob("*"):
+        place = path.relative_to(target)
+        replaced = place in (Path(RECORDS), Path(VERIFICATION)) or place.match(f"{SETS}/*.safetensors")
+        if path.is_file() and not replaced:
+            shutil.copy(path, made / place)
+
+
+def _put_in_place(made: Path, target: Path, old: Path) -> None:
+    """Rename a folder to the place of another, which goes back if that does not come about.
+
+    In between the other is beside the place, where a kill leaves it to `_put_back`.
+    """
+    aside = earlier(target)
+    try:
+        if target.exists():
+            target.rename(aside)
+        made.rename(target)
+    finally:  # also after Ctrl-C
+        if aside.exists():
+            aside.rename(old if target.exists() else target)
+
+
+def _put_back(target: Path) -> None:
+    """Put back what a killed process had set aside.
+
+    Raises:
+        DcbenchError: where something else is in its place: which of the two counts is for people to say.
+    """
+    aside = earlier(target)
+    if aside.exists() and target.exists():
+        raise DcbenchError(f"{aside} is what {target} was before it was submitted again. Remove one of the two.")
+    if aside.exists():
+        aside.rename(target)
+
+
+def _states(path: Path) -> str:
+    """Return the hash that the file of a set states; empty for one that is damaged."""
+    try:
+        return stated_sha256(path)
+    except DcbenchError:
+        return ""
+
+
+def _sets(results: Path, records: Iterable[Record]) -> list[Path]:
+    """Return the files of the condensed sets of some records.
+
+    Raises:
+        DcbenchError: for a record whose set is in none of the folders below the results.
+    """
+    paths, kept = [], sorted(results.rglob(f"{SETS}/*.safetensors"))
+    for key, digest in sorted({record.condense_key: record.set_sha256 for record in records}.items()):
+        # Not part of the pattern: it may be anything that a record says.
+        named = [path for path in kept if path.name.endswith(f"_{key[:12]}.safetensors")]
+        # It may have been made again elsewhere; that another is damaged is no matter.
+        found = [path for path in named if len(named) == 1 or _states(path) == digest]
+        if not found or stated_sha256(found[0]) != digest:
+            other = f"; {named[0]} is another, made before or since" if named else ""
+            raise DcbenchError(f"{results} has records of the condensed set {key[:12]}, but not the set{other}.")
+        paths.append(found[0])
+    return paths

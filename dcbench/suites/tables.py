@@ -1,0 +1,211 @@
+"""A suite beside the published numbers: tables for the terminal, and as plain data for JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import groupby
+from typing import Any
+
+import rich.box
+from rich.markup import escape
+from rich.table import Table
+
+from dcbench.leaderboard.report.tables import DASH, deviations, percent, sample
+from dcbench.leaderboard.statistics import Score
+from dcbench.suites.comparison import Comparison, Line
+from dcbench.suites.file import Published
+from dcbench.suites.part import Part
+
+LEGEND = (
+    "Test accuracy in %. Ours: mean over condensed sets of the mean over networks (standard deviation between "
+    "sets/within a set); n is sets x networks per set. Published: mean ± deviation as printed. Difference in "
+    "points; z is the difference in units of the combined standard error of both means: that of ours from the "
+    "deviation between sets (of one set alone, the published deviation stands for it), that of the published "
+    "number at most its deviation over the root of its sets, and its rounding; without a published deviation "
+    "there is no z."
+)
+RECALLED = "(…): quoted from memory by the maintainers, not checked against the paper; not to be cited."
+
+
+def tables(comparison: Comparison) -> list[tuple[str, Table]]:
+    """Return a table for each data set, and a matrix wherever several networks are matched on and evaluated.
+
+    Each comes with its heading.
+    """
+    made = []
+    for dataset, group in groupby(comparison.lines, key=lambda line: line.key[0]):
+        single, matrices = [], []
+        for key, lines in groupby(group, key=lambda line: line.key[:3]):
+            block = list(lines)
+            matched, evaluated = {line.key[3] for line in block}, {line.evaluation_network for line in block}
+            if len(matched) > 1 and len(evaluated) > 1:
+                matrices.append(_matrix(key, block))
+            else:
+                single += block
+        if single:
+            made.append(_table(dataset, single))
+        made += matrices
+    return made
+
+
+def remarks(part: Part, comparison: Comparison) -> list[str]:
+    """Return what is to be read beneath the tables, a paragraph each, the last of them how much is done."""
+    file, said = part.suite.file, [LEGEND]
+    if any(line.published and line.published.checked == "recalled" for line in comparison.lines):
+        said.append(RECALLED)
+    said += [f"Source: {file.source}.", *file.notes, *_warnings(part, comparison)]
+    left = comparison.trials - comparison.trials_done
+    state = f"{left:,} trials left" if left else "nothing left"
+    said.append(
+        f"Done: {comparison.sets_done:,} of {comparison.sets:,} condensed sets, {comparison.trials_done:,} of "
+        f"{comparison.trials:,} trials; {state}."
+    )
+    return said
+
+
+def _warnings(part: Part, comparison: Comparison) -> list[str]:
+    said = []
+    if part.budget.name != part.suite.file.budget:
+        said.append(f"Budget {part.budget.name}: not comparable with the published numbers.")
+    elif part.altered:
+        said.append(
+            f"{', '.join(sorted(part.altered))}: with other options than the suite's, thus not compared with the "
+            "published numbers."
+        )
+    if comparison.other_data:
+        said.append(f"Left out: {comparison.other_data:,} records of other data than the newest record's.")
+    for each in comparison.spellings:
+        if each.taken:
+            said.append(f"{each.network} on {each.dataset}: as recorded, {each.taken}.")
+        else:
+            said.append(
+                f"Left out: {each.network} on {each.dataset}, recorded as {' and as '.join(each.found)}; which of "
+                "them is the suite's cannot be told without the data."
+            )
+    return said
+
+
+def as_data(part: Part, comparison: Comparison) -> dict[str, Any]:
+    """Return all of it as plain data; accuracies, deviations, differences and uncertainties are fractions."""
+    file = part.suite.file
+    return {
+        "suite": part.suite.name,
+        "title": file.title,
+        "source": file.source,
+        "notes": list(file.notes),
+        "protocol": part.protocol.name,
+        "budget": part.budget.name,
+        "lines": [_line_data(line) for line in comparison.lines],
+        "sets_done": comparison.sets_done,
+        "sets": comparison.sets,
+        "trials_done": comparison.trials_done,
+        "trials": comparison.trials,
+        "other_data": comparison.other_data,
+        "spellings": [{**asdict(each), "taken": each.taken} for each in comparison.spellings],
+    }
+
+
+def _line_data(line: Line) -> dict[str, Any]:
+    dataset, ipc, method, matching_network = line.key
+    number = line.published
+    about = {"mean", "std", "n_sets", "n_evals", "checked"}
+    return {
+        "dataset": dataset,
+        "ipc": ipc,
+        "method": method,
+        "matching_network": matching_network,
+        "evaluation_network": line.evaluation_network,
+        "ours": asdict(line.score) if line.score else None,
+        "published": number.model_dump(include=about) if number else None,
+        "comparable": line.comparable,
+        "difference": line.difference,
+        "uncertainty": line.uncertainty,
+        "z": line.z,
+    }
+
+
+def _table(dataset: str, lines: Sequence[Line]) -> tuple[str, Table]:
+    """Return a table of a line per number; a network that is the same everywhere is named in the heading."""
+    matched = sorted({line.key[3] for line in lines if line.key[3]})
+    evaluated = list(dict.fromkeys(line.evaluation_network for line in lines))
+    heading = [dataset]
+    if len(matched) == 1:
+        heading.append(f"matched on {matched[0]}")
+    if len(evaluated) == 1:
+        heading.append(f"evaluated on {evaluated[0]}")
+    shown = _empty_table()
+    for name in ["ipc", "method"] + ["matched on"] * (len(matched) > 1) + ["evaluated on"] * (len(evaluated) > 1):
+        shown.add_column(name, overflow="fold")
+    for name in ("ours", "n", "published", "difference", "z"):
+        shown.add_column(name, justify="right", no_wrap=True)
+    for index, line in enumerate(lines):
+        _, ipc, method, network = line.key
+        if index and ipc != lines[index - 1].key[1]:
+            shown.add_section()
+        head = [str(ipc or "all"), method] + [network or DASH] * (len(matched) > 1)
+        head += [line.evaluation_network] * (len(evaluated) > 1)
+        numbers = [_ours(line.score), _n(line.score), _published(line.published, deviation=True)]
+        shown.add_row(*map(escape, head), *numbers, _points(line.difference), _z(line.z))
+    return ", ".join(heading), shown
+
+
+def _matrix(key: tuple[str, int | None, str], lines: Sequence[Line]) -> tuple[str, Table]:
+    """Return matched on x evaluated on: in each field ours, and beneath it the published number and z."""
+    dataset, ipc, method = key
+    shown = _empty_table()
+    shown.add_column("matched on", overflow="fold")
+    for name in dict.fromkeys(line.evaluation_network for line in lines):
+        shown.add_column(_broken(name), justify="right", no_wrap=True)
+    shown.add_column("n", justify="right", no_wrap=True)
+    for network, group in groupby(lines, key=lambda line: line.key[3]):
+        row = list(group)
+        fields = [_field(line) for line in row]
+        counts = dict.fromkeys(_n(line.score) for line in row if line.score)
+        shown.add_row(_broken(network or DASH), *fields, "\n".join(counts) or DASH)
+        shown.add_section()
+    heading = f"{dataset}, {f'ipc {ipc}' if ipc else 'all images'}, {method}, matched on x evaluated on"
+    return f"{heading}: ours, beneath it the published number, and z", shown
+
+
+def _empty_table() -> Table:
+    return Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, collapse_padding=True)
+
+
+def _field(line: Line) -> str:
+    field = [f"[bold]{percent(line.score.mean)}[/bold]" if line.score else DASH]
+    if line.published:
+        field.append(_published(line.published, deviation=False))
+    if line.z is not None:
+        field.append(f"[dim]{_z(line.z)}[/dim]")
+    return "\n".join(field)
+
+
+def _broken(network: str) -> str:
+    """Return a network's name with a line for each option, so that a column is no wider than need be."""
+    return escape(network.replace(":", ":\n").replace(",", ",\n"))
+
+
+def _ours(score: Score | None) -> str:
+    return f"[bold]{percent(score.mean)}[/bold] [dim]({deviations(score)})[/dim]" if score else DASH
+
+
+def _n(score: Score | None) -> str:
+    return sample(score) if score else DASH
+
+
+def _published(number: Published | None, deviation: bool) -> str:
+    if number is None:
+        return DASH
+    text = percent(number.mean)
+    if deviation and number.std is not None:
+        text += f" ± {percent(number.std)}"
+    return f"({text})" if number.checked == "recalled" else text
+
+
+def _points(value: float | None) -> str:
+    return DASH if value is None else f"{100 * value:+.1f}"
+
+
+def _z(value: float | None) -> str:
+    return DASH if value is None else f"{value:+.1f}"

@@ -1,0 +1,367 @@
+"""What `dcbench doctor` looks at, and what it says of everything that can be wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections import namedtuple
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import pytest
+import tiny_plugin
+import torch
+from click.testing import CliRunner
+from helpers import make_record
+from running import SMALL, grow_old
+
+from dcbench.cli import diagnosis as doctor
+from dcbench.cli import installation, main
+from dcbench.cli.diagnosis import examine
+from dcbench.cli.installation import Finding, examine_installation
+from dcbench.plugins import PluginInfo
+from dcbench.results.store import RECORDS, Store
+
+SECTIONS = ["Installation", "Devices", "Plugins", "Data", "Results"]
+
+
+@pytest.fixture(autouse=True)
+def without_compiling(monkeypatch):
+    monkeypatch.setattr(doctor, "can_compile", lambda: True)
+
+
+@pytest.fixture
+def look(plugins, tmp_path):
+    """Look at this machine with the tests' plugin."""
+
+    def go(data=tmp_path / "data", results=tmp_path / "r"):
+        return [*examine_installation(), *examine(plugins, data, results)]
+
+    return go
+
+
+def of(findings, subject):
+    """Return the one finding about something."""
+    (found,) = (each for each in findings if each.subject == subject)
+    return found
+
+
+def not_fine(findings, *sections):
+    return [each for each in findings if each.status != "fine" and each.section in sections]
+
+
+def contents(folder):
+    return {path: (path.stat().st_mtime_ns, path.is_file() and path.read_bytes()) for path in folder.rglob("*")}
+
+
+def test_a_machine_that_is_whole(look, run, tmp_path, monkeypatch):
+    monkeypatch.setattr("torchvision.datasets.utils._urlretrieve", lambda *_: pytest.fail("a download"))
+    run(tmp_path / "r", **SMALL)
+    before = contents(tmp_path)
+    findings = look()
+    assert list(dict.fromkeys(each.section for each in findings)) == SECTIONS
+    assert not [each for each in findings if each.status == "wrong"]
+    assert f"torch {version('torch')}" in of(findings, "packages").found
+    assert of(findings, "digits").found == "whole: 10 classes of 1x8x8"
+    assert of(findings, "mnist").found.startswith("not here")
+    assert of(findings, "records").found == "4, no failure"
+    assert of(findings, "condensed sets").found == "2, 2 of them whole"
+    assert contents(tmp_path) == before
+
+
+def test_the_command_prints_it_and_ends_with_0_or_1(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    words = ["doctor", "--data-root", str(tmp_path / "data")]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 0, done.output
+    assert "Nothing is wrong." in done.output
+    assert not list(tmp_path.iterdir())
+    Path("results").touch()
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 1
+    lines = done.output.splitlines()
+    assert any(line.startswith("✗  folder           results is not a folder") for line in lines)
+    assert "                    → Choose another with --results." in lines
+    assert "1 to mend, marked ✗." in lines
+    assert max(len(line) for line in lines if str(tmp_path) not in line and "/" not in line) <= 80
+
+
+def test_json_has_the_same(tmp_path):
+    done = CliRunner().invoke(main, ["doctor", "--json", "--results", str(tmp_path), "--data-root", str(tmp_path)])
+    assert done.exit_code == 0
+    findings = [Finding(**each) for each in json.loads(done.output)]
+    assert list(dict.fromkeys(each.section for each in findings)) == SECTIONS
+
+
+# Installation
+
+
+def pretending(monkeypatch, **versions):
+    def pretended(name):
+        found = versions.get(name.replace("-", "_"), "as it is")
+        if found is None:
+            raise PackageNotFoundError(name)
+        return version(name) if found == "as it is" else found
+
+    monkeypatch.setattr(installation, "version", pretended)
+
+
+@pytest.mark.parametrize(
+    ("versions", "subject", "found", "mend"),
+    [
+        ({"torch": "1.0"}, "torch", "is 1.0, not >=", "pip install 'torch>="),
+        ({"timm": None}, "timm", "is missing", "pip install 'timm>="),
+        ({"dcbench": "0.3"}, "dcbench of PyPI", "0.3, an unrelated package", "pip uninstall dcbench"),
+    ],
+)
+def test_what_is_installed_and_does_not_fit(look, monkeypatch, versions, subject, found, mend):
+    pretending(monkeypatch, **versions)
+    (finding,) = not_fine(look(), "Installation")
+    assert finding.status == "wrong"
+    assert finding.subject == subject
+    assert finding.found.startswith(found)
+    assert finding.mend.startswith(mend)
+
+
+def test_code_that_is_there_without_being_installed(look, monkeypatch):
+    def fail(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(installation, "requires", fail)
+    (finding,) = not_fine(look(), "Installation")
+    assert finding.status == "wrong"
+    assert finding.mend == "pip install dcbench-suite"
+
+
+def test_an_extra_that_is_not_installed_is_not_wrong(look, monkeypatch):
+    pretending(monkeypatch, ray=None)
+    findings = look()
+    assert not not_fine(findings, "Installation")
+    assert "ray" not in of(findings, "packages").found
+
+
+def test_a_torchvision_of_another_torch(look, monkeypatch):
+    def fail(name):
+        raise RuntimeError("operator torchvision::nms does not exist\nand more")
+
+    monkeypatch.setattr(installation.importlib, "import_module", fail)
+    (finding,) = not_fine(look(), "Installation")
+    assert finding.found == "cannot be imported: operator torchvision::nms does not exist"
+    assert "released together" in finding.mend
+
+
+# Devices
+
+
+def test_without_a_compiler_or_memory_it_is_said_what_that_means(look, monkeypatch):
+    monkeypatch.setattr(doctor, "can_compile", lambda: False)
+    monkeypatch.setattr(doctor, "free_memory", lambda device: 2**30)
+    memory, compiler = not_fine(look(), "Devices")
+    assert memory == Finding("Devices", "memory", "1.0 GiB can be had", "note", memory.mend)
+    assert compiler.status == "note"
+    assert "C++ compiler" in compiler.mend
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="pretends that there is no GPU, or another")
+@pytest.mark.parametrize("built", [None, "12.9"])
+def test_a_gpu_that_torch_is_not_built_for(look, monkeypatch, tmp_path, built):
+    monkeypatch.setattr(doctor, "DRIVER", tmp_path)
+    monkeypatch.setattr(torch.version, "cuda", built)
+    (finding,) = not_fine(look(), "Devices")
+    assert finding.status == "wrong"
+    assert finding.found.endswith("without CUDA" if built is None else "for CUDA 12.9")
+
+
+def test_a_gpu_that_fails_is_named_and_one_that_works_described(look, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (3 * 2**30, 4 * 2**30))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "A Card")
+    zeros = torch.zeros
+
+    def on(size, device):
+        if device.index == 1:
+            raise RuntimeError("CUDA error: out of memory\nand advice")
+        return zeros(size)
+
+    monkeypatch.setattr(torch, "zeros", on)
+    findings = look()
+    assert of(findings, "cuda:0").found == "A Card, 3.0 GiB of 4.0 GiB free"
+    assert of(findings, "cuda:1").status == "wrong"
+    assert of(findings, "cuda:1").found == "cannot be used: CUDA error: out of memory"
+
+
+# Plugins
+
+
+def test_plugins_that_failed_or_are_disabled(look, plugins):
+    plugins.infos.append(PluginInfo("broken", "m", "dcbench-broken", "1.2", error="ImportError: no such thing"))
+    plugins.infos.append(PluginInfo("asleep", "m", "dcbench-asleep", "1", disabled="DCBENCH_DISABLE_PLUGINS"))
+    broken, asleep = not_fine(look(), "Plugins")
+    assert broken.status == "wrong"
+    assert broken.found == "of dcbench-broken 1.2 failed to load: ImportError: no such thing"
+    assert "pip uninstall dcbench-broken" in broken.mend
+    assert "DCBENCH_DISABLE_PLUGINS=broken" in broken.mend
+    assert asleep.found == "asleep of dcbench-asleep 1: not to be used, says DCBENCH_DISABLE_PLUGINS"
+    assert asleep.status == "note"
+
+
+# Data
+
+
+HERE = {"is_here": lambda self, root: True}
+
+
+def fails(self, root):
+    raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    ("changes", "found", "status"),
+    [
+        ({}, "does not say whether it has to be downloaded", "fine"),
+        (HERE, "can be read: 3 classes of 1x8x8", "fine"),
+        ({"is_here": lambda self, root: False}, "not here: the first run that needs it downloads it", "fine"),
+        ({**HERE, "sha256": "0" * 64}, "dataset 'tiny' is damaged, or not the", "wrong"),
+        ({"is_here": fails}, "its is_here fails: ZeroDivisionError", "wrong"),
+        ({**HERE, "load": fails}, "dataset 'tiny' cannot be used: ZeroDivisionError", "wrong"),
+    ],
+)
+def test_a_data_set_is_whole_or_damaged_or_not_here(look, monkeypatch, changes, found, status):
+    for name, value in changes.items():
+        monkeypatch.setattr(tiny_plugin.Tiny, name, value)
+    finding = of(look(), "tiny")
+    assert finding.found.startswith(found)
+    assert finding.status == status
+    assert bool(finding.mend) == (status == "wrong")
+
+
+# Results
+
+
+def test_damage_in_results_is_named_file_by_file(look, run, tmp_path):
+    folder = tmp_path / "r"
+    run(folder, **SMALL)
+    lines = (folder / RECORDS).read_bytes().splitlines(keepends=True)
+    (folder / RECORDS).write_bytes(lines[0] + lines[1].replace(b"tiny", b"tony") + b"".join(lines[2:]))
+    damaged, whole = sorted((folder / "sets").glob("*.safetensors"))
+    data = bytearray(damaged.read_bytes())
+    data[-1] ^= 1
+    damaged.write_bytes(data)
+    (folder / "checkpoints").mkdir(exist_ok=True)
+    torn = folder / "checkpoints" / "torn.safetensors"
+    torn.write_bytes(whole.read_bytes())
+    (folder / "sets" / ".a.png.0a1b2c3_.tmp").touch()
+    grow_old(folder)
+    (folder / "sets" / ".b.png.0a1b2c3_.tmp").touch()
+    findings = look()
+    wrong = [each for each in findings if each.status == "wrong"]
+    assert [each.subject for each in wrong] == ["records", "condensed set", "checkpoint"]
+    assert "line 2, which is damaged" in wrong[0].found
+    assert wrong[1].found.startswith(str(damaged))
+    assert wrong[2].found == f"{torn} is damaged"
+    assert of(findings, "condensed sets").found == "2, 1 of them whole"
+    assert of(findings, "left over").found == "1 of killed runs; the next run removes what they left"
+    # What is advised mends it.
+    assert [each.mend[:11] for each in wrong] == ["Remove what", "Remove it, ", "Remove it: "]
+    (folder / RECORDS).write_bytes(b"".join(lines[:1] + lines[2:]))
+    torn.unlink()
+    damaged.unlink()
+    assert of(look(), "sets gone").found == "1 that records are of"
+    run(folder, **SMALL)
+    run(folder, force=True, **SMALL)
+    assert not [each for each in look() if each.status == "wrong"]
+
+
+def test_unfinished_and_failed_trials_are_worth_a_note(look, run, tmp_path, every_checkpoint):
+    folder = tmp_path / "r"
+    folder.mkdir()
+    Store(folder).append(make_record(status="failed", accuracy=None, error="x"))
+    keep = {}
+    original = os.unlink
+
+    def keeping(path, *arguments, **named):
+        if "checkpoints" in str(path):
+            keep[Path(path)] = Path(path).read_bytes()
+        return original(path, *arguments, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "unlink", keeping)
+        run(folder, **SMALL)
+    for path, data in keep.items():
+        path.write_bytes(data)
+    findings = look()
+    assert not [each for each in findings if each.status == "wrong"]
+    assert of(findings, "records").found == "5, 1 of failures"
+    assert str(folder / "failures") in of(findings, "records").mend
+    assert of(findings, "unfinished").found == "1, which the same command goes on with"
+
+
+@pytest.mark.parametrize(("free", "status"), [(2**20, "wrong"), (2**30, "note"), (2**40, "fine")])
+def test_a_disk_that_is_nearly_full(look, monkeypatch, free, status):
+    Usage = namedtuple("Usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(2**41, 0, free))
+    findings = look()
+    assert {of(findings, "data root").status, of(findings, "folder").status} == {status}
+
+
+def test_a_folder_that_cannot_be_written_to_is_said(look, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    finding = of(look(), "folder")
+    assert finding.status == "note"
+    assert finding.found.endswith("cannot be written to")
+    assert "--results" in finding.mend
+
+
+def test_a_folder_that_cannot_be_reached_or_a_checkpoint_that_cannot_be_read_is_said(look, tmp_path, monkeypatch):
+    folder = tmp_path / "r" / "checkpoints" / "x.safetensors"
+    folder.mkdir(parents=True)
+    finding = of(look(), "checkpoint")
+    assert finding.status == "wrong"
+    assert finding.found == f"{folder} cannot be read: Is a directory"
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(shutil, "disk_usage", refuse)
+    finding = of(look(), "folder")
+    assert finding.status == "wrong"
+    assert finding.found.endswith("cannot be reached: Permission denied")
+
+
+def test_what_failed_and_has_succeeded_since_is_not_counted(look, tmp_path):
+    (tmp_path / "r").mkdir()
+    store = Store(tmp_path / "r")
+    failed = {"status": "failed", "accuracy": None, "error": "x"}
+    store.append(make_record(eval_seed=0, **failed))
+    store.append(make_record(eval_seed=1, **failed))
+    store.append(make_record(eval_seed=0, evaluation_network=None, **failed))
+    store.append(make_record(eval_seed=0))
+    assert of(look(), "records").found == "4, 1 of failures"
+    store.append(make_record(eval_seed=1))
+    assert of(look(), "records").found == "5, no failure"
+
+
+def test_without_a_package_that_the_rest_needs_the_installation_is_looked_at(monkeypatch, tmp_path):
+    pretending(monkeypatch, safetensors=None)
+    monkeypatch.setitem(sys.modules, "dcbench.cli.diagnosis", None)
+    done = CliRunner().invoke(main, ["doctor", "--json", "--results", str(tmp_path)])
+    assert done.exit_code == 1
+    wrong = [each["subject"] for each in json.loads(done.output) if each["status"] == "wrong"]
+    assert wrong == ["safetensors", "imports"]
+
+
+@pytest.mark.parametrize("name", ["sets", "checkpoints", "failures", ".locks", RECORDS, f".{RECORDS}.lock"])
+def test_files_and_folders_in_the_place_of_each_other_are_named(look, run, tmp_path, name):
+    folder = tmp_path / "r"
+    folder.mkdir()
+    path = folder / name
+    path.mkdir() if RECORDS in name else path.touch()
+    wrong = [each for each in look() if each.status == "wrong"]
+    assert [(each.subject, each.mend) for each in wrong] == [(name, "Move it away.")]
+    path.rename(tmp_path / "away")
+    run(folder, **SMALL)
+    assert not [each for each in look() if each.status == "wrong"]

@@ -1,0 +1,110 @@
+"""`dcbench plugin new`: what it writes works at once, and what it cannot write it leaves alone."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+import tomllib
+import types
+
+import pytest
+
+from dcbench.cli.check_subject import find_subject
+from dcbench.cli.scaffold import KINDS, NewPlugin, new_plugin, write_plugin
+from dcbench.plugins import PluginInfo, Plugins
+from dcbench.utils.errors import DcbenchError
+
+
+@pytest.fixture(scope="module")
+def installed():
+    return Plugins.load()
+
+
+# Names that collide with what the module imports, with Python's own, and with nothing.
+AWKWARD = ("none", "task", "tensor", "path", "torch", "exception", "x2")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [*((kind, "my-own") for kind in KINDS), *(("method", name) for name in AWKWARD)]
+)
+def test_what_is_written_keeps_the_contract_whatever_its_name(kind, name, installed, tmp_path):
+    made = new_plugin(name, kind, installed)
+    written = write_plugin(made, tmp_path / name)
+    assert all(path.is_file() for path in written)
+    module = types.ModuleType(made.module)
+    exec((tmp_path / name / f"{made.module}.py").read_text(), vars(module))
+    plugins = Plugins()
+    plugins.add(module, PluginInfo(made.name, made.module, made.distribution, "0.1.0"))
+    assert not plugins.infos[0].error
+    failed = [each for each in find_subject(plugins, name, None, {}).run() if not each.ok]
+    assert not failed
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_is_a_package_with_an_entry_point_a_readme_and_a_test(kind, installed, tmp_path):
+    made = new_plugin("my-own", kind, installed)
+    write_plugin(made, tmp_path / "my-own")
+    project = tomllib.loads((tmp_path / "my-own" / "pyproject.toml").read_text())["project"]
+    assert project["name"] == "dcbench-my-own"
+    assert project["entry-points"]["dcbench"] == {"my_own": "dcbench_my_own"}
+    readme = (tmp_path / "my-own" / "README.md").read_text()
+    assert "dcbench plugin check my_own" in readme
+    assert "dcbench run" in readme
+    assert KINDS[kind][1] in (tmp_path / "my-own" / "tests" / "test_contract.py").read_text()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_written_is_linted_and_imports_nothing_of_the_core_but_the_api(kind, installed, tmp_path):
+    made = new_plugin("my-own", kind, installed)
+    write_plugin(made, tmp_path / "my-own")
+    source = tmp_path / "my-own" / "dcbench_my_own.py"
+    imported = {
+        node.module for node in ast.walk(ast.parse(source.read_text())) if isinstance(node, ast.ImportFrom)
+    }
+    assert {name for name in imported if name.startswith("dcbench")} == {"dcbench.api"}
+    rules = ["--isolated", "--line-length", "100", "--select", "E,F,W,B,UP,SIM,D1", "--ignore", "D100,D103"]
+    done = subprocess.run([sys.executable, "-m", "ruff", "check", *rules, source], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_folder_that_is_there_is_left_as_it_is(installed, tmp_path):
+    folder = tmp_path / "my-own"
+    folder.mkdir()
+    with pytest.raises(DcbenchError, match="exists already, and is left as it is"):
+        write_plugin(new_plugin("my-own", "method", installed), folder)
+    assert os.listdir(tmp_path) == ["my-own"]
+    assert not os.listdir(folder)
+
+
+def test_nothing_half_written_is_left(installed, tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("dcbench.cli.scaffold.os.rename", fail)
+    with pytest.raises(DcbenchError, match="cannot be written: No space left on device"):
+        write_plugin(new_plugin("my-own", "method", installed), tmp_path / "my-own")
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "message"),
+    [
+        ("My Method", "method", r"no name for a plugin.*Try 'my-method'"),
+        ("2fast", "method", "Try 'fast'"),
+        ("my--method", "method", "Try 'my-method'"),
+        ("../x", "method", "Try 'x'"),
+        ("", "method", "'' is no name"),
+        ("grad-match", "methods", "unknown kind of plugin 'methods'. Did you mean 'method'"),
+        ("random", "method", "there is a method 'random' already, of dcbench-suite"),
+        ("fashion-mnist", "dataset", "there is a dataset 'fashion_mnist' already"),
+    ],
+)
+def test_a_name_that_will_not_do_is_a_message(name, kind, message, installed):
+    with pytest.raises(DcbenchError, match=message):
+        new_plugin(name, kind, installed)
+
+
+def test_a_name_of_another_kind_may_be_taken(installed):
+    assert new_plugin("random", "dataset", installed) == NewPlugin("dataset", "random")

@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import types
+from typing import Literal
+
+import numpy as np
+import pytest
+import tiny_plugin
+from dcbench_plugins.methods.gradmatch import GradMatch
+from dcbench_plugins.methods.herding import Herding
+from dcbench_plugins.methods.random import Random
+
+from dcbench.api import Method, hookimpl, option
+from dcbench.core.budgets import BUDGETS
+from dcbench.plugins import PluginInfo
+from dcbench.run.plan import distribute_options, make_plan
+from dcbench.utils.errors import DcbenchError
+
+
+@pytest.fixture
+def plan(plugins, request_for):
+    return lambda **changes: make_plan(request_for(**changes), plugins)
+
+
+def test_repeated_options_multiply(plan):
+    made = plan(
+        methods=("random", "means"),
+        ipcs=(1, 2),
+        networks=("linear", "convnet:depth=1,width=4"),
+        eval_networks=("linear", "mlp"),
+        sets=3,
+        evals=2,
+    )
+    random = [cell for cell in made.cells if cell.spec.method == "random"]
+    assert len(random) == 2 * 3  # ipc x sets: the matching network does not matter to it
+    assert all(len(cell.trials) == 2 * 2 for cell in random)
+    assert len({cell.spec.key() for cell in made.cells}) == len(made.cells)
+
+
+def test_a_method_that_uses_the_network_is_run_on_each(plan):
+    networks = ("convnet:depth=1,width=4", "mlp", "linear")
+    made = plan(methods=("gradmatch",), networks=networks)
+    assert [cell.spec.matching_network for cell in made.cells] == ["convnet:depth=1,width=4", "mlp", "linear"]
+    assert [cell.spec.options["lr_img"] for cell in made.cells] == [0.1, 0.01, 0.1]
+
+
+def test_a_method_without_a_seed_gets_all_evaluations_on_one_set(plan):
+    (cell,) = plan(methods=("whole",), ipcs=(1, 5), sets=3, evals=2).cells
+    assert [seed for _, seed in cell.trials] == [0, 1, 2, 3, 4, 5]
+    assert (cell.spec.ipc, cell.spec.matching_network) == (None, None)
+
+
+def test_naming_a_thing_twice_changes_nothing(plan):
+    assert len(plan(methods=("random", "random"), ipcs=(1, 1), datasets=("tiny", "tiny")).cells) == 1
+
+
+def test_seeds_start_where_they_are_told_to(plan):
+    cells = plan(sets=2, evals=2, seed=5).cells
+    assert [cell.spec.seed for cell in cells] == [5, 6]
+    assert [seed for _, seed in cells[0].trials] == [5, 6]
+
+
+def test_the_key_depends_on_all_that_the_result_depends_on(plan):
+    base = {"methods": ("gradmatch",), "networks": ("convnet:depth=1,width=4",)}
+    variants = [
+        {},
+        {"ipcs": (2,)},
+        {"seed": 1},
+        {"options": {"iterations": "7"}},
+        {"networks": ("linear",)},
+        {"datasets": ("digits",), "eval_networks": ("mlp",)},
+        {"methods": ("herding",)},
+    ]
+    keys = [plan(**(base | variant)).cells[0].spec.key() for variant in variants]
+    assert len(set(keys)) == len(variants)
+    assert plan(**base, evals=9, eval_networks=("mlp",)).cells[0].spec.key() == keys[0]
+
+
+def test_the_quick_budget_changes_options_unless_they_are_given(plan):
+    quick = {"methods": ("means",), "budget": BUDGETS["quick"]}
+    (cell,) = plan(**quick).cells
+    assert (cell.spec.options["scale"], cell.maker.origin.changed_options) == (0.5, ("scale",))
+    (cell,) = plan(**quick, options={"scale": "1"}).cells
+    assert (cell.spec.options["scale"], cell.maker.origin.changed_options) == (1.0, ())
+
+
+@pytest.mark.parametrize("broken", ["dependencies", "resolve", "changed_from_defaults"])
+def test_a_method_that_breaks_on_a_setting_is_named(plan, monkeypatch, broken):
+    monkeypatch.setattr(tiny_plugin.Means, broken, lambda self, *setting: {}["what"])
+    message = r"method 'means' cannot be used on tiny with 5 images per class: KeyError: 'what'"
+    with pytest.raises(DcbenchError, match=message):
+        plan(methods=("means",), ipcs=(5,))
+
+
+def test_coresets_of_pixels_are_one_set_whatever_the_networks_and_seeds(plan):
+    words = {"methods": ("kcenter",), "networks": ("linear", "mlp"), "sets": 3, "evals": 2}
+    (cell,) = plan(**words, options={"space": "pixels"}).cells
+    assert (cell.spec.matching_network, cell.spec.seed, cell.maker.origin.seeded) == (None, 0, False)
+    assert len(cell.trials) == 6
+    assert len(plan(**words).cells) == 6
+
+
+def test_options_that_depend_on_the_setting_are_not_changes(plan):
+    (cell,) = plan(methods=("gradmatch",), networks=("mlp",), options={"iterations": "3"}).cells
+    assert cell.maker.origin.changed_options == ("iterations",)
+    assert cell.spec.options["lr_img"] == 0.01
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"methods": ("gradmach",)}, "unknown method 'gradmach'. Did you mean 'gradmatch'?"),
+        ({"datasets": ("digit",)}, "unknown dataset 'digit'. Did you mean 'digits'?"),
+        ({"networks": ("convent",)}, "unknown network 'convent'. Did you mean 'convnet'?"),
+        ({"eval_networks": ("lenett",)}, "unknown network 'lenett'. Did you mean 'lenet'?"),
+        ({"networks": ("convnet:depth=9",), "methods": ("gradmatch",)}, "leave nothing of images of 8x8"),
+        ({"eval_networks": ("convnet:depth=9",)}, "leave nothing of images of 8x8"),
+        (
+            {"eval_networks": ("colour_only",)},
+            "network 'colour_only' does not take images of 1x8x8 (tiny): RuntimeError",
+        ),
+        ({"ipcs": (7,)}, "class 'c' has 6 training images"),
+        ({"options": {"iteration": "1"}, "methods": ("gradmatch",)}, "Did you mean 'iterations'?"),
+        ({"options": {"gradmatch.lr_imgs": "1"}, "methods": ("gradmatch",)}, "Did you mean 'lr_img'?"),
+        (
+            {"options": {"lr_img": "abc"}, "methods": ("gradmatch",)},
+            "unable to parse string as a number, got 'abc'",
+        ),
+        ({"options": {"lr_img": "-1"}, "methods": ("gradmatch",)}, "greater than 0"),
+        ({"options": {"herding.epochs": "1"}}, "unknown method of this run 'herding'"),
+        ({"options": {"scale": "2"}}, "unknown option of random 'scale'"),
+    ],
+)
+def test_mistakes_are_found_before_any_work(plan, changes, message):
+    with pytest.raises(DcbenchError) as caught:
+        plan(**changes)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("fault", ["load", "augmentation"])
+def test_a_broken_data_set_is_named(plan, monkeypatch, fault):
+    if fault == "load":
+        monkeypatch.setattr(tiny_plugin.Tiny, "load", lambda self, root: {}["nothing"])
+    else:
+        monkeypatch.setattr(tiny_plugin.Tiny, "augmentation", {"dc": "flip"})
+    with pytest.raises(DcbenchError, match=r"dataset 'tiny' cannot be used: (KeyError|ValueError)"):
+        plan()
+
+
+def test_two_spellings_of_a_network_are_one(plan):
+    (cell,) = plan(eval_networks=("mlp", "mlp:width=128")).cells
+    assert [str(network) for network, _ in cell.trials] == ["mlp"]
+
+
+def test_options_are_compared_with_defaults_that_cannot_serve_or_are_not_there(plan, plugins):
+    class Starts(Method):
+        """Starts from real images, unless told otherwise."""
+
+        name = "starts"
+        init: Literal["noise", "real"] = option("real", "what from")
+        amount: int = option(..., "how much")
+
+        def resolve(self, setting):
+            if self.init == "real":
+                setting.require_enough_images()
+            return self
+
+        def condense(self, task):
+            """Never called."""
+
+    module = types.ModuleType("starts")
+    module.dcbench_register_methods = hookimpl(lambda: [Starts])
+    plugins.add(module, PluginInfo("starts", "starts", "tests", "0"))
+    (cell,) = plan(methods=("starts",), options={"init": "noise", "amount": "3"}, ipcs=(1000,)).cells
+    assert cell.maker.origin.changed_options == ("amount", "init")
+    (cell,) = plan(methods=("starts",), options={"amount": "3"}).cells
+    assert cell.maker.origin.changed_options == ("amount",)
+    with pytest.raises(DcbenchError, match="option 'amount' of method 'starts': field required"):
+        plan(methods=("starts",))
+
+
+def test_a_bare_option_goes_to_every_method_that_has_it():
+    given = {"lr": "1", "iterations": "5", "herding.lr": "2"}
+    assert distribute_options(given, [GradMatch, Herding, Random]) == {
+        "gradmatch": {"iterations": "5"},
+        "herding": {"lr": "2"},
+        "random": {},
+    }
+
+
+def test_a_user_s_data_set_cannot_go_by_another_s_name(plugins, request_for, tmp_path):
+    images, labels = np.zeros((4, 8, 8), np.uint8), np.array([0, 1, 0, 1])
+    arrays = {
+        f"{which}_{what}": each
+        for which in ("train", "test")
+        for what, each in zip(("images", "labels"), (images, labels), strict=True)
+    }
+    for name in ("Tiny", "ti-ny", "npz"):
+        np.savez(tmp_path / f"{name}.npz", **arrays)
+        with pytest.raises(
+            DcbenchError, match=rf"recorded as '{name}', and '\w+' is another data set's .*title=NAME"
+        ):
+            make_plan(request_for(datasets=(f"npz:{tmp_path / name}.npz",)), plugins)
+    np.savez(tmp_path / "mine.npz", **arrays)
+    (tmp_path / "other").mkdir()
+    np.savez(tmp_path / "other" / "mine.npz", **{**arrays, "train_images": images + 1})
+    both = (f"npz:{tmp_path / 'mine.npz'}", f"npz:{tmp_path / 'other' / 'mine.npz'}")
+    with pytest.raises(DcbenchError, match="two different data sets of this run are called 'mine'"):
+        make_plan(request_for(datasets=both), plugins)

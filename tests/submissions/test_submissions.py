@@ -1,0 +1,987 @@
+"""Submissions: made from a run, described by a card, verified from the tensors, found out when tampered with."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers import make_record
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from dcbench.api import Dataset, Split, Splits
+from dcbench.core.budgets import BUDGETS
+from dcbench.core.condensed_set import CondensedSet, content_sha256, load_set, stated_sha256, stored_pixels
+from dcbench.core.dataset import load_dataset
+from dcbench.core.loss_watch import Diverged
+from dcbench.core.spec import CondenseSpec, EvaluationSpec
+from dcbench.core.split import ResidentSplit
+from dcbench.evaluate.protocols import get_protocol
+from dcbench.evaluate.trial import evaluate
+from dcbench.leaderboard.scores import rows
+from dcbench.plugins import PluginInfo
+from dcbench.results.checked_set import read_own_set
+from dcbench.results.records import RECORD_SCHEMA, sealed
+from dcbench.results.store import RECORDS, Store, read_records
+from dcbench.results.submission import (
+    Card,
+    MethodCard,
+    Verification,
+    read_leaderboard,
+    read_submission,
+    records_sha256,
+    write_verification,
+)
+from dcbench.run.cells import Bench
+from dcbench.run.imported_sets import Claim, ImportRequest, plan_imports
+from dcbench.run.runner import Runner
+from dcbench.submissions.integrity import check_submission, record_problems
+from dcbench.submissions.leakage import count_test_images
+from dcbench.submissions.submit import Selection, submit
+from dcbench.submissions.verify import ERROR_RATE, Verifier, compare, load_benches, sample_units, verification
+from dcbench.utils.errors import DcbenchError
+
+EVERYTHING = Selection()
+
+
+class Hazy(Dataset):
+    """Three classes of 6x6 blobs in so much noise that accuracies differ from network to network."""
+
+    name = "hazy"
+
+    def load(self, root: Path) -> Splits:
+        generator = torch.Generator().manual_seed(1)
+
+        def split(count):
+            labels = torch.arange(3).repeat_interleave(count)
+            images = torch.randint(0, 200, (len(labels), 1, 6, 6), generator=generator)
+            for label in range(3):
+                images[labels == label, :, 2 * label : 2 * label + 2] += 25
+            return Split(images.to(torch.uint8), labels)
+
+        return Splits(split(20), split(100), ("a", "b", "c"))
+
+
+@pytest.fixture
+def plugins(plugins):
+    plugins.datasets.add("hazy", Hazy, PluginInfo("hazy", "hazy", "tests", "0"))
+    return plugins
+
+
+@pytest.fixture
+def hazy(tmp_path):
+    return Bench(load_dataset(Hazy(), tmp_path), torch.device("cpu"))
+
+
+@pytest.fixture
+def run(run):
+    return partial(run, datasets=("hazy",))
+
+
+@pytest.fixture
+def results(run, tmp_path):
+    """Two sets of random images, three networks each, of two architectures."""
+    run(tmp_path / "results", sets=2, evals=3, eval_networks=("linear", "dropout"))
+    return tmp_path / "results"
+
+
+@pytest.fixture
+def folder(results, tmp_path, plugins):
+    """The submission made of them."""
+    submit(results, tmp_path / "board" / "mine", EVERYTHING, "Mine", ("Me",), plugins)
+    return tmp_path / "board" / "mine"
+
+
+@pytest.fixture
+def verify(plugins, hazy):
+    def go(folder, **changes):
+        fields = {"evals": 8, "sample": None, "seed": 0, "progress": lambda done, total: None} | changes
+        return Verifier(read_submission(folder), {"hazy": hazy}, plugins, **fields).run()
+
+    return go
+
+
+@pytest.fixture
+def problems(hazy, plugins):
+    """Say what does not fit together in a folder."""
+
+    def go(folder):
+        found, _ = check_submission(read_submission(folder), {"hazy": hazy}, plugins)
+        return [f"{each.where}: {each.what}" for each in found]
+
+    return go
+
+
+@pytest.fixture
+def judge(plugins, tmp_path):
+    """Judge files of others, by the method 'theirs', and submit what comes of it."""
+
+    def go(*paths):
+        request = ImportRequest(
+            paths=paths,
+            dataset="hazy",
+            eval_networks=("linear",),
+            claim=Claim("theirs"),
+            protocol=get_protocol("dc"),
+            budget=BUDGETS["full"],
+            evals=3,
+            seed=0,
+            device=torch.device("cpu"),
+            data_root=tmp_path,
+        )
+        plan, _ = plan_imports(request, plugins)
+        (tmp_path / "r").mkdir(exist_ok=True)
+        assert not Runner(plan, plugins, Store(tmp_path / "r")).run().failures
+        submit(tmp_path / "r", tmp_path / "board" / "theirs", EVERYTHING, "Theirs", ("They",), plugins)
+        return tmp_path / "board" / "theirs"
+
+    return go
+
+
+def foreign_sets(count, seed=0, ipc=1):
+    """Noise, as the authors' format has it."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(3).repeat_interleave(ipc)
+    return [[torch.randn(3 * ipc, 1, 6, 6, generator=generator), labels] for _ in range(count)]
+
+
+def saved(path, sets):
+    torch.save({"data": sets, "accs_all_exps": {}}, path)
+    return path
+
+
+def set_files(folder):
+    return sorted((folder / "sets").glob("*.safetensors"))
+
+
+def rewrite(folder, change):
+    """Change every record of a folder, checksum and all: that is for accidents, and stops nobody."""
+    path = folder / "records.jsonl"
+    records = [change(json.loads(line)) for line in path.read_text().splitlines()]
+    path.write_text("".join(sealed(record) + "\n" for record in records))
+
+
+def rewrite_set(path, change, **header_changes):
+    """Change the tensors or the header of a set, as one would who knows what else is to follow."""
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()["dcbench"]) | header_changes
+        tensors = change({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+    header["content_sha256"] = content_sha256(header, tensors)
+    text = json.dumps(header, sort_keys=True)
+    save_file({name: each.contiguous() for name, each in tensors.items()}, path, metadata={"dcbench": text})
+
+
+# Making one
+
+
+def test_a_submission_has_the_records_the_sets_and_a_card_and_nothing_else(folder, results):
+    assert sorted(path.name for path in folder.iterdir()) == ["card.toml", "records.jsonl", "sets"]
+    assert read_records(folder / "records.jsonl") == read_records(results / "records.jsonl")
+    assert [path.name for path in set_files(folder)] == [path.name for path in set_files(results)]
+    card = read_submission(folder).card
+    assert (card.title, card.submitted_by) == ("Mine", ("Me",))
+    assert [(each.name, each.track) for each in card.methods] == [("random", "hard-label")]
+
+
+def test_a_coreset_is_submitted_by_its_indices_alone_and_is_the_same_set(folder, results, hazy):
+    for made, kept in zip(set_files(results), set_files(folder), strict=True):
+        with safe_open(kept, framework="pt") as file:
+            assert sorted(file.keys()) == ["indices", "labels"]
+        assert load_set(kept, hazy.train)[0].sha256() == load_set(made, hazy.train)[0].sha256()
+        assert stored_pixels(kept, 10) == "its set is kept without its images"
+
+
+def test_a_set_of_made_up_images_keeps_them(run, tmp_path, plugins):
+    run(tmp_path / "results", methods=("means",))
+    submit(tmp_path / "results", tmp_path / "it", EVERYTHING, "It", (), plugins)
+    (made,), (kept,) = set_files(tmp_path / "results"), set_files(tmp_path / "it")
+    assert made.read_bytes() == kept.read_bytes()
+
+
+def test_quick_and_failed_records_stay_behind(run, results, tmp_path, plugins):
+    with (results / "records.jsonl").open("a") as file:
+        file.write(make_record(budget="quick").to_json() + "\n")
+        file.write(make_record(status="failed", accuracy=None, track=None).to_json() + "\n")
+    made = submit(results, tmp_path / "it", EVERYTHING, "It", (), plugins)
+    assert {(each.status, each.budget) for each in made} == {("ok", "full")}
+
+
+def test_only_what_is_asked_for_is_submitted(run, tmp_path, plugins):
+    run(tmp_path / "results", methods=("random", "means"), ipcs=(1, 2))
+    selection = Selection(methods=("means",), ipcs=(2,))
+    made = submit(tmp_path / "results", tmp_path / "it", selection, "It", (), plugins)
+    assert [(each.method, each.ipc) for each in made] == [("means", 2)]
+    assert len(set_files(tmp_path / "it")) == 1
+
+
+def test_nothing_to_submit_is_an_error_and_leaves_nothing(results, tmp_path, plugins):
+    with pytest.raises(DcbenchError, match="unknown dataset of the official records 'other'"):
+        submit(results, tmp_path / "it", Selection(datasets=("other",)), "It", (), plugins)
+    set_files(results)[0].unlink()
+    with pytest.raises(DcbenchError, match="but not the set"):
+        submit(results, tmp_path / "it", EVERYTHING, "It", (), plugins)
+    assert not (tmp_path / "it").exists()
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".it")]
+
+
+def test_submitting_again_replaces_the_records_and_keeps_the_card(folder, run, results, plugins):
+    card = (folder / "card.toml").read_text() + 'notes = ["Mind the gap."]\n'
+    (folder / "card.toml").write_text(card.replace("[[methods]]", "", 0))
+    (folder / "picture.png").write_bytes(b"png")
+    (folder / "sets" / "notes.txt").write_text("how they were made")
+    (folder / "verification.json").write_text("{}")
+    run(results, sets=3, evals=3)
+    submit(results, folder, EVERYTHING, "Ignored", (), plugins)
+    assert len(set_files(folder)) == 3
+    assert (folder / "card.toml").read_text() == card
+    assert (folder / "picture.png").exists()
+    assert (folder / "sets" / "notes.txt").exists()
+    assert not (folder / "verification.json").exists()
+
+
+@pytest.mark.parametrize("name", ["logs/x.txt", "sets/logs/x.txt", "sets/records.jsonl"])
+def test_what_has_no_place_in_a_submission_is_refused_rather_than_dropped(folder, results, plugins, name):
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text("x")
+    before = contents(folder)
+    with pytest.raises(DcbenchError, match=r"cannot be kept: it has no place in a submission\. Move it away"):
+        submit(results, folder, EVERYTHING, "Ignored", (), plugins)
+    assert contents(folder) == before
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def submit_until(monkeypatch, plugins):
+    """Submit, with every rename from one on interrupted, of so many."""
+
+    def go(results, folder, first, last):
+        rename, count = Path.rename, iter(range(9))
+
+        def interrupted(path, target):
+            if first <= next(count) < last:
+                raise KeyboardInterrupt
+            return rename(path, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "rename", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                submit(results, folder, EVERYTHING, "Ignored", (), plugins)
+
+    return go
+
+
+@pytest.mark.parametrize("renames", [0, 1])
+def test_submitting_again_that_is_interrupted_leaves_the_earlier_submission(
+    folder, run, results, submit_until, renames
+):
+    before = contents(folder)
+    run(results, sets=3, evals=3)
+    submit_until(results, folder, renames, renames + 1)
+    assert contents(folder) == before
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_a_kill_while_submitting_again_loses_nothing_and_is_noticed(run, results, tmp_path, plugins, submit_until):
+    folder = tmp_path / "board" / "submissions" / "mine"
+    submit(results, folder, EVERYTHING, "Mine", ("Me",), plugins)
+    (folder / "picture.png").write_bytes(b"png")
+    before, aside = contents(folder), folder.with_name(".mine.earlier")
+    run(results, sets=3, evals=3)
+    submit_until(results, folder, 1, 9)  # nor is anything put back, as in a process that is killed
+    assert list(folder.parent.iterdir()) == [aside]
+    assert contents(aside) == before
+    with pytest.raises(DcbenchError, match="earlier is what mine was before it was submitted again"):
+        read_leaderboard(tmp_path / "board")
+    submit_until(results, folder, 3, 9)  # put back, set aside, and the new one is in its place
+    assert sorted(folder.parent.iterdir()) == [aside, folder]
+    with pytest.raises(DcbenchError, match="Remove one of the two"):
+        submit(results, folder, EVERYTHING, "Ignored", (), plugins)
+    assert contents(aside) == before
+    shutil.rmtree(folder)
+    submit(results, folder, EVERYTHING, "Ignored", (), plugins)
+    assert list(folder.parent.iterdir()) == [folder]
+    assert len(set_files(folder)) == 3
+    assert contents(folder).items() >= {(name, before[name]) for name in map(Path, ("card.toml", "picture.png"))}
+
+
+def test_a_folder_that_is_no_submission_is_left_alone(results, tmp_path, plugins):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "precious").write_text("x")
+    with pytest.raises(DcbenchError, match="is no submission"):
+        submit(results, tmp_path / "home", EVERYTHING, "It", (), plugins)
+    assert (tmp_path / "home" / "precious").read_text() == "x"
+
+
+# Cards
+
+
+def test_a_card_is_the_same_after_writing_and_reading(tmp_path):
+    about = MethodCard(name="m", title='a "quoted" title', authors=("Ä", "B"), paper_url="https://example.org")
+    card = Card(title="x", commands=("dcbench run -m m",), notes=("n",), methods=(about,))
+    (tmp_path / "records.jsonl").write_text(make_record().to_json() + "\n")
+    (tmp_path / "card.toml").write_text(card.to_toml(), encoding="utf-8")
+    assert read_submission(tmp_path).card == card
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("title = 1", "title"),
+        ("", "title"),
+        ('title = "x"\nmethod = []', "method"),
+        ('title = "x"\n[[methods]]\nname = "m"\npaper_url = "javascript:alert(1)"', "a link begins with"),
+        ('title = "x"\n[[methods]]\nname = "m"\ncode_url = "file:///etc"', "a link begins with"),
+        ('title = "x', "is not TOML"),
+        ('titel = "x"', r"unknown key 'titel'\. Did you mean 'title'\?"),
+        (
+            'title = "x"\n[[methods]]\nname = "m"\npapr = "p"',
+            r"key 'methods\.0': unknown key 'papr'\. Did you mean 'paper'\? Known: authors, .*, track\.$",
+        ),
+        ('title = "x"\n[[methods]]\ntitle = "m"', r"key 'methods\.0\.name' is missing"),
+        (f'title = "{"x" * 2**20}"', r"key 'title': string should have at most 500 characters, got '.{,80}$"),
+    ],
+)
+def test_a_card_that_says_something_else_is_refused_by_name(tmp_path, text, said):
+    (tmp_path / "records.jsonl").write_text(make_record().to_json() + "\n")
+    (tmp_path / "card.toml").write_text(text)
+    with pytest.raises(DcbenchError, match=said) as error:
+        read_submission(tmp_path)
+    assert "card.toml" in str(error.value)
+
+
+def test_a_verification_that_is_none_is_refused_by_name(tmp_path):
+    (tmp_path / "records.jsonl").touch()
+    (tmp_path / "verification.json").write_text("[" * 2**20)
+    with pytest.raises(DcbenchError, match=r"verification\.json: invalid JSON.{,300}$"):
+        read_submission(tmp_path)
+
+
+# Verifying one
+
+
+@pytest.mark.parametrize("name", ["card.toml", "records.jsonl", "verification.json"])
+def test_a_link_that_leads_out_of_a_submission_is_not_followed(folder, name):
+    (folder / name).touch()
+    linked(folder / name)
+    with pytest.raises(DcbenchError, match=rf"{name} is a link that leads out of the submission"):
+        read_submission(folder)
+
+
+def test_a_set_is_not_looked_for_outside_of_a_submission(folder):
+    submission = read_submission(folder)
+    (path, *_) = set_files(folder)
+    key = next(each.condense_key for each in submission.records if path.stem.endswith(each.condense_key[:12]))
+    assert submission.set_path(key) == path
+    linked(path)
+    assert submission.set_path(key) is None
+
+
+def test_a_link_for_a_submission_is_refused_in_a_leaderboard(folder, tmp_path):
+    (tmp_path / "board" / "submissions").mkdir(parents=True)
+    (tmp_path / "board" / "submissions" / "mine").symlink_to(folder)
+    with pytest.raises(DcbenchError, match="mine is a link: a submission is a folder"):
+        read_leaderboard(tmp_path / "board")
+
+
+def test_a_link_is_not_copied_into_a_submission_that_is_made_again(folder, results, plugins, tmp_path):
+    (tmp_path / "private").write_text("a secret")
+    (folder / "notes.md").symlink_to(tmp_path / "private")
+    with pytest.raises(DcbenchError, match=r"notes\.md cannot be kept: it is a link"):
+        submit(results, folder, Selection(), "title", (), plugins)
+    assert (folder / "notes.md").is_symlink()
+
+
+@pytest.mark.parametrize("key", ["/../../../etc", "*", "[a-z]", "**/x"])
+def test_what_a_record_calls_its_set_is_a_name_and_no_pattern(results, tmp_path, plugins, key):
+    lines = (results / "records.jsonl").read_text().splitlines()
+    forged = json.loads(lines[0]) | {"condense_key": key}
+    (results / "records.jsonl").write_text(sealed(forged) + "\n")
+    with pytest.raises(DcbenchError, match="but not the set"):
+        submit(results, tmp_path / "made", Selection(), "title", (), plugins)
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("text", ["a\\u001b[31mb", "a\\u202eb", "a\\u2028b", "a\\u0000b"])
+def test_a_card_has_no_characters_that_cannot_be_seen(tmp_path, text):
+    (tmp_path / "records.jsonl").touch()
+    (tmp_path / "card.toml").write_text(f'title = "{text}"')
+    with pytest.raises(DcbenchError, match=r"card\.toml: key 'title': string should match pattern") as error:
+        read_submission(tmp_path)
+    assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "text", ["a = " + "9" * 5000, "a = " + "[" * 5000, "title = 'x'\n" * 2, "x" * 2**23, "title = '\x00'"]
+)
+def test_a_card_of_any_other_kind_is_refused_by_name(tmp_path, text):
+    (tmp_path / "records.jsonl").touch()
+    (tmp_path / "card.toml").write_text(text)
+    with pytest.raises(DcbenchError, match=r"card\.toml (cannot be read|is not TOML): "):
+        read_submission(tmp_path)
+
+
+def test_of_two_sets_of_one_key_the_one_that_the_records_are_of_is_submitted(run, tmp_path, plugins, monkeypatch):
+    (tmp_path / "results").mkdir()
+    run(tmp_path / "results" / "a")
+    (first,) = (tmp_path / "results" / "a" / "sets").glob("*.safetensors")
+    draw = ResidentSplit.draw_indices
+    monkeypatch.setattr(ResidentSplit, "draw_indices", lambda *it: (draw(*it), draw(*it))[1])  # another draw
+    run(tmp_path / "results" / "b")
+    (second,) = (tmp_path / "results" / "b" / "sets").glob("*.safetensors")
+    assert first.name == second.name
+    submit(tmp_path / "results", tmp_path / "mine", EVERYTHING, "Mine", ("Me",), plugins)
+    (record,) = read_records(tmp_path / "mine" / RECORDS)
+    (kept,) = (tmp_path / "mine" / "sets").glob("*.safetensors")
+    assert stated_sha256(kept) == record.set_sha256 == stated_sha256(second) != stated_sha256(first)
+    first.write_bytes(b"damaged")
+    submit(tmp_path / "results", tmp_path / "mine", EVERYTHING, "Mine", ("Me",), plugins)
+    first.write_bytes(kept.read_bytes().replace(record.set_sha256.encode(), b"0" * 64))
+    second.unlink()
+    with pytest.raises(DcbenchError, match=rf"but not the set; {re.escape(str(first))} is another"):
+        submit(tmp_path / "results", tmp_path / "mine", EVERYTHING, "Mine", ("Me",), plugins)
+
+
+def test_an_honest_submission_is_verified(folder, verify):
+    outcome = verify(folder)
+    assert outcome.ok
+    assert outcome.problems == []
+    assert {each.network for each in outcome.comparisons} == {"linear", "dropout"}
+    assert sorted(len(networks) for networks in outcome.verified.values()) == [2, 2]
+    assert [len(each.keys) for each in outcome.comparisons] == [2, 2]
+
+
+def test_the_sets_of_a_file_of_others_are_one_row_that_is_verified(judge, verify, tmp_path):
+    folder = judge(saved(tmp_path / "a.pt", foreign_sets(3)))
+    (row,) = rows(read_submission(folder).records)
+    assert (row.method, row.options, row.scores["linear"].sets, row.scores["linear"].trials) == (
+        "theirs",
+        "",
+        3,
+        9,
+    )
+    outcome = verify(folder)
+    assert outcome.problems == []
+    assert [(each.stated_n, each.ok) for each in outcome.comparisons] == [(9, True)]
+
+
+def test_several_files_of_others_are_one_row_that_is_verified(judge, verify, tmp_path):
+    np.savez(tmp_path / "b.npz", images=np.full((3, 1, 6, 6), 9, dtype=np.uint8), labels=np.arange(3))
+    folder = judge(saved(tmp_path / "a.pt", foreign_sets(2)), tmp_path / "b.npz")
+    (row,) = rows(read_submission(folder).records)
+    assert (row.options, row.scores["linear"].sets) == ("", 3)
+    assert verify(folder).problems == []
+
+
+UNEVEN = {
+    "hard labels": (torch.tensor([0, 0, 0, 1]), "per_class=0 to 3"),
+    "soft labels": (torch.full((4, 3), 1 / 3), ""),
+}
+
+
+@pytest.mark.parametrize("kind", UNEVEN)
+def test_a_set_of_others_whose_classes_have_not_as_many_images_each_is_verified(judge, verify, tmp_path, kind):
+    labels, said = UNEVEN[kind]
+    folder = judge(saved(tmp_path / "a.pt", [[torch.randn(4, 1, 6, 6), labels]]))
+    (row,) = rows(read_submission(folder).records)
+    assert (row.ipc, row.options) == (2, said)  # by its total, rounded up
+    assert verify(folder).problems == []
+
+
+@pytest.mark.parametrize(
+    ("forged", "said"),
+    [
+        ({"options": {}}, "its classes have 0 to 3 images each, and its row says as many"),
+        ({"options": {"per_class": "1 to 3"}}, "its classes have 0 to 3 images each, and its row says 1 to 3"),
+        ({"hidden": True}, "its classes have 0 to 3 images each, and its row says as many"),
+        ({"ipc": 1}, "it counts as 2 images per class, and says 1"),
+    ],
+)
+def test_how_many_images_a_class_has_is_as_a_set_says(judge, hazy, tmp_path, forged, said):
+    (path,) = set_files(judge(saved(tmp_path / "a.pt", [[torch.randn(4, 1, 6, 6), UNEVEN["hard labels"][0]]])))
+    own = read_own_set(path, hazy)
+    spec = own.spec.model_copy(update={name: value for name, value in forged.items() if name != "hidden"})
+    shown = [] if "hidden" in forged else [name for name in ("per_class",) if name in spec.options]
+    header = {"spec": spec.model_dump(mode="json"), "condense_key": spec.key()}
+    rewrite_set(path, dict, **header, origin=asdict(own.origin) | {"changed_options": shown})
+    with pytest.raises(DcbenchError, match=said):
+        read_own_set(path, hazy)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            {"changed_options": []},
+            "its list of options that are not defaults is per_class, its records say none",
+        ),
+        ({"plugin": "dcbench-suite"}, "its plugin is imported, its records say dcbench-suite"),
+    ],
+)
+def test_no_row_hides_that_classes_have_not_as_many_images_each(judge, problems, tmp_path, change, said):
+    folder = judge(saved(tmp_path / "a.pt", [[torch.randn(4, 1, 6, 6), UNEVEN["hard labels"][0]]]))
+    restated(lambda record: change)(folder)
+    assert any(said in each for each in problems(folder)), problems(folder)
+
+
+def test_a_set_of_others_counts_once_and_no_network_on_it_is_chosen(judge, problems, tmp_path):
+    (one, two, three) = foreign_sets(3)
+    judge(saved(tmp_path / "a.pt", [one, two]))
+    folder = judge(saved(tmp_path / "b.pt", [three, one]))  # later, so that nobody sees that it is there already
+    (row,) = rows(read_submission(folder).records)
+    assert row.scores["linear"].sets == 4
+    found = problems(folder)
+    assert found
+    assert all("the same set counts more than once: it is in several files" in each for each in found)
+    restated(lambda record: {"eval_seed": record["eval_seed"] * 7})(folder)
+    assert any(
+        re.search(r": set \w{12} on linear: its networks have seeds 0, 7, 14", it) for it in problems(folder)
+    )
+
+
+@pytest.mark.parametrize("change", [{"plugin": "theirs"}, {"options": {"file_sha256": "", "set": 0}}])
+def test_only_what_was_made_elsewhere_may_do_without_seeds(judge, problems, tmp_path, change):
+    folder = judge(saved(tmp_path / "a.pt", foreign_sets(3)))
+    restated(lambda record: {"options": {}, "condense_seed": record["condense_seed"] + 5} | change)(folder)
+    said = problems(folder)
+    assert any(re.search(r"its sets have seeds (5|5, 6, 7), not 0 to", each) for each in said), said
+
+
+def test_what_was_made_elsewhere_is_never_the_same_whatever_the_seed(judge, problems, tmp_path):
+    folder = judge(saved(tmp_path / "a.pt", foreign_sets(1)))
+    restated(lambda record: {"seeded": False})(folder)
+    said = problems(folder)
+    assert any("nothing says that another seed would make the same" in each for each in said), said
+
+
+def test_a_network_of_a_later_version_is_verified_and_one_of_another_is_refused(run, tmp_path, plugins, verify):
+    run(tmp_path / "r", sets=2, evals=3, eval_networks=("second", "second@2"), networks=("second",))
+    (network,) = {record.evaluation_network for record in read_records(tmp_path / "r" / RECORDS)}
+    assert network == "second@2:width=6"
+    folder = tmp_path / "board" / "mine"
+    submit(tmp_path / "r", folder, EVERYTHING, "Mine", ("Me",), plugins)
+    assert verify(folder).ok, verify(folder)
+    restated(lambda record: {"evaluation_network": "second@3:width=6"})(folder)
+    with pytest.raises(DcbenchError, match=r"'second@3:width=6' is of version 3, and version 2 is installed"):
+        verify(folder)
+
+
+def test_verifying_twice_gives_the_same_and_from_another_seed_something_else(folder, verify):
+    first, again, other = verify(folder), verify(folder), verify(folder, seed=1)
+    assert first == again
+    assert [each.found for each in first.comparisons] != [each.found for each in other.comparisons]
+
+
+def test_what_is_kept_is_not_trained_again_nor_taken_for_another_set(folder, verify, tmp_path, monkeypatch):
+    trained = []
+    original = evaluate
+    monkeypatch.setattr(
+        "dcbench.submissions.verify.evaluate", lambda *it: (trained.append(it[0].key()), original(*it))[1]
+    )
+    expected = verify(folder)
+    networks = len(trained)
+    assert networks == 2 * 2 * 8
+    rewrite(folder, lambda record: {**{k: v for k, v in record.items() if k != "seeded"}, "schema": 1})
+    for count in (5, 8, 8):  # more each time, as after an interruption
+        outcome = verify(folder, evals=count, store=Store(tmp_path / "kept"))
+    assert outcome == expected
+    assert len(trained) == 2 * networks
+    records = read_records(tmp_path / "kept" / RECORDS)
+    assert [record.key for record in records] == [*dict.fromkeys(record.key for record in records)]
+    assert {record.key for record in records} == set(trained)
+    assert {record.schema_ for record in records} == {RECORD_SCHEMA}
+    others = {"set_sha256": "0" * 64, "engine": "fast", "dcbench": "0.0.1", "augmentation": "flip"}
+    for number, change in enumerate(others.items()):
+        other = [record.model_copy(update=dict([change])) for record in records]
+        (tmp_path / "kept" / RECORDS).write_text("".join(record.to_json() + "\n" for record in other))
+        assert verify(folder, store=Store(tmp_path / "kept")) == expected
+        assert len(trained) == (3 + number) * networks
+
+
+def test_networks_are_trained_from_other_seeds_than_those_stated(folder, verify):
+    outcome = verify(folder)
+    assert any(each.stated != each.found for each in outcome.comparisons)
+
+
+def test_a_sample_is_seeded_and_takes_every_row_before_a_second_set(run, tmp_path, plugins, hazy, verify):
+    run(tmp_path / "results", methods=("random", "means", "whole"), sets=3, evals=2)
+    submit(tmp_path / "results", tmp_path / "it", EVERYTHING, "It", (), plugins)
+    _, units = check_submission(read_submission(tmp_path / "it"), {"hazy": hazy}, plugins)
+
+    def sampled(count, seed=0):
+        return [unit.own.spec for unit in sample_units(units, count, seed)]
+
+    assert sorted(spec.method for spec in sampled(2)) == ["means", "random"]
+    assert [spec.method for spec in sampled(4)].count("random") == 3
+    assert "whole" not in {spec.method for spec in sampled(4)}
+    assert sampled(2) == sampled(2)
+    assert any(sampled(2, seed) != sampled(2) for seed in range(1, 5))
+    assert sampled(99) == [unit.own.spec for unit in units]
+    outcome = verify(tmp_path / "it", sample=2)
+    assert (outcome.evaluated, outcome.left_out) == (2, 3)
+
+
+def test_a_network_that_fails_on_a_set_is_a_problem_and_the_others_are_compared(folder, verify, monkeypatch):
+    def evaluate(spec, condensed, test, network, *rest):
+        if network.name == "dropout" and spec.set_sha256 == first:
+            raise Diverged("the loss is nan", 7)
+        return original(spec, condensed, test, network, *rest)
+
+    original = sys.modules["dcbench.submissions.verify"].evaluate
+    monkeypatch.setattr("dcbench.submissions.verify.evaluate", evaluate)
+    first = read_submission(folder).records[0].set_sha256
+    outcome = verify(folder)
+    assert not outcome.ok
+    (problem,) = outcome.problems
+    assert problem.where.startswith("random, ipc 1, seed ")
+    assert re.fullmatch(r"network 0 from seed \d+ of dropout failed: Diverged: the loss is nan", problem.what)
+    assert {each.network: len(each.keys) for each in outcome.comparisons} == {"dropout": 1, "linear": 2}
+
+
+def test_memory_that_runs_out_is_no_fault_of_the_submission(folder, verify, monkeypatch):
+    def evaluate(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr("dcbench.submissions.verify.evaluate", evaluate)
+    with pytest.raises(DcbenchError, match=r"network 0 from seed \d+ of \w+: memory ran out\."):
+        verify(folder)
+
+
+def test_accuracies_that_are_not_found_again_are_named(folder, verify):
+    better = {"linear": {"accuracy": 0.96}, "dropout": {}}
+    rewrite(folder, lambda record: record | better[record["evaluation_network"]])
+    outcome = verify(folder)
+    assert outcome.problems == []
+    wrong = {(each.network, each.ok) for each in outcome.comparisons}
+    assert ("linear", False) in wrong
+    assert ("dropout", False) not in wrong
+    assert not outcome.ok
+
+
+TAMPERINGS = {
+    "an accuracy between two whole numbers of images": (
+        lambda folder: rewrite(folder, lambda record: record | {"accuracy": record["accuracy"] * 0.9 + 0.00123}),
+        "is no whole number of its",
+    ),
+    "a record of another network": (
+        lambda folder: rewrite(folder, lambda record: record | {"evaluation_network": "another"}),
+        "its key is not that of what it says was evaluated",
+    ),
+    "a record of other options": (
+        lambda folder: rewrite(folder, lambda record: record | {"condense_seed": record["condense_seed"] + 7}),
+        "its condense key is not that of what it says was condensed",
+    ),
+    "a tensor that does not match its hash": (
+        lambda folder: rewrite_set(set_files(folder)[0], lambda t: t | {"labels": t["labels"].flip(0)}),
+        "do not match the hash",
+    ),
+    "a set that is not the records'": (
+        lambda folder: shutil.copy(*set_files(folder)),
+        "its condense key is",
+    ),
+    "another normalisation": (
+        lambda folder: rewrite_set(
+            set_files(folder)[0], lambda t: t, normalisation={"mean": [0.1], "std": [0.2], "zca": False}
+        ),
+        "is normalised by",
+    ),
+    "a missing set": (lambda folder: set_files(folder)[0].unlink(), "its condensed set is not in sets/"),
+    "a set without records": (
+        lambda folder: shutil.copy(set_files(folder)[0], folder / "sets" / "more.safetensors"),
+        "sets/more.safetensors: no record is of this set",
+    ),
+    "other data": (
+        lambda folder: rewrite(folder, lambda record: record | {"dataset_sha256": "0" * 64}),
+        "are not those here",
+    ),
+    "a smaller test split": (lambda folder: rewrite(folder, halved), "its number of test images is"),
+    "fewer bytes": (
+        lambda folder: rewrite(folder, lambda record: record | {"storage_bytes": 1}),
+        "its size in bytes is",
+    ),
+    "a card of another track": (
+        lambda folder: (folder / "card.toml").write_text(
+            (folder / "card.toml").read_text().replace("hard-label", "soft-label")
+        ),
+        "it puts 'random' on the track 'soft-label'",
+    ),
+    "a set that is a link": (
+        lambda folder: linked(set_files(folder)[0]),
+        ".safetensors: it is a link",
+    ),
+    "no card": (lambda folder: (folder / "card.toml").unlink(), "card.toml: there is none"),
+    "a trial stated twice": (
+        lambda folder: (folder / "records.jsonl").write_text(
+            (folder / "records.jsonl").read_text()
+            + read_records(folder / "records.jsonl")[0].model_copy(update={"accuracy": 0.0}).to_json()
+            + "\n"
+        ),
+        "the same trial is stated twice",
+    ),
+}
+
+
+def linked(path):
+    """Put a link in the place of a file that now lies outside of the submission."""
+    path.rename(path.parents[2] / "elsewhere")
+    path.symlink_to(path.parents[2] / "elsewhere")
+
+
+def halved(record):
+    return record | {"n_test": record["n_test"] * 2}
+
+
+@pytest.mark.parametrize("tampering", TAMPERINGS)
+def test_a_tampering_is_caught_and_named(folder, problems, verify, tampering):
+    assert problems(folder) == []
+    tamper, said = TAMPERINGS[tampering]
+    tamper(folder)
+    assert any(said in problem for problem in problems(folder)), problems(folder)
+    outcome = verify(folder)
+    assert not outcome.ok
+    assert outcome.comparisons == []  # nothing is evaluated that does not fit together
+
+
+def resubmit(folder, hazy, change):
+    """Forge a set throughout: its tensors, its hash in the header, and the records' hashes and keys."""
+    path = set_files(folder)[0]
+    condensed, header = load_set(path, hazy.train)
+    forged = change(condensed)
+    tensors = {"images": forged.images, "labels": forged.labels}
+    rewrite_set(path, lambda _: tensors, set_sha256=forged.sha256())
+
+    def follow(record):
+        if record["condense_key"] != header["condense_key"]:
+            return record
+        record = record | {"set_sha256": forged.sha256(), "storage_bytes": forged.storage_bytes}
+        names = ("set_sha256", "dataset", "dataset_sha256", "evaluation_network", "protocol", "budget")
+        spec = EvaluationSpec(**{name: record[name] for name in names}, seed=record["eval_seed"])
+        return record | {"key": spec.key()}
+
+    rewrite(folder, follow)
+
+
+def test_more_images_than_the_ipc_are_caught_though_all_hashes_agree(folder, hazy, problems):
+    def doubled(condensed):
+        return replace(
+            condensed,
+            images=condensed.images.repeat(2, 1, 1, 1),
+            labels=condensed.labels.repeat(2),
+            indices=None,
+        )
+
+    resubmit(folder, hazy, doubled)
+    (problem,) = problems(folder)
+    assert "expected exactly 1 images of every class" in problem
+
+
+def test_test_images_in_a_set_are_caught_though_all_hashes_agree(folder, hazy, problems):
+    def leaked(condensed):
+        chosen = torch.stack([torch.nonzero(hazy.test.labels == label)[0, 0] for label in condensed.labels])
+        return replace(condensed, images=hazy.test.normalised(chosen), indices=None)
+
+    resubmit(folder, hazy, leaked)
+    (problem,) = problems(folder)
+    assert "of its images are test images" in problem
+
+
+def test_images_in_another_space_are_found_out_by_their_accuracy(folder, hazy, verify):
+    # The header says what it should, but the images are in another space than the accuracies were stated for.
+    resubmit(folder, hazy, lambda condensed: replace(condensed, images=condensed.images * -3 + 5, indices=None))
+    rewrite(folder, lambda record: record | {"accuracy": 0.96})
+    outcome = verify(folder)
+    assert outcome.problems == []
+    assert not outcome.ok
+
+
+@pytest.mark.parametrize("deviations", [(0.03, 0.03), (0.01, 0.04)])
+def test_chance_alone_fails_a_submission_as_rarely_as_it_says(folder, hazy, plugins, deviations):
+    _, units = check_submission(read_submission(folder), {"hazy": hazy}, plugins)
+    draw = torch.Generator().manual_seed(0)
+    failed, times = 0, 500
+    for _ in range(times):
+        made, found = [], {}
+        for unit, deviation in zip(units, deviations, strict=True):
+            stated = 0.5 + deviation * torch.randn(len(unit.records), generator=draw)
+            pairs = zip(unit.records, stated.tolist(), strict=True)
+            changed = (record.model_copy(update={"accuracy": accuracy}) for record, accuracy in pairs)
+            made.append(replace(unit, records=tuple(changed)))
+            for network in unit.networks:
+                anew = 0.5 + deviation * torch.randn(3, generator=draw)
+                found[unit.own.spec.key(), network] = anew.tolist()
+        failed += not all(each.ok for each in compare(made, found))
+    assert failed <= times * ERROR_RATE + 3 * (times * ERROR_RATE) ** 0.5
+
+
+# Cheating ----------------------------------------------------------------------------------------------
+
+
+def restated(change):
+    """Return a tampering that changes records and makes their keys those of what they then say."""
+
+    def tamper(folder):
+        def follow(record):
+            record = record | change(record)
+            names = ("dataset", "dataset_sha256", "method", "method_version", "options", "ipc", "matching_network")
+            key = CondenseSpec(**{name: record[name] for name in names}, seed=record["condense_seed"]).key()
+            names = ("set_sha256", "dataset", "dataset_sha256", "evaluation_network", "protocol", "budget")
+            trial = EvaluationSpec(**{name: record[name] for name in names}, seed=record["eval_seed"])
+            return record | {"condense_key": key, "key": trial.key()}
+
+        rewrite(folder, follow)
+
+    return tamper
+
+
+CHEATING = {
+    "chosen seeds of networks": (
+        restated(lambda record: {"eval_seed": record["eval_seed"] * 7}),
+        "its networks have seeds 0, 7, 14, not 0 to 2",
+    ),
+    "chosen sets": (
+        restated(lambda record: {"condense_seed": record["condense_seed"] + 5}),
+        "its sets have seeds 5, 6, not 0 to 1",
+    ),
+    "one set under several seeds": (
+        restated(lambda record: {"set_sha256": "0" * 64}),
+        "the same set stands under several seeds",
+    ),
+    "a method said to ignore the seed": (
+        restated(lambda record: {"seeded": False}),
+        "it says that the method ignores the seed, which is not so",
+    ),
+    "options passed off as defaults": (
+        restated(lambda record: {"method": "means", "seeded": False, "options": {"scale": 0.5}}),
+        "it names none as options that are not the method's defaults; they are scale",
+    ),
+    "a package's name that is Markdown": (
+        restated(lambda record: {"packages": {"a | b": "1"}}),
+        "'a | b' is no plain name",
+    ),
+    "code that is no hash": (
+        restated(lambda record: {"sources": {"evaluation_network": "abcdef0"}}),
+        "evaluation_network 'abcdef0' is no source",
+    ),
+    "another augmentation": (
+        restated(lambda record: {"augmentation": "crop"}),
+        "its images are augmented by '', not by 'crop'",
+    ),
+    "another plugin": (
+        restated(lambda record: {"plugin": "theirs"}),
+        "its plugin is dcbench-suite, its records say theirs",
+    ),
+    "code of something else": (
+        restated(lambda record: {"sources": {"method": "f" * 64}}),
+        "is no source",
+    ),
+    "a name that is Markdown": (
+        restated(lambda record: {"matching_network": "x | y"}),
+        "'x | y' is no plain name",
+    ),
+    "a link": (lambda folder: (folder / "more").symlink_to("/etc/passwd"), "more: it is a link"),
+    "more records within": (
+        lambda folder: shutil.copytree(folder, folder / "nested"),
+        "nested: it has no place in a submission",
+    ),
+    "a torn last line": (
+        lambda folder: (folder / "records.jsonl").write_text((folder / "records.jsonl").read_text()[:-1]),
+        "its last line is torn",
+    ),
+}
+
+
+@pytest.mark.parametrize("cheat", CHEATING)
+def test_cheating_is_caught_and_named(folder, problems, cheat):
+    tamper, said = CHEATING[cheat]
+    tamper(folder)
+    assert any(said in problem for problem in problems(folder)), problems(folder)
+
+
+def test_a_stated_deviation_buys_no_tolerance(folder, verify, hazy, plugins):
+    honest = verify(folder)
+    # Wild accuracies of the same networks, with a high mean.
+    wild = {0: 1.0, 1: 1.0, 2: 0.4}
+    rewrite(folder, lambda record: record | {"accuracy": wild[record["eval_seed"]]})
+    outcome = verify(folder)
+    assert [each.tolerance for each in outcome.comparisons] == [each.tolerance for each in honest.comparisons]
+    assert not outcome.ok
+
+
+def test_slightly_changed_test_images_are_test_images(folder, hazy):
+    chosen = torch.tensor([0, 100, 200])
+    near = hazy.test.normalised(chosen) + 0.02 * torch.randn(
+        3, 1, 6, 6, generator=torch.Generator().manual_seed(0)
+    )
+    labels = torch.arange(3)
+    assert count_test_images(CondensedSet(near, labels), hazy) == 3
+    whitened = hazy.whitened_test.normalised(chosen)
+    assert hazy.whitened_train.whitening is hazy.whitened_test.whitening  # which takes long, and is fitted once
+    assert count_test_images(CondensedSet(whitened, labels, zca=True), hazy) == 3
+    assert count_test_images(CondensedSet(hazy.train.normalised(chosen[:1]), labels[:1]), hazy) == 0
+    means = torch.stack([hazy.train.normalised(members).mean(0) for members in hazy.train.class_indices])
+    assert count_test_images(CondensedSet(means, labels), hazy) == 0
+
+
+def test_a_user_says_where_files_are_and_a_submission_does_not(folder, plugins, tmp_path):
+    rewrite(folder, lambda record: record | {"dataset": "npz:/dev/zero"})
+    with pytest.raises(DcbenchError, match="Say where the data set"):
+        load_benches(read_submission(folder), (), plugins, tmp_path, torch.device("cpu"))
+
+
+def test_a_row_is_of_one_submission(folder, tmp_path):
+    board = tmp_path / "whole board"
+    for name in ("one", "two"):
+        shutil.copytree(folder, board / "submissions" / name)
+    with pytest.raises(DcbenchError, match=r"one and two both have records of random on hazy, ipc 1"):
+        read_leaderboard(board)
+    shutil.rmtree(board / "submissions" / "two")
+    # What is not a submission's own file of records is not read.
+    shutil.copytree(folder, board / "submissions" / "one" / "deeper")
+    shutil.copytree(folder, board / "elsewhere")
+    assert len(read_leaderboard(board).submissions) == 1
+
+
+# Marks
+
+
+def test_rows_carry_the_mark_of_just_these_records(folder, verify, plugins, hazy):
+    board = read_leaderboard(folder.parent)
+    assert board.mark(board.rows[0]) is None
+    verifier = Verifier(read_submission(folder), {"hazy": hazy}, plugins, 8, 1, 0, lambda done, total: None)
+    outcome = verifier.run()
+    write_verification(folder, verification(verifier, outcome))
+    board = read_leaderboard(folder.parent)
+    mark = board.mark(board.rows[0])
+    assert (mark.sets, mark.of) == (1, 2)
+    assert " (1 of 2 sets" in mark.text
+    rewrite(folder, lambda record: record | {"accuracy": 0.96})
+    board = read_leaderboard(folder.parent)
+    assert board.mark(board.rows[0]) is None
+
+
+def test_a_verification_is_the_same_after_writing_and_reading(folder):
+    key = read_records(folder / "records.jsonl")[0].condense_key
+    made = Verification(
+        dcbench="9", records_sha256=records_sha256(folder), seed=0, evals=3, verified={key: ("linear",)}
+    )
+    write_verification(folder, made)
+    assert read_submission(folder).verification == made
+    (folder / "verification.json").write_text("{}")
+    with pytest.raises(DcbenchError, match=r"verification\.json"):
+        read_submission(folder)
+
+
+def test_the_records_of_a_run_have_no_problems(results):
+    for record in read_records(results / "records.jsonl"):
+        assert record_problems(record) == []
