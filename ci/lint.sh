@@ -5,3 +5,4 @@ cd "$(dirname "$0")/.."
 uv run ruff check .
 uv run ruff format --check .
 uv run mypy
+uv run lint-imports

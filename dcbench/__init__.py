@@ -5,3 +5,5 @@ Importing this package imports nothing heavy.
 """
 
 __version__ = "0.1.0"
+
+DISTRIBUTION = "dcbench-suite"

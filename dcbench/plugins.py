@@ -14,8 +14,7 @@ from typing import Any, Generic, TypeVar
 
 import pluggy
 
-from dcbench import hookspecs
-from dcbench.cli.installation import DISTRIBUTION
+from dcbench import DISTRIBUTION, hookspecs
 from dcbench.core.architecture import Architecture
 from dcbench.core.component import Component, Spelling
 from dcbench.core.dataset import Dataset

@@ -20,7 +20,7 @@ class Progress:
         pieces_left: how many pieces of the same kind are still to be done, this one included.
         run_done: pieces of the run that are finished.
         run_total: pieces of the run.
-        lane: which of several pieces that are worked on at once, from 0.
+        slot: which of several pieces that are worked on at once, from 0.
     """
 
     phase: Literal["condense", "evaluate"]
@@ -31,4 +31,4 @@ class Progress:
     pieces_left: int
     run_done: int
     run_total: int
-    lane: int = 0
+    slot: int = 0

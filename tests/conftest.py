@@ -12,9 +12,8 @@ import tiny_plugin
 import torch
 from running import RUN, carry_out, checkpointing_always, load_plugins, make_request
 
-from dcbench.core.dataset import load_dataset
+from dcbench.core.loaded_dataset import load_dataset
 from dcbench.engine.engine import PLAIN
-from dcbench.run.cells import Bench
 
 # The tests' tensors are too small to share between threads; the processes they start inherit this.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -38,7 +37,7 @@ def plugins():
 @pytest.fixture
 def tiny(tmp_path):
     """The tests' data set, on the CPU."""
-    return Bench(load_dataset(tiny_plugin.Tiny(), tmp_path), torch.device("cpu"))
+    return load_dataset(tiny_plugin.Tiny(), tmp_path)
 
 
 @pytest.fixture

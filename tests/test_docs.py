@@ -18,8 +18,8 @@ from dcbench import api, hookspecs
 from dcbench.checks import ARCHITECTURE_CHECKS, DATASET_CHECKS, METHOD_CHECKS
 from dcbench.cli import main
 from dcbench.cli.check_subject import find_subject
-from dcbench.core.budgets import BUDGETS
 from dcbench.core.method import Task
+from dcbench.core.spec import BUDGETS
 from dcbench.plugins import PluginInfo, Plugins
 from dcbench.suites.file import load_suite
 from dcbench.suites.part import resolve_suite

@@ -12,7 +12,8 @@ from torch import Tensor
 from dcbench.checks.check import CheckFailed, require_passed
 from dcbench.checks.components import COMPONENT_CHECKS, class_of, defaults
 from dcbench.checks.watch import watching
-from dcbench.core.dataset import Dataset, Split, Splits, channel_statistics
+from dcbench.core.dataset import Dataset, Split, Splits
+from dcbench.core.loaded_dataset import channel_statistics
 from dcbench.engine.augment import parse_strategy
 from dcbench.utils.errors import DcbenchError
 from dcbench.utils.files import default_data_root

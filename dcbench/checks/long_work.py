@@ -10,15 +10,19 @@ import torch
 
 from dcbench.checks.check import CheckFailed, NotTried, raised
 from dcbench.checks.method_results import usable
-from dcbench.checks.subject import (
+from dcbench.checks.tryout import (
+    LIMIT_SECONDS,
+    Scenario,
     Subject,
+    Tryout,
+    condense,
     difference,
     ipcs_of,
     method_of,
     same,
     same_history,
+    try_out,
 )
-from dcbench.checks.trial import LIMIT_SECONDS, Scenario, Trial, condense, try_out
 from dcbench.core.condensed_set import CondensedSet
 from dcbench.core.method import Method
 
@@ -36,7 +40,7 @@ def goes_on_from_a_checkpoint(subject: Subject) -> str | None:
     return next(filter(None, remarks), None)
 
 
-def _interrupt_and_go_on(method: Method, whole: Trial, save_at: int) -> str | None:
+def _interrupt_and_go_on(method: Method, whole: Tryout, save_at: int) -> str | None:
     """Compare a run that was interrupted after an offer with one that was not."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "checkpoint"

@@ -9,17 +9,23 @@ import torch
 from torch import Tensor
 
 from dcbench.checks.check import CheckFailed, raised, require_passed
-from dcbench.checks.subject import (
+from dcbench.checks.tryout import (
+    LIMIT_SECONDS,
+    Scenario,
     Subject,
+    Tryout,
+    difference,
     ipcs_of,
     method_of,
     same,
     same_history,
-    trial_of,
+    try_out,
+    tryout_of,
 )
-from dcbench.checks.trial import LIMIT_SECONDS, Scenario, Trial, try_out
-from dcbench.core.condensed_set import CondensedSet, check_set, load_set, save_set
+from dcbench.core.condensed_set import CondensedSet, check_set
+from dcbench.results.set_file import load_set, save_set
 from dcbench.utils.errors import DcbenchError
+from dcbench.utils.files import default_data_root
 
 
 def condenses(subject: Subject) -> None:
@@ -51,7 +57,7 @@ def condenses(subject: Subject) -> None:
 
 def images_are_float32_on_the_cpu(subject: Subject) -> str | None:
     """Images are float32 (N, C, H, W), finite, detached, on the CPU."""
-    trial = trial_of(subject)
+    trial = tryout_of(subject)
     images, info = trial.condensed.images, trial.train.info
     _require_tensor(images, "images")
     shape = (info.channels, *info.size)
@@ -72,7 +78,7 @@ def images_are_float32_on_the_cpu(subject: Subject) -> str | None:
 
 def labels_belong_to_the_images(subject: Subject) -> str | None:
     """Labels are int64 (N,) from 0 to K-1, or soft, float32 (N, K), finite, detached, on the CPU."""
-    trial = trial_of(subject)
+    trial = tryout_of(subject)
     images, labels, classes = trial.condensed.images, trial.condensed.labels, trial.train.info.num_classes
     _require_tensor(labels, "labels")
     soft = labels.ndim == 2
@@ -145,13 +151,13 @@ def survives_saving(subject: Subject) -> None:
         raise CheckFailed("the same set after saving", "another", "return contiguous tensors of standard dtypes")
 
 
-def usable(subject: Subject, scenario: Scenario) -> Trial:
+def usable(subject: Subject, scenario: Scenario) -> Tryout:
     """Return a trial whose images and labels are tensors that can be compared.
 
     Raises:
         CheckBlocked: when they are not.
     """
-    trial = trial_of(subject, scenario)
+    trial = tryout_of(subject, scenario)
     for check in (images_are_float32_on_the_cpu, labels_belong_to_the_images):
         require_passed(check, subject)
     return trial
@@ -180,3 +186,113 @@ def _require(tensor: Tensor, what: str, dtype: torch.dtype) -> None:
             f"{bad} of {tensor.numel()} values are NaN or infinite",
             "look for a division by zero, a logarithm of zero, or too large a learning rate",
         )
+
+
+def leaves_its_inputs_alone(subject: Subject) -> None:
+    """The training split and the method's options are not changed."""
+    changed = tryout_of(subject).changed
+    if changed:
+        raise CheckFailed(
+            "inputs that are afterwards as they were",
+            f"changed: {', '.join(changed)}",
+            "work on a copy: task.train.images.clone(); normalised() and draw() already return new tensors",
+        )
+
+
+def draws_from_its_generator_alone(subject: Subject) -> None:
+    """No global generator is drawn from or seeded."""
+    generators = tryout_of(subject).observed.generators
+    if generators:
+        raise CheckFailed(
+            "global generators that are afterwards as they were",
+            f"{' and '.join(generators)} moved",
+            "pass generator=task.generator to torch.rand, randn, randint and randperm; make networks with "
+            "task.new_network(); wrap what takes no generator in torch.random.fork_rng() and seed it from a draw",
+        )
+
+
+def leaves_settings_alone(subject: Subject) -> None:
+    """Grad mode, default dtype, number of threads and working directory are afterwards as they were."""
+    settings = tryout_of(subject).observed.settings
+    if settings:
+        found = "; ".join(f"{name} is {after} (was {before})" for name, (before, after) in settings.items())
+        raise CheckFailed(
+            "settings of the process that are afterwards as they were",
+            found,
+            "use torch.no_grad() as a decorator or in a with statement, and leave the other settings alone",
+        )
+
+
+def never_sees_the_test_split(subject: Subject) -> str | None:
+    """It loads no data set, reads nothing from the data folder, and another test split changes nothing.
+
+    Files that are read by compiled code, or before the method is called, are not seen.
+    """
+    trial, other = (usable(subject, Scenario(test_seed=seed)) for seed in (0, 1))
+    observed, root = trial.observed, default_data_root()
+    read = sorted(set(observed.files))
+    from_root = [path for path in read if Path(path).is_relative_to(root.absolute())]
+    if observed.datasets or from_root:
+        what = [f"the data set {name!r} was loaded" for name in sorted(set(observed.datasets))]
+        what += [f"{path} was read" for path in from_root[:3]]
+        raise CheckFailed(
+            "a method that uses the images it is given",
+            "; ".join(what),
+            "use task.train; a data set has a test split, which a method is not to see",
+        )
+    if not same(trial.condensed, other.condensed):
+        raise CheckFailed(
+            "the same set from the same training split, whatever the test split",
+            "another set: task.info.sha256, which covers the test split too, or something read elsewhere, counts",
+            "use nothing of task.info but the classes, channels, size, mean and std",
+        )
+    remarks = [f"it reads {', '.join(read[:3])}: no check can tell what that is"] if read else []
+    remarks += [f"it connects to {', '.join(sorted(set(observed.hosts))[:3])}"] if observed.hosts else []
+    return "; ".join(remarks) or None
+
+
+def same_seed_gives_the_same_bytes(subject: Subject) -> None:
+    """The same task gives the same images and labels, byte for byte."""
+    one, other = (usable(subject, Scenario(turn=turn)) for turn in (0, 1))
+    if not same(one.condensed, other.condensed):
+        raise CheckFailed(
+            "the same bytes from two runs of the same task",
+            difference(one.condensed, other.condensed),
+            "draw every random number from task.generator; no NumPy or Python generator, no clock, no hash(), "
+            "no state kept in the class or the module",
+        )
+
+
+def depends_on_the_seed_as_it_says(subject: Subject) -> None:
+    """Another seed gives another set if and only if `depends_on` names the seed."""
+    first = usable(subject, Scenario())
+    others = [usable(subject, Scenario(seed=seed)) for seed in (1, 2)]
+    differs = [not same(first.condensed, each.condensed) for each in others]
+    if "seed" not in method_of(subject).dependencies() and any(differs):
+        raise CheckFailed(
+            "the same set from every seed, since depends_on leaves 'seed' out",
+            "another set from another seed",
+            "add 'seed' to depends_on, so that a run makes several sets; or draw nothing at random",
+        )
+    if "seed" in method_of(subject).dependencies() and not any(differs):
+        raise CheckFailed(
+            "another set from another seed, since depends_on names 'seed'",
+            "the same set from the seeds 0, 1 and 2",
+            "draw from task.generator; or leave 'seed' out of depends_on, so that the same set is not made again",
+        )
+
+
+def depends_on_the_network_as_it_says(subject: Subject) -> str | None:
+    """Another matching network changes nothing where `depends_on` leaves the network out."""
+    one, other = (usable(subject, Scenario(width=width)) for width in (6, 4))
+    unchanged = same(one.condensed, other.condensed)
+    declared = "network" in method_of(subject).dependencies()
+    if not declared and not unchanged:
+        raise CheckFailed(
+            "the same set whatever the matching network, since depends_on leaves 'network' out",
+            "another set with another network",
+            "add 'network' to depends_on, so that results say which network it was",
+        )
+    if declared and unchanged:
+        return "two networks gave the same set: if it never depends on it, leave 'network' out of depends_on"
+    return None

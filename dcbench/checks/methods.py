@@ -4,12 +4,6 @@ from __future__ import annotations
 
 from dcbench.checks.check import CheckFailed
 from dcbench.checks.components import COMPONENT_CHECKS, class_of
-from dcbench.checks.conduct import (
-    draws_from_its_generator_alone,
-    leaves_its_inputs_alone,
-    leaves_settings_alone,
-    never_sees_the_test_split,
-)
 from dcbench.checks.long_work import (
     goes_on_from_a_checkpoint,
     quick_is_quick,
@@ -18,23 +12,20 @@ from dcbench.checks.long_work import (
 )
 from dcbench.checks.method_results import (
     condenses,
+    depends_on_the_network_as_it_says,
+    depends_on_the_seed_as_it_says,
+    draws_from_its_generator_alone,
     every_class_gets_its_images,
     images_are_float32_on_the_cpu,
     indices_and_history_fit,
     labels_belong_to_the_images,
+    leaves_its_inputs_alone,
+    leaves_settings_alone,
+    never_sees_the_test_split,
+    same_seed_gives_the_same_bytes,
     survives_saving,
 )
-from dcbench.checks.repeatable import (
-    depends_on_the_network_as_it_says,
-    depends_on_the_seed_as_it_says,
-    same_seed_gives_the_same_bytes,
-)
-from dcbench.checks.subject import (
-    Subject,
-    method_class,
-    method_of,
-    trial_of,
-)
+from dcbench.checks.tryout import Subject, method_class, method_of, tryout_of
 from dcbench.utils.errors import DcbenchError
 
 MAY_DEPEND_ON = frozenset({"ipc", "network", "seed"})
@@ -72,7 +63,7 @@ def quick_options_are_valid(subject: Subject) -> str | None:
 
 def given_options_are_kept(subject: Subject) -> None:
     """`resolve` fills in what is missing, and changes no option that was given."""
-    method, trial = method_of(subject), trial_of(subject)
+    method, trial = method_of(subject), tryout_of(subject)
     given = method.model_dump(exclude_unset=True)
     resolved = trial.method
     assert resolved is not None

@@ -13,7 +13,7 @@ from dcbench.cli.doctor import doctor
 from dcbench.cli.evaluate import evaluate
 from dcbench.cli.leaderboard import leaderboard
 from dcbench.cli.list import list_
-from dcbench.cli.loading import add_to_commands, no_plugins_option
+from dcbench.cli.options import add_to_commands, no_plugins_option
 from dcbench.cli.plugin import plugin
 from dcbench.cli.run import run
 from dcbench.cli.suite import suite

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dcbench.cli.loading import load_plugins
+from dcbench.cli.options import load_plugins
 from dcbench.cli.output import json_option, print_json
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ IN_WORDS = {"long": "compiles", "official": "enters tables"}
 @json_option
 def describe(name: str, as_json: bool) -> None:
     """Describe a data set, architecture, method, protocol, budget or suite, with every option."""
-    from dcbench.core.budgets import BUDGETS
+    from dcbench.core.spec import BUDGETS
     from dcbench.evaluate.protocols import PROTOCOLS
     from dcbench.suites.file import load_suite
     from dcbench.utils.errors import unknown_name

@@ -13,15 +13,16 @@ import torch
 
 from dcbench.cli.installation import Finding
 from dcbench.condense.checkpoint import is_intact
-from dcbench.core.condensed_set import without_images
-from dcbench.core.dataset import Dataset, load_dataset
+from dcbench.core.dataset import Dataset
+from dcbench.core.loaded_dataset import load_dataset
 from dcbench.engine.compiled import can_compile
 from dcbench.engine.memory import free_memory
 from dcbench.plugins import DISABLE, Plugins
 from dcbench.results.artefacts import FOLDERS, Artefacts
 from dcbench.results.provenance import describe_device
 from dcbench.results.records import Record
-from dcbench.results.store import RECORDS, read_records, trial_of
+from dcbench.results.set_file import without_images
+from dcbench.results.store import RECORDS, read_records, trial_key
 from dcbench.utils.errors import DcbenchError, NewerFormat
 
 GIB = 2**30
@@ -200,10 +201,10 @@ def _records(section: str, folder: Path) -> Iterator[Finding]:
 
 def _failed(records: Sequence[Record]) -> int:
     """Count what failed and has not succeeded since."""
-    done = {trial_of(record) for record in records if record.status == "ok"}
+    done = {trial_key(record) for record in records if record.status == "ok"}
     made = {record.condense_key for record in records if record.status == "ok"}
     failed = [record for record in records if record.status == "failed"]
-    trials = {trial_of(record) for record in failed if record.evaluation_network} - done
+    trials = {trial_key(record) for record in failed if record.evaluation_network} - done
     return len(trials) + len({record.condense_key for record in failed if not record.evaluation_network} - made)
 
 

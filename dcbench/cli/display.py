@@ -15,18 +15,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 from rich.table import Column
 
-from dcbench.core.budgets import Budget
+from dcbench.core.spec import Budget
 from dcbench.hookspecs import hookimpl
 from dcbench.progress import Progress
 
 ANNOUNCE_SECONDS = 60.0
 LONG_SECONDS = 3600.0
 PATIENCE_SECONDS = 60.0
-"""Without a step, beyond ten times what one takes: then a lane is taken to be idle."""
+"""Without a step, beyond ten times what one takes: then a slot is taken to be idle."""
 
 
 @dataclass
-class _Lane:
+class _SlotBar:
     """One of those that work at once."""
 
     bar: TaskID
@@ -35,7 +35,7 @@ class _Lane:
 
 
 class Display:
-    """The run's bar, one for the current piece of each lane, and a line whenever something takes long."""
+    """The run's bar, one for the current piece of each slot, and a line whenever something takes long."""
 
     def __init__(self, budget: Budget) -> None:
         """Prepare the bars; they appear on entering the context."""
@@ -51,7 +51,7 @@ class Display:
             expand=True,
         )
         self._run = self._bars.add_task("run", total=None, to_go="")
-        self._lanes: dict[int, _Lane] = {}
+        self._slots: dict[int, _SlotBar] = {}
         self._took: list[float] = []
         self._announced: set[str] = set()
         self._ended = 0
@@ -77,12 +77,12 @@ class Display:
     @hookimpl
     def dcbench_progress(self, progress: Progress) -> None:
         """Move the bars."""
-        lane = self._lane(progress.lane)
-        lane.clock.tick(progress)
-        left = lane.clock.piece_seconds_left
+        slot = self._slot(progress.slot)
+        slot.clock.tick(progress)
+        left = slot.clock.piece_seconds_left
         self._bars.update(
-            lane.bar,
-            # First what tells it from other lanes: the end may be cut off.
+            slot.bar,
+            # First what tells it from other slots: the end may be cut off.
             description=escape(f"{progress.piece}: {progress.phase} {progress.work}"),
             completed=progress.done,
             total=progress.total or None,
@@ -91,29 +91,29 @@ class Display:
         self._bars.update(self._run, completed=progress.run_done, total=progress.run_total)
         if (run_left := self._run_seconds_left()) is not None:  # between two pieces, what was said stays
             self._bars.update(self._run, to_go=spell(run_left) + " to go")
-        self._announce(progress, lane.clock)
+        self._announce(progress, slot.clock)
         piece = (progress.phase, progress.work, progress.piece)
         if progress.total == 0:
-            lane.ended = None
+            slot.ended = None
         # A method may count more than once to its end.
-        if progress.done == progress.total > 0 and lane.ended != piece and not self.console.is_terminal:
-            lane.ended = piece
-            # Of pieces that end at once in several lanes, the run may not have taken note yet.
+        if progress.done == progress.total > 0 and slot.ended != piece and not self.console.is_terminal:
+            slot.ended = piece
+            # Of pieces that end at once in several slots, the run may not have taken note yet.
             self._ended = max(self._ended, progress.run_done) + 1
             place = f"[{self._ended}/{progress.run_total}]"
-            took = spell(lane.clock.piece_seconds)
+            took = spell(slot.clock.piece_seconds)
             line = f"{place} {progress.phase} {progress.work}, {progress.piece}: {took}"
             self.console.print(line, markup=False, soft_wrap=True)
 
-    def _lane(self, number: int) -> _Lane:
-        """Return a lane, with a bar below those that there are when it is new."""
-        if number not in self._lanes:
-            self._lanes[number] = _Lane(self._bars.add_task("", total=None, to_go=""), Clock(self._took))
-        return self._lanes[number]
+    def _slot(self, number: int) -> _SlotBar:
+        """Return a slot, with a bar below those that there are when it is new."""
+        if number not in self._slots:
+            self._slots[number] = _SlotBar(self._bars.add_task("", total=None, to_go=""), Clock(self._took))
+        return self._slots[number]
 
     def _run_seconds_left(self) -> float | None:
-        """Estimate the rest of the run, which busy lanes share; what each has begun, it finishes alone."""
-        clocks = [lane.clock for lane in self._lanes.values() if lane.clock.is_busy()]
+        """Estimate the rest of the run, which busy slots share; what each has begun, it finishes alone."""
+        clocks = [slot.clock for slot in self._slots.values() if slot.clock.is_busy()]
         alone = [clock.run_seconds_left for clock in clocks if clock.run_seconds_left is not None]
         begun = [clock.piece_seconds_left for clock in clocks if clock.piece_seconds_left is not None]
         return max([median(alone) / len(clocks), *begun]) if alone else None
@@ -124,7 +124,7 @@ class Display:
         if step is None or work in self._announced:
             return
         self._announced.add(work)
-        busy = sum(lane.clock.is_busy() for lane in self._lanes.values())
+        busy = sum(slot.clock.is_busy() for slot in self._slots.values())
         at_once = max(1, min(busy, progress.pieces_left))
         expected = step * (progress.total * progress.pieces_left - progress.done) / at_once
         if expected < ANNOUNCE_SECONDS:
@@ -142,7 +142,7 @@ class Display:
 
 
 class Clock:
-    """How long steps and pieces take in one lane, from the moments that are reported.
+    """How long steps and pieces take in one slot, from the moments that are reported.
 
     Attributes:
         step_seconds: of the current piece, once a few steps have been timed.
@@ -151,7 +151,7 @@ class Clock:
     """
 
     def __init__(self, took: list[float] | None = None) -> None:
-        """Start with nothing known, but for what pieces took so far in all lanes, a list that is added to."""
+        """Start with nothing known, but for what pieces took so far in all slots, a list that is added to."""
         self.step_seconds: float | None = None
         self.piece_seconds = 0.0
         self.piece_seconds_left: float | None = None

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dcbench.cli.loading import load_plugins
-from dcbench.cli.options import data_root_option, results_option
+from dcbench.cli.options import data_root_option, load_plugins, results_option
 from dcbench.cli.output import json_option, print_json
 
 if TYPE_CHECKING:

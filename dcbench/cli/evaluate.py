@@ -9,8 +9,7 @@ import click
 
 from dcbench.cli import defaults
 from dcbench.cli.carry_out import carry_out, refuse_downloads
-from dcbench.cli.loading import load_plugins
-from dcbench.cli.options import Execution, execution_options
+from dcbench.cli.options import Execution, execution_options, load_plugins
 from dcbench.cli.output import json_option
 from dcbench.utils.files import default_data_root
 
@@ -81,7 +80,7 @@ def evaluate(
       dcbench evaluate images_best.pt -d cifar10 --zca --method mtt --eval-network convnet
       dcbench evaluate results/sets/*.safetensors -d digits --eval-network resnet18
     """
-    from dcbench.core.budgets import get_budget
+    from dcbench.core.spec import get_budget
     from dcbench.evaluate.protocols import get_protocol
     from dcbench.run.imported_sets import Claim, ImportRequest, plan_imports
     from dcbench.utils.devices import choose_device

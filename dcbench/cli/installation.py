@@ -10,9 +10,8 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Literal
 
-from dcbench import __version__
+from dcbench import DISTRIBUTION, __version__
 
-DISTRIBUTION = "dcbench-suite"
 NAMESAKE = "dcbench"
 """A distribution on PyPI that is another's, and has our import name."""
 SECTION = "Installation"

@@ -13,7 +13,7 @@ from dcbench.cli.submit import submit
 from dcbench.cli.verify import verify
 
 if TYPE_CHECKING:
-    from dcbench.results.submission import Leaderboard
+    from dcbench.leaderboard.board import Leaderboard
 
 folder_argument = click.argument(
     "folder", default="leaderboards", type=click.Path(exists=True, file_okay=False, path_type=Path)
@@ -93,7 +93,7 @@ def check(folder: Path, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 def show(folder: Path, dataset: str | None, ipc: int | None, form: str, as_json: bool) -> None:
     """Show all successful records of FOLDER as tables, quick ones included."""
-    from dcbench.results.submission import read_leaderboard
+    from dcbench.leaderboard.board import read_leaderboard
 
     board = _narrowed(read_leaderboard(folder, all_budgets=True), folder, dataset, ipc, as_json or form == "json")
     _print(board, folder, "json" if as_json else form)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from dcbench.cli.loading import load_plugins
+from dcbench.cli.options import load_plugins
 from dcbench.cli.output import json_option, print_rows
 
 KINDS = ("datasets", "architectures", "methods", "protocols", "budgets", "suites")
@@ -15,7 +15,7 @@ KINDS = ("datasets", "architectures", "methods", "protocols", "budgets", "suites
 @json_option
 def list_(kind: str | None, as_json: bool) -> None:
     """List data sets, architectures, methods, protocols, budgets and suites."""
-    from dcbench.core.budgets import BUDGETS
+    from dcbench.core.spec import BUDGETS
     from dcbench.evaluate.protocols import PROTOCOLS
     from dcbench.suites.file import summary
 

@@ -13,6 +13,7 @@ import click
 if TYPE_CHECKING:
     import torch
 
+    from dcbench.plugins import Plugins
     from dcbench.run.executors import Executor
 
 device_option = click.option(
@@ -181,3 +182,35 @@ def execution_options(command: Callable[..., None]) -> Callable[..., None]:
     for option in reversed(EXECUTION_OPTIONS):
         gathered = option(gathered)
     return compute_options(gathered)
+
+
+_OWN_ONLY = "dcbench.own_only"
+
+HELP = "Load dcbench's own plugins alone, to see whether another's is at fault; also after the command."
+
+
+def no_plugins_option(hidden: bool = False) -> click.Option:
+    """Return the flag, for the group and, hidden, for every command: users write it on either side."""
+    return click.Option(
+        ["--no-plugins"], is_flag=True, expose_value=False, callback=_note, help=HELP, hidden=hidden
+    )
+
+
+def _note(ctx: click.Context, _: click.Parameter, given: bool) -> None:
+    if given:
+        ctx.meta[_OWN_ONLY] = True
+
+
+def add_to_commands(group: click.Group) -> None:
+    """Let every command below a group take the flag."""
+    for command in group.commands.values():
+        command.params.append(no_plugins_option(hidden=True))
+        if isinstance(command, click.Group):
+            add_to_commands(command)
+
+
+def load_plugins(strict: bool = True) -> Plugins:
+    """Load the plugins that the running command is to load; see `dcbench.plugins.Plugins.load`."""
+    from dcbench.plugins import Plugins
+
+    return Plugins.load(strict, own_only=click.get_current_context().meta.get(_OWN_ONLY, False))

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dcbench.cli.loading import load_plugins
-from dcbench.cli.options import data_root_option
+from dcbench.cli.options import data_root_option, load_plugins
 from dcbench.cli.output import json_option, print_json, print_rows
 
 if TYPE_CHECKING:

@@ -8,8 +8,7 @@ import click
 
 from dcbench.cli import defaults
 from dcbench.cli.carry_out import carry_out, refuse_downloads
-from dcbench.cli.loading import load_plugins
-from dcbench.cli.options import Execution, execution_options
+from dcbench.cli.options import Execution, execution_options, load_plugins
 from dcbench.cli.output import json_option
 from dcbench.utils.files import default_data_root
 
@@ -108,7 +107,7 @@ def run(
       dcbench run --method gradmatch --dataset cifar10 --ipc 10
       dcbench run -m gradmatch -m random -d mnist -o gradmatch.iterations=20 --evals 2
     """
-    from dcbench.core.budgets import get_budget
+    from dcbench.core.spec import get_budget
     from dcbench.evaluate.protocols import get_protocol
     from dcbench.run.plan import Request, make_plan
     from dcbench.utils.devices import choose_device

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from dcbench.cli.loading import load_plugins
+from dcbench.cli.options import load_plugins
 
 
 @click.command()
@@ -68,8 +68,9 @@ def submit(
 
 def _provisional(target: Path) -> list[str]:
     """Say which rows of a submission lack something to be ranked, by the rules of its leaderboard."""
+    from dcbench.leaderboard.board import read_leaderboard
     from dcbench.leaderboard.report.tables import heading, lacking
-    from dcbench.results.submission import SUBMISSIONS, read_leaderboard
+    from dcbench.results.submission import SUBMISSIONS
     from dcbench.utils.errors import DcbenchError
 
     try:

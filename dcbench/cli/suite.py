@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from dcbench.cli.carry_out import carry_out, refuse_downloads
-from dcbench.cli.loading import load_plugins
-from dcbench.cli.options import Execution, execution_options, results_option
+from dcbench.cli.options import Execution, execution_options, load_plugins, results_option
 from dcbench.cli.output import json_option, print_json, print_rows
 from dcbench.utils.files import default_data_root
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from dcbench.plugins import Plugins
     from dcbench.results.records import Record
     from dcbench.suites.file import Suite
-    from dcbench.suites.part import Part
+    from dcbench.suites.part import SuiteSelection
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -151,12 +150,12 @@ def run(
     )
 
 
-def _part(name: str, words: dict[str, Any], plugins: Plugins) -> Part:
+def _part(name: str, words: dict[str, Any], plugins: Plugins) -> SuiteSelection:
     """Return the part of a suite that the words of `PART_OPTIONS` choose."""
     from dcbench.cli.run import parse_options
-    from dcbench.suites.part import Choice, resolve_suite
+    from dcbench.suites.part import SuiteFilter, resolve_suite
 
-    choice = Choice(**{**words, "options": parse_options(words["options"])})
+    choice = SuiteFilter(**{**words, "options": parse_options(words["options"])})
     return resolve_suite(_load(name, plugins), plugins).narrow(choice, plugins)
 
 
@@ -166,7 +165,7 @@ def _load(name: str, plugins: Plugins) -> Suite:
     return load_suite(Path(name) if name.endswith(".toml") else plugins.suite_path(name))
 
 
-def _print(part: Part, records: list[Record], as_json: bool) -> None:
+def _print(part: SuiteSelection, records: list[Record], as_json: bool) -> None:
     """Print the comparison."""
     from rich.markup import escape
 

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dcbench.cli.loading import load_plugins
-from dcbench.cli.options import compute_options
+from dcbench.cli.options import compute_options, load_plugins
 from dcbench.cli.output import json_option, print_json
 
 if TYPE_CHECKING:
@@ -77,15 +76,15 @@ def verify(
     """
     from dcbench.engine.engine import choose_engine
     from dcbench.results.submission import read_submission, write_verification
-    from dcbench.submissions.verify import Verifier, load_benches, verification
+    from dcbench.submissions.verify import Verifier, load_datasets, verification
     from dcbench.utils.devices import choose_device
     from dcbench.utils.files import default_data_root
 
     submission, plugins, chosen = read_submission(folder), load_plugins(), choose_device(device)
-    benches = load_benches(submission, datasets, plugins, data_root or default_data_root(), chosen)
+    loaded = load_datasets(submission, datasets, plugins, data_root or default_data_root(), chosen)
     with _Bar() as bar, choose_engine(engine, chosen, long=True).active():
         store = _store(keep)
-        verifier = Verifier(submission, benches, plugins, evals, sample, seed, bar.update, store)
+        verifier = Verifier(submission, loaded, plugins, evals, sample, seed, bar.update, store)
         try:
             outcome = verifier.run()
         except KeyboardInterrupt:

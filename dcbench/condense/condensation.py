@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 import dcbench
 from dcbench.condense.checkpoint import Circumstances, FileCheckpoint
 from dcbench.core.architecture import Architecture
-from dcbench.core.condensed_set import CondensedSet, Origin, check_set, load_set, save_set
+from dcbench.core.condensed_set import CondensedSet, Origin, check_set
 from dcbench.core.loss_watch import Diverged, LossWatch
 from dcbench.core.method import Method, Task
 from dcbench.core.spec import CondenseSpec
@@ -21,6 +21,7 @@ from dcbench.core.split import ResidentSplit
 from dcbench.engine.engine import active_engine
 from dcbench.results.artefacts import Artefacts, Cost
 from dcbench.results.provenance import PeakMemory, describe_device
+from dcbench.results.set_file import load_set, save_set
 from dcbench.utils.errors import DcbenchError, NewerFormat
 from dcbench.utils.files import remove
 from dcbench.utils.seeds import derive_seed, new_generator, seeded_globals
@@ -81,7 +82,7 @@ class Condensation:
         artefacts: Artefacts,
         progress: Callable[[int, int], None],
     ) -> CondensedSet:
-        """Run the method and keep its condensed set and what it cost; see `dcbench.run.cells.Maker`.
+        """Run the method and keep its condensed set and what it cost; see `dcbench.run.cells.SetSource`.
 
         Raises:
             Diverged: when a loss of the method's is out of bounds; the last good checkpoint is kept.

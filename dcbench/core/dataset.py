@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from dcbench.core.component import Component
-from dcbench.engine.augment import parse_strategy
-from dcbench.utils.errors import DcbenchError
 
 
 @dataclass(frozen=True)
@@ -115,112 +110,3 @@ class DatasetInfo:
     def num_classes(self) -> int:
         """Number of classes, K."""
         return len(self.class_names)
-
-
-@dataclass(frozen=True)
-class LoadedDataset:
-    """Both splits in memory with their info. Only the evaluation ever sees ``test``."""
-
-    info: DatasetInfo
-    train: Split
-    test: Split
-
-
-def load_dataset(dataset: Dataset, root: Path) -> LoadedDataset:
-    """Load, check and hash a data set.
-
-    Raises:
-        DcbenchError: when the data cannot be had, the plugin's tensors are not what a split must be, or have
-            another hash than it says.
-    """
-    try:
-        splits = dataset.load(root)
-        for strategy in dataset.augmentation.values():
-            parse_strategy(strategy)
-        problem = _problem(splits)
-    except DcbenchError:
-        raise
-    except Exception as error:
-        raise DcbenchError(f"dataset {dataset.name!r} cannot be used: {type(error).__name__}: {error}") from error
-    mend = dataset.mend.replace("{root}", str(root))
-    if problem:
-        known = f" It is damaged, then. {mend}" if dataset.sha256 else ""
-        raise DcbenchError(f"dataset {dataset.name!r} cannot be used: {problem}.{known}")
-    train, test, num_classes = splits.train, splits.test, len(splits.class_names)
-    mean, std = (splits.mean, splits.std) if splits.mean else channel_statistics(train.images)
-    _, channels, height, width = train.images.shape
-    info = DatasetInfo(
-        name=dataset.table_name(),
-        class_names=splits.class_names,
-        channels=channels,
-        size=(height, width),
-        mean=mean,
-        std=std,
-        sha256=_hash(train, test, num_classes, mean, std),
-        augmentation=dataset.augmentation,
-    )
-    if dataset.sha256 not in ("", info.sha256):
-        raise DcbenchError(
-            f"dataset {dataset.name!r} is damaged, or not the version that is known by that name: what was read "
-            f"has the hash {info.sha256[:12]}, not {dataset.sha256[:12]}. {mend}"
-        )
-    return LoadedDataset(info, train, test)
-
-
-def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation per channel, in units of [0, 1], rounded to 4 decimals.
-
-    Computed from exact integer histograms, so the result does not depend on summation order.
-    Constant channels get a deviation of 1.
-
-    Args:
-        images: uint8, shape (N, C, H, W).
-    """
-    levels = torch.arange(256, dtype=torch.float64) / 255
-    means, stds = [], []
-    for channel in range(images.shape[1]):
-        counts = torch.bincount(images[:, channel].flatten().int(), minlength=256).double()
-        weights = counts / counts.sum()
-        mean = (weights * levels).sum()
-        std = (weights * (levels - mean) ** 2).sum().sqrt()
-        means.append(round(float(mean), 4))
-        stds.append(round(float(std), 4) or 1.0)
-    return tuple(means), tuple(stds)
-
-
-def _problem(splits: Splits) -> str:
-    """Say what is wrong with what a plugin returned; nothing if it is usable."""
-    for which, split in (("training", splits.train), ("test", splits.test)):
-        problem = _split_problem(split, len(splits.class_names))
-        if problem:
-            return f"in its {which} split, {problem}"
-    if splits.train.images.shape[1:] != splits.test.images.shape[1:]:
-        return "its splits have images of different shapes"
-    channels = splits.train.images.shape[1]
-    given = (len(splits.mean), len(splits.std))
-    if given not in ((0, 0), (channels, channels)) or not all(value > 0 for value in splits.std):
-        return f"mean and std must both be empty or have {channels} values, std above 0"
-    return ""
-
-
-def _split_problem(split: Split, num_classes: int) -> str:
-    images, labels = split.images, split.labels
-    if images.dtype != torch.uint8 or images.ndim != 4:
-        return f"images must be uint8 of shape (N, C, H, W), not {images.dtype} of {tuple(images.shape)}"
-    if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
-        return f"labels must be int64 of shape ({len(images)},), not {labels.dtype} of {tuple(labels.shape)}"
-    if len(labels) == 0:
-        return "it is empty"
-    if int(labels.min()) < 0 or int(labels.max()) >= num_classes:
-        return f"labels must lie in 0..{num_classes - 1}, not {int(labels.min())}..{int(labels.max())}"
-    return ""
-
-
-def _hash(train: Split, test: Split, num_classes: int, mean: object, std: object) -> str:
-    shapes = [list(split.images.shape) for split in (train, test)]
-    header = {"num_classes": num_classes, "mean": mean, "std": std, "shapes": shapes}
-    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
-    for split in (train, test):
-        digest.update(split.images.contiguous().numpy().data)
-        digest.update(split.labels.contiguous().numpy().data)
-    return digest.hexdigest()

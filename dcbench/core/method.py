@@ -12,11 +12,11 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from dcbench.core.architecture import Architecture, new_network
-from dcbench.core.budgets import Budget
 from dcbench.core.component import Component
 from dcbench.core.condensed_set import CondensedSet
 from dcbench.core.dataset import DatasetInfo
 from dcbench.core.loss_watch import LossWatch
+from dcbench.core.spec import Budget
 from dcbench.core.split import ResidentSplit
 from dcbench.utils.errors import DcbenchError
 from dcbench.utils.seeds import draw_seed

@@ -42,13 +42,13 @@ def can_compile() -> bool:
     return True
 
 
-def forget() -> None:
+def clear() -> None:
     """Forget that something could not be compiled."""
     global _gave_up
     _gave_up = False
 
 
-def gave_up() -> bool:
+def fell_back() -> bool:
     """Say whether there was a network, since that was forgotten, that could not be compiled."""
     return _gave_up
 

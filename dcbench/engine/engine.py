@@ -110,7 +110,7 @@ class Engine:
 
     def statement(self) -> str:
         """Return what records state: the name, unless something could not be compiled or recorded."""
-        in_part = (self.compiles and compiled.gave_up()) or (self.replays and graphs.gave_up())
+        in_part = (self.compiles and compiled.fell_back()) or (self.replays and graphs.fell_back())
         return self.name + IN_PART if in_part else self.name
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
@@ -158,8 +158,8 @@ class Engine:
             yield
         finally:
             _current.reset(token)
-            compiled.forget()
-            graphs.forget()
+            compiled.clear()
+            graphs.clear()
 
 
 PLAIN = Engine("plain")

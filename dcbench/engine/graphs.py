@@ -150,14 +150,14 @@ class Recording:
         return self._outputs
 
 
-def forget() -> None:
+def clear() -> None:
     """Let go of all recordings, and of the memory that they hold; and of what could not be recorded."""
     _recordings.clear()
     _called_once.clear()
     _refused.clear()
 
 
-def gave_up() -> bool:
+def fell_back() -> bool:
     """Say whether there was anything, since all was forgotten, that could not be recorded."""
     return bool(_refused)
 

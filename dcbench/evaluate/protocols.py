@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from dcbench.core.budgets import Budget
 from dcbench.core.dataset import DatasetInfo
+from dcbench.core.spec import Budget
 from dcbench.utils.errors import unknown_name
 
 

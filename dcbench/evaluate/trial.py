@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import torch
 
 from dcbench.core.architecture import Architecture, new_network
-from dcbench.core.budgets import Budget
 from dcbench.core.condensed_set import CondensedSet
-from dcbench.core.spec import EvaluationSpec
+from dcbench.core.spec import Budget, EvaluationSpec
 from dcbench.core.split import ResidentSplit
 from dcbench.engine.training import accuracy, train_network
 from dcbench.evaluate.protocols import EvaluationProtocol

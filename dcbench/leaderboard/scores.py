@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from dcbench.core.budgets import BUDGETS
+from dcbench.core.spec import BUDGETS
 from dcbench.leaderboard.statistics import Replicates, Score, Trials, bootstrap, score
 from dcbench.results.records import OF_ONE_SET, Record
 from dcbench.results.store import RECORDS, latest, read_records
@@ -112,7 +112,7 @@ def official(records: Iterable[Record]) -> list[Record]:
     ]
 
 
-def alike_augmented(records: Iterable[Record]) -> list[Record]:
+def drop_other_augmentations(records: Iterable[Record]) -> list[Record]:
     """Leave out trials whose images were augmented in another way than the newest on the same data and protocol.
 
     Those of which it is not known how are kept.
@@ -133,7 +133,7 @@ def alike_augmented(records: Iterable[Record]) -> list[Record]:
 
 def rows(records: Iterable[Record]) -> list[Row]:
     """Summarise records: best first within each data set and ipc; sets of any size at the end."""
-    kept = sorted(alike_augmented(latest(records)), key=lambda record: (record.key, record.condense_key))
+    kept = sorted(drop_other_augmentations(latest(records)), key=lambda record: (record.key, record.condense_key))
     groups: dict[tuple[str, ...], list[Record]] = defaultdict(list)
     for record, who in zip(kept, competitors(kept), strict=True):
         groups[who].append(record)

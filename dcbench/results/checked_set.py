@@ -11,17 +11,18 @@ from typing import Any
 import torch
 from pydantic import TypeAdapter
 
-from dcbench.core.condensed_set import CondensedSet, Origin, check_set, load_set
+from dcbench.core.condensed_set import CondensedSet, Origin, check_set
 from dcbench.core.dataset import DatasetInfo
+from dcbench.core.loaded_dataset import LoadedDataset
 from dcbench.core.spec import CondenseSpec
 from dcbench.results.records import IMPORTED
+from dcbench.results.set_file import load_set
 from dcbench.results.store import RECORDS, read_records
-from dcbench.run.cells import Bench
 from dcbench.utils.errors import DcbenchError
 
 
 @dataclass(frozen=True)
-class OwnSet:
+class CheckedSet:
     """A condensed set as a file of ours has it.
 
     Attributes:
@@ -35,15 +36,15 @@ class OwnSet:
     origin: Origin
 
 
-def read_own_set(path: Path, bench: Bench) -> OwnSet:
+def read_checked_set(path: Path, data: LoadedDataset) -> CheckedSet:
     """Read a condensed set and check it against what it says of itself, and against the data.
 
     Raises:
         DcbenchError: when the file cannot be read, its tensors do not match their hash, it was made from other
             data or normalised in another way, or it is not of the size, the labels or the key that it says.
     """
-    condensed, stated = load_set(path, bench.train)
-    info = bench.info
+    condensed, stated = load_set(path, data.train)
+    info = data.info
     try:
         spec = CondenseSpec.model_validate(stated["spec"])
         key, origin = spec.key(), _origin(path, stated, spec)
@@ -59,7 +60,7 @@ def read_own_set(path: Path, bench: Bench) -> OwnSet:
             (mean, std) != (info.mean, info.std)
         ),
         "has other classes than the data set": stated.get("classes") != [*info.class_names],
-        "says another number of training images than there are": stated.get("train_size") != len(bench.train),
+        "says another number of training images than there are": stated.get("train_size") != len(data.train),
         "names changed options that it does not have": not {*origin.changed_options} <= {*spec.options},
     }
     for problem, found in problems.items():
@@ -67,12 +68,12 @@ def read_own_set(path: Path, bench: Bench) -> OwnSet:
             raise DcbenchError(f"{path} {problem}.")
     try:
         if origin.distribution == IMPORTED:
-            _check_imported(condensed, spec, origin, bench)
+            _check_imported(condensed, spec, origin, data)
         else:
-            check_set(condensed, bench.train, spec.ipc)
+            check_set(condensed, data.train, spec.ipc)
     except ValueError as error:
         raise DcbenchError(f"{path} is not what it says: {error}.") from None
-    return OwnSet(condensed, spec, origin)
+    return CheckedSet(condensed, spec, origin)
 
 
 def size_of_imported(condensed: CondensedSet, info: DatasetInfo) -> int:
@@ -91,14 +92,14 @@ def unevenness(condensed: CondensedSet, info: DatasetInfo) -> str:
     return "" if counts.min() == counts.max() else f"{int(counts.min())} to {int(counts.max())}"
 
 
-def _check_imported(condensed: CondensedSet, spec: CondenseSpec, origin: Origin, bench: Bench) -> None:
+def _check_imported(condensed: CondensedSet, spec: CondenseSpec, origin: Origin, data: LoadedDataset) -> None:
     """Check a set made elsewhere, whose classes need not have as many images each, if its row says so.
 
     Raises:
         ValueError: saying what was expected and what was found.
     """
-    check_set(condensed, bench.train, None)
-    size, uneven = size_of_imported(condensed, bench.info), unevenness(condensed, bench.info)
+    check_set(condensed, data.train, None)
+    size, uneven = size_of_imported(condensed, data.info), unevenness(condensed, data.info)
     if spec.ipc != size:
         raise ValueError(f"it counts as {size} images per class, and says {spec.ipc}")
     shown = str(spec.options.get("per_class", "")) if "per_class" in origin.changed_options else ""

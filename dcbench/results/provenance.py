@@ -20,6 +20,8 @@ import torch
 from torch import nn
 
 import dcbench
+from dcbench.core.architecture import Architecture
+from dcbench.core.condensed_set import Origin
 
 
 def now() -> str:
@@ -171,3 +173,17 @@ class PeakMemory:
 
             unit = 1 if sys.platform == "darwin" else 1024
             return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def sources(origin: Origin, network: Architecture | None) -> dict[str, str]:
+    """Return the hashes of the files of code behind the networks of a trial, as records have them.
+
+    Args:
+        origin: of the condensed set.
+        network: the evaluation network; None where there is none.
+    """
+    behind = {
+        "matching_network": origin.network_source_sha256,
+        "evaluation_network": source_sha256(type(network)) if network else "",
+    }
+    return {part: digest for part, digest in behind.items() if digest}

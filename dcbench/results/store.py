@@ -25,7 +25,7 @@ from dcbench.utils.files import make_folder, storing, sync_folder
 
 RECORDS = "records.jsonl"
 
-Trial = tuple[str, str | None, str, str, int | None]
+TrialKey = tuple[str, str | None, str, str, int | None]
 """Condense key, evaluation network, protocol, budget, evaluation seed."""
 
 
@@ -36,7 +36,7 @@ class Store(Artefacts):
         """Open the folder; it need not exist yet."""
         super().__init__(root)
         self.records: list[Record] = []
-        self._done: dict[Trial, Record] = {}
+        self._done: dict[TrialKey, Record] = {}
         self._newest: dict[str, Record] = {}
         self._reader = _Reader(root / RECORDS)
         self.refresh()
@@ -137,7 +137,7 @@ def _mend_last_line(file: BinaryIO) -> None:
         file.write(b"\n")
 
 
-def trial_of(record: Record) -> Trial:
+def trial_key(record: Record) -> TrialKey:
     """Return which trial a record is of, whatever came out: the same for a trial that was done again."""
     return (
         record.condense_key,
@@ -240,21 +240,21 @@ def latest(records: Iterable[Record]) -> list[Record]:
     Where the condensed set of a key was made again, with other bytes, those of the former one are left out: what
     is averaged is of one set. The outcome does not depend on the order of the records.
     """
-    newest: dict[Trial, Record] = {}
+    newest: dict[TrialKey, Record] = {}
     sets: dict[str, Record] = {}
     for record in records:
         if record.status == "ok":
             _keep_later(newest, record)
             _keep_newest_set(sets, record)
     kept = (record for record in newest.values() if record.set_sha256 == sets[record.condense_key].set_sha256)
-    return sorted(kept, key=lambda record: (record.started_at, repr(trial_of(record))))
+    return sorted(kept, key=lambda record: (record.started_at, repr(trial_key(record))))
 
 
-def _keep_later(newest: dict[Trial, Record], record: Record) -> None:
+def _keep_later(newest: dict[TrialKey, Record], record: Record) -> None:
     """Put a record in the place of an earlier one of the same trial."""
-    other = newest.setdefault(trial_of(record), record)
+    other = newest.setdefault(trial_key(record), record)
     if other is not record and _rank(other) < _rank(record):
-        newest[trial_of(record)] = record
+        newest[trial_key(record)] = record
 
 
 def _rank(record: Record) -> tuple[str, str]:

@@ -14,16 +14,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from dcbench.leaderboard.rules import Rules, read_rules
-from dcbench.leaderboard.scores import Row, competitors, official, rows
-from dcbench.leaderboard.standings import Standings, standings
 from dcbench.results.records import Record
 from dcbench.results.store import RECORDS, read_records
 from dcbench.utils.errors import DcbenchError
@@ -153,102 +150,6 @@ class Submission:
         found = (path for path in sorted(self.folder.glob(f"{SETS}/*")) if path.name.endswith(ending))
         own = _is_submitted(self.folder)
         return next((path for path in found if not own or _is_inside(path, self.folder)), None)
-
-
-@dataclass(frozen=True)
-class Mark:
-    """How much of a row was verified.
-
-    Attributes:
-        version: of dcbench that did it; several where several did.
-        sets: how many of the row's sets were re-evaluated.
-        of: how many sets the row has.
-        networks: on which their accuracies were found again; empty for all.
-    """
-
-    version: str
-    sets: int
-    of: int
-    networks: tuple[str, ...] = ()
-
-    @property
-    def text(self) -> str:
-        """The mark in words: the version, and how much of the row if not all."""
-        parts = [f"{self.sets} of {self.of} sets"] * (self.sets < self.of)
-        parts += [f"on {', '.join(self.networks)}"] * bool(self.networks)
-        return f"{self.version} ({' '.join(parts)})" if parts else self.version
-
-
-@dataclass(frozen=True)
-class Leaderboard:
-    """Everything that tables and page are made from.
-
-    Attributes:
-        submissions: in order of their folders.
-        rules: what a row needs.
-        rows: of all records that may enter a table.
-        tables: of the rows.
-    """
-
-    submissions: tuple[Submission, ...]
-    rules: Rules
-    rows: tuple[Row, ...]
-    tables: tuple[Standings, ...]
-    _of: dict[str, Submission] = field(default_factory=dict, repr=False)
-
-    def submission(self, row: Row) -> Submission | None:
-        """Return the submission that has the records of a row; the first of several."""
-        return next((self._of[key] for key in row.condense_keys if key in self._of), None)
-
-    def method_card(self, row: Row) -> MethodCard | None:
-        """Return what is said of a row's method."""
-        submission = self.submission(row)
-        return submission.card.method(row.method) if submission and submission.card else None
-
-    def mark(self, row: Row) -> Mark | None:
-        """Return how much of a row was verified, or None for nothing of it."""
-        submission = self.submission(row)
-        verification = submission.verification if submission else None
-        found = [set(verification.verified.get(key, ())) for key in row.condense_keys] if verification else []
-        done = [networks for networks in found if networks]
-        if not verification or not done:
-            return None
-        everywhere = set.intersection(*done)
-        networks = () if everywhere >= row.scores.keys() else tuple(sorted(everywhere))
-        return Mark(verification.dcbench, len(done), len(row.condense_keys), networks) if everywhere else None
-
-
-def read_leaderboard(folder: Path, all_budgets: bool = False) -> Leaderboard:
-    """Read a folder of submissions and work out its tables; a function of what is in the folder alone.
-
-    Args:
-        folder: a leaderboard, or the results of a run.
-        all_budgets: include records of reduced budgets, in tables of their own.
-
-    Raises:
-        DcbenchError: naming the file, when one cannot be read.
-    """
-    submissions, rules = find_submissions(folder), read_rules(folder)
-    kept: list[Record] = []
-    of: dict[str, Submission] = {}
-    owners: dict[tuple[str, ...], Submission] = {}
-    for each in submissions:
-        records = each.records if all_budgets else official(each.records)
-        kept += records
-        for record, who in zip(records, competitors(records), strict=True):
-            of.setdefault(record.condense_key, each)
-            owner = owners.setdefault(who, each)
-            if owner is not each and (folder / SUBMISSIONS).is_dir():
-                raise DcbenchError(
-                    f"{owner.name} and {each.name} both have records of {record.method} on {record.dataset}, "
-                    f"ipc {record.ipc or 'all'}: a row is of one submission. Submit the others without it."
-                )
-    table = rows(kept)
-
-    def may_be_reference(row: Row) -> bool:
-        return not rules.references or of[row.condense_keys[0]].name in rules.references
-
-    return Leaderboard(submissions, rules, tuple(table), tuple(standings(table, rules, may_be_reference)), of)
 
 
 def find_submissions(folder: Path) -> tuple[Submission, ...]:

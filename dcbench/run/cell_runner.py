@@ -9,9 +9,9 @@ from __future__ import annotations
 import traceback
 import warnings
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import groupby
 from typing import Any, Literal
 
@@ -21,119 +21,41 @@ import dcbench
 from dcbench.condense.checkpoint import checkpointing_every
 from dcbench.condense.condensation import stored_set
 from dcbench.core.architecture import Architecture
-from dcbench.core.budgets import Budget
 from dcbench.core.condensed_set import CondensedSet, Origin
-from dcbench.core.spec import CondenseSpec, EvaluationSpec
-from dcbench.engine.engine import Engine
-from dcbench.engine.memory import free_what_failed, is_out_of_memory, what_would_fit
-from dcbench.evaluate.protocols import EvaluationProtocol
+from dcbench.core.loaded_dataset import LoadedDataset
+from dcbench.core.spec import EvaluationSpec
+from dcbench.engine.memory import free_what_failed, is_out_of_memory
 from dcbench.evaluate.trial import evaluate
 from dcbench.results.artefacts import Artefacts, Cost
 from dcbench.results.picture import save_picture
-from dcbench.results.provenance import describe_device, git_state, now, source_sha256
+from dcbench.results.provenance import describe_device, git_state, now, source_sha256, sources
 from dcbench.results.records import Record
-from dcbench.run.cells import Bench, Cell, Maker, sources
+from dcbench.run.cells import Cell
+from dcbench.run.events import Assignment, Conditions, Ready, Recorded, Step, Tell
+from dcbench.run.memory_advice import what_would_fit
 from dcbench.utils.errors import NewerFormat, StorageError
 from dcbench.utils.files import remove
 
-Trials = tuple[tuple[Architecture, int], ...]
-"""Evaluation networks with their seeds."""
 
-
-@dataclass(frozen=True)
-class Assignment:
-    """A cell to work on, as it may be sent anywhere: all but the data set.
-
-    Attributes:
-        number: of the cell in the run.
-        spec, maker, trials: of the cell.
-        recorded: for trials that are done, by network and seed, the hash of the set that was evaluated.
-        afresh: make the set anew, also if it is there.
-    """
-
-    number: int
-    spec: CondenseSpec
-    maker: Maker
-    trials: Trials
-    recorded: Mapping[tuple[str, int], str] = field(default_factory=dict)
-    afresh: bool = False
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """How all cells of a run are worked on.
-
-    Attributes:
-        protocol, budget: how to judge, and how much work to do.
-        engine: how to compute.
-        checkpoint_every: seconds between the checkpoints of a condensation, at least; None for the usual.
-    """
-
-    protocol: EvaluationProtocol
-    budget: Budget
-    engine: Engine
-    checkpoint_every: float | None = None
-
-
-@dataclass(frozen=True)
-class Step:
-    """So many steps of a piece of work are done; 0 of 0 when it starts. ``left`` counts trials like this one."""
-
-    number: int
-    phase: Literal["condense", "evaluate"]
-    work: str
-    piece: str
-    done: int
-    total: int
-    left: int = 1
-
-
-@dataclass(frozen=True)
-class Ready:
-    """The condensed set is there; ``made`` says whether it was made now."""
-
-    number: int
-    made: bool
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """A trial is done, or something failed."""
-
-    number: int
-    record: Record
-
-
-@dataclass(frozen=True)
-class Warned:
-    """Something is to be said to the user."""
-
-    text: str
-
-
-Event = Step | Ready | Recorded | Warned
-Tell = Callable[[Event], None]
-
-
-class CellWork:
+class CellRunner:
     """Works on one cell."""
 
     def __init__(
-        self, assignment: Assignment, bench: Bench, conditions: Conditions, artefacts: Artefacts, tell: Tell
+        self, assignment: Assignment, data: LoadedDataset, conditions: Conditions, artefacts: Artefacts, tell: Tell
     ) -> None:
         """Prepare.
 
         Args:
             assignment: the cell.
-            bench: its data set.
+            data: its data set.
             conditions: how to work.
             artefacts: where its condensed set is or goes.
             tell: told what happens, in order.
         """
-        self.assignment, self.bench, self.conditions = assignment, bench, conditions
+        self.assignment, self.data, self.conditions = assignment, data, conditions
         self.artefacts, self.tell = artefacts, tell
-        self.spec, self.maker = assignment.spec, assignment.maker
-        self._origin = assignment.maker.origin
+        self.spec, self.source = assignment.spec, assignment.source
+        self._origin = assignment.source.origin
         self._steps_left = False
         for network, _ in assignment.trials:
             source_sha256(type(network))  # now, while the file is what was imported, not after hours of work
@@ -165,12 +87,12 @@ class CellWork:
 
     def _condense(self) -> CondensedSet | None:
         """Return the condensed set, from the results or made now; None if that failed."""
-        spec, train, made = self.spec, self.bench.train, False
+        spec, train, made = self.spec, self.data.train, False
         try:
             stored = None if self.assignment.afresh else stored_set(spec, train, self.artefacts)
             if stored is None:
                 report = self._reporter("condense", spec.work, f"seed {spec.seed}")
-                condensed = self.maker.make(spec, train, self.artefacts, report)
+                condensed = self.source.make(spec, train, self.artefacts, report)
                 if self._steps_left:  # of a method that tells no steps, or ends before the last
                     report(1, 1)
                 remove(self.artefacts.picture_path(spec))
@@ -216,7 +138,7 @@ class CellWork:
         if path.exists():
             return
         try:
-            save_picture(path, condensed, self.bench.info, self.spec.ipc)
+            save_picture(path, condensed, self.data.info, self.spec.ipc)
         except StorageError:
             raise
         except Exception as error:  # whatever a set may hold
@@ -240,7 +162,7 @@ class CellWork:
         )
         started_at = now()
         try:
-            test = self.bench.test_for(condensed)
+            test = self.data.test_split(condensed.zca)
             trial = evaluate(spec, condensed, test, network, conditions.protocol, conditions.budget, report)
         except Exception as error:  # whatever a network may raise
             self._tell_failure(error, spec, network)
@@ -269,7 +191,7 @@ class CellWork:
         said = f"{type(error).__name__}: {error}"
         if is_out_of_memory(error):
             free_what_failed(error)
-            cell = Cell(self.spec, self.maker, self.bench, self.assignment.trials)
+            cell = Cell(self.spec, self.source, self.data, self.assignment.trials)
             fitting = what_would_fit(cell, trial, self.conditions.engine, self.conditions.protocol)
             said = f"{said.rstrip('. :')}. {fitting}"
         self._tell_record(
@@ -294,7 +216,7 @@ class CellWork:
         record = describe_work(
             self.assignment,
             self.conditions,
-            self.bench,
+            self.data,
             self.artefacts.read_cost(self.spec),
             self._origin,
             network,
@@ -322,7 +244,7 @@ class CellWork:
 def describe_work(
     assignment: Assignment,
     conditions: Conditions,
-    bench: Bench,
+    data: LoadedDataset,
     cost: Cost | None,
     origin: Origin,
     network: Architecture | None,
@@ -333,7 +255,7 @@ def describe_work(
     Args:
         assignment: the cell.
         conditions: how it was worked on.
-        bench: its data set.
+        data: its data set.
         cost: what its condensed set took to make, if that is known.
         origin: of the set.
         network: that was trained on it, if it came to that.
@@ -355,16 +277,16 @@ def describe_work(
         seeded=origin.seeded,
         protocol=conditions.protocol.name,
         budget=conditions.budget.name,
-        augmentation=conditions.protocol.augmentation(bench.info),
+        augmentation=conditions.protocol.augmentation(data.info),
         engine=_both(cost.engine if cost else "", conditions.engine.statement()),
-        n_test=len(bench.data.test.labels),
+        n_test=len(data.host_test.labels),
         condense_seconds=round(cost.seconds, 3) if cost else None,
         peak_memory_bytes=cost.peak_memory_bytes if cost else None,
         plugin=origin.distribution,
         plugin_version=origin.version,
         source_sha256=origin.source_sha256,
         sources=sources(origin, network),
-        device=_both(cost.device if cost else "", describe_device(bench.device)),
+        device=_both(cost.device if cost else "", describe_device(data.device)),
         torch=torch.__version__,
         dcbench=dcbench.__version__,
         git_sha=git_sha,

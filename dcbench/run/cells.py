@@ -4,74 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Protocol
 
 import torch
 
 from dcbench.core.architecture import Architecture
-from dcbench.core.budgets import Budget
 from dcbench.core.condensed_set import CondensedSet, Origin
-from dcbench.core.dataset import DatasetInfo, LoadedDataset, Split
-from dcbench.core.spec import CondenseSpec
+from dcbench.core.loaded_dataset import LoadedDataset
+from dcbench.core.spec import Budget, CondenseSpec
 from dcbench.core.split import ResidentSplit
-from dcbench.core.whitening import WhitenedSplit, Whitening
 from dcbench.evaluate.protocols import EvaluationProtocol
 from dcbench.results.artefacts import Artefacts
-from dcbench.results.provenance import source_sha256
 from dcbench.results.records import Record
 from dcbench.results.store import Store
 
 
-@dataclass(frozen=True)
-class Bench:
-    """A data set in a run, placed on the device when it is first needed."""
-
-    data: LoadedDataset
-    device: torch.device
-
-    @property
-    def info(self) -> DatasetInfo:
-        """Facts of the data set."""
-        return self.data.info
-
-    @cached_property
-    def train(self) -> ResidentSplit:
-        """The training split, on the device."""
-        return self._place(self.data.train)
-
-    @cached_property
-    def test(self) -> ResidentSplit:
-        """The test split, on the device."""
-        return self._place(self.data.test)
-
-    @cached_property
-    def whitened_test(self) -> ResidentSplit:
-        """The test split, whitened as the training split's statistics say, on the device."""
-        return WhitenedSplit(self.test.images, self.test.labels, self.info, self._whitening)
-
-    @cached_property
-    def whitened_train(self) -> ResidentSplit:
-        """The training split, whitened, on the device."""
-        return WhitenedSplit(self.train.images, self.train.labels, self.info, self._whitening)
-
-    @cached_property
-    def _whitening(self) -> Whitening:
-        return Whitening.fit(self.train)
-
-    def train_for(self, condensed: CondensedSet) -> ResidentSplit:
-        """Return the training split in the space of a condensed set."""
-        return self.whitened_train if condensed.zca else self.train
-
-    def test_for(self, condensed: CondensedSet) -> ResidentSplit:
-        """Return the test split in the space of a condensed set."""
-        return self.whitened_test if condensed.zca else self.test
-
-    def _place(self, split: Split) -> ResidentSplit:
-        return ResidentSplit.place(split, self.info, self.device)
-
-
-class Maker(Protocol):
+class SetSource(Protocol):
     """How a condensed set comes about."""
 
     @property
@@ -99,34 +47,20 @@ class Maker(Protocol):
         """
 
 
-def sources(origin: Origin, network: Architecture | None) -> dict[str, str]:
-    """Return the hashes of the files of code behind the networks of a trial, as records have them.
-
-    Args:
-        origin: of the condensed set.
-        network: the evaluation network; None where there is none.
-    """
-    behind = {
-        "matching_network": origin.network_source_sha256,
-        "evaluation_network": source_sha256(type(network)) if network else "",
-    }
-    return {part: digest for part, digest in behind.items() if digest}
-
-
 @dataclass(frozen=True)
 class Cell:
     """One condensed set and all its evaluations.
 
     Attributes:
         spec: of the condensation.
-        maker: makes the set.
-        bench: the data set.
+        source: makes the set.
+        data: the data set.
         trials: evaluation networks with their seeds.
     """
 
     spec: CondenseSpec
-    maker: Maker
-    bench: Bench
+    source: SetSource
+    data: LoadedDataset
     trials: tuple[tuple[Architecture, int], ...]
 
 
@@ -156,7 +90,7 @@ class Plan:
     def _found(self, cell: Cell, key: str, network: str, seed: int, store: Store) -> Record | None:
         record = store.find(key, network, self.protocol.name, self.budget.name, seed)
         # No key has it: the protocol's name stands for what the data set says that the protocol does.
-        augmented = (None, self.protocol.augmentation(cell.bench.info))
+        augmented = (None, self.protocol.augmentation(cell.data.info))
         return record if record and record.augmentation in augmented else None
 
     def covered(self, store: Store) -> list[Record]:
@@ -171,7 +105,7 @@ class Plan:
             store: the results.
             force: count all trials.
         """
-        set_sha256 = cell.maker.set_sha256
+        set_sha256 = cell.source.set_sha256
         return [
             (network, seed)
             for network, seed, record in self.trials(cell, store)

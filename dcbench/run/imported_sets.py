@@ -15,26 +15,27 @@ from safetensors import SafetensorError, safe_open
 from dcbench.condense.condensation import header
 from dcbench.core import whitening
 from dcbench.core.architecture import Architecture, fit
-from dcbench.core.budgets import Budget
-from dcbench.core.condensed_set import CondensedSet, Origin, save_set
+from dcbench.core.condensed_set import CondensedSet, Origin
 from dcbench.core.dataset import DatasetInfo
-from dcbench.core.spec import CondenseSpec
+from dcbench.core.loaded_dataset import LoadedDataset
+from dcbench.core.spec import Budget, CondenseSpec
 from dcbench.core.split import ResidentSplit
 from dcbench.evaluate.protocols import EvaluationProtocol
 from dcbench.formats.conversion import to_condensed
 from dcbench.formats.foreign import ForeignFile, Pixels, read_foreign
 from dcbench.plugins import Plugins
 from dcbench.results.artefacts import Artefacts, Cost, cost_beside
-from dcbench.results.checked_set import read_own_set, size_of_imported, unevenness
+from dcbench.results.checked_set import read_checked_set, size_of_imported, unevenness
 from dcbench.results.records import IMPORTED
-from dcbench.run.cells import Bench, Cell, Plan
-from dcbench.run.plan import load_bench, unique
+from dcbench.results.set_file import save_set
+from dcbench.run.cells import Cell, Plan
+from dcbench.run.plan import load_named, unique
 from dcbench.utils.errors import DcbenchError
 
 UNNAMED = "imported"
-"""The method of sets whose maker nobody names; their file's name stands beside it."""
+"""The method of sets whose source nobody names; their file's name stands beside it."""
 METHOD = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,59}"
-"""What a maker may be called."""
+"""What a source may be called."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class ImportedSet:
         artefacts: Artefacts,
         progress: Callable[[int, int], None],
     ) -> CondensedSet:
-        """Keep the set; see `dcbench.run.cells.Maker`."""
+        """Keep the set; see `dcbench.run.cells.SetSource`."""
         if self.cost:
             artefacts.write_cost(spec, self.cost)
         save_set(artefacts.set_path(spec), self.condensed, header(spec, self.condensed, train, self.origin))
@@ -136,23 +137,23 @@ def plan_imports(request: ImportRequest, plugins: Plugins) -> tuple[Plan, list[F
     dataset = plugins.make_dataset(request.dataset)
     networks = [plugins.make_architecture(text) for text in request.eval_networks]
     matched = plugins.make_architecture(claim.network) if claim.network else None
-    bench = load_bench(dataset, plugins, request.data_root, request.device)
+    data = load_named(dataset, plugins, request.data_root, request.device)
     if matched:
-        claim = replace(claim, network=str(fit(matched, bench.info)))
-    fitting = unique(fit(network, bench.info) for network in networks)
+        claim = replace(claim, network=str(fit(matched, data.info)))
+    fitting = unique(fit(network, data.info) for network in networks)
     trials = tuple((each, request.seed + number) for each in fitting for number in range(request.evals))
-    cells, files = import_cells(request.paths, bench, claim, trials)
+    cells, files = import_cells(request.paths, data, claim, trials)
     return Plan(tuple(cells), request.protocol, request.budget, request.device), files
 
 
 def import_cells(
-    paths: Sequence[Path], bench: Bench, claim: Claim, trials: tuple[tuple[Architecture, int], ...]
+    paths: Sequence[Path], data: LoadedDataset, claim: Claim, trials: tuple[tuple[Architecture, int], ...]
 ) -> tuple[list[Cell], list[ForeignFile]]:
     """Read condensed sets and make a cell of each.
 
     Args:
         paths: files or folders: ours, or of a form that `dcbench.formats.foreign` knows.
-        bench: the data set they are judged on.
+        data: the data set they are judged on.
         claim: what the files do not say.
         trials: evaluation networks with their seeds.
 
@@ -166,26 +167,26 @@ def import_cells(
     files: list[ForeignFile] = []
     for path in paths:
         if path.suffix == ".safetensors" and _is_ours(path):
-            cell = _own_cell(path, bench, claim, trials)
+            cell = _own_cell(path, data, claim, trials)
             cells.setdefault(cell.spec.key(), cell)
             continue
-        file = read_foreign(path, bench.info, claim.labels)
+        file = read_foreign(path, data.info, claim.labels)
         files.append(file)
         for number, each in enumerate(file.sets):
-            condensed = to_condensed(each, bench.train, claim.pixels, path)
-            options, shown = _foreign_options(file, number, condensed, bench.info, claim)
+            condensed = to_condensed(each, data.train, claim.pixels, path)
+            options, shown = _foreign_options(file, number, condensed, data.info, claim)
             spec = CondenseSpec(
-                dataset=bench.info.name,
-                dataset_sha256=bench.info.sha256,
+                dataset=data.info.name,
+                dataset_sha256=data.info.sha256,
                 method=claim.method or UNNAMED,
                 method_version="1",
                 options=options,
-                ipc=size_of_imported(condensed, bench.info),
+                ipc=size_of_imported(condensed, data.info),
                 matching_network=claim.network,
                 seed=number,
             )
-            maker = ImportedSet(condensed, Origin(IMPORTED, "", file.sha256, shown))
-            cells.setdefault(maker.set_sha256, Cell(spec, maker, bench, trials))
+            source = ImportedSet(condensed, Origin(IMPORTED, "", file.sha256, shown))
+            cells.setdefault(source.set_sha256, Cell(spec, source, data, trials))
     return list(cells.values()), files
 
 
@@ -197,12 +198,12 @@ def _is_ours(path: Path) -> bool:
         return False  # the reader of foreign files says what is wrong
 
 
-def _own_cell(path: Path, bench: Bench, claim: Claim, trials: tuple[tuple[Architecture, int], ...]) -> Cell:
+def _own_cell(path: Path, data: LoadedDataset, claim: Claim, trials: tuple[tuple[Architecture, int], ...]) -> Cell:
     """Return the cell of a set of ours: that of the run that made it, so that its records join that run's."""
     if claim != Claim():
         raise DcbenchError(f"{path} is a dcbench set, which says itself who made it and what its pixels are.")
-    own = read_own_set(path, bench)
-    return Cell(own.spec, ImportedSet(own.condensed, own.origin, cost_beside(path)), bench, trials)
+    own = read_checked_set(path, data)
+    return Cell(own.spec, ImportedSet(own.condensed, own.origin, cost_beside(path)), data, trials)
 
 
 def _foreign_options(

@@ -13,16 +13,17 @@ import torch
 
 from dcbench.condense.condensation import Condensation
 from dcbench.core.architecture import Architecture, fit
-from dcbench.core.budgets import Budget
 from dcbench.core.component import Component
 from dcbench.core.condensed_set import Origin
-from dcbench.core.dataset import Dataset, load_dataset
+from dcbench.core.dataset import Dataset
+from dcbench.core.loaded_dataset import LoadedDataset, load_dataset
 from dcbench.core.method import Method, Setting
-from dcbench.core.spec import CondenseSpec
+from dcbench.core.spec import Budget, CondenseSpec
+from dcbench.engine.augment import parse_strategy
 from dcbench.evaluate.protocols import EvaluationProtocol
 from dcbench.plugins import Plugins
 from dcbench.results.provenance import source_sha256
-from dcbench.run.cells import Bench, Cell, Plan
+from dcbench.run.cells import Cell, Plan
 from dcbench.utils.errors import DcbenchError, find_name, unknown_name
 
 C = TypeVar("C", bound=Component)
@@ -83,21 +84,21 @@ class _Planner:
         cells: dict[str, Cell] = {}
         hashes: dict[str, str] = {}
         for dataset in datasets:
-            bench = load_bench(dataset, plugins, request.data_root, request.device)
-            other = hashes.setdefault(bench.info.name, bench.info.sha256)
-            if other != bench.info.sha256:
-                raise DcbenchError(f"two different data sets of this run are called {bench.info.name!r}.")
-            evaluated = unique(fit(network, bench.info) for network in eval_networks)
+            data = load_named(dataset, plugins, request.data_root, request.device)
+            other = hashes.setdefault(data.info.name, data.info.sha256)
+            if other != data.info.sha256:
+                raise DcbenchError(f"two different data sets of this run are called {data.info.name!r}.")
+            evaluated = unique(fit(network, data.info) for network in eval_networks)
             for ipc in sorted(set(request.ipcs)):
                 for method in methods:
                     for network in networks:
-                        for cell in self._cells(bench, method, chosen[method.name], ipc, network, evaluated):
+                        for cell in self._cells(data, method, chosen[method.name], ipc, network, evaluated):
                             cells.setdefault(cell.spec.key(), cell)
         return Plan(tuple(cells.values()), request.protocol, request.budget, request.device)
 
     def _cells(
         self,
-        bench: Bench,
+        data: LoadedDataset,
         cls: type[Method],
         options: Mapping[str, Any],
         ipc: int,
@@ -105,13 +106,13 @@ class _Planner:
         eval_networks: list[Architecture],
     ) -> list[Cell]:
         """Return the cells of one combination, one for each condensed set."""
-        request, info = self.request, bench.info
+        request, info = self.request, data.info
         configured = cls.for_budget(request.budget, options)
         with _naming(configured, f"on {info.name} with {ipc} images per class"):
             depends = configured.dependencies()
         if "network" in depends:
             network = fit(network, info)
-        counts = torch.bincount(bench.data.train.labels, minlength=info.num_classes)
+        counts = torch.bincount(data.host_train.labels, minlength=info.num_classes)
         setting = Setting(info, tuple(counts.tolist()), ipc, str(network))
         with _naming(configured, f"on {info.name} with {ipc} images per class"):
             method = configured.resolve(setting)
@@ -144,7 +145,7 @@ class _Planner:
                     seed=request.seed + number if seeded else 0,
                 ),
                 Condensation(method, network, origin),
-                bench,
+                data,
                 trials,
             )
             for number in range(sets)
@@ -173,7 +174,7 @@ def make_plan(request: Request, plugins: Plugins) -> Plan:
     return _Planner(request, plugins).plan()
 
 
-def load_bench(dataset: Dataset, plugins: Plugins, data_root: Path, device: torch.device) -> Bench:
+def load_named(dataset: Dataset, plugins: Plugins, data_root: Path, device: torch.device) -> LoadedDataset:
     """Load a data set for a run.
 
     Raises:
@@ -187,7 +188,12 @@ def load_bench(dataset: Dataset, plugins: Plugins, data_root: Path, device: torc
             f"{dataset} would be recorded as {name!r}, and {taken!r} is another data set's name. "
             f"Give it one of its own{how}."
         )
-    return Bench(load_dataset(dataset, data_root), device)
+    try:
+        for strategy in dataset.augmentation.values():
+            parse_strategy(strategy)
+    except ValueError as error:
+        raise DcbenchError(f"dataset {dataset.name!r} cannot be used: {error}") from error
+    return load_dataset(dataset, data_root, device)
 
 
 def distribute_options(

@@ -1,4 +1,4 @@
-"""Carrying out a plan: what is left of it goes over the desk to those who work on it."""
+"""Carrying out a plan: what is left of it goes over the scheduler to those who work on it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from dcbench.condense.condensation import stored_set
 from dcbench.core.architecture import Architecture
 from dcbench.engine.engine import PLAIN, Engine
 from dcbench.plugins import Plugins
-from dcbench.results.provenance import changed_packages
+from dcbench.results.provenance import changed_packages, sources
 from dcbench.results.records import Record
 from dcbench.results.store import Store
-from dcbench.run.cell_runner import Conditions
-from dcbench.run.cells import Cell, Plan, sources
+from dcbench.run.cells import Cell, Plan
+from dcbench.run.events import Conditions
 from dcbench.run.executors import Executor
 from dcbench.run.executors.serial import Serial
-from dcbench.run.scheduler import Desk, Outcome
+from dcbench.run.scheduler import Outcome, Scheduler
 from dcbench.utils.errors import DcbenchError
 
 
@@ -59,10 +59,10 @@ class Runner:
         Raises:
             StorageError: when the results cannot be written.
         """
-        with Desk(self.plan, self.todo, self.store, self.plugins, self.conditions, self.force) as desk:
-            self.outcome = desk.outcome
+        with Scheduler(self.plan, self.todo, self.store, self.plugins, self.conditions, self.force) as scheduler:
+            self.outcome = scheduler.outcome
             if self.todo:
-                self.executor.run(desk)
+                self.executor.run(scheduler)
         return self.outcome
 
     def _warn_of_changed_code(self) -> None:
@@ -83,15 +83,15 @@ class Runner:
     def _refuse_other_sets(self) -> None:
         """Raise a `DcbenchError` where the results have another set of the same spec than one that was brought."""
         for cell, _ in self.todo:
-            path, brought = self.store.set_path(cell.spec), cell.maker.set_sha256
-            stored = stored_set(cell.spec, cell.bench.train, self.store) if brought else None
+            path, brought = self.store.set_path(cell.spec), cell.source.set_sha256
+            stored = stored_set(cell.spec, cell.data.train, self.store) if brought else None
             if stored and stored.condensed.sha256() != brought:
                 raise DcbenchError(f"{path} is another set of the same spec: use other --results for yours.")
 
 
 def _other_code(record: Record, cell: Cell, network: Architecture) -> Iterator[str]:
     """Name what is behind a record and has other code now; what the record does not know of is not named."""
-    origin = cell.maker.origin
+    origin = cell.source.origin
     if record.source_sha256 != origin.source_sha256:
         yield record.method
     for part, digest in sources(origin, network).items():

@@ -1,6 +1,6 @@
-"""The desk of a run: hands out cells, one to each who asks, and takes in what comes of them.
+"""The scheduler of a run: hands out cells, one to each who asks, and takes in what comes of them.
 
-Only the desk appends records, so that whoever worked on a cell and died, or was given up, can add nothing later.
+Only the scheduler appends records: whoever worked on a cell and died, or was given up, can add nothing later.
 It holds the lock of every cell that is being worked on: of two runs on one folder, each cell is done by one.
 """
 
@@ -22,8 +22,9 @@ from dcbench.progress import Progress
 from dcbench.results.provenance import now
 from dcbench.results.records import Record
 from dcbench.results.store import Store
-from dcbench.run.cell_runner import Assignment, Conditions, Event, Ready, Recorded, Step, Warned, describe_work
+from dcbench.run.cell_runner import describe_work
 from dcbench.run.cells import Cell, Plan
+from dcbench.run.events import Assignment, Conditions, Event, Ready, Recorded, Step, Warned
 from dcbench.utils.files import remove
 
 ATTEMPTS = 3
@@ -46,7 +47,7 @@ class Outcome:
     failures: list[Record] = field(default_factory=list)
 
 
-class Desk:
+class Scheduler:
     """Cells on one side, results on the other."""
 
     def __init__(
@@ -100,7 +101,7 @@ class Desk:
         """How many cells wait to be taken."""
         return len(self._waiting)
 
-    def take(self) -> Assignment | None:
+    def next_cell(self) -> Assignment | None:
         """Return the next cell to work on; None if there is none, or other runs have all that are left."""
         for _ in range(len(self._waiting)):
             number = self._waiting.popleft()
@@ -112,7 +113,7 @@ class Desk:
             assignment = self._assign(number)
             if assignment is not None:
                 return assignment
-            self.finish(number)
+            self.complete(number)
         return None
 
     def wait_for_others(self) -> None:
@@ -137,7 +138,7 @@ class Desk:
             recorded = {
                 (str(network), seed): str(record.set_sha256) for (network, seed), record in found.items() if record
             }
-            wanted = cell.maker.set_sha256
+            wanted = cell.source.set_sha256
             if all(
                 (sha := recorded.get((str(network), seed))) and wanted in (None, sha) for network, seed in found
             ):
@@ -146,18 +147,18 @@ class Desk:
         afresh = self.force and number not in self._ready
         if afresh and self._begun[number] == 1:  # later it is of this run, whose worker has died
             remove(store.checkpoint_path(cell.spec))
-        return Assignment(number, cell.spec, cell.maker, cell.trials, recorded, afresh)
+        return Assignment(number, cell.spec, cell.source, cell.trials, recorded, afresh)
 
-    def hear(self, event: Event, lane: int = 0) -> None:
+    def handle(self, event: Event, slot: int = 0) -> None:
         """Take in what comes of a cell.
 
         Args:
             event: what happened.
-            lane: which of those that work at once it comes from.
+            slot: which of those that work at once it comes from.
         """
         match event:
             case Step():
-                self._show(event, lane)
+                self._show(event, slot)
             case Ready():
                 if event.number not in self._ready:
                     self._advance(event.number)
@@ -168,7 +169,7 @@ class Desk:
             case Warned():
                 warnings.warn(event.text, stacklevel=2)
 
-    def finish(self, number: int) -> None:
+    def complete(self, number: int) -> None:
         """Take note that a cell has been worked on, and let go of it."""
         self._advance(number, self._pieces[number] - self._done[number])
         self._alike[self.cells[number].spec.work] -= 1
@@ -179,7 +180,7 @@ class Desk:
                 self.store.lock_path(self.cells[number].spec).unlink(missing_ok=True)
         lock.release()
 
-    def give_back(self, number: int, reason: str) -> None:
+    def requeue(self, number: int, reason: str) -> None:
         """Take back a cell whose worker died: another will go on with it, but not time and again.
 
         Args:
@@ -195,13 +196,13 @@ class Desk:
         nothing = dict.fromkeys(
             ("set_sha256", "evaluation_network", "track", "eval_seed", "accuracy", "eval_seconds", "storage_bytes")
         )
-        assignment = Assignment(number, cell.spec, cell.maker, cell.trials)
+        assignment = Assignment(number, cell.spec, cell.source, cell.trials)
         record = describe_work(
             assignment,
             self.conditions,
-            cell.bench,
+            cell.data,
             self.store.read_cost(cell.spec),
-            cell.maker.origin,
+            cell.source.origin,
             network=None,
             status="failed",
             error=f"the worker died {ATTEMPTS} times, the last time: {reason}",
@@ -210,7 +211,7 @@ class Desk:
             **nothing,
         )
         self._add(number, record)
-        self.finish(number)
+        self.complete(number)
 
     def _add(self, number: int, record: Record) -> None:
         self.store.append(record)
@@ -229,7 +230,7 @@ class Desk:
         self._done[number] += pieces
         self._run_done += pieces
 
-    def _show(self, step: Step, lane: int) -> None:
+    def _show(self, step: Step, slot: int) -> None:
         left = step.left if step.phase == "evaluate" else self._alike[self.cells[step.number].spec.work]
         moment = Progress(
             step.phase,
@@ -240,6 +241,6 @@ class Desk:
             left,
             self._run_done,
             sum(self._pieces),
-            lane,
+            slot,
         )
         self.plugins.observe("dcbench_progress", progress=moment)

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
+from dcbench.core.condensed_set import CondensedSet
+from dcbench.core.loaded_dataset import LoadedDataset
+from dcbench.core.method import Method, Setting
 from dcbench.core.spec import CondenseSpec, EvaluationSpec
+from dcbench.core.split import ResidentSplit
 from dcbench.evaluate.protocols import get_protocol
 from dcbench.leaderboard.scores import competitor, official
 from dcbench.plugins import Plugins
-from dcbench.results.checked_set import OwnSet, read_own_set
+from dcbench.results.checked_set import CheckedSet, read_checked_set
 from dcbench.results.records import IMPORTED, Record
-from dcbench.results.store import RECORDS, latest, trial_of
+from dcbench.results.store import RECORDS, latest, trial_key
 from dcbench.results.submission import CARD, SETS, Submission, methods_of, misplaced
-from dcbench.run.cells import Bench
-from dcbench.submissions.claims import row_problems
-from dcbench.submissions.leakage import count_test_images
 from dcbench.utils.errors import DcbenchError
 
 _WORD = r"[^\s\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff<>|`\\\[\]]+"
@@ -37,7 +41,7 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Unit:
+class SubmittedSet:
     """A condensed set of a submission, with the accuracies stated for it.
 
     Attributes:
@@ -45,7 +49,7 @@ class Unit:
         records: of its trials.
     """
 
-    own: OwnSet
+    own: CheckedSet
     records: tuple[Record, ...]
 
     @property
@@ -64,13 +68,13 @@ class Unit:
 
 
 def check_submission(
-    submission: Submission, benches: Mapping[str, Bench], plugins: Plugins
-) -> tuple[list[Problem], list[Unit]]:
+    submission: Submission, datasets: Mapping[str, LoadedDataset], plugins: Plugins
+) -> tuple[list[Problem], list[SubmittedSet]]:
     """Check that records, condensed sets and data fit together.
 
     Args:
         submission: what was submitted.
-        benches: its data sets by name.
+        datasets: its data sets by name.
         plugins: whose methods are known, so that what records say of them can be checked.
 
     Returns:
@@ -82,13 +86,13 @@ def check_submission(
     for record in stated:
         problems += [Problem(_name(record), what) for what in record_problems(record)]
     problems += _contradictions(stated)
-    problems += [Problem(_name(each), what) for each, what in row_problems(latest(stated), benches, plugins)]
+    problems += [Problem(_name(each), what) for each, what in row_problems(latest(stated), datasets, plugins)]
     by_set: dict[str, list[Record]] = defaultdict(list)
     for record in latest(stated):
         by_set[record.condense_key].append(record)
     units = []
     for key, records in sorted(by_set.items()):
-        unit, found = _read_unit(submission, key, records, benches)
+        unit, found = _read_unit(submission, key, records, datasets)
         problems += found
         units += [unit] if unit else []
     backed = {submission.set_path(key) for key in by_set}
@@ -158,7 +162,7 @@ def _contradictions(records: Sequence[Record]) -> list[Problem]:
     seen: dict[object, Record] = {}
     problems = []
     for record in records:
-        other = seen.setdefault(trial_of(record), record)
+        other = seen.setdefault(trial_key(record), record)
         if (other.accuracy, other.set_sha256) != (record.accuracy, record.set_sha256):
             what = f"the same trial is stated twice, with accuracies {other.accuracy} and {record.accuracy}"
             problems.append(Problem(_name(record), what))
@@ -187,26 +191,26 @@ def _card_problems(submission: Submission, records: Sequence[Record]) -> list[Pr
 
 
 def _read_unit(
-    submission: Submission, key: str, records: Sequence[Record], benches: Mapping[str, Bench]
-) -> tuple[Unit | None, list[Problem]]:
+    submission: Submission, key: str, records: Sequence[Record], datasets: Mapping[str, LoadedDataset]
+) -> tuple[SubmittedSet | None, list[Problem]]:
     """Read the set that some records are of, and compare the two."""
     first, path = records[0], submission.set_path(key)
     if path is None:
         return None, [Problem(_name(first), f"its condensed set is not in {SETS}/")]
     where = f"{SETS}/{path.name}"
-    bench = benches[first.dataset]
-    if first.dataset_sha256 != bench.info.sha256:
-        ours = bench.info.sha256[:12]
+    data = datasets[first.dataset]
+    if first.dataset_sha256 != data.info.sha256:
+        ours = data.info.sha256[:12]
         return None, [Problem(_name(first), f"its data {first.dataset_sha256[:12]} are not those here, {ours}")]
     try:
-        own = read_own_set(path, bench)
+        own = read_checked_set(path, data)
     except DcbenchError as error:
         return None, [Problem(where, str(error).removeprefix(f"{path} ").rstrip("."))]
-    problems = [Problem(where, what) for what in _set_problems(own, records, bench)]
-    return (None if problems else Unit(own, tuple(records))), problems
+    problems = [Problem(where, what) for what in _set_problems(own, records, data)]
+    return (None if problems else SubmittedSet(own, tuple(records))), problems
 
 
-def _set_problems(own: OwnSet, records: Sequence[Record], bench: Bench) -> list[str]:
+def _set_problems(own: CheckedSet, records: Sequence[Record], data: LoadedDataset) -> list[str]:
     """Say where a set is not what its records say."""
     condensed, origin, found = own.condensed, own.origin, []
     compared: dict[str, tuple[object, set[object]]] = {
@@ -215,7 +219,7 @@ def _set_problems(own: OwnSet, records: Sequence[Record], bench: Bench) -> list[
         "track": (condensed.track, {record.track for record in records}),
         "plugin": (origin.distribution, {record.plugin for record in records}),
         "size in bytes": (condensed.storage_bytes, {record.storage_bytes for record in records}),
-        "number of test images": (len(bench.data.test.labels), {record.n_test for record in records}),
+        "number of test images": (len(data.host_test.labels), {record.n_test for record in records}),
     }
     if origin.distribution == IMPORTED:  # of others `dcbench.submissions.claims` knows what the defaults are
         changed = {_listed(record.changed_options) for record in records}
@@ -225,18 +229,18 @@ def _set_problems(own: OwnSet, records: Sequence[Record], bench: Bench) -> list[
             said = " and ".join(sorted(f"{each}" for each in stated))
             found.append(f"its {name} is {ours}, its records say {said}")
     for record in records:
-        augmentation = get_protocol(record.protocol).augmentation(bench.info)
+        augmentation = get_protocol(record.protocol).augmentation(data.info)
         if record.augmentation not in (None, augmentation):
             found.append(f"its images are augmented by {augmentation!r}, not by {record.augmentation!r}")
             break
-    leaked = count_test_images(condensed, bench)
+    leaked = count_test_images(condensed, data)
     if leaked:
         found.append(f"{leaked} of its images are test images")
     return found
 
 
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(sorted(names)) or "none"
+def _listed(values: Iterable[object]) -> str:
+    return ", ".join(str(each) for each in sorted(values)) or "none"  # type: ignore[type-var]
 
 
 def _name(record: Record) -> str:
@@ -247,3 +251,116 @@ def _name(record: Record) -> str:
         f"record {record.key[:12]} ({record.method}, {record.dataset}, {ipc}, seed {record.condense_seed}"
         f"{network}, seed {record.eval_seed})"
     )
+
+
+NEAR = 0.5
+"""An image is taken for a test image when it is this much nearer to one than to any training image."""
+
+CHUNK = 2048
+
+
+def count_test_images(condensed: CondensedSet, data: LoadedDataset) -> int:
+    """Count the images of a set that are far nearer to a test image than to any training image.
+
+    Distances are Euclidean, in the space of the set. It finds copies, and copies with little changes; it is no
+    proof that a method has not seen the test split.
+    """
+    if condensed.indices is not None:  # training images, which was checked
+        return 0
+    images = condensed.images.to(data.device).flatten(1)
+    test, train = data.test_split(condensed.zca), data.train_split(condensed.zca)
+    to_test, to_train = (_nearest(images, split) for split in (test, train))
+    return int((to_test < NEAR * to_train).sum())
+
+
+def _nearest(images: Tensor, split: ResidentSplit) -> Tensor:
+    """Return the distance of each image to the nearest of a split: shape (n,)."""
+    nearest = torch.full((len(images),), torch.inf, device=images.device)
+    for start in range(0, len(split), CHUNK):  # a whole split in float32 may be gigabytes
+        batch = split.normalised(slice(start, start + CHUNK)).flatten(1)
+        nearest = torch.minimum(nearest, torch.cdist(images, batch).min(1).values)
+    return nearest
+
+
+def row_problems(
+    records: Sequence[Record], datasets: Mapping[str, LoadedDataset], plugins: Plugins
+) -> list[tuple[Record, str]]:
+    """Say which claims cannot be, with a record that makes them.
+
+    Seeds are to be 0, 1, …, so that nobody chooses among them; where a method takes the seed, other seeds give
+    other sets; and what is said of a method that is installed, in the same version, is what it says itself.
+    Sets made elsewhere have no seeds that are known, but no set is to count twice.
+    Whether somebody took the best of many sets by other ways cannot be seen.
+
+    Args:
+        records: successful, one for each trial.
+        datasets: data sets by name.
+        plugins: what is installed.
+    """
+    by_row: dict[tuple[str, ...], list[Record]] = defaultdict(list)
+    for record in records:
+        by_row[competitor(record)].append(record)
+    said = []
+    for row in by_row.values():
+        said += [(row[0], what) for what in (*_seed_problems(row), *_method_problems(row[0], datasets, plugins))]
+    return said
+
+
+def _seed_problems(row: Sequence[Record]) -> Iterator[str]:
+    """Find seeds that are left out, and the same set under several seeds, or in several files."""
+    imported = row[0].imported
+    if imported:
+        if not all(record.seeded for record in row):
+            yield "its sets were made elsewhere, and nothing says that another seed would make the same"
+        by_key = {record.condense_key: record.set_sha256 for record in row}
+        if len(set(by_key.values())) < len(by_key):
+            yield "the same set counts more than once: it is in several files, or in one several times"
+    else:
+        by_seed = {record.condense_seed: record.set_sha256 for record in row}
+        if sorted(by_seed) != list(range(len(by_seed))):
+            yield f"its sets have seeds {_listed(by_seed)}, not 0 to {len(by_seed) - 1}"
+        if len(set(by_seed.values())) < len(by_seed):
+            yield "the same set stands under several seeds"
+    trials: dict[tuple[str, str | None], set[int]] = defaultdict(set)
+    for record in row:
+        of = f"set {str(record.set_sha256)[:12]}" if imported else f"seed {record.condense_seed}"
+        trials[of, record.evaluation_network].add(record.eval_seed or 0)
+    for (of, network), seeds in sorted(trials.items(), key=str):
+        if sorted(seeds) != list(range(len(seeds))):
+            yield f"{of} on {network}: its networks have seeds {_listed(seeds)}, not 0 to {len(seeds) - 1}"
+
+
+def _method_problems(record: Record, datasets: Mapping[str, LoadedDataset], plugins: Plugins) -> Iterator[str]:
+    """Compare claims with the method itself, where just that is installed."""
+    cls = plugins.methods.items.get(record.method)
+    if cls is None or cls.version != record.method_version or record.dataset not in datasets:
+        return
+    try:
+        method = cls.configure(record.options)
+        changed = _changed_options(method, record, datasets[record.dataset])
+    except DcbenchError as error:
+        yield f"the method refuses its options: {error}"
+        return
+    except Exception as error:  # whatever a plugin may raise
+        yield f"the method fails on its options: {type(error).__name__}: {error}"
+        return
+    depends = method.dependencies()
+    if record.seeded != ("seed" in depends):
+        yield f"it says that the method {'takes' if record.seeded else 'ignores'} the seed, which is not so"
+    if ("ipc" in depends) != (record.ipc is not None):
+        yield f"its ipc is {record.ipc}, and the method {'ignores' if record.ipc else 'needs'} one"
+    if ("network" in depends) != (record.matching_network is not None):
+        network = record.matching_network
+        yield f"its matching network is {network}, and the method {'ignores' if network else 'needs'} one"
+    if changed != sorted(record.changed_options):
+        yield (
+            f"it names {_listed(record.changed_options) or 'none'} as options that are not the method's defaults; "
+            f"they are {_listed(changed) or 'none'}"
+        )
+
+
+def _changed_options(method: Method, record: Record, data: LoadedDataset) -> list[str]:
+    """Return the names of the options that are not the method's defaults in the record's setting, sorted."""
+    counts = torch.bincount(data.host_train.labels, minlength=data.info.num_classes)
+    setting = Setting(data.info, tuple(counts.tolist()), record.ipc or 1, record.matching_network or "")
+    return sorted(method.resolve(setting).changed_from_defaults(setting))

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from dcbench.core.condensed_set import stated_sha256, without_images
-from dcbench.leaderboard.scores import alike_augmented, competitor, find_records, official
+from dcbench.leaderboard.scores import competitor, drop_other_augmentations, find_records, official
 from dcbench.plugins import Plugins
 from dcbench.results.records import Record
+from dcbench.results.set_file import stated_sha256, without_images
 from dcbench.results.store import RECORDS, latest
 from dcbench.results.submission import (
     CARD,
@@ -48,7 +48,7 @@ class Selection:
         Raises:
             DcbenchError: for a data set or method that no official record is of, with the nearest one.
         """
-        found = alike_augmented(latest(official(records)))
+        found = drop_other_augmentations(latest(official(records)))
         if not found:
             return []
         here = {"dataset": {each.dataset for each in found}, "method": {each.method for each in found}}

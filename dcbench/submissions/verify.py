@@ -18,21 +18,20 @@ from scipy import stats
 
 import dcbench
 from dcbench.core.architecture import Architecture, fit
-from dcbench.core.budgets import BUDGETS
-from dcbench.core.spec import EvaluationSpec
+from dcbench.core.loaded_dataset import LoadedDataset
+from dcbench.core.spec import BUDGETS, EvaluationSpec
 from dcbench.engine.engine import IN_PART, active_engine
 from dcbench.engine.memory import is_out_of_memory
 from dcbench.evaluate.protocols import get_protocol
 from dcbench.evaluate.trial import Trial, evaluate
 from dcbench.leaderboard.scores import official
 from dcbench.plugins import Plugins
-from dcbench.results.provenance import describe_device, git_state, now, source_sha256
+from dcbench.results.provenance import describe_device, git_state, now, source_sha256, sources
 from dcbench.results.records import RECORD_SCHEMA, Record
 from dcbench.results.store import Store
 from dcbench.results.submission import Submission, Verification, records_sha256
-from dcbench.run.cells import Bench, sources
-from dcbench.run.plan import load_bench
-from dcbench.submissions.integrity import Problem, Unit, check_submission
+from dcbench.run.plan import load_named
+from dcbench.submissions.integrity import Problem, SubmittedSet, check_submission
 from dcbench.utils.errors import DcbenchError
 from dcbench.utils.seeds import derive_seed
 
@@ -116,7 +115,7 @@ class Verifier:
 
     Attributes:
         submission: what was submitted.
-        benches: its data sets by name, see `load_benches`.
+        datasets: its data sets by name, see `load_datasets`.
         plugins: where evaluation networks come from.
         evals: networks for each set and architecture, two at least.
         sample: evaluate only so many sets, spread over the rows; None for all of them.
@@ -126,7 +125,7 @@ class Verifier:
     """
 
     submission: Submission
-    benches: Mapping[str, Bench]
+    datasets: Mapping[str, LoadedDataset]
     plugins: Plugins
     evals: int
     sample: int | None
@@ -140,14 +139,14 @@ class Verifier:
         Raises:
             DcbenchError: when a network or a protocol of the records is not installed.
         """
-        problems, units = check_submission(self.submission, self.benches, self.plugins)
+        problems, units = check_submission(self.submission, self.datasets, self.plugins)
         if problems:
             return Outcome(problems)
         chosen = sample_units(units, self.sample, self.seed)
         found, failed = self._evaluate(chosen)
         return Outcome(failed, compare(chosen, found), len(chosen), len(units) - len(chosen))
 
-    def _evaluate(self, units: Sequence[Unit]) -> tuple[Accuracies, list[Problem]]:
+    def _evaluate(self, units: Sequence[SubmittedSet]) -> tuple[Accuracies, list[Problem]]:
         """Train networks anew, from seeds that are not the stated ones; return what failed besides."""
         todo = [(unit, network) for unit in units for network in unit.networks]
         found: Accuracies = {}
@@ -155,7 +154,7 @@ class Verifier:
         total = self.evals * len(todo)
         self.progress(0, total)
         for index, (unit, network) in enumerate(todo):
-            architecture = self._architecture(network, self.benches[unit.own.spec.dataset])
+            architecture = self._architecture(network, self.datasets[unit.own.spec.dataset])
             accuracies: list[float] = []
             try:
                 with active_engine().active():  # for each network, since not all of them may compile
@@ -170,7 +169,7 @@ class Verifier:
             found[unit.own.spec.key(), network] = accuracies
         return found, failed
 
-    def _failure(self, unit: Unit, network: str, number: int, error: Exception) -> Problem:
+    def _failure(self, unit: SubmittedSet, network: str, number: int, error: Exception) -> Problem:
         """Return what to say of a network that could not be trained.
 
         Raises:
@@ -181,17 +180,17 @@ class Verifier:
             raise DcbenchError(f"{unit.own.spec.set_in_words}: {what}: memory ran out.") from error
         return Problem(unit.own.spec.set_in_words, f"{what} failed: {type(error).__name__}: {error}")
 
-    def _architecture(self, network: str, bench: Bench) -> Architecture:
-        architecture = fit(self.plugins.make_architecture(network), bench.info)
+    def _architecture(self, network: str, data: LoadedDataset) -> Architecture:
+        architecture = fit(self.plugins.make_architecture(network), data.info)
         if str(architecture) != network:
             raise DcbenchError(f"{network!r} of the records is {str(architecture)!r} here: another version of it.")
         return architecture
 
-    def _accuracy(self, unit: Unit, network: str, architecture: Architecture, number: int) -> float:
-        first, bench = unit.records[0], self.benches[unit.own.spec.dataset]
+    def _accuracy(self, unit: SubmittedSet, network: str, architecture: Architecture, number: int) -> float:
+        first, data = unit.records[0], self.datasets[unit.own.spec.dataset]
         seed = derive_seed("verify", self.seed, number)
         kept = self.store and self.store.find(first.condense_key, network, first.protocol, first.budget, seed)
-        augmentation = get_protocol(first.protocol).augmentation(bench.info)
+        augmentation = get_protocol(first.protocol).augmentation(data.info)
         here = (first.set_sha256, source_sha256(type(architecture)), augmentation, active_engine().name, *_here())
         if kept and kept.accuracy is not None and _origin(kept) == here:
             return kept.accuracy
@@ -205,17 +204,17 @@ class Verifier:
             seed=seed,
         )
         protocol, budget = get_protocol(first.protocol), BUDGETS[first.budget]
-        test, started_at = bench.test_for(unit.own.condensed), now()
+        test, started_at = data.test_split(unit.own.condensed.zca), now()
         trial = evaluate(spec, unit.own.condensed, test, architecture, protocol, budget, _silent)
         if self.store:
             behind = sources(unit.own.origin, architecture)
-            self.store.append(_record(first, spec, trial, bench, behind, started_at))
+            self.store.append(_record(first, spec, trial, data, behind, started_at))
         return trial.accuracy
 
 
-def load_benches(
+def load_datasets(
     submission: Submission, spelt: Iterable[str], plugins: Plugins, data_root: Path, device: torch.device
-) -> dict[str, Bench]:
+) -> dict[str, LoadedDataset]:
     """Load the data sets of a submission.
 
     Args:
@@ -231,21 +230,21 @@ def load_benches(
     Raises:
         DcbenchError: when one cannot be had.
     """
-    loaded = [load_bench(plugins.make_dataset(text), plugins, data_root, device) for text in spelt]
-    benches = {bench.info.name: bench for bench in loaded}
-    for name in sorted({record.dataset for record in official(submission.records)} - benches.keys()):
+    loaded = [load_named(plugins.make_dataset(text), plugins, data_root, device) for text in spelt]
+    datasets = {data.info.name: data for data in loaded}
+    for name in sorted({record.dataset for record in official(submission.records)} - datasets.keys()):
         try:
             if ":" in name:  # where a user's files are is not for a submission to say
                 raise DcbenchError(f"the records name the data set {name!r}.")
-            benches[name] = load_bench(plugins.make_dataset(name), plugins, data_root, device)
+            datasets[name] = load_named(plugins.make_dataset(name), plugins, data_root, device)
         except DcbenchError as error:
             raise DcbenchError(
                 f"{error} Say where the data set {name!r} is with --dataset, as in npz:FILE."
             ) from None
-    return benches
+    return datasets
 
 
-def sample_units(units: Sequence[Unit], sample: int | None, seed: int) -> list[Unit]:
+def sample_units(units: Sequence[SubmittedSet], sample: int | None, seed: int) -> list[SubmittedSet]:
     """Choose sets, one of every row before a second of any.
 
     Sets of any size, such as the whole training split, come after all others: one costs more than they do.
@@ -253,7 +252,7 @@ def sample_units(units: Sequence[Unit], sample: int | None, seed: int) -> list[U
     if sample is None or sample >= len(units):
         return list(units)
     draw = random.Random(seed)
-    by_row: dict[tuple[str, ...], list[Unit]] = defaultdict(list)
+    by_row: dict[tuple[str, ...], list[SubmittedSet]] = defaultdict(list)
     for unit in units:
         by_row[unit.competitor].append(unit)
     for each in by_row.values():
@@ -266,14 +265,14 @@ def sample_units(units: Sequence[Unit], sample: int | None, seed: int) -> list[U
     return sorted(spread[:sample], key=lambda unit: unit.own.spec.key())
 
 
-def compare(units: Sequence[Unit], found: Accuracies) -> list[Comparison]:
+def compare(units: Sequence[SubmittedSet], found: Accuracies) -> list[Comparison]:
     """Compare stated and found accuracies of the sets of every row, on every network.
 
     The sets are the same on both sides, so that only the deviation within sets makes the two differ. It is taken
     from the networks trained anew alone, since whoever states accuracies states their deviation, too, and as one
     test image at least. The tolerance is that of Welch's t-test, two-sided, for `ERROR_RATE` over all comparisons.
     """
-    by_row: dict[tuple[str, ...], list[Unit]] = defaultdict(list)
+    by_row: dict[tuple[str, ...], list[SubmittedSet]] = defaultdict(list)
     for unit in units:
         by_row[unit.competitor].append(unit)
     groups = [
@@ -286,7 +285,7 @@ def compare(units: Sequence[Unit], found: Accuracies) -> list[Comparison]:
     return [_compare(network, row, found, level) for network, row in groups]
 
 
-def _compare(network: str, row: Sequence[Unit], found: Accuracies, level: float) -> Comparison:
+def _compare(network: str, row: Sequence[SubmittedSet], found: Accuracies, level: float) -> Comparison:
     """Compare the sets of one row on one network."""
     stated = [unit.stated(network) for unit in row]
     anew = [found[unit.own.spec.key(), network] for unit in row]
@@ -322,7 +321,7 @@ def verification(verifier: Verifier, outcome: Outcome) -> Verification:
     )
 
 
-def _row_name(unit: Unit) -> str:
+def _row_name(unit: SubmittedSet) -> str:
     spec, options = unit.own.spec, unit.records[0]
     changed = ", ".join(f"{name}={options.options[name]}" for name in sorted(options.changed_options))
     ipc = f"ipc {spec.ipc}" if spec.ipc is not None else "all images"
@@ -343,7 +342,7 @@ def _origin(record: Record) -> tuple[str | None, str, str | None, str, str, str]
 
 
 def _record(
-    first: Record, spec: EvaluationSpec, trial: Trial, bench: Bench, behind: dict[str, str], started_at: str
+    first: Record, spec: EvaluationSpec, trial: Trial, data: LoadedDataset, behind: dict[str, str], started_at: str
 ) -> Record:
     """Return the record of a network trained anew, given one of the same set."""
     git_sha, git_dirty = git_state()
@@ -356,11 +355,11 @@ def _record(
         "accuracy": trial.accuracy,
         "eval_seconds": round(trial.seconds, 3),
         "sources": behind,
-        "augmentation": get_protocol(first.protocol).augmentation(bench.info),
+        "augmentation": get_protocol(first.protocol).augmentation(data.info),
         "packages": dict(trial.packages),
         "engine": active_engine().statement(),
         **dict(zip(("torch", "dcbench"), _here(), strict=True)),
-        "device": describe_device(bench.device),
+        "device": describe_device(data.device),
         "git_sha": git_sha,
         "git_dirty": git_dirty,
         "started_at": started_at,

@@ -30,8 +30,8 @@ from dcbench.leaderboard.scores import rows
 from dcbench.leaderboard.statistics import Score
 from dcbench.results.records import Record
 from dcbench.suites.file import Published
-from dcbench.suites.own import Spellings, own_records
-from dcbench.suites.part import Key, Part
+from dcbench.suites.own import NetworkNames, own_records
+from dcbench.suites.part import Key, SuiteSelection
 
 ROUNDING = 0.001 / math.sqrt(12)
 """Standard deviation of what is lost by rounding to 0.1 %: uniform over +- 0.05 %."""
@@ -98,7 +98,7 @@ class Comparison:
     trials_done: int
     trials: int
     other_data: int
-    spellings: tuple[Spellings, ...] = ()
+    spellings: tuple[NetworkNames, ...] = ()
 
 
 def our_error(score: Score, published_std: float | None, seeded: bool) -> float | None:
@@ -124,7 +124,7 @@ def published_error(published: Published) -> float | None:
     return math.hypot(published.std / math.sqrt(published.n_sets or 1), ROUNDING)
 
 
-def compare(part: Part, records: Iterable[Record]) -> Comparison:
+def compare(part: SuiteSelection, records: Iterable[Record]) -> Comparison:
     """Put our scores beside the published ones."""
     own = own_records(part, records)
     scores = {

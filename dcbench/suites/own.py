@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 from dcbench.core.architecture import Architecture
 from dcbench.core.method import Method
-from dcbench.leaderboard.scores import alike_augmented
+from dcbench.leaderboard.scores import drop_other_augmentations
 from dcbench.results.records import Record
 from dcbench.results.store import latest
-from dcbench.suites.part import Experiment, Key, Part
+from dcbench.suites.part import Experiment, Key, SuiteSelection
 from dcbench.utils.errors import DcbenchError
 
 
 @dataclass(frozen=True)
-class Spellings:
+class NetworkNames:
     """How records of a data set spell one network of a part, where that depends on the images.
 
     Attributes:
@@ -40,7 +40,7 @@ class Spellings:
 
 
 @dataclass(frozen=True)
-class Own:
+class SuiteRecords:
     """What records say of a part.
 
     Attributes:
@@ -51,19 +51,19 @@ class Own:
 
     records: list[Record]
     other_data: int
-    spellings: tuple[Spellings, ...]
+    spellings: tuple[NetworkNames, ...]
 
 
-def own_records(part: Part, records: Iterable[Record]) -> Own:
+def own_records(part: SuiteSelection, records: Iterable[Record]) -> SuiteRecords:
     """Find the records of a part.
 
     They are those that carrying out the part would take as done: of the part's combinations, seeds, protocol and
     budget, and made with its options by the method as it is installed. As no data set is loaded, the newest
     record says which version of the data is meant, and what was made of a network is known from records alone:
-    see `Spellings`. There is never more than one record for a trial.
+    see `NetworkNames`. There is never more than one record for a trial.
     """
     experiments = {experiment.key: experiment for experiment in part.experiments()}
-    alike = alike_augmented(latest(records))
+    alike = drop_other_augmentations(latest(records))
     pairs = [(record, _named(record, part)) for record in alike if record.dataset in part.datasets]
     pairs = [(record, named) for record, named in pairs if _belongs(named, part, experiments)]
     current = _of_one_version(pairs)
@@ -71,14 +71,14 @@ def own_records(part: Part, records: Iterable[Record]) -> Own:
     for record, named in current:
         for network, spelling in _networks(record, named):
             found.setdefault((record.dataset, network), set()).add(spelling)
-    spellings = {pair: Spellings(*pair, tuple(sorted(each))) for pair, each in sorted(found.items())}
+    spellings = {pair: NetworkNames(*pair, tuple(sorted(each))) for pair, each in sorted(found.items())}
     kept = [
         named
         for record, named in current
         if all(spellings[record.dataset, name].taken == spelling for name, spelling in _networks(record, named))
     ]
     asked = tuple(each for each in spellings.values() if each.taken != each.network)
-    return Own(_of_one_set(kept), len(pairs) - len(current), asked)
+    return SuiteRecords(_of_one_set(kept), len(pairs) - len(current), asked)
 
 
 def _networks(record: Record, named: Record) -> list[tuple[str, str]]:
@@ -111,7 +111,7 @@ def _set_of(record: Record) -> tuple[Key, int]:
     return (record.dataset, record.ipc, record.method, record.matching_network), record.condense_seed
 
 
-def _named(record: Record, part: Part) -> Record:
+def _named(record: Record, part: SuiteSelection) -> Record:
     """Return a record with its networks as the part spells them."""
     return record.model_copy(
         update={
@@ -121,7 +121,7 @@ def _named(record: Record, part: Part) -> Record:
     )
 
 
-def _belongs(record: Record, part: Part, experiments: Mapping[Key, Experiment]) -> bool:
+def _belongs(record: Record, part: SuiteSelection, experiments: Mapping[Key, Experiment]) -> bool:
     experiment = experiments.get((record.dataset, record.ipc, record.method, record.matching_network))
     if experiment is None or record.evaluation_network not in part.eval_networks:
         return False

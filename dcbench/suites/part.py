@@ -14,10 +14,10 @@ from typing import TypeVar
 import torch
 
 from dcbench.core.architecture import Architecture
-from dcbench.core.budgets import Budget, get_budget
 from dcbench.core.component import Spelling
 from dcbench.core.dataset import Dataset
 from dcbench.core.method import Method
+from dcbench.core.spec import Budget, get_budget
 from dcbench.evaluate.protocols import EvaluationProtocol, get_protocol
 from dcbench.plugins import Plugins
 from dcbench.run.cells import Cell, Plan
@@ -32,7 +32,7 @@ Key = tuple[str, int | None, str, str | None]
 
 
 @dataclass(frozen=True)
-class Choice:
+class SuiteFilter:
     """What a user wants of a suite; what is empty or None is as the suite has it.
 
     Attributes:
@@ -72,7 +72,7 @@ class Experiment:
 
 
 @dataclass(frozen=True)
-class Part:
+class SuiteSelection:
     """A suite, or the part of it that a user wants, with every name looked up.
 
     Attributes:
@@ -84,7 +84,7 @@ class Part:
         options: of each method.
         ipcs, networks, eval_networks: the lists that multiply.
         published: the numbers beside the suite, by what was condensed and the evaluation network.
-        sets, evals, fixed_evals, seed, protocol, budget: as in `dcbench.suites.file.SuiteFile` and `Choice`.
+        sets, evals, fixed_evals, seed, protocol, budget: as in `dcbench.suites.file.SuiteFile` and `SuiteFilter`.
     """
 
     suite: Suite
@@ -123,7 +123,7 @@ class Part:
         trials = self.sets * self.evals
         return Experiment(key, 1, min(trials, self.fixed_evals or trials), seeded)
 
-    def narrow(self, choice: Choice, plugins: Plugins) -> Part:
+    def narrow(self, choice: SuiteFilter, plugins: Plugins) -> SuiteSelection:
         """Return the part of this one that a user wants.
 
         Raises:
@@ -200,7 +200,7 @@ class Part:
         return replace(cell, trials=tuple(trial for trial in cell.trials if trial[1] in seeds))
 
 
-def resolve_suite(suite: Suite, plugins: Plugins) -> Part:
+def resolve_suite(suite: Suite, plugins: Plugins) -> SuiteSelection:
     """Look up all that a suite names.
 
     Raises:
@@ -234,7 +234,7 @@ def resolve_suite(suite: Suite, plugins: Plugins) -> Part:
         methods = {cls.name: cls.for_budget(budget, options[cls.name]) for cls in classes}
     except DcbenchError as error:
         raise DcbenchError(f"{suite.path}: key 'options': {error}") from None
-    part = Part(
+    part = SuiteSelection(
         suite=suite,
         datasets={each.table_name(): text for each, text in zip(datasets, file.datasets, strict=True)},
         methods=methods,
@@ -254,7 +254,7 @@ def resolve_suite(suite: Suite, plugins: Plugins) -> Part:
     return replace(part, published=_published(part, plugins))
 
 
-def _published(part: Part, plugins: Plugins) -> dict[tuple[Key, str], Published]:
+def _published(part: SuiteSelection, plugins: Plugins) -> dict[tuple[Key, str], Published]:
     """Find the experiment of each published number."""
     keys = {experiment.key for experiment in part.experiments()}
     found: dict[tuple[Key, str], Published] = {}

@@ -15,7 +15,7 @@ from dcbench.leaderboard.report.tables import DASH, deviations, percent, sample
 from dcbench.leaderboard.statistics import Score
 from dcbench.suites.comparison import Comparison, Line
 from dcbench.suites.file import Published
-from dcbench.suites.part import Part
+from dcbench.suites.part import SuiteSelection
 
 LEGEND = (
     "Test accuracy in %. Ours: mean over condensed sets of the mean over networks (standard deviation between "
@@ -49,7 +49,7 @@ def tables(comparison: Comparison) -> list[tuple[str, Table]]:
     return made
 
 
-def remarks(part: Part, comparison: Comparison) -> list[str]:
+def remarks(part: SuiteSelection, comparison: Comparison) -> list[str]:
     """Return what is to be read beneath the tables, a paragraph each, the last of them how much is done."""
     file, said = part.suite.file, [LEGEND]
     if any(line.published and line.published.checked == "recalled" for line in comparison.lines):
@@ -64,7 +64,7 @@ def remarks(part: Part, comparison: Comparison) -> list[str]:
     return said
 
 
-def _warnings(part: Part, comparison: Comparison) -> list[str]:
+def _warnings(part: SuiteSelection, comparison: Comparison) -> list[str]:
     said = []
     if part.budget.name != part.suite.file.budget:
         said.append(f"Budget {part.budget.name}: not comparable with the published numbers.")
@@ -86,7 +86,7 @@ def _warnings(part: Part, comparison: Comparison) -> list[str]:
     return said
 
 
-def as_data(part: Part, comparison: Comparison) -> dict[str, Any]:
+def as_data(part: SuiteSelection, comparison: Comparison) -> dict[str, Any]:
     """Return all of it as plain data; accuracies, deviations, differences and uncertainties are fractions."""
     file = part.suite.file
     return {

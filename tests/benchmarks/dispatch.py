@@ -25,7 +25,7 @@ import pandas
 import torch
 
 from dcbench.api import CondensedSet, Method, Task, hookimpl, option
-from dcbench.core.budgets import BUDGETS
+from dcbench.core.spec import BUDGETS
 from dcbench.evaluate.protocols import get_protocol
 from dcbench.plugins import PluginInfo, Plugins
 from dcbench.results.store import Store

@@ -24,15 +24,14 @@ import pandas
 import torch
 
 import dcbench
-from dcbench.core.budgets import BUDGETS
-from dcbench.core.spec import CondenseSpec, EvaluationSpec
+from dcbench.core.spec import BUDGETS, CondenseSpec, EvaluationSpec
 from dcbench.evaluate.protocols import get_protocol
 from dcbench.leaderboard.report.files import build
 from dcbench.plugins import Plugins
-from dcbench.results.provenance import PeakMemory
+from dcbench.results.provenance import PeakMemory, sources
 from dcbench.results.records import Record
 from dcbench.results.store import RECORDS, Store
-from dcbench.run.cells import Plan, sources
+from dcbench.run.cells import Plan
 from dcbench.run.plan import Request, make_plan
 from dcbench.run.runner import Runner
 
@@ -72,10 +71,10 @@ def planned_records(size: int) -> Iterator[Record]:
     """Return the records of the first trials of a plan, one after the other."""
     plan = plan_of(size)
     for cell in plan.cells:
-        changed = list(cell.maker.origin.changed_options)
+        changed = list(cell.source.origin.changed_options)
         for network, seed in cell.trials:
             record = made_up(cell.spec, str(network), seed, changed)
-            origin = cell.maker.origin
+            origin = cell.source.origin
             yield record.model_copy(
                 update={"source_sha256": origin.source_sha256, "sources": sources(origin, network)}
             )

@@ -113,9 +113,9 @@ def test_pass(start: Start) -> Callable[[], object]:
 
 def cell(start: Start) -> Callable[[], object]:
     """Return a whole cell on the digits: 20 iterations of gradient matching, 3 networks trained for 300 steps."""
-    from dcbench.core.budgets import QUICK
+    from dcbench.cli.options import load_plugins
+    from dcbench.core.spec import QUICK
     from dcbench.evaluate.protocols import PROTOCOLS
-    from dcbench.plugins import load_plugins
     from dcbench.results.store import Store
     from dcbench.run.plan import Request, make_plan
     from dcbench.run.runner import Runner

@@ -16,7 +16,7 @@ from torch import nn
 
 from dcbench.api import Architecture, CondensedSet, Dataset, DcbenchError, Method, Split, Splits, hookimpl, option
 from dcbench.checks import ARCHITECTURE_CHECKS, DATASET_CHECKS, METHOD_CHECKS, CheckFailed, run_checks
-from dcbench.checks.fixture import CheckImages, CheckNetwork
+from dcbench.checks.tryout import CheckImages, CheckNetwork
 from dcbench.cli.check_subject import find_subject
 from dcbench.plugins import PluginInfo, Plugins
 
@@ -468,7 +468,7 @@ class SlowSteps(Good):
 
 
 def test_a_method_that_is_too_slow_is_named_and_where_it_tells_its_progress_stopped(monkeypatch):
-    for module in ("trial", "long_work"):
+    for module in ("tryout", "long_work"):
         monkeypatch.setattr(f"dcbench.checks.{module}.LIMIT_SECONDS", 0.05)
     monkeypatch.setattr("dcbench.checks.long_work.SOON", 0.05)
     failed = failures(METHOD_CHECKS, Slow)
@@ -510,7 +510,7 @@ def test_checks_leave_the_process_as_it_was():
     assert torch.is_grad_enabled()
     assert torch.equal(before[0], torch.get_rng_state())
     assert before[1:] == (random.getstate(), np.random.get_state()[1].tolist())  # noqa: NPY002
-    assert CheckImages.load.__module__ == "dcbench.checks.fixture"
+    assert CheckImages.load.__module__ == "dcbench.checks.tryout"
     assert not hasattr(CheckImages.load, "__wrapped__")
 
 

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from dcbench.cli.display import Clock, Display, spell
-from dcbench.core.budgets import BUDGETS
+from dcbench.core.spec import BUDGETS
 from dcbench.progress import Progress
 
 
@@ -65,9 +65,9 @@ def test_without_a_terminal_each_piece_gets_a_line(clock):
 
 def test_pieces_that_end_at_once_are_counted_each(clock):
     display, text = display_with_text("full")
-    for lane, run_done in ((0, 3), (1, 3), (0, 5), (1, 5)):
+    for slot, run_done in ((0, 3), (1, 3), (0, 5), (1, 5)):
         for steps in (0, 4):
-            display.dcbench_progress(Progress("condense", "work", f"{lane}", steps, steps, 1, run_done, 9, lane))
+            display.dcbench_progress(Progress("condense", "work", f"{slot}", steps, steps, 1, run_done, 9, slot))
     assert [line.split()[0] for line in text.getvalue().splitlines()] == ["[4/9]", "[5/9]", "[6/9]", "[7/9]"]
 
 
@@ -103,12 +103,12 @@ def test_the_rest_of_the_run_counts_like_pieces_and_others(clock):
 def test_every_lane_has_a_bar_and_a_clock_of_its_own(clock):
     display, text = display_with_text("quick")
 
-    def tell(lane, done, total, run_done=0):
-        display.dcbench_progress(Progress("condense", "work", f"seed {lane}", done, total, 6, run_done, 6, lane))
+    def tell(slot, done, total, run_done=0):
+        display.dcbench_progress(Progress("condense", "work", f"seed {slot}", done, total, 6, run_done, 6, slot))
 
     for step in range(5):
-        for lane, seconds in ((0, 20), (1, 30)):
-            tell(lane, step, 100 if step else 0)
+        for slot, seconds in ((0, 20), (1, 30)):
+            tell(slot, step, 100 if step else 0)
             clock[0] += seconds
     run, first, second = display._bars.tasks
     assert [each.completed for each in (run, first, second)] == [0, 4, 4]
@@ -121,20 +121,20 @@ def test_every_lane_has_a_bar_and_a_clock_of_its_own(clock):
 def test_lanes_without_work_are_left_out_of_the_time_to_go(clock):
     display, _ = display_with_text("quick")
 
-    def tell(lane, done, total=100, left=2, run_done=0):
-        moment = Progress("condense", "work", f"seed {lane}", done, total, left, run_done, 2, lane)
+    def tell(slot, done, total=100, left=2, run_done=0):
+        moment = Progress("condense", "work", f"seed {slot}", done, total, left, run_done, 2, slot)
         display.dcbench_progress(moment)
 
     for step in range(5):
-        for lane in (0, 1):
-            tell(lane, step, 100 if step else 0)
+        for slot in (0, 1):
+            tell(slot, step, 100 if step else 0)
         clock[0] += 10  # a step of either
     assert display._bars.tasks[0].fields["to_go"] == "16 min 20 s to go"  # what they have begun: 98 steps of 10 s
     clock[0] += 200  # the first has failed, say
     for step in (26, 27, 28):
         tell(1, step, left=1, run_done=1)
         clock[0] += 10
-    ten = display._lanes[1].clock.step_seconds
+    ten = display._slots[1].clock.step_seconds
     assert display._bars.tasks[0].fields["to_go"] == f"{spell(72 * ten)} to go"
     tell(0, 0, 0, left=1)
     tell(1, 100, left=1, run_done=1)

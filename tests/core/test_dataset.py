@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -12,7 +11,8 @@ import torch
 from dcbench_plugins.datasets.digits import Digits
 from helpers import make_split
 
-from dcbench.core.dataset import Dataset, Split, Splits, channel_statistics, load_dataset
+from dcbench.core.dataset import Dataset, Split, Splits
+from dcbench.core.loaded_dataset import channel_statistics, load_dataset
 from dcbench.utils.errors import DcbenchError
 
 ROOT = Path("not used")
@@ -89,15 +89,6 @@ def test_a_plugins_own_message_to_the_user_is_passed_on():
 
     with pytest.raises(DcbenchError, match=r"^put it there$"):
         load_dataset(Absent(), ROOT)
-
-
-def test_an_augmentation_that_does_not_exist_is_refused():
-    class Flipped(Digits):
-        name = "flipped"
-        augmentation = MappingProxyType({"dc": "crop_flip"})
-
-    with pytest.raises(DcbenchError, match=r"dataset 'flipped' cannot be used: .*unknown augmentation 'flip'"):
-        load_dataset(Flipped(), ROOT)
 
 
 def test_splits_of_different_sizes_are_refused():

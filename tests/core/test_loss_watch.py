@@ -32,7 +32,7 @@ def test_the_last_good_checkpoint_of_what_diverged_is_kept(run, tmp_path):
     with checkpointing_every(0):
         runner = run(tmp_path / "r", methods=METHODS, options={"nan_at": "2"})
     (path,) = (tmp_path / "r" / "checkpoints").iterdir()
-    origin = runner.plan.cells[0].maker.origin
+    origin = runner.plan.cells[0].source.origin
     state = FileCheckpoint(path, new_generator("test"), origin.code).load()
     assert int(state["done"]) == 1
     assert bool(state["images"].isfinite().all())

@@ -19,7 +19,7 @@ from torch import nn
 from torch._dynamo.utils import counters
 
 from dcbench.core.architecture import new_network
-from dcbench.core.budgets import FULL, QUICK
+from dcbench.core.spec import FULL, QUICK
 from dcbench.engine.compiled import can_compile, compile_network, count_flops
 from dcbench.engine.engine import PLAIN, Engine, choose_engine, compiled
 from dcbench.engine.matching import matching_gradient

@@ -54,9 +54,9 @@ class Recorder:
 
 @pytest.fixture(autouse=True)
 def nothing_is_known():
-    graphs.forget()
+    graphs.clear()
     yield
-    graphs.forget()
+    graphs.clear()
 
 
 @pytest.fixture(params=["played", pytest.param("cuda", marks=pytest.mark.skipif("not torch.cuda.is_available()"))])

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 from helpers import make_info
 
-from dcbench.core.budgets import BUDGETS, Budget
+from dcbench.core.spec import BUDGETS, Budget
 from dcbench.engine.augment import parse_strategy
 from dcbench.evaluate.protocols import PROTOCOLS, get_protocol
 from dcbench.utils.errors import DcbenchError

@@ -7,9 +7,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from dcbench.core.architecture import new_network
-from dcbench.core.budgets import BUDGETS
 from dcbench.core.condensed_set import CondensedSet
-from dcbench.core.spec import EvaluationSpec
+from dcbench.core.spec import BUDGETS, EvaluationSpec
 from dcbench.engine.training import accuracy, train_network
 from dcbench.evaluate.protocols import DC
 from dcbench.evaluate.trial import evaluate

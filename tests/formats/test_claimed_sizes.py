@@ -17,7 +17,7 @@ import torch
 from helpers import make_set
 from PIL import Image
 
-from dcbench.core.condensed_set import FIRST_FORMAT
+from dcbench.results.set_file import FIRST_FORMAT
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="counts the memory that a process has as Linux does"

@@ -29,21 +29,15 @@ from safetensors.torch import save as save_tensors
 
 from dcbench.cli import main
 from dcbench.core.component import Component
-from dcbench.core.condensed_set import (
-    CondensedSet,
-    content_sha256,
-    load_set,
-    save_set,
-    stored_pixels,
-    without_images,
-)
-from dcbench.core.dataset import load_dataset
+from dcbench.core.condensed_set import CondensedSet
+from dcbench.core.loaded_dataset import load_dataset
 from dcbench.core.spec import CondenseSpec
 from dcbench.formats.conversion import to_condensed
 from dcbench.formats.foreign import read_foreign
 from dcbench.plugins import Plugins
-from dcbench.results.checked_set import read_own_set
+from dcbench.results.checked_set import read_checked_set
 from dcbench.results.records import Record
+from dcbench.results.set_file import content_sha256, load_set, save_set, stored_pixels, without_images
 from dcbench.results.store import read_records
 from dcbench.results.submission import CARD, read_submission
 from dcbench.suites.file import load_suite
@@ -134,7 +128,7 @@ HEADER = {
 
 
 class Around:
-    """As much of a bench as reading a set takes."""
+    """As much of a data as reading a set takes."""
 
     info, train = INFO, TRAIN
 
@@ -291,7 +285,7 @@ def test_a_forged_set_of_ours_is_a_set_or_refused(tmp_path, header, changes, lef
     path = tmp_path / "set.safetensors"
     parts = {key: each.clone() for key, each in parts.items()}
     path.write_bytes(save_tensors(parts, metadata={"dcbench": json.dumps(stated)}))
-    own = outcome(lambda path: read_own_set(path, Around), path)
+    own = outcome(lambda path: read_checked_set(path, Around), path)
     if own is not None:
         assert own.condensed.images.shape[1:] == (1, 2, 2)
         assert own.condensed.images.dtype == torch.float32

@@ -12,6 +12,7 @@ import pytest
 from helpers import make_record
 from rich.console import Console
 
+from dcbench.leaderboard.board import read_leaderboard
 from dcbench.leaderboard.report.files import NO_TABLE, build, differences, generated_files
 from dcbench.leaderboard.report.tables import (
     count,
@@ -25,7 +26,6 @@ from dcbench.leaderboard.report.tables import (
 )
 from dcbench.leaderboard.scores import Row, find_records, networks_of, official, rows, scores_frame
 from dcbench.leaderboard.statistics import Score
-from dcbench.results.submission import read_leaderboard
 from dcbench.utils.errors import StorageError
 
 

@@ -17,12 +17,13 @@ import torch
 from helpers import make_record, make_set
 
 import dcbench.leaderboard.report.pixels as pixels
-from dcbench.core.condensed_set import save_set, stored_pixels
+from dcbench.leaderboard.board import read_leaderboard
 from dcbench.leaderboard.report.data import leaderboard_data
 from dcbench.leaderboard.report.files import build, differences
 from dcbench.leaderboard.report.page import SCRIPTS, page
 from dcbench.leaderboard.report.tables import MARK
-from dcbench.results.submission import Verification, read_leaderboard, records_sha256, write_verification
+from dcbench.results.set_file import save_set, stored_pixels
+from dcbench.results.submission import Verification, records_sha256, write_verification
 
 HOSTILE = "</script><img src=x onerror=alert(1)><!--<script>"
 NETWORKS = ("alexnet", "convnet", "mlp")

@@ -42,9 +42,9 @@ class RestoredCheckpoint(NoCheckpoint):
         return self.saved.state
 
 
-def resolved(bench, ipc=2, network="convnet", **options):
-    counts = tuple(len(members) for members in bench.train.class_indices)
-    return GradMatch(**options).resolve(Setting(bench.info, counts, ipc, network))
+def resolved(data, ipc=2, network="convnet", **options):
+    counts = tuple(len(members) for members in data.train.class_indices)
+    return GradMatch(**options).resolve(Setting(data.info, counts, ipc, network))
 
 
 def naive_layerwise(real, synthetic):

@@ -23,9 +23,9 @@ def task(tiny):
     return make_task(tiny, ConvNet(width=4, depth=1), ipc=3)
 
 
-def setting(bench, ipc):
-    counts = tuple(len(members) for members in bench.train.class_indices)
-    return Setting(bench.info, counts, ipc, "convnet")
+def setting(data, ipc):
+    counts = tuple(len(members) for members in data.train.class_indices)
+    return Setting(data.info, counts, ipc, "convnet")
 
 
 def test_random_draws_different_images_of_each_class(task, tiny):

@@ -18,7 +18,7 @@ import torch
 from dcbench_plugins.datasets.torchvision_datasets import CIFAR10, CIFAR100, MNIST, SVHN, FashionMNIST
 from torchvision import datasets as tv
 
-from dcbench.core.dataset import load_dataset
+from dcbench.core.loaded_dataset import load_dataset
 from dcbench.utils.errors import DcbenchError
 
 COUNTS = {"train": 30, "test": 20}

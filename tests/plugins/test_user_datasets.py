@@ -18,7 +18,7 @@ from dcbench_plugins.datasets.npz import Npz
 from PIL import Image
 
 from dcbench.cli import main
-from dcbench.core.dataset import load_dataset
+from dcbench.core.loaded_dataset import load_dataset
 from dcbench.plugins import Plugins
 from dcbench.results.store import RECORDS, read_records
 from dcbench.utils.errors import DcbenchError

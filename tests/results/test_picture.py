@@ -10,8 +10,7 @@ from helpers import make_info, make_set, make_train
 from PIL import Image
 
 from dcbench.core.condensed_set import CondensedSet
-from dcbench.results.denormalise import to_pixels
-from dcbench.results.picture import GAP, MOST_COLUMNS, draw_picture, save_picture
+from dcbench.results.picture import GAP, MOST_COLUMNS, draw_picture, save_picture, to_pixels
 
 TILE = 64
 

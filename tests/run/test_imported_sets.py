@@ -13,13 +13,13 @@ from helpers import make_set
 from safetensors import safe_open
 
 from dcbench.cli import main
-from dcbench.core.budgets import BUDGETS
-from dcbench.core.condensed_set import CondensedSet, load_set, save_set
-from dcbench.core.spec import CondenseSpec
+from dcbench.core.condensed_set import CondensedSet
+from dcbench.core.spec import BUDGETS, CondenseSpec
 from dcbench.core.whitening import NAME, Whitening
 from dcbench.evaluate.protocols import get_protocol
 from dcbench.evaluate.trial import evaluate
 from dcbench.leaderboard.scores import rows
+from dcbench.results.set_file import load_set, save_set
 from dcbench.results.store import RECORDS, Store, read_records
 from dcbench.run.imported_sets import Claim, ImportRequest, plan_imports
 from dcbench.run.runner import Runner

@@ -23,7 +23,6 @@ from dcbench.results import provenance
 from dcbench.results.provenance import source_sha256
 from dcbench.results.records import sealed
 from dcbench.results.store import RECORDS, Store, latest, read_records
-from dcbench.run import cells
 from dcbench.run.executors.processes import Processes
 from dcbench.run.plan import make_plan
 from dcbench.run.runner import Runner
@@ -58,7 +57,7 @@ def test_every_trial_is_recorded_with_its_provenance(run, tmp_path):
     assert record.peak_memory_bytes > 1e6
     assert record.accuracy * 30 == pytest.approx(round(record.accuracy * 30))
     tests_own = sha256(Path(tiny_plugin.__file__).read_bytes()).hexdigest()
-    convnet = source_sha256(type(runner.plan.cells[0].maker.architecture))
+    convnet = source_sha256(type(runner.plan.cells[0].source.architecture))
     assert record.sources == {
         "matching_network": convnet,
         "evaluation_network": tests_own if record.evaluation_network == "linear" else source_sha256(MLP),
@@ -165,7 +164,7 @@ def test_a_set_made_again_with_other_bytes_is_evaluated_again_on_every_network(r
 
 def test_a_set_of_a_newer_dcbench_ends_the_run_and_stays(run, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("dcbench.core.condensed_set.FORMAT", "dcbench-set/3")
+        patch.setattr("dcbench.results.set_file.FORMAT", "dcbench-set/3")
         run(tmp_path / "r", methods=("means",))
     (path,) = (tmp_path / "r" / "sets").glob("*.safetensors")
     before = path.read_bytes()
@@ -225,7 +224,7 @@ def test_so_are_results_of_other_code_of_a_network(run, tmp_path, monkeypatch, e
     run(tmp_path / "r", **asked)
     (record,) = read_records(tmp_path / "r" / RECORDS)
     part = next(part for part in record.sources if getattr(record, part) == edited)
-    now = cells.sources
+    now = provenance.sources
     monkeypatch.setattr("dcbench.run.runner.sources", lambda *of: now(*of) | {part: "edited"})
     with pytest.warns(UserWarning, match=f"code of {edited} has changed") as said:
         assert run(tmp_path / "r", **asked).outcome.evaluated == 0
@@ -239,7 +238,7 @@ def edit(monkeypatch, *edited):
     def source_sha256(cls):
         return "e" * 64 if cls in edited else now(cls)
 
-    for module in ("run.plan", "run.cells"):
+    for module in ("run.plan", "results.provenance"):
         monkeypatch.setattr(f"dcbench.{module}.source_sha256", source_sha256)
 
 
@@ -258,7 +257,7 @@ def test_a_set_of_other_code_is_used_with_a_warning_and_its_records_say_what_mad
         later = run(tmp_path / "r", **asked, eval_networks=("mlp",))
     assert (later.outcome.condensed, later.outcome.evaluated) == (0, 1)
     first, second = read_records(tmp_path / "r" / RECORDS)
-    made_by = provenance.source_sha256(type(later.plan.cells[0].maker.method))
+    made_by = provenance.source_sha256(type(later.plan.cells[0].source.method))
     assert second.source_sha256 == first.source_sha256 == made_by
     assert second.sources.get("matching_network") == first.sources.get("matching_network")
     assert second.sources["evaluation_network"] == provenance.source_sha256(MLP)
@@ -417,8 +416,8 @@ def test_the_test_split_cannot_be_reached_from_a_task(run, plugins, tmp_path, mo
     )
     runner = run(tmp_path / "r", methods=("means",))
     (things,) = tasks
-    bench = runner.plan.cells[0].bench
+    data = runner.plan.cells[0].data
     tensors = [thing for thing in things if isinstance(thing, torch.Tensor)]
-    assert any(tensor is bench.train.images for tensor in tensors)
-    held_out = {bench.data.test.images.data_ptr(), bench.data.test.labels.data_ptr()}
+    assert any(tensor is data.train.images for tensor in tensors)
+    held_out = {data.host_test.images.data_ptr(), data.host_test.labels.data_ptr()}
     assert not held_out & {tensor.data_ptr() for tensor in tensors if tensor.device.type == "cpu"}

@@ -18,35 +18,33 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from dcbench.api import Dataset, Split, Splits
-from dcbench.core.budgets import BUDGETS
-from dcbench.core.condensed_set import CondensedSet, content_sha256, load_set, stated_sha256, stored_pixels
-from dcbench.core.dataset import load_dataset
+from dcbench.core.condensed_set import CondensedSet
+from dcbench.core.loaded_dataset import load_dataset
 from dcbench.core.loss_watch import Diverged
-from dcbench.core.spec import CondenseSpec, EvaluationSpec
+from dcbench.core.spec import BUDGETS, CondenseSpec, EvaluationSpec
 from dcbench.core.split import ResidentSplit
 from dcbench.evaluate.protocols import get_protocol
 from dcbench.evaluate.trial import evaluate
+from dcbench.leaderboard.board import read_leaderboard
 from dcbench.leaderboard.scores import rows
 from dcbench.plugins import PluginInfo
-from dcbench.results.checked_set import read_own_set
+from dcbench.results.checked_set import read_checked_set
 from dcbench.results.records import RECORD_SCHEMA, sealed
+from dcbench.results.set_file import content_sha256, load_set, stated_sha256, stored_pixels
 from dcbench.results.store import RECORDS, Store, read_records
 from dcbench.results.submission import (
     Card,
     MethodCard,
     Verification,
-    read_leaderboard,
     read_submission,
     records_sha256,
     write_verification,
 )
-from dcbench.run.cells import Bench
 from dcbench.run.imported_sets import Claim, ImportRequest, plan_imports
 from dcbench.run.runner import Runner
-from dcbench.submissions.integrity import check_submission, record_problems
-from dcbench.submissions.leakage import count_test_images
+from dcbench.submissions.integrity import check_submission, count_test_images, record_problems
 from dcbench.submissions.submit import Selection, submit
-from dcbench.submissions.verify import ERROR_RATE, Verifier, compare, load_benches, sample_units, verification
+from dcbench.submissions.verify import ERROR_RATE, Verifier, compare, load_datasets, sample_units, verification
 from dcbench.utils.errors import DcbenchError
 
 EVERYTHING = Selection()
@@ -78,7 +76,7 @@ def plugins(plugins):
 
 @pytest.fixture
 def hazy(tmp_path):
-    return Bench(load_dataset(Hazy(), tmp_path), torch.device("cpu"))
+    return load_dataset(Hazy(), tmp_path)
 
 
 @pytest.fixture
@@ -510,13 +508,13 @@ def test_a_set_of_others_whose_classes_have_not_as_many_images_each_is_verified(
 )
 def test_how_many_images_a_class_has_is_as_a_set_says(judge, hazy, tmp_path, forged, said):
     (path,) = set_files(judge(saved(tmp_path / "a.pt", [[torch.randn(4, 1, 6, 6), UNEVEN["hard labels"][0]]])))
-    own = read_own_set(path, hazy)
+    own = read_checked_set(path, hazy)
     spec = own.spec.model_copy(update={name: value for name, value in forged.items() if name != "hidden"})
     shown = [] if "hidden" in forged else [name for name in ("per_class",) if name in spec.options]
     header = {"spec": spec.model_dump(mode="json"), "condense_key": spec.key()}
     rewrite_set(path, dict, **header, origin=asdict(own.origin) | {"changed_options": shown})
     with pytest.raises(DcbenchError, match=said):
-        read_own_set(path, hazy)
+        read_checked_set(path, hazy)
 
 
 @pytest.mark.parametrize(
@@ -925,8 +923,9 @@ def test_slightly_changed_test_images_are_test_images(folder, hazy):
     )
     labels = torch.arange(3)
     assert count_test_images(CondensedSet(near, labels), hazy) == 3
-    whitened = hazy.whitened_test.normalised(chosen)
-    assert hazy.whitened_train.whitening is hazy.whitened_test.whitening  # which takes long, and is fitted once
+    whitened = hazy.test_split(zca=True).normalised(chosen)
+    # Which takes long, and is fitted once.
+    assert hazy.train_split(zca=True).whitening is hazy.test_split(zca=True).whitening
     assert count_test_images(CondensedSet(whitened, labels, zca=True), hazy) == 3
     assert count_test_images(CondensedSet(hazy.train.normalised(chosen[:1]), labels[:1]), hazy) == 0
     means = torch.stack([hazy.train.normalised(members).mean(0) for members in hazy.train.class_indices])
@@ -936,7 +935,7 @@ def test_slightly_changed_test_images_are_test_images(folder, hazy):
 def test_a_user_says_where_files_are_and_a_submission_does_not(folder, plugins, tmp_path):
     rewrite(folder, lambda record: record | {"dataset": "npz:/dev/zero"})
     with pytest.raises(DcbenchError, match="Say where the data set"):
-        load_benches(read_submission(folder), (), plugins, tmp_path, torch.device("cpu"))
+        load_datasets(read_submission(folder), (), plugins, tmp_path, torch.device("cpu"))
 
 
 def test_a_row_is_of_one_submission(folder, tmp_path):

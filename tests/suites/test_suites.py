@@ -16,7 +16,7 @@ from helpers import make_record
 
 from dcbench.api import Architecture, hookimpl, option
 from dcbench.cli import main
-from dcbench.core.budgets import QUICK
+from dcbench.core.spec import QUICK
 from dcbench.leaderboard.scores import Score
 from dcbench.plugins import PluginInfo, Plugins
 from dcbench.results.store import RECORDS, read_records
@@ -24,7 +24,7 @@ from dcbench.run.plan import make_plan
 from dcbench.suites.comparison import Line, compare, our_error, published_error
 from dcbench.suites.file import Published, load_suite
 from dcbench.suites.own import own_records
-from dcbench.suites.part import Choice, resolve_suite
+from dcbench.suites.part import SuiteFilter, resolve_suite
 from dcbench.utils.errors import DcbenchError
 
 OURS = ("gradient-matching-cross-architecture", "gradient-matching-table1", "reproduction-48")
@@ -249,7 +249,11 @@ def test_options_may_be_nested_as_toml_has_it(write):
 
 
 def test_what_is_counted_is_what_is_planned(blobs, plugins, tmp_path):
-    for choice in (Choice(), Choice(ipcs=(2,), evals=1), Choice(budget="quick", methods=("means",), seed=3)):
+    for choice in (
+        SuiteFilter(),
+        SuiteFilter(ipcs=(2,), evals=1),
+        SuiteFilter(budget="quick", methods=("means",), seed=3),
+    ):
         part = blobs.narrow(choice, plugins)
         plan = part.plan(plugins, torch.device("cpu"), tmp_path)
         comparison = compare(part, [])
@@ -287,18 +291,18 @@ def test_a_data_set_of_a_later_version_is_run_and_compared_under_its_name(write,
     later = type("Later", (plugins.datasets.get("tiny"),), {"name": "later", "version": "2"})
     plugins.datasets.add("later", later, PluginInfo("later", "later", "tests", "0"))
     path = write(TINY.replace('"tiny"', '"later"'), NUMBERS.replace("tiny", "later"))
-    part = resolve_suite(load_suite(path), plugins).narrow(Choice(datasets=("later",), ipcs=(1,)), plugins)
+    part = resolve_suite(load_suite(path), plugins).narrow(SuiteFilter(datasets=("later",), ipcs=(1,)), plugins)
     assert {key[0] for key, _ in part.published} == {"later@2"}
     assert {cell.spec.dataset for cell in part.plan(plugins, torch.device("cpu"), tmp_path).cells} == {"later@2"}
 
 
 def test_another_budget_brings_its_own_numbers_of_sets_and_networks(blobs, plugins):
-    quick = blobs.narrow(Choice(budget="quick"), plugins)
+    quick = blobs.narrow(SuiteFilter(budget="quick"), plugins)
     assert (quick.sets, quick.evals) == (QUICK.sets, QUICK.evals) != (blobs.sets, blobs.evals)
     assert quick.methods["means"].scale == 2.0  # the suite's word goes before the method's for quick
     assert quick.altered == {"random", "means"}
-    assert blobs.narrow(Choice(budget="quick", sets=7), plugins).sets == 7
-    assert blobs.narrow(Choice(budget="full"), plugins).altered == frozenset()
+    assert blobs.narrow(SuiteFilter(budget="quick", sets=7), plugins).sets == 7
+    assert blobs.narrow(SuiteFilter(budget="full"), plugins).altered == frozenset()
 
 
 @pytest.mark.parametrize(
@@ -306,7 +310,7 @@ def test_another_budget_brings_its_own_numbers_of_sets_and_networks(blobs, plugi
     [({"scale": "3"}, 3.0, {"means"}), ({"means.scale": "3"}, 3.0, {"means"}), ({"scale": "2"}, 2.0, set())],
 )
 def test_options_of_the_user_go_before_the_suites(blobs, given, scale, altered, plugins):
-    part = blobs.narrow(Choice(options=given), plugins)
+    part = blobs.narrow(SuiteFilter(options=given), plugins)
     assert part.methods["means"].scale == scale
     assert part.altered == altered
 
@@ -335,7 +339,7 @@ def test_only_records_of_the_suites_own_making_count(blobs):
 def test_records_of_the_suites_options_count(blobs, plugins):
     means = random_record(method="means", options={"scale": 2.0}, changed_options=["scale"], eval_seed=3)
     assert own_records(blobs, [means]).records == [means]
-    assert own_records(blobs.narrow(Choice(options={"scale": "3"}), plugins), [means]).records == []
+    assert own_records(blobs.narrow(SuiteFilter(options={"scale": "3"}), plugins), [means]).records == []
 
 
 def test_options_that_depend_on_the_setting_may_be_whatever_they_were_resolved_to(plugins):
@@ -407,7 +411,9 @@ def of_sides(*sides, **changes):
     ],
 )
 def test_options_of_the_users_networks_are_not_mixed_into_the_suites(sized, sides, mean, plugins):
-    part = sized.narrow(Choice(methods=("random",), ipcs=(1,), eval_networks=("sized",), sets=1, evals=1), plugins)
+    part = sized.narrow(
+        SuiteFilter(methods=("random",), ipcs=(1,), eval_networks=("sized",), sets=1, evals=1), plugins
+    )
     comparison = compare(part, of_sides(*sides))
     (line,) = comparison.lines
     assert (line.score and line.score.mean) == mean
@@ -467,7 +473,9 @@ def test_the_network_that_leaves_least_open_is_the_one_that_was_recorded(blobs):
 
 def test_there_is_one_condensed_set_for_each_seed_though_options_were_resolved_otherwise_before(plugins):
     part = resolve_suite(load_suite(plugins.suite_path("gradient-matching-table1")), plugins)
-    part = part.narrow(Choice(datasets=("mnist",), methods=("gradmatch",), ipcs=(1,), sets=1, evals=1), plugins)
+    part = part.narrow(
+        SuiteFilter(datasets=("mnist",), methods=("gradmatch",), ipcs=(1,), sets=1, evals=1), plugins
+    )
     resolved = part.methods["gradmatch"].model_dump(mode="json") | {"outer_loop": 1, "inner_loop": 1}
     old = make_record(dataset="mnist", options=resolved | {"lr_img": 1.0}, accuracy=0.1)
     new = make_record(

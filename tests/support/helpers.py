@@ -119,7 +119,7 @@ class NoCheckpoint:
         pass
 
 
-def make_task(bench, architecture, ipc=2, checkpoint=None, seed=0, progress=lambda done, total: None):
+def make_task(data, architecture, ipc=2, checkpoint=None, seed=0, progress=lambda done, total: None):
     """A task for a method, on the training split of a loaded data set."""
     generator = new_generator("test", seed)
-    return Task(bench.train, ipc, generator, architecture, checkpoint or NoCheckpoint(), progress)
+    return Task(data.train, ipc, generator, architecture, checkpoint or NoCheckpoint(), progress)

@@ -16,7 +16,7 @@ import torch
 from helpers import TIMES
 
 from dcbench.condense.checkpoint import checkpointing_every
-from dcbench.core.budgets import BUDGETS
+from dcbench.core.spec import BUDGETS
 from dcbench.evaluate.protocols import get_protocol
 from dcbench.plugins import PluginInfo, Plugins
 from dcbench.results.artefacts import Artefacts

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dcbench.run.executors.processes import device_of_lane
+from dcbench.run.executors.processes import device_of_slot
 from dcbench.utils.devices import choose_device
 from dcbench.utils.errors import DcbenchError
 
@@ -25,13 +25,13 @@ def two_gpus(monkeypatch):
 def test_any_gpu_will_do_so_each_lane_has_its_own(two_gpus, name):
     device = choose_device(name)
     assert device == torch.device("cuda")
-    assert [device_of_lane(device, lane).index for lane in range(4)] == [0, 1, 0, 1]
+    assert [device_of_slot(device, slot).index for slot in range(4)] == [0, 1, 0, 1]
     assert two_gpus == []
 
 
 def test_a_gpu_that_is_named_is_that_of_every_lane(two_gpus):
     device = choose_device("cuda:1")
-    assert [device_of_lane(device, lane).index for lane in range(2)] == [1, 1]
+    assert [device_of_slot(device, slot).index for slot in range(2)] == [1, 1]
     assert two_gpus == [torch.device("cuda:1")]
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from dcbench.leaderboard.board import Leaderboard
 from dcbench.leaderboard.scores import Row
 from dcbench.leaderboard.standings import Entry, Standings
-from dcbench.results.submission import Leaderboard
 
 
 def leaderboard_data(leaderboard: Leaderboard) -> list[dict[str, Any]]:

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
+from dcbench.leaderboard.board import Leaderboard, read_leaderboard
 from dcbench.leaderboard.report.page import page
 from dcbench.leaderboard.report.readme import with_tables
 from dcbench.leaderboard.report.tables import MARK, STANDINGS_LEGEND, cell, costs, csv, heading, markdown
 from dcbench.leaderboard.standings import Standings
-from dcbench.results.submission import Leaderboard, read_leaderboard
 from dcbench.utils.files import slug, write_atomically
 
 TABLES = "tables"

@@ -16,6 +16,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from dcbench.leaderboard.board import Leaderboard
 from dcbench.leaderboard.report.data import leaderboard_data
 from dcbench.leaderboard.report.pixels import page_pictures
 from dcbench.leaderboard.report.tables import (
@@ -29,7 +30,6 @@ from dcbench.leaderboard.report.tables import (
     rank,
 )
 from dcbench.leaderboard.rules import Rules
-from dcbench.results.submission import Leaderboard
 
 SCRIPTS = (
     "data.js",

@@ -9,9 +9,9 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from dcbench.core.condensed_set import stored_pixels
+from dcbench.leaderboard.board import Leaderboard
 from dcbench.leaderboard.scores import Row
-from dcbench.results.submission import Leaderboard
+from dcbench.results.set_file import stored_pixels
 
 MOST_OF_A_CLASS = 10
 MOST_BYTES_OF_A_ROW = 320_000

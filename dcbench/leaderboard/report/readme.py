@@ -12,9 +12,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from dcbench.leaderboard.board import Leaderboard
 from dcbench.leaderboard.report.tables import brief
 from dcbench.leaderboard.standings import Standings
-from dcbench.results.submission import Leaderboard
 from dcbench.utils.errors import DcbenchError, unknown_name
 
 _MARKED = re.compile(r"<!-- dcbench:table (?P<what>.*?) -->\n.*?<!-- dcbench:end -->", re.DOTALL)

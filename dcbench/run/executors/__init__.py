@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from dcbench.run.scheduler import Desk
+    from dcbench.run.scheduler import Scheduler
 
 
 class Executor(Protocol):
-    """Takes cells from the desk until none is left, and brings what comes of them."""
+    """Takes cells from the scheduler until none is left, and brings what comes of them."""
 
-    def run(self, desk: Desk) -> None:
+    def run(self, scheduler: Scheduler) -> None:
         """Work on all cells of a run.
 
         Raises:

@@ -13,15 +13,15 @@ from typing import Any
 import torch
 import torch.multiprocessing  # tensors sent to another process are then shared with it
 
+from dcbench.core.loaded_dataset import LoadedDataset
 from dcbench.results.artefacts import Artefacts
-from dcbench.run.cell_runner import Assignment
-from dcbench.run.cells import Bench
+from dcbench.run.events import Assignment
 from dcbench.run.executors.worker import DatasetKey, Finished, Stopped, work_on
-from dcbench.run.scheduler import POLL_SECONDS, Desk
+from dcbench.run.scheduler import POLL_SECONDS, Scheduler
 
 
 @dataclass
-class _Lane:
+class _ProcessSlot:
     """One worker's place; another takes it when one dies."""
 
     number: int
@@ -47,93 +47,93 @@ class Processes:
         self.jobs, self.threads = jobs, threads
         self._context = _context()
 
-    def run(self, desk: Desk) -> None:
+    def run(self, scheduler: Scheduler) -> None:
         """Work on all cells of a run."""
-        lanes = [_Lane(number) for number in range(min(self.jobs, desk.left))]
+        slots = [_ProcessSlot(number) for number in range(min(self.jobs, scheduler.left))]
         try:
-            while desk.left or any(lane.assignment for lane in lanes):
-                for lane in lanes:
-                    if lane.assignment is None and (assignment := desk.take()):
-                        self._send(lane, assignment, desk)
-                busy = {lane.connection: lane for lane in lanes if lane.assignment and lane.connection}
+            while scheduler.left or any(slot.assignment for slot in slots):
+                for slot in slots:
+                    if slot.assignment is None and (assignment := scheduler.next_cell()):
+                        self._send(slot, assignment, scheduler)
+                busy = {slot.connection: slot for slot in slots if slot.assignment and slot.connection}
                 if not busy:
-                    if desk.left:
-                        desk.wait_for_others()
+                    if scheduler.left:
+                        scheduler.wait_for_others()
                     continue
                 for connection in wait(list(busy), timeout=POLL_SECONDS):
-                    self._listen(busy[connection], desk)  # type: ignore[index]
+                    self._listen(busy[connection], scheduler)  # type: ignore[index]
         finally:
-            for lane in lanes:
-                _end(lane)
+            for slot in slots:
+                _end(slot)
 
-    def _send(self, lane: _Lane, assignment: Assignment, desk: Desk) -> None:
-        """Give a lane a cell, and a worker if it has none that lives."""
-        if lane.process is None or not lane.process.is_alive():
-            _end(lane)
-            self._start(lane, desk)
-        assert lane.connection is not None
-        lane.assignment = assignment
+    def _send(self, slot: _ProcessSlot, assignment: Assignment, scheduler: Scheduler) -> None:
+        """Give a slot a cell, and a worker if it has none that lives."""
+        if slot.process is None or not slot.process.is_alive():
+            _end(slot)
+            self._start(slot, scheduler)
+        assert slot.connection is not None
+        slot.assignment = assignment
         try:
-            lane.connection.send(assignment)
+            slot.connection.send(assignment)
         except OSError:  # it has died just now
-            self._bury(lane, desk)
+            self._bury(slot, scheduler)
 
-    def _start(self, lane: _Lane, desk: Desk) -> None:
+    def _start(self, slot: _ProcessSlot, scheduler: Scheduler) -> None:
         ours, theirs = self._context.Pipe()
-        benches = benches_of(desk, device_of_lane(desk.plan.device, lane.number))
-        lane.connection = ours
-        lane.process = self._context.Process(  # type: ignore[attr-defined]
+        datasets = datasets_of(scheduler, device_of_slot(scheduler.plan.device, slot.number))
+        slot.connection = ours
+        slot.process = self._context.Process(  # type: ignore[attr-defined]
             target=work_on,
-            args=(theirs, benches, desk.conditions, Artefacts(desk.store.root), self.threads),
+            args=(theirs, datasets, scheduler.conditions, Artefacts(scheduler.store.root), self.threads),
             daemon=False,  # workers may have children, such as compilers
-            name=f"dcbench worker {lane.number}",
+            name=f"dcbench worker {slot.number}",
         )
-        lane.process.start()
+        slot.process.start()
         theirs.close()
 
-    def _listen(self, lane: _Lane, desk: Desk) -> None:
+    def _listen(self, slot: _ProcessSlot, scheduler: Scheduler) -> None:
         """Take in what a worker has to say, all of it."""
-        assert lane.connection is not None
-        while lane.assignment:
+        assert slot.connection is not None
+        while slot.assignment:
             try:
-                if not lane.connection.poll():
+                if not slot.connection.poll():
                     return
-                message = lane.connection.recv()
+                message = slot.connection.recv()
             except (EOFError, OSError):  # it has died, in the middle of a message perhaps
-                self._bury(lane, desk)
+                self._bury(slot, scheduler)
                 return
             if isinstance(message, Finished):
-                lane.assignment = None
-                desk.finish(message.number)
+                slot.assignment = None
+                scheduler.complete(message.number)
             elif isinstance(message, Stopped):
                 raise message.error
             else:
-                desk.hear(message, lane.number)
+                scheduler.handle(message, slot.number)
 
-    def _bury(self, lane: _Lane, desk: Desk) -> None:
+    def _bury(self, slot: _ProcessSlot, scheduler: Scheduler) -> None:
         """Give the cell of a dead worker back."""
-        assert lane.process is not None
-        assert lane.assignment is not None
-        lane.process.join(timeout=5)
-        assignment, lane.assignment = lane.assignment, None
-        desk.give_back(assignment.number, reason_of(lane.process.exitcode))
-        _end(lane)
+        assert slot.process is not None
+        assert slot.assignment is not None
+        slot.process.join(timeout=5)
+        assignment, slot.assignment = slot.assignment, None
+        scheduler.requeue(assignment.number, reason_of(slot.process.exitcode))
+        _end(slot)
 
 
-def device_of_lane(device: torch.device, lane: int) -> torch.device:
-    """Return a GPU for each lane where any will do, else the device itself."""
+def device_of_slot(device: torch.device, slot: int) -> torch.device:
+    """Return a GPU for each slot where any will do, else the device itself."""
     if device.type == "cuda" and device.index is None:
-        return torch.device("cuda", lane % torch.cuda.device_count())
+        return torch.device("cuda", slot % torch.cuda.device_count())
     return device
 
 
-def benches_of(desk: Desk, device: torch.device) -> Mapping[DatasetKey, Bench]:
+def datasets_of(scheduler: Scheduler, device: torch.device) -> Mapping[DatasetKey, LoadedDataset]:
     """Return the data sets of a run, none of them placed on the device yet."""
-    found: dict[DatasetKey, Bench] = {}
-    for cell in desk.cells:
+    found: dict[DatasetKey, LoadedDataset] = {}
+    for cell in scheduler.cells:
         key = (cell.spec.dataset, cell.spec.dataset_sha256)
         if key not in found:
-            found[key] = Bench(cell.bench.data, device)
+            found[key] = cell.data.on(device)
     return found
 
 
@@ -154,15 +154,15 @@ def _context() -> BaseContext:
     return context
 
 
-def _end(lane: _Lane) -> None:
-    """End a lane's worker: what it has not told is done again."""
-    if lane.connection is not None:
-        lane.connection.close()
-    if lane.process is not None:
-        if lane.assignment is not None:
-            lane.process.terminate()
-        lane.process.join(timeout=10)
-        if lane.process.is_alive():
-            lane.process.kill()
-            lane.process.join()
-    lane.process = lane.connection = lane.assignment = None
+def _end(slot: _ProcessSlot) -> None:
+    """End a slot's worker: what it has not told is done again."""
+    if slot.connection is not None:
+        slot.connection.close()
+    if slot.process is not None:
+        if slot.assignment is not None:
+            slot.process.terminate()
+        slot.process.join(timeout=10)
+        if slot.process.is_alive():
+            slot.process.kill()
+            slot.process.join()
+    slot.process = slot.connection = slot.assignment = None

@@ -1,9 +1,9 @@
 """Cells as the tasks of a Ray cluster, or of this machine, for those who have outgrown one.
 
-The run's process, on a node of the cluster, keeps the desk and the results folder. A task gets its cell with what
-the results have of its files, works in a folder of its own, and streams back what happens, so nodes need no file
-system in common. When a worker or a node dies, the desk hands the cell out again, with the last checkpoint that
-arrived. What one that was given up may still send is heard by nobody.
+The run's process, on a node of the cluster, keeps the scheduler and the results folder. A task gets its cell with
+what the results have of its files, works in a folder of its own, and streams back what happens: nodes need no file
+system in common. When a worker or a node dies, the scheduler hands the cell out again, with the last checkpoint
+that arrived. What one that was given up may still send is heard by nobody.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from dcbench.results.provenance import digests_of_modules
-from dcbench.run.cell_runner import Assignment
+from dcbench.run.events import Assignment
 from dcbench.run.executors.mirror import FileChange, files_of, take_in
 from dcbench.run.executors.worker import Finished, Stopped
-from dcbench.run.scheduler import POLL_SECONDS, Desk
+from dcbench.run.scheduler import POLL_SECONDS, Scheduler
 from dcbench.utils.errors import DcbenchError
 
 # Ray would start workers by `uv run`, anew and elsewhere, where the run was; it looks when it is imported.
@@ -81,7 +81,7 @@ class Needs:
 
 
 @dataclass
-class _Lane:
+class _RaySlot:
     """A cell that is with the cluster; its place is taken, and its node known, when it begins."""
 
     assignment: Assignment
@@ -116,7 +116,7 @@ class RayCluster:
         self._places, self._dead, self._asked_at = 0, frozenset[str](), -LOOK_SECONDS
         self._ending: list[ray.ObjectRef[Any]] = []
 
-    def run(self, desk: Desk) -> None:
+    def run(self, scheduler: Scheduler) -> None:
         """Work on all cells of a run.
 
         Raises:
@@ -124,26 +124,26 @@ class RayCluster:
             StorageError: when the results cannot be written.
         """
         with _connected(self.address):
-            running: dict[ray.ObjectRefGenerator, _Lane] = {}
+            running: dict[ray.ObjectRefGenerator, _RaySlot] = {}
             task = ray.remote(work_on_one).options(
                 num_returns="streaming",
-                max_retries=0,  # the desk knows best: files have arrived meanwhile
+                max_retries=0,  # the scheduler knows best: files have arrived meanwhile
                 num_cpus=self.needs.cpus,
                 num_gpus=self.needs.gpus,
                 memory=self.needs.memory,
                 name="dcbench cell",
             )
-            job = ray.put(self._job(desk))
+            job = ray.put(self._job(scheduler))
             try:
-                while desk.left or running:
-                    while len(running) < self._room() and (assignment := desk.take()):
-                        files = files_of(assignment.spec, desk.store)
-                        running[task.remote(pickle.dumps(assignment), files, job)] = _Lane(assignment)
+                while scheduler.left or running:
+                    while len(running) < self._room() and (assignment := scheduler.next_cell()):
+                        files = files_of(assignment.spec, scheduler.store)
+                        running[task.remote(pickle.dumps(assignment), files, job)] = _RaySlot(assignment)
                     if running:
-                        self._listen(running, desk)
-                        self._give_up(running, desk)
-                    elif desk.left:
-                        desk.wait_for_others()
+                        self._listen(running, scheduler)
+                        self._give_up(running, scheduler)
+                    elif scheduler.left:
+                        scheduler.wait_for_others()
             finally:
                 for stream in running:
                     ray.cancel(stream, force=True)
@@ -151,10 +151,10 @@ class RayCluster:
                 # Ray has been seen to crash a process that disconnects while it still answers a worker.
                 self._ended(END_SECONDS)
 
-    def _job(self, desk: Desk) -> Job:
+    def _job(self, scheduler: Scheduler) -> Job:
         """Put the data sets of a run where the nodes find them; return what all cells need."""
-        data = {(cell.spec.dataset, cell.spec.dataset_sha256): cell.bench.data for cell in desk.cells}
-        conditions = desk.conditions
+        data = {(cell.spec.dataset, cell.spec.dataset_sha256): cell.data for cell in scheduler.cells}
+        conditions = scheduler.conditions
         return Job(
             datasets={key: ray.put(PackedDataset.pack(each)) for key, each in data.items()},
             protocol=conditions.protocol,
@@ -163,7 +163,7 @@ class RayCluster:
             engine=self.engine,
             device="cuda" if self.needs.gpus else "cpu",
             threads=self.threads,
-            code=digests_of_modules(_code_of(desk)),
+            code=digests_of_modules(_code_of(scheduler)),
         )
 
     def _room(self) -> int:
@@ -191,20 +191,20 @@ class RayCluster:
             )
         return places
 
-    def _listen(self, running: dict[ray.ObjectRefGenerator, _Lane], desk: Desk) -> None:
+    def _listen(self, running: dict[ray.ObjectRefGenerator, _RaySlot], scheduler: Scheduler) -> None:
         """Take in one message of each task that has any."""
         ready, _ = ray.wait([*running], num_returns=1, timeout=POLL_SECONDS)
         if ready:
             ready, _ = ray.wait([*running], num_returns=len(running), timeout=0)
         for stream in ready:
-            lane, message = running[stream], self._next(stream)
-            if lane.number is None:
+            slot, message = running[stream], self._next(stream)
+            if slot.number is None:
                 taken = {other.number for other in running.values()}
-                lane.number = next(number for number in range(len(running)) if number not in taken)
+                slot.number = next(number for number in range(len(running)) if number not in taken)
             if isinstance(message, Finished | GivenBack):
                 del running[stream]
                 self._let_end(stream)
-            self._take(message, lane, desk)
+            self._take(message, slot, scheduler)
 
     def _let_end(self, stream: ray.ObjectRefGenerator) -> None:
         """Remember a task that has nothing more to say, and has perhaps not ended."""
@@ -216,16 +216,16 @@ class RayCluster:
         if self._ending:
             _, self._ending = ray.wait(self._ending, num_returns=len(self._ending), timeout=seconds)
 
-    def _give_up(self, running: dict[ray.ObjectRefGenerator, _Lane], desk: Desk) -> None:
+    def _give_up(self, running: dict[ray.ObjectRefGenerator, _RaySlot], scheduler: Scheduler) -> None:
         """Take back the cells of nodes that the cluster has given up.
 
         Where connections have broken, Ray tells by itself. Those of a machine that stands still, or cannot be
         reached, have not, and it would wait for minutes more.
         """
-        lost = [(stream, lane) for stream, lane in running.items() if lane.node in self._dead]
-        for stream, lane in lost:
+        lost = [(stream, slot) for stream, slot in running.items() if slot.node in self._dead]
+        for stream, slot in lost:
             del running[stream]
-            desk.give_back(lane.assignment.number, REASONS[NodeDiedError])
+            scheduler.requeue(slot.assignment.number, REASONS[NodeDiedError])
 
     @staticmethod
     def _next(stream: Any) -> Message:
@@ -241,21 +241,21 @@ class RayCluster:
         except (RayError, StopIteration) as error:
             return GivenBack(_reason_of(error))
 
-    def _take(self, message: Message, lane: _Lane, desk: Desk) -> None:
-        number = lane.assignment.number
+    def _take(self, message: Message, slot: _RaySlot, scheduler: Scheduler) -> None:
+        number = slot.assignment.number
         match message:
             case Begun():
-                lane.node = message.node
+                slot.node = message.node
             case FileChange():
-                take_in(message, desk.store)
+                take_in(message, scheduler.store)
             case Finished():
-                desk.finish(number)
+                scheduler.complete(number)
             case GivenBack():
-                desk.give_back(number, message.reason)
+                scheduler.requeue(number, message.reason)
             case Stopped():
                 raise message.error
             case _:
-                desk.hear(message, lane.number or 0)
+                scheduler.handle(message, slot.number or 0)
 
 
 def _reason_of(error: Exception) -> str:
@@ -266,9 +266,9 @@ def _reason_of(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
-def _code_of(desk: Desk) -> Iterator[str]:
+def _code_of(scheduler: Scheduler) -> Iterator[str]:
     """Yield the modules that are imported and belong to dcbench or to one of its plugins."""
-    packages = {"dcbench", *(re.split("[.:]", info.module)[0] for info in desk.plugins.infos)}
+    packages = {"dcbench", *(re.split("[.:]", info.module)[0] for info in scheduler.plugins.infos)}
     yield from (name for name in [*sys.modules] if name.partition(".")[0] in packages)
 
 

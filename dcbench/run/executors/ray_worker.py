@@ -18,13 +18,14 @@ from typing import Any
 import ray
 import torch
 
-from dcbench.core.budgets import Budget
-from dcbench.core.dataset import DatasetInfo, LoadedDataset, Split
+from dcbench.core.dataset import DatasetInfo, Split
+from dcbench.core.loaded_dataset import LoadedDataset
+from dcbench.core.spec import Budget
 from dcbench.engine.engine import choose_engine
 from dcbench.evaluate.protocols import EvaluationProtocol
 from dcbench.results.provenance import digests_of_modules
-from dcbench.run.cell_runner import Assignment, CellWork, Conditions, Event
-from dcbench.run.cells import Bench
+from dcbench.run.cell_runner import CellRunner
+from dcbench.run.events import Assignment, Conditions, Event
 from dcbench.run.executors.mirror import FileChange, Mirror
 from dcbench.run.executors.worker import DatasetKey, Finished, Stopped, seldom_steps, telling
 from dcbench.utils.devices import choose_device
@@ -41,7 +42,7 @@ class PackedDataset:
     @classmethod
     def pack(cls, data: LoadedDataset) -> PackedDataset:
         """Take the tensors of a data set."""
-        tensors = (data.train.images, data.train.labels, data.test.images, data.test.labels)
+        tensors = (data.host_train.images, data.host_train.labels, data.host_test.images, data.host_test.labels)
         return cls(data.info, tuple(tensor.numpy() for tensor in tensors))  # type: ignore[arg-type]
 
     def unpack(self) -> LoadedDataset:
@@ -91,7 +92,7 @@ class Begun:
 
 Message = Begun | Event | FileChange | Finished | Stopped | GivenBack
 
-_benches: dict[DatasetKey, Bench] = {}
+_datasets: dict[DatasetKey, LoadedDataset] = {}
 """The data sets that this process has had to do with: a worker belongs to one run."""
 
 
@@ -122,7 +123,7 @@ def _work(packed: bytes, files: Mapping[str, bytes], job: Job, messages: SimpleQ
         device = _device(job)
         engine = choose_engine(job.engine, device, job.budget.long)
         conditions = Conditions(job.protocol, job.budget, engine, job.checkpoint_every)
-        bench = _bench(job, assignment, device)
+        data = _dataset(job, assignment, device)
         with tempfile.TemporaryDirectory(prefix="dcbench-", ignore_cleanup_errors=True) as folder:
             mirror = Mirror(Path(folder), files)
 
@@ -134,7 +135,7 @@ def _work(packed: bytes, files: Mapping[str, bytes], job: Job, messages: SimpleQ
             tell = seldom_steps(send)
             warnings.simplefilter("default")
             warnings.showwarning = telling(tell)
-            CellWork(assignment, bench, conditions, mirror.artefacts, tell).run()
+            CellRunner(assignment, data, conditions, mirror.artefacts, tell).run()
             for change in mirror.changes():
                 messages.put(change)
         messages.put(Finished(assignment.number))
@@ -179,9 +180,9 @@ def _device(job: Job) -> torch.device:
         raise DcbenchError(f"on node {socket.gethostname()}: {error}") from None
 
 
-def _bench(job: Job, assignment: Assignment, device: torch.device) -> Bench:
+def _dataset(job: Job, assignment: Assignment, device: torch.device) -> LoadedDataset:
     """Return the data set of a cell."""
     key = (assignment.spec.dataset, assignment.spec.dataset_sha256)
-    if key not in _benches:
-        _benches[key] = Bench(ray.get(job.datasets[key]).unpack(), device)
-    return _benches[key]
+    if key not in _datasets:
+        _datasets[key] = ray.get(job.datasets[key]).unpack().on(device)
+    return _datasets[key]

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dcbench.run.cell_runner import CellWork
-from dcbench.run.scheduler import Desk
+from dcbench.run.cell_runner import CellRunner
+from dcbench.run.scheduler import Scheduler
 
 
 class Serial:
     """Works on the cells in this process."""
 
-    def run(self, desk: Desk) -> None:
+    def run(self, scheduler: Scheduler) -> None:
         """Work on all cells of a run."""
-        while desk.left:
-            assignment = desk.take()
+        while scheduler.left:
+            assignment = scheduler.next_cell()
             if assignment is not None:
-                bench = desk.cells[assignment.number].bench
-                CellWork(assignment, bench, desk.conditions, desk.store, desk.hear).run()
-                desk.finish(assignment.number)
-            elif desk.left:
-                desk.wait_for_others()
+                data = scheduler.cells[assignment.number].data
+                CellRunner(assignment, data, scheduler.conditions, scheduler.store, scheduler.handle).run()
+                scheduler.complete(assignment.number)
+            elif scheduler.left:
+                scheduler.wait_for_others()

@@ -16,10 +16,11 @@ from typing import TextIO
 
 import torch
 
+from dcbench.core.loaded_dataset import LoadedDataset
 from dcbench.engine.engine import choose_engine
 from dcbench.results.artefacts import Artefacts
-from dcbench.run.cell_runner import Assignment, CellWork, Conditions, Event, Step, Tell, Warned
-from dcbench.run.cells import Bench
+from dcbench.run.cell_runner import CellRunner
+from dcbench.run.events import Assignment, Conditions, Event, Step, Tell, Warned
 from dcbench.utils.devices import choose_device
 from dcbench.utils.errors import DcbenchError
 
@@ -46,7 +47,7 @@ class Stopped:
 
 def work_on(
     connection: Connection,
-    benches: Mapping[DatasetKey, Bench],
+    datasets: Mapping[DatasetKey, LoadedDataset],
     conditions: Conditions,
     artefacts: Artefacts,
     threads: int,
@@ -55,7 +56,7 @@ def work_on(
 
     Args:
         connection: brings assignments, and takes events, `Finished` and `Stopped`.
-        benches: the data sets of the run, on the device of this worker.
+        datasets: the data sets of the run, on the device of this worker.
         conditions: how to work; the engine is chosen anew, by its name.
         artefacts: where condensed sets are and go.
         threads: to compute with.
@@ -67,10 +68,10 @@ def work_on(
     warnings.simplefilter("default")
     warnings.showwarning = telling(tell)
     try:
-        device = choose_device(str(next(iter(benches.values())).device))  # and make it repeat itself
+        device = choose_device(str(next(iter(datasets.values())).device))  # and make it repeat itself
         conditions = replace(conditions, engine=choose_engine(conditions.engine.name, device))
         while (assignment := connection.recv()) is not None:
-            work_on_cell(assignment, benches, conditions, artefacts, tell)
+            work_on_cell(assignment, datasets, conditions, artefacts, tell)
             connection.send(Finished(assignment.number))
     except (EOFError, BrokenPipeError):
         return  # the run has ended
@@ -82,14 +83,14 @@ def work_on(
 
 def work_on_cell(
     assignment: Assignment,
-    benches: Mapping[DatasetKey, Bench],
+    datasets: Mapping[DatasetKey, LoadedDataset],
     conditions: Conditions,
     artefacts: Artefacts,
     tell: Tell,
 ) -> None:
     """Work on one cell with the data set that its spec names."""
-    bench = benches[assignment.spec.dataset, assignment.spec.dataset_sha256]
-    CellWork(assignment, bench, conditions, artefacts, tell).run()
+    data = datasets[assignment.spec.dataset, assignment.spec.dataset_sha256]
+    CellRunner(assignment, data, conditions, artefacts, tell).run()
 
 
 def seldom_steps(tell: Tell) -> Tell:

@@ -16,7 +16,7 @@ from running import checkpointing_always, interrupt, is_alive, sets, trials, wai
 
 from dcbench.condense.checkpoint import FileCheckpoint
 from dcbench.results.store import RECORDS, Store, read_records
-from dcbench.run.executors.processes import Processes, device_of_lane, reason_of
+from dcbench.run.executors.processes import Processes, device_of_slot, reason_of
 from dcbench.run.plan import make_plan
 from dcbench.run.runner import Runner
 from dcbench.utils.seeds import new_generator
@@ -69,7 +69,9 @@ def test_a_forced_cell_whose_process_is_killed_goes_on_from_this_run_s_checkpoin
     (cell,), before, once = plan.cells, sets(tmp_path / "r"), trials(tmp_path / "r")
     log.unlink()
     with checkpointing_always():  # of a former run, which had come to step 20
-        former = FileCheckpoint(store.checkpoint_path(cell.spec), new_generator("another"), cell.maker.origin.code)
+        former = FileCheckpoint(
+            store.checkpoint_path(cell.spec), new_generator("another"), cell.source.origin.code
+        )
         former.offer(lambda: {"images": torch.ones(3, 1, 8, 8), "steps": torch.tensor(20)})
     runner = Runner(plan, plugins, store, force=True, executor=Processes(2, 1), checkpoint_every=0)
 
@@ -100,10 +102,10 @@ def test_a_worker_that_dies_in_the_middle_of_a_message_is_buried(monkeypatch):
     theirs.close()
     buried = []
     executor = Processes(1, 1)
-    monkeypatch.setattr(executor, "_bury", lambda lane, desk: buried.append(lane))
-    lane = SimpleNamespace(connection=ours, assignment=object(), number=0)
-    executor._listen(lane, desk=None)
-    assert buried == [lane]
+    monkeypatch.setattr(executor, "_bury", lambda slot, scheduler: buried.append(slot))
+    slot = SimpleNamespace(connection=ours, assignment=object(), number=0)
+    executor._listen(slot, scheduler=None)
+    assert buried == [slot]
 
 
 def test_warnings_of_processes_are_passed_on(run, tmp_path):
@@ -131,9 +133,9 @@ def test_processes_share_gpus_out_unless_one_is_named(monkeypatch):
     import torch
 
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    assert [device_of_lane(torch.device("cuda"), lane).index for lane in range(4)] == [0, 1, 0, 1]
-    assert device_of_lane(torch.device("cuda:1"), 0).index == 1
-    assert device_of_lane(torch.device("cpu"), 3).type == "cpu"
+    assert [device_of_slot(torch.device("cuda"), slot).index for slot in range(4)] == [0, 1, 0, 1]
+    assert device_of_slot(torch.device("cuda:1"), 0).index == 1
+    assert device_of_slot(torch.device("cpu"), 3).type == "cpu"
     assert reason_of(-11) == "killed by signal 11"
     assert reason_of(3) == "exit code 3"
 

@@ -11,15 +11,8 @@ from helpers import make_set, make_train
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from dcbench.core.condensed_set import (
-    FIRST_FORMAT,
-    FORMAT,
-    CondensedSet,
-    check_set,
-    load_set,
-    save_set,
-    without_images,
-)
+from dcbench.core.condensed_set import CondensedSet, check_set
+from dcbench.results.set_file import FIRST_FORMAT, FORMAT, load_set, save_set, without_images
 from dcbench.utils.errors import DcbenchError
 
 

@@ -11,14 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from dcbench.checks.fixture import CheckNetwork, load_fixture
+from dcbench.checks.check import CheckBlocked
+from dcbench.checks.components import class_of
 from dcbench.checks.watch import Observed, watching
 from dcbench.condense.checkpoint import FileCheckpoint
+from dcbench.core.architecture import Architecture
+from dcbench.core.component import option
 from dcbench.core.condensed_set import CondensedSet
+from dcbench.core.dataset import Dataset, DatasetInfo, Split, Splits
+from dcbench.core.loaded_dataset import LoadedDataset, load_dataset
 from dcbench.core.method import Method, Setting, Task
 from dcbench.core.split import ResidentSplit
+from dcbench.utils.errors import DcbenchError
 from dcbench.utils.seeds import derive_seed, new_generator, seeded_globals
 
 LIMIT_SECONDS = 60.0
@@ -51,7 +57,7 @@ class Scenario:
 
 
 @dataclass
-class Trial:
+class Tryout:
     """What came of it.
 
     Attributes:
@@ -91,7 +97,7 @@ class Trial:
 class WatchedCheckpoint(FileCheckpoint):
     """A checkpoint that counts, saves at one offer instead of now and then, and then interrupts."""
 
-    def __init__(self, path: Path, generator: torch.Generator, trial: Trial, save_at: int | None) -> None:
+    def __init__(self, path: Path, generator: torch.Generator, trial: Tryout, save_at: int | None) -> None:
         """Count into ``trial``; save at that offer, counted from 1, or never."""
         super().__init__(path, generator)
         self._trial, self._save_at, self._saved = trial, save_at, False
@@ -118,10 +124,10 @@ class WatchedCheckpoint(FileCheckpoint):
             raise Stopped
 
 
-_kept: dict[tuple[type, str, Scenario], Trial] = {}
+_kept: dict[tuple[type, str, Scenario], Tryout] = {}
 
 
-def try_out(method: Method, scenario: Scenario) -> Trial:
+def try_out(method: Method, scenario: Scenario) -> Tryout:
     """Return the trial of a method in a scenario, done once per process; several checks ask about the same."""
     key = (type(method), repr(method), scenario)
     if key not in _kept:
@@ -132,7 +138,7 @@ def try_out(method: Method, scenario: Scenario) -> Trial:
     return _kept[key]
 
 
-def condense(method: Method, scenario: Scenario, path: Path, save_at: int | None = None) -> Trial:
+def condense(method: Method, scenario: Scenario, path: Path, save_at: int | None = None) -> Tryout:
     """Condense the check's images as a run would, and watch.
 
     Args:
@@ -142,9 +148,9 @@ def condense(method: Method, scenario: Scenario, path: Path, save_at: int | None
         save_at: the offer, counted from 1, at which to save and after which to interrupt.
     """
     data, device = load_fixture(scenario.test_seed), torch.device(scenario.device)
-    train = ResidentSplit.place(data.train, data.info, device)
+    train = ResidentSplit.place(data.host_train, data.info, device)
     counts = tuple(len(members) for members in train.class_indices)
-    trial = Trial(ResidentSplit(train.images.clone(), train.labels.clone(), data.info))
+    trial = Tryout(ResidentSplit(train.images.clone(), train.labels.clone(), data.info))
     network = CheckNetwork(width=scenario.width)
     ipc = scenario.ipc if "ipc" in method.dependencies() else 0
     generator = new_generator("check", scenario.seed)
@@ -200,3 +206,116 @@ def _changes(train: ResidentSplit, before: ResidentSplit, counts: tuple[int, ...
     if shapes_kept and not torch.equal(train.normalised(slice(0, 1)), before.normalised(slice(0, 1))):
         changed += [] if changed else ["the statistics that task.train normalises with"]
     return changed
+
+
+Subject = Method | type[Method]
+
+
+def method_class(subject: Subject) -> type[Method]:
+    """Return the class."""
+    return class_of(subject)  # type: ignore[return-value]
+
+
+def method_of(subject: Subject) -> Method:
+    """Return the method to try: an instance as it is, of a class that with the quick budget's options."""
+    if isinstance(subject, Method):
+        return subject
+    try:
+        return subject.configure(dict(subject.quick))
+    except DcbenchError as error:
+        raise CheckBlocked("a method that can be made", str(error), "see quick_options_are_valid") from None
+
+
+def ipcs_of(subject: Subject) -> tuple[int, ...]:
+    """Return the images per class to try: several, unless the method does not depend on them."""
+    return (1, 2, 3) if "ipc" in method_of(subject).dependencies() else (2,)
+
+
+def tryout_of(subject: Subject, scenario: Scenario | None = None) -> Tryout:
+    """Return a trial that ended with a condensed set.
+
+    Raises:
+        CheckBlocked: when it did not, which the check `condenses` is about.
+    """
+    trial = try_out(method_of(subject), scenario or Scenario())
+    if not isinstance(trial.result, CondensedSet):
+        found = f"{type(trial.error).__name__}: {trial.error}" if trial.error else "none"
+        raise CheckBlocked("a condensed set", found, "see the check condenses")
+    return trial
+
+
+def same(one: CondensedSet, other: CondensedSet) -> bool:
+    """Say whether two sets have the same images and labels, byte for byte."""
+    return one.sha256() == other.sha256()
+
+
+def same_history(one: CondensedSet, other: CondensedSet) -> bool:
+    """Say whether two sets have the same curves."""
+    return one.history.keys() == other.history.keys() and all(
+        torch.equal(one.history[name].nan_to_num(), other.history[name].nan_to_num()) for name in one.history
+    )
+
+
+def difference(one: object, other: CondensedSet) -> str:
+    """Say how two sets differ."""
+    if not isinstance(one, CondensedSet) or one.images.shape != other.images.shape:
+        return "another number of images, or none"
+    images = (one.images != other.images).flatten(1).any(1)
+    largest = float((one.images - other.images).abs().max())
+    return f"{int(images.sum())} of {len(images)} images differ, by at most {largest:.3g}"
+
+
+CLASS_COUNTS = (12, 9, 7)
+"""Training images per class: not as many of each, so that nobody relies on that."""
+
+SIZE = (8, 8)
+
+CHANNELS = 3
+
+
+class CheckImages(Dataset):
+    """Three classes of coloured noise, each with a bright block in a place of its own, in no order."""
+
+    name = "check_images"
+
+    test_seed: int = option(0, "another seed gives another test split, and the same training split")
+
+    def load(self, root: Path) -> Splits:
+        """Draw both splits; ``root`` is not used."""
+        train = _draw(CLASS_COUNTS, torch.Generator().manual_seed(20210504))
+        test = _draw((4, 4, 4), torch.Generator().manual_seed(self.test_seed))
+        return Splits(train, test, ("left", "middle", "right"))
+
+
+def load_fixture(test_seed: int = 0) -> LoadedDataset:
+    """Return the data set that methods are checked on: 28 images of 3x8x8 in 3 classes to train on."""
+    return load_dataset(CheckImages(test_seed=test_seed), Path())
+
+
+def _draw(counts: tuple[int, ...], generator: torch.Generator) -> Split:
+    labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    labels = labels[torch.randperm(len(labels), generator=generator)]
+    images = torch.randint(0, 160, (len(labels), CHANNELS, *SIZE), generator=generator)
+    for label in range(len(counts)):
+        images[labels == label, :, 2:6, 2 * label + 1 : 2 * label + 3] += 90
+    return Split(images.to(torch.uint8), labels)
+
+
+class CheckNetwork(Architecture):
+    """A small convolution, normalisation, ReLU, pooling and a linear classifier: what ConvNets are made of."""
+
+    name = "check_network"
+
+    width: int = option(6, "channels of the convolution", ge=1)
+
+    def build(self, info: DatasetInfo) -> nn.Module:
+        """Return the network."""
+        features = self.width * (info.size[0] // 2) * (info.size[1] // 2)
+        return nn.Sequential(
+            nn.Conv2d(info.channels, self.width, 3, padding=1),
+            nn.GroupNorm(self.width, self.width),
+            nn.ReLU(),
+            nn.AvgPool2d(2),
+            nn.Flatten(),
+            nn.Linear(features, info.num_classes),
+        )

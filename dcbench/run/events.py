@@ -1,0 +1,93 @@
+"""What is sent to whoever works on a cell, and what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from dcbench.core.architecture import Architecture
+from dcbench.core.spec import Budget, CondenseSpec
+from dcbench.engine.engine import Engine
+from dcbench.evaluate.protocols import EvaluationProtocol
+from dcbench.results.records import Record
+from dcbench.run.cells import SetSource
+
+Trials = tuple[tuple[Architecture, int], ...]
+"""Evaluation networks with their seeds."""
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A cell to work on, as it may be sent anywhere: all but the data set.
+
+    Attributes:
+        number: of the cell in the run.
+        spec, source, trials: of the cell.
+        recorded: for trials that are done, by network and seed, the hash of the set that was evaluated.
+        afresh: make the set anew, also if it is there.
+    """
+
+    number: int
+    spec: CondenseSpec
+    source: SetSource
+    trials: Trials
+    recorded: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    afresh: bool = False
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """How all cells of a run are worked on.
+
+    Attributes:
+        protocol, budget: how to judge, and how much work to do.
+        engine: how to compute.
+        checkpoint_every: seconds between the checkpoints of a condensation, at least; None for the usual.
+    """
+
+    protocol: EvaluationProtocol
+    budget: Budget
+    engine: Engine
+    checkpoint_every: float | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """So many steps of a piece of work are done; 0 of 0 when it starts. ``left`` counts trials like this one."""
+
+    number: int
+    phase: Literal["condense", "evaluate"]
+    work: str
+    piece: str
+    done: int
+    total: int
+    left: int = 1
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The condensed set is there; ``made`` says whether it was made now."""
+
+    number: int
+    made: bool
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A trial is done, or something failed."""
+
+    number: int
+    record: Record
+
+
+@dataclass(frozen=True)
+class Warned:
+    """Something is to be said to the user."""
+
+    text: str
+
+
+Event = Step | Ready | Recorded | Warned
+
+Tell = Callable[[Event], None]
