@@ -16,8 +16,7 @@ from dcbench.engine.matching import gradient_targets, loss_gradient, matching_gr
 from dcbench.engine.training import accuracy, train_network
 from dcbench.formats.images import IMAGE_ENDINGS, open_image
 from dcbench.formats.npz import ArrayFile, open_arrays
-from dcbench.hookspecs import hookimpl
-from dcbench.progress import Progress
+from dcbench.hookspecs import Progress, hookimpl
 from dcbench.results.records import Record
 from dcbench.utils.errors import DcbenchError
 

@@ -1,13 +1,15 @@
 """The hooks a dcbench plugin may implement: the whole plugin interface, in order of a run.
 
 A plugin is a module (or any object) registered under the entry point group ``dcbench``. It marks its
-functions with ``dcbench.api.hookimpl``; a hook is known by its function's name. A function may leave out
-arguments it does not need. A name that is not below is an error of the plugin.
+functions with ``dcbench.api.hookimpl``. The name of a function says which hook it implements; a name that is
+not below is an error of the plugin. A function may leave out arguments it does not need.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 import pluggy
 
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
     from dcbench.core.architecture import Architecture
     from dcbench.core.dataset import Dataset
     from dcbench.core.method import Method
-    from dcbench.progress import Progress
     from dcbench.results.records import Record
 
 PROJECT = "dcbench"
@@ -58,22 +59,55 @@ def dcbench_register_methods() -> list[type[Method]]:  # type: ignore[empty-body
 def dcbench_register_suites() -> list[Path]:  # type: ignore[empty-body]
     """Return the files of the suites this plugin provides; `dcbench.suites.file` says what is in one.
 
-    Called once per process, with the same rule for names: a suite goes by the name of its file, without
-    ``.toml``. The files are read when a command needs them and not before, so that a mistake in one stops
-    nothing else.
+    Called once per process, with the same rule for names: the name of a suite is that of its file, without
+    ``.toml``. A file is read only when a command needs it, so a mistake in one suite stops nothing else.
     """
 
 
 # --- Observation: called during a run; the return value is ignored -----------------------------------
-# An observer that raises is reported once and no longer called; the run goes on unharmed.
+# An observer that raises is reported once and not called again; the run goes on.
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One moment of a run.
+
+    Attributes:
+        phase: ``condense`` or ``evaluate``.
+        work: what kind of work it is; pieces of the same kind take about the same time,
+            e.g. ``gradmatch on digits, ipc 1``.
+        piece: which one of its kind, e.g. ``seed 0``, or ``random, ipc 1, seed 0, network 2``.
+        done: steps done of this piece; 0 when it starts.
+        total: steps of this piece, of equal work; 0 when it starts, since it may not be known by then.
+        pieces_left: how many pieces of the same kind are still to be done, this one included.
+        run_done: pieces of the run that are finished.
+        run_total: pieces of the run.
+        slot: which of several pieces that are worked on at once, from 0.
+    """
+
+    phase: Literal["condense", "evaluate"]
+    work: str
+    piece: str
+    done: int
+    total: int
+    pieces_left: int
+    run_done: int
+    run_total: int
+    slot: int = 0
+
+    @property
+    def lane(self) -> int:
+        """The old name of `slot`."""
+        warnings.warn("Progress.lane is now Progress.slot", DeprecationWarning, stacklevel=2)
+        return self.slot
 
 
 @hookspec
 def dcbench_progress(progress: Progress) -> None:
     """Observe the progress of a run.
 
-    Called when a piece of work starts, with 0 of 0 steps done; after its steps, but with several workers at most
-    ten times a second for each; and when it ends.
+    Called when a piece of work starts, with 0 of 0 steps done; after each of its steps (with several workers at
+    most ten times a second for each worker); and when it ends.
 
     Args:
         progress: what is being done, how many of its steps are done, and how much of the run.

@@ -9,7 +9,7 @@ import pytest
 import tiny_plugin
 
 from dcbench import hookspecs
-from dcbench.api import Method, hookimpl
+from dcbench.api import Method, Progress, hookimpl
 from dcbench.plugins import PluginInfo, Plugins
 from dcbench.utils.errors import DcbenchError
 
@@ -114,6 +114,12 @@ def test_an_observer_may_leave_out_arguments():
     plugins.add(plugin_with(dcbench_progress=lambda: calls.append(1)), info())
     plugins.observe("dcbench_progress", progress=None)
     assert calls == [1]
+
+
+def test_the_old_name_of_a_slot_still_works_with_a_warning():
+    progress = Progress("condense", "work", "seed 0", 0, 0, 1, 0, 1, slot=3)
+    with pytest.warns(DeprecationWarning, match="Progress.slot"):
+        assert progress.lane == 3
 
 
 @pytest.mark.parametrize("name", HOOKS)

@@ -16,8 +16,7 @@ from rich.progress import Progress as Bars
 from rich.table import Column
 
 from dcbench.core.spec import Budget
-from dcbench.hookspecs import hookimpl
-from dcbench.progress import Progress
+from dcbench.hookspecs import Progress, hookimpl
 
 ANNOUNCE_SECONDS = 60.0
 LONG_SECONDS = 3600.0

@@ -17,8 +17,8 @@ from typing import Self
 
 from filelock import BaseFileLock
 
+from dcbench.hookspecs import Progress
 from dcbench.plugins import Plugins
-from dcbench.progress import Progress
 from dcbench.results.provenance import now
 from dcbench.results.records import Record
 from dcbench.results.store import Store

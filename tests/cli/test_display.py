@@ -7,7 +7,7 @@ from rich.console import Console
 
 from dcbench.cli.display import Clock, Display, spell
 from dcbench.core.spec import BUDGETS
-from dcbench.progress import Progress
+from dcbench.hookspecs import Progress
 
 
 @pytest.fixture
