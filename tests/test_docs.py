@@ -54,6 +54,30 @@ def test_the_readme_has_commands():
     assert len(commands()) >= 4
 
 
+WORDS = [
+    "condensed set",
+    "ipc",
+    "matched on",
+    "evaluation network",
+    "trial",
+    "cell",
+    "protocol",
+    "track",
+    "gap",
+    "verified",
+]
+
+
+def test_the_readme_explains_ten_words():
+    glossary = README.partition("### Ten words")[2].partition("\n## ")[0]
+    assert re.findall(r"^\| \*\*(.+?)\*\*", glossary, flags=re.MULTILINE) == WORDS
+
+
+def test_the_readme_has_every_folder():
+    folders = [path.parent.name for path in (ROOT / "dcbench").glob("*/__init__.py")]
+    assert sorted(re.findall(r"^\| `(\w+)/` \|", README, flags=re.MULTILINE)) == sorted(folders)
+
+
 @pytest.mark.parametrize("command", commands())
 def test_every_command_of_the_readme_parses(command):
     name, *words = shlex.split(command)[1:]
@@ -63,7 +87,7 @@ def test_every_command_of_the_readme_parses(command):
 
 
 def test_the_plugin_of_the_readme_works_and_keeps_the_contract(dcbench_command, tmp_path):
-    (code,) = blocks(README, "python")
+    (code,) = (block for block in blocks(README, "python") if "@hookimpl" in block)
     (text,) = blocks(README, "toml")
     project = tomllib.loads(text)["project"]
     ((entry_point, module),) = project["entry-points"]["dcbench"].items()
