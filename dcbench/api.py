@@ -13,6 +13,7 @@ from dcbench.core.method import Checkpoint, Method, Setting, Task
 from dcbench.core.split import ResidentSplit
 from dcbench.engine.augment import augment
 from dcbench.engine.matching import gradient_targets, loss_gradient, matching_gradient, matching_gradient_to
+from dcbench.engine.optimizer import SGD
 from dcbench.engine.training import accuracy, train_network
 from dcbench.formats.images import IMAGE_ENDINGS, open_image
 from dcbench.formats.npz import ArrayFile, open_arrays
@@ -22,6 +23,7 @@ from dcbench.utils.errors import DcbenchError
 
 __all__ = [
     "IMAGE_ENDINGS",
+    "SGD",
     "Architecture",
     "ArrayFile",
     "Checkpoint",

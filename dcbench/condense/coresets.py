@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from dcbench.core.component import option
 from dcbench.core.condensed_set import CondensedSet
 from dcbench.core.method import Method, Setting, Task
+from dcbench.engine.optimizer import SGD
 from dcbench.engine.training import train_network
 
 PAPER = "Zhao, Mopuri, Bilen, ICLR 2021"
@@ -73,9 +74,7 @@ class FeatureCoreset(Method):
 
     def _trained_network(self, task: Task) -> nn.Module:
         network = task.new_network()
-        optimizer = torch.optim.SGD(
-            network.parameters(), lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay
-        )
+        optimizer = SGD(network.parameters(), lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
         train_network(
             network,
             task.train.normalised(slice(None)),

@@ -12,6 +12,7 @@ from dcbench.core.architecture import Architecture, new_network
 from dcbench.core.condensed_set import CondensedSet
 from dcbench.core.spec import Budget, EvaluationSpec
 from dcbench.core.split import ResidentSplit
+from dcbench.engine.optimizer import SGD
 from dcbench.engine.training import accuracy, train_network
 from dcbench.evaluate.protocols import EvaluationProtocol
 from dcbench.results.provenance import packages_behind
@@ -62,7 +63,7 @@ def evaluate(
     seed = derive_seed("evaluate", spec.key())
     network = new_network(architecture, test.info, seed, test.device)
     epochs = protocol.epochs_for(test.info, len(condensed.images), budget)
-    optimizer = torch.optim.SGD(
+    optimizer = SGD(
         network.parameters(), lr=protocol.lr, momentum=protocol.momentum, weight_decay=protocol.weight_decay
     )
     # Half time by the epochs done: with an odd number, the longer half comes first.

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from dcbench.api import (
+    SGD,
     CondensedSet,
     DcbenchError,
     Method,
@@ -113,13 +114,13 @@ class GradMatch(Method):
         assert self.lr_img is not None
         images = self._initial_images(task)
         losses = torch.zeros(self.iterations, device=task.device)
-        optimizer = torch.optim.SGD([images], lr=self.lr_img, momentum=self.momentum_img)
+        optimizer = SGD([images], lr=self.lr_img, momentum=self.momentum_img)
         pool = [self._draw_network(task) for _ in range(min(self.network_pool, self.iterations))]
         start = _resume(task, images, losses, optimizer)
 
         for iteration in range(start, self.iterations):
             network, targets = pool[iteration % len(pool)] if pool else (task.new_network(), None)
-            optimizer_net = torch.optim.SGD(network.parameters(), lr=self.lr_net, momentum=self.momentum_net)
+            optimizer_net = SGD(network.parameters(), lr=self.lr_net, momentum=self.momentum_net)
             for step in range(self.outer_loop):
                 images.grad, loss = self._match(task, network, images, targets)
                 task.check_loss(iteration + 1, loss)
