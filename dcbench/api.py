@@ -1,6 +1,6 @@
-"""What a plugin author imports. Everything here is public; it changes only with a version and a notice.
+"""What a plugin author imports. Everything here is public; a change is announced, and comes with a new version.
 
-A plugin imports this module and nothing else of dcbench. `dcbench.hookspecs` says which hooks there are.
+A plugin imports this module and nothing else of dcbench. `dcbench.hookspecs` lists the hooks.
 """
 
 from dcbench.condense.coresets import FeatureCoreset

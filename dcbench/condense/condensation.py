@@ -1,4 +1,4 @@
-"""From a spec to a condensed set: found in the results, gone on with from a checkpoint, or made."""
+"""From a spec to a condensed set: read from the results, continued from a checkpoint, or made."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class StoredSet:
 
     Attributes:
         condensed: the set.
-        origin: where it says that it comes from; None for those of old, which do not say it.
+        origin: where its file says that it comes from; None for old files, which do not say it.
     """
 
     condensed: CondensedSet
@@ -41,7 +41,7 @@ class StoredSet:
 
 
 def stored_set(spec: CondenseSpec, train: ResidentSplit, artefacts: Artefacts) -> StoredSet | None:
-    """Return the condensed set of a spec if it is in the results, intact, else None."""
+    """Return the condensed set of a spec if the results hold it undamaged, else None."""
     path = artefacts.set_path(spec)
     if not path.exists():
         return None
@@ -62,12 +62,12 @@ def stored_set(spec: CondenseSpec, train: ResidentSplit, artefacts: Artefacts) -
 
 @dataclass(frozen=True)
 class Condensation:
-    """A condensed set made by a method.
+    """How a method makes a condensed set.
 
     Attributes:
         method: resolved, as in the spec.
-        architecture: the matching network's, resolved; unused by methods that do not depend on it.
-        origin: of the method.
+        architecture: that of the matching network, resolved; methods that do not depend on it ignore it.
+        origin: that of the method.
     """
 
     method: Method
@@ -82,13 +82,13 @@ class Condensation:
         artefacts: Artefacts,
         progress: Callable[[int, int], None],
     ) -> CondensedSet:
-        """Run the method and keep its condensed set and what it cost; see `dcbench.run.cells.SetSource`.
+        """Run the method, and store its condensed set and its cost; see `dcbench.run.cells.SetSource`.
 
         Raises:
-            Diverged: when a loss of the method's is out of bounds; the last good checkpoint is kept.
-            StorageError: when results cannot be written.
-            ValueError: when the method returns something that is not a condensed set.
-            Exception: whatever the method raises.
+            Diverged: if a loss of the method is out of bounds; the last good checkpoint is kept.
+            StorageError: if results cannot be written.
+            ValueError: if the method returns something that is not a condensed set.
+            Exception: any other error that the method raises.
         """
         method, generator, losses = self.method, new_generator("condense", spec.key()), LossWatch()
         memory, device = PeakMemory(train.device), describe_device(train.device)
@@ -108,7 +108,7 @@ class Condensation:
             progress=progress,
             losses=losses,
         )
-        # Dropout in a matching network, say, draws from the global generators.
+        # Dropout in a matching network, for example, draws from the global generators.
         with seeded_globals(derive_seed("globals", spec.key()), train.device):
             condensed = _watched(method, task)
         check_set(condensed, train, spec.ipc)
@@ -124,18 +124,18 @@ class Condensation:
                 made.device,
             ),
         )
-        # After what it cost: a set that is there is not made again.
+        # The cost is written first, because a set that is there is not made again.
         save_set(artefacts.set_path(spec), condensed, header(spec, condensed, train, self.origin))
         remove(checkpoint.path)
         return condensed
 
 
 def _watched(method: Method, task: Task) -> CondensedSet:
-    """Return the method's set, once all losses that it has told of have been looked at."""
+    """Return the method's set, after all losses that it reported have been checked."""
     try:
         condensed = method.condense(task)
-    except Diverged as error:  # in training a network, say
-        task.losses.settle()  # what went wrong first is told
+    except Diverged as error:  # when a network was trained, for example
+        task.losses.settle()  # raises if an earlier loss was out of bounds
         done = task.losses.iteration
         if error.iteration is None and done:
             raise Diverged(f"{error}, after iteration {done}", done) from error
@@ -147,10 +147,10 @@ def _watched(method: Method, task: Task) -> CondensedSet:
 
 
 def header(spec: CondenseSpec, condensed: CondensedSet, train: ResidentSplit, origin: Origin) -> Mapping[str, Any]:
-    """Return the provenance kept with a set: nothing that differs between two runs of a spec.
+    """Return the provenance for the header of a set. Nothing in it differs between two runs of a spec.
 
     Args:
-        spec: what was made.
+        spec: that of the set.
         condensed: the set.
         train: the training split.
         origin: where it comes from.

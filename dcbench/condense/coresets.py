@@ -1,4 +1,4 @@
-"""Coresets: real images of each class, chosen by where they lie in a space of features."""
+"""Coresets: real images of each class, chosen by their features."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from dcbench.engine.training import train_network
 PAPER = "Zhao, Mopuri, Bilen, ICLR 2021"
 EVALUATION = f"dcbench, as evaluation in {PAPER}"
 BATCH = 256
-"""Images that pass through the network at once."""
+"""How many images pass through the network at once."""
 
 
 class FeatureCoreset(Method):
-    """A method that chooses real images class by class, by their features alone.
+    """A method that chooses real images class by class, by their features only. A subclass implements `choose`.
 
     The features are those of a network trained on the whole training split, as for the coreset baselines of Zhao,
-    Mopuri, Bilen, Dataset Condensation with Gradient Matching, ICLR 2021; or the pixels. A subclass chooses.
+    Mopuri, Bilen, Dataset Condensation with Gradient Matching, ICLR 2021; or they are the pixels.
     """
 
     quick: ClassVar = {"epochs": 10}
@@ -45,24 +45,24 @@ class FeatureCoreset(Method):
         """Choose images of one class.
 
         Args:
-            features: of all its images: float64, shape (N, D), on the device.
-            n: how many to choose, at most N.
+            features: those of all its images: float64, shape (N, D), on the device.
+            n: how many images to choose, at most N.
 
         Returns:
-            int64 row indices, shape (n,), on any device; no index twice.
+            the rows of the chosen images: int64, shape (n,), on any device, all different.
         """
 
     def dependencies(self) -> frozenset[str]:
-        """Among pixels the same images are chosen whatever the network and the seed."""
+        """Return ``ipc`` alone for pixels, because neither the network nor the seed changes the choice then."""
         return frozenset({"ipc"}) if self.space == "pixels" else self.depends_on
 
     def resolve(self, setting: Setting) -> Self:
-        """Refuse more images per class than there are."""
+        """Raise a `DcbenchError` if a class has fewer than ``ipc`` images."""
         setting.require_enough_images()
         return self
 
     def condense(self, task: Task) -> CondensedSet:
-        """Train the feature network, then choose among each class's images."""
+        """Train the feature network, then choose images of each class."""
         network = self._trained_network(task) if self.space == "features" else None
         chosen = []
         for members in task.train.class_indices:
@@ -90,7 +90,7 @@ class FeatureCoreset(Method):
 
 @torch.no_grad()
 def _features(task: Task, network: nn.Module | None, members: Tensor) -> Tensor:
-    """Return features of the given images in float64, for sums that do not depend on their order."""
+    """Return features of the given images, in float64 so that the order of sums does not matter."""
     batches = []
     for batch in torch.split(members, BATCH):
         images = task.train.normalised(batch)

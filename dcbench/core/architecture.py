@@ -1,4 +1,4 @@
-"""Architectures: what an architecture plugin provides, and how fresh networks are made from one."""
+"""Architectures: what an architecture plugin provides, and how dcbench makes fresh networks from it."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Architecture(Component):
     kind: ClassVar[str] = "network"
 
     def resolve(self, info: DatasetInfo) -> Self:
-        """Return a copy with every option that depends on the images filled in.
+        """Return a copy with every option filled in that depends on the images.
 
-        Called before anything is run; the resolved spelling is what is hashed and recorded.
+        dcbench calls it before it runs anything, and hashes and records the resolved spelling.
 
         Raises:
-            DcbenchError: where the architecture cannot take the size or the channels.
+            DcbenchError: if the architecture cannot take the size or the channels.
         """
         return self
 
@@ -36,16 +36,16 @@ class Architecture(Component):
     def build(self, info: DatasetInfo) -> nn.Module:
         """Return a freshly initialised network for images of ``info``, on the CPU. ``self`` is resolved.
 
-        Parameters are drawn from torch's global generator, as `torch.nn` does; the caller seeds it.
+        Draw parameters from torch's global generator, as `torch.nn` does; the caller seeds it.
 
         Raises:
-            DcbenchError: where the architecture cannot take the size or the channels.
+            DcbenchError: if the architecture cannot take the size or the channels.
         """
 
     def features(self, network: nn.Module, images: Tensor) -> Tensor:
-        """Return penultimate features, shape (N, D): what the last linear layer receives.
+        """Return penultimate features, shape (N, D): the input of the last linear layer.
 
-        Override it for networks whose classifier is not a linear layer.
+        Override this if the network's classifier is not a linear layer.
         """
         linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
         if not linear:
@@ -62,9 +62,9 @@ class Architecture(Component):
 def new_network(
     architecture: Architecture, info: DatasetInfo, seed: int, device: torch.device = _CPU
 ) -> nn.Module:
-    """Return a network whose initialisation depends on the seed alone; global generators stay untouched.
+    """Return a network whose initialisation depends on the seed only; global generators do not change.
 
-    Parameters are drawn on the CPU whatever the device, so a seed means the same network everywhere.
+    Parameters are drawn on the CPU for every device, so a seed gives the same network everywhere.
     """
     with seeded_globals(seed, _CPU):
         network = architecture.build(info)
@@ -76,7 +76,7 @@ def fit(architecture: Architecture, info: DatasetInfo) -> Architecture:
     """Resolve an architecture for a data set, build a network and pass two images through it.
 
     Raises:
-        DcbenchError: where the architecture does not take these images.
+        DcbenchError: if the architecture does not take these images.
     """
     try:
         architecture = architecture.resolve(info)

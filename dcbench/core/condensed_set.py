@@ -1,4 +1,4 @@
-"""The condensed set: what every method returns, what the evaluation trains on, and its file."""
+"""The condensed set: every method returns one, and the evaluation trains on it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from dcbench.core.split import ResidentSplit
 
 HARD_LABELS, SOFT_LABELS = "hard-label", "soft-label"
-"""The tracks: never ranked together."""
+"""The tracks. Sets of different tracks are never ranked together."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,11 @@ class CondensedSet:
     Attributes:
         images: float32, shape (N, C, H, W), in normalised space, detached, on the CPU.
         labels: int64, shape (N,), or soft: float32, shape (N, K).
-        indices: for a coreset, the chosen images' positions in the training split: int64, shape (N,). The
-            images and labels must then be just those; a coreset with labels of its own has no indices.
+        indices: for a coreset, the positions of the chosen images in the training split: int64, shape (N,). The
+            images and labels must then be exactly those of the split. If the labels differ, leave it None.
         history: named curves of the condensation, e.g. its loss: float tensors of shape (steps,).
-        zca: whether the images are in the whitened space of `dcbench.core.whitening`, where networks trained on
-            them are then tested.
+        zca: whether the images are in the whitened space of `dcbench.core.whitening`. Networks that are trained on
+            them are then tested on whitened images.
     """
 
     images: Tensor
@@ -37,13 +37,13 @@ class CondensedSet:
 
     @classmethod
     def select(cls, train: ResidentSplit, indices: Tensor) -> CondensedSet:
-        """Return the coreset of the given training images."""
+        """Return the coreset of the training images at ``indices``: int64, shape (N,)."""
         indices = indices.cpu()
         return cls(train.normalised(indices).cpu(), train.labels.cpu()[indices], indices=indices)
 
     @property
     def track(self) -> str:
-        """The ranking it belongs to: ``hard-label`` or ``soft-label``."""
+        """The track it is ranked in: ``hard-label`` or ``soft-label``."""
         return HARD_LABELS if self.labels.ndim == 1 else SOFT_LABELS
 
     @property
@@ -52,7 +52,7 @@ class CondensedSet:
         return self.images.nbytes + self.labels.nbytes
 
     def sha256(self) -> str:
-        """Hash the images and labels: shapes, types and values, and whether they are whitened; nothing else."""
+        """Return the hash of the images and labels (shapes, types, values) and of ``zca``; nothing else counts."""
         digest = hashlib.sha256(b"zca" if self.zca else b"")
         for tensor in (self.images, self.labels):
             digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
@@ -65,11 +65,11 @@ class Origin:
     """Where a condensed set comes from.
 
     Attributes:
-        distribution, version: the package that brought the method.
-        source_sha256: hash of the method's file, or of the file a set made elsewhere was read from.
-        changed_options: names of the options that are not the method's defaults in this setting, sorted.
+        distribution, version: the package that provides the method.
+        source_sha256: hash of the method's file or, for a set made elsewhere, of the file that holds the set.
+        changed_options: names of the options that differ from the method's defaults in this setting, sorted.
         seeded: whether another seed would give another set.
-        network_source_sha256: hash of the matching network's file; empty where there is none, or it is not known.
+        network_source_sha256: hash of the matching network's file; empty if there is none or it is not known.
     """
 
     distribution: str
@@ -81,7 +81,7 @@ class Origin:
 
     @property
     def code(self) -> str:
-        """What a state of the work depends on: the code of the method and that of its network."""
+        """The code that a checkpoint depends on: that of the method and of its network."""
         return self.source_sha256 + self.network_source_sha256
 
 
@@ -91,10 +91,10 @@ def check_set(condensed: CondensedSet, train: ResidentSplit, ipc: int | None) ->
     Args:
         condensed: what the method returned.
         train: the training split it was given.
-        ipc: images per class, or None where the method decides for itself.
+        ipc: images per class, or None if the method decides.
 
     Raises:
-        ValueError: saying what was expected and what was found.
+        ValueError: if it is not usable; the message says what was expected and what was found.
     """
     info = train.info
     shape = (info.channels, *info.size)
@@ -138,10 +138,10 @@ def check_set(condensed: CondensedSet, train: ResidentSplit, ipc: int | None) ->
 
 
 def select_images(train: ResidentSplit, indices: Tensor) -> CondensedSet:
-    """Return a coreset, as `CondensedSet.select` does, of indices that need not be any.
+    """Return a coreset, as `CondensedSet.select` does, after checking the indices.
 
     Raises:
-        ValueError: where they are not. More of them than there are images would take any amount of memory.
+        ValueError: if they are not valid, or more than the training images, because these could fill the memory.
     """
     if indices.dtype != torch.int64 or indices.ndim != 1:
         raise ValueError("indices must be int64 of shape (N,)")

@@ -1,12 +1,13 @@
-"""Data sets: what a data set plugin provides, and the checked, hashed form the core works with."""
+"""Data sets: what a data set plugin provides, and the facts that dcbench keeps about one."""
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -34,7 +35,7 @@ class Splits:
         train, test: the two splits.
         class_names: one name per class, in label order.
         mean, std: the channel statistics used for normalisation, in units of the pixel range [0, 1].
-            Left empty, they are measured on the training split.
+            If they are empty, dcbench measures them on the training split.
     """
 
     train: Split
@@ -48,44 +49,53 @@ class Dataset(Component):
     """A data set plugin: loads a training and a test split of uint8 images.
 
     Class attributes:
-        augmentation: evaluation augmentation that a published protocol uses on this data set, by the
-            protocol's name; see `dcbench.engine.augment` for the spelling.
-        sha256: what `DatasetInfo.sha256` must be, for data that are the same everywhere; empty for others. A
-            file that was damaged, or is of another version, is then never taken for the data set.
-        mend: what to do where it is something else: a sentence, in which ``{root}`` stands for the data root.
+        augmentation: by protocol name, the augmentation that a published protocol uses on this data set;
+            `dcbench.engine.augment` says how to write it.
+        sha256: the `DatasetInfo.sha256` that the data must have; empty if the data are not the same everywhere.
+            dcbench refuses data with another hash, because they are damaged or of another version.
+        remedy: what a user should do about such data: a sentence in which ``{root}`` stands for the data root.
     """
 
     kind: ClassVar[str] = "dataset"
     augmentation: ClassVar[Mapping[str, str]] = {}
     sha256: ClassVar[str] = ""
-    mend: ClassVar[str] = "Remove its files from {root}, so that they are had anew."
+    remedy: ClassVar[str] = "Remove its files from {root}, so that they are loaded again."
+    mend: ClassVar[str] = ""
+    """The old name of `remedy`; a subclass that still sets it gets a DeprecationWarning."""
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        """Take the old name of `remedy`."""
+        super().__init_subclass__(**arguments)
+        if "mend" in vars(cls):
+            warnings.warn("Dataset.mend is now Dataset.remedy", DeprecationWarning, stacklevel=2)
+            cls.remedy = cls.mend
 
     def table_name(self) -> str:
-        """Return the name under which it is recorded and ranked: the canonical spelling, unless overridden.
+        """Return the name in records and tables: the canonical spelling, unless a subclass overrides it.
 
-        A data set read from a user's file, say, is known by a name and not by a path.
+        A data set that is read from a user's file, for example, returns a name and not a path.
         """
         return str(self)
 
     def is_here(self, root: Path) -> bool | None:
-        """Say whether `load` would do without a download; None where that cannot be told.
+        """Return whether `load` would work without a download, or None if it cannot tell.
 
-        `dcbench doctor` and dry runs ask. Nothing may be downloaded, and nothing changed, to find out.
+        `dcbench doctor` and dry runs call it. It must not download or change anything.
         """
         return None
 
     @abstractmethod
     def load(self, root: Path) -> Splits:
-        """Return both splits, downloading into ``root`` what is not there.
+        """Return both splits; download files into ``root`` if they are not there.
 
         Raises:
-            DcbenchError: when the data are absent and cannot be had, saying what to do.
+            DcbenchError: if the data are not there and cannot be downloaded; the message says what to do.
         """
 
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What is known of a data set without looking at an image.
+    """The facts about a data set, without its images.
 
     Attributes:
         name: canonical name, as in records.

@@ -1,4 +1,4 @@
-"""A data set in memory: loaded, checked, hashed, and placed on the device."""
+"""A data set in memory: loaded, checked and hashed, with its splits on the device."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class LoadedDataset:
-    """Both splits of a data set with their facts, each placed on the device when it is first needed.
+    """Both splits of a data set and its facts. A split moves to the device when it is first needed.
 
-    Only the evaluation ever sees the test split.
+    Only the evaluation sees the test split.
 
     Attributes:
-        info: facts of the data set.
-        host_train, host_test: the splits in the memory of the host.
-        device: where the splits go.
+        info: facts about the data set.
+        host_train, host_test: the splits, on the CPU.
+        device: where `train` and `test` are.
     """
 
     info: DatasetInfo
@@ -51,11 +51,11 @@ class LoadedDataset:
         return replace(self, device=device)
 
     def train_split(self, zca: bool) -> ResidentSplit:
-        """Return the training split, whitened if told."""
+        """Return the training split, whitened if ``zca`` is true."""
         return self._whitened_train if zca else self.train
 
     def test_split(self, zca: bool) -> ResidentSplit:
-        """Return the test split, whitened by the statistics of the training split if told."""
+        """Return the test split; if ``zca`` is true, whitened by the statistics of the training split."""
         return self._whitened_test if zca else self.test
 
     @cached_property
@@ -75,8 +75,8 @@ def load_dataset(dataset: Dataset, root: Path, device: torch.device = CPU) -> Lo
     """Load, check and hash a data set.
 
     Raises:
-        DcbenchError: when the data cannot be had, the plugin's tensors are not what a split must be, or have
-            another hash than it says.
+        DcbenchError: if the data cannot be loaded, the plugin's tensors are not valid splits, or their hash is not
+            the one that the plugin states.
     """
     try:
         splits = dataset.load(root)
@@ -85,9 +85,9 @@ def load_dataset(dataset: Dataset, root: Path, device: torch.device = CPU) -> Lo
         raise
     except Exception as error:
         raise DcbenchError(f"dataset {dataset.name!r} cannot be used: {type(error).__name__}: {error}") from error
-    mend = dataset.mend.replace("{root}", str(root))
+    remedy = dataset.remedy.replace("{root}", str(root))
     if problem:
-        known = f" It is damaged, then. {mend}" if dataset.sha256 else ""
+        known = f" So it is damaged. {remedy}" if dataset.sha256 else ""
         raise DcbenchError(f"dataset {dataset.name!r} cannot be used: {problem}.{known}")
     train, test, num_classes = splits.train, splits.test, len(splits.class_names)
     mean, std = (splits.mean, splits.std) if splits.mean else channel_statistics(train.images)
@@ -104,8 +104,8 @@ def load_dataset(dataset: Dataset, root: Path, device: torch.device = CPU) -> Lo
     )
     if dataset.sha256 not in ("", info.sha256):
         raise DcbenchError(
-            f"dataset {dataset.name!r} is damaged, or not the version that is known by that name: what was read "
-            f"has the hash {info.sha256[:12]}, not {dataset.sha256[:12]}. {mend}"
+            f"dataset {dataset.name!r} is damaged, or not the version that dcbench knows by that name: its data "
+            f"have the hash {info.sha256[:12]}, not {dataset.sha256[:12]}. {remedy}"
         )
     return LoadedDataset(info, train, test, device)
 
@@ -113,8 +113,8 @@ def load_dataset(dataset: Dataset, root: Path, device: torch.device = CPU) -> Lo
 def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation per channel, in units of [0, 1], rounded to 4 decimals.
 
-    Computed from exact integer histograms, so the result does not depend on summation order.
-    Constant channels get a deviation of 1.
+    They are computed from exact integer histograms, so the result does not depend on the order of summation.
+    A constant channel gets a deviation of 1.
 
     Args:
         images: uint8, shape (N, C, H, W).
@@ -132,7 +132,7 @@ def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, 
 
 
 def _problem(splits: Splits) -> str:
-    """Say what is wrong with what a plugin returned; nothing if it is usable."""
+    """Return what is wrong with the splits of a plugin; empty if they are usable."""
     for which, split in (("training", splits.train), ("test", splits.test)):
         problem = _split_problem(split, len(splits.class_names))
         if problem:

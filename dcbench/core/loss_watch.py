@@ -1,4 +1,4 @@
-"""Noticing that training has gone wrong: a loss that is no number any more, or that explodes."""
+"""Stop training that has gone wrong: a loss that is not finite any more, or that explodes."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from torch import Tensor
 EXPLODED = 1e6
 """A loss has exploded when it is more than this many times the first one, or than 1 if the first is less."""
 PENDING = 20
-"""Losses on a GPU that are looked at together: reading a number off it waits for all that is under way there."""
+"""Losses on a GPU that are read together, because reading a number waits for all work in progress there."""
 
 
 class Diverged(Exception):
-    """A loss or a state that is not finite, or a loss that has exploded. It becomes a recorded failure."""
+    """A loss or a state is not finite, or a loss has exploded. The run records it as a failure."""
 
     def __init__(self, message: str, iteration: int | None = None) -> None:
-        """Say what is wrong, and in which iteration of the method it was noticed, where that is known."""
+        """Take what is wrong and, if it is known, the iteration of the method in which it was noticed."""
         super().__init__(message)
         self.iteration = iteration
 
 
 class LossWatch:
-    """Looks at one loss per iteration, and raises at the first that is out of bounds.
+    """Check one loss per iteration, and raise at the first one that is out of bounds.
 
     Attributes:
-        first: the first loss seen, which is finite; None before.
-        iteration: the last one that was seen.
+        first: the first loss that was checked, which is finite; None before.
+        iteration: that of the last loss that was checked.
     """
 
     def __init__(self, name: str = "the loss", unit: str = "iteration", explodes: bool = True) -> None:
-        """Say what is watched.
+        """Set what messages say, and the bounds.
 
         Args:
-            name: of the loss, in the message.
-            unit: of what is counted, in the message.
-            explodes: whether a loss that is finite may be out of bounds.
+            name: what messages call the loss.
+            unit: what messages count, e.g. ``iteration`` or ``epoch``.
+            explodes: whether a finite loss may be out of bounds.
         """
         self.first: float | None = None
         self.iteration = 0
@@ -44,16 +44,14 @@ class LossWatch:
         self._pending: list[tuple[int, Tensor]] = []
 
     def check(self, iteration: int, loss: Tensor | float) -> None:
-        """Take note of a loss.
-
-        On the CPU it is looked at now; on a GPU with the next ones, some of which may have been computed by then.
+        """Check a loss: on the CPU at once, on a GPU together with the next ones, so that the GPU need not wait.
 
         Args:
             iteration: counted from 1.
             loss: of shape ().
 
         Raises:
-            Diverged: naming the first iteration whose loss is out of bounds.
+            Diverged: if a loss is out of bounds; it names the first such iteration.
         """
         if isinstance(loss, Tensor) and loss.device.type != "cpu":
             self._pending.append((iteration, loss.detach().clone()))
@@ -63,7 +61,7 @@ class LossWatch:
         self._look(iteration, float(loss.detach() if isinstance(loss, Tensor) else loss))
 
     def settle(self) -> None:
-        """Look at the losses that were put off.
+        """Check the losses that still wait.
 
         Raises:
             Diverged: as `check` does.

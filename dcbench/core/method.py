@@ -1,4 +1,4 @@
-"""Methods: what a condensation plugin provides, and the task it is given."""
+"""Methods: what a condensation plugin provides, and the task that a method receives."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from dcbench.utils.seeds import draw_seed
 
 @dataclass(frozen=True)
 class Setting:
-    """What a method is asked for, before any image is looked at.
+    """What a method is asked for, without the images.
 
     Attributes:
         info: facts of the data set.
@@ -39,7 +39,7 @@ class Setting:
     network: str
 
     def require_enough_images(self) -> None:
-        """Raise a `DcbenchError` where some class has fewer than ``ipc`` images to choose from."""
+        """Raise a `DcbenchError` if a class has fewer than ``ipc`` training images to choose from."""
         fewest = min(self.class_counts)
         if self.ipc > fewest:
             label = self.info.class_names[self.class_counts.index(fewest)]
@@ -50,34 +50,34 @@ class Setting:
 
 
 class Checkpoint(Protocol):
-    """Where a method keeps its state, so that an interrupted condensation goes on where it was."""
+    """Keeps the state of a method, so that an interrupted condensation can continue."""
 
     def load(self) -> dict[str, Tensor] | None:
-        """Return the last state saved by the same spec, on the CPU, or None.
+        """Return the last state that the same spec saved, on the CPU, or None.
 
-        The task's generator has then been set back to where it was at that moment.
+        It also sets the task's generator back to its state at that moment.
         """
 
     def offer(self, state: Callable[[], Mapping[str, Tensor]]) -> None:
-        """Save ``state()`` if a while has passed since the last time; cheap to call at every step.
+        """Save ``state()`` if enough time has passed since the last save. Call it at every step: it is cheap.
 
         Raises:
-            Diverged: when a tensor of the state is not finite: the last good state is kept.
+            Diverged: if a tensor of the state is not finite; the last good state is kept.
         """
 
 
 @dataclass(frozen=True)
 class Task:
-    """All that a method is given. The test split is not reachable from here.
+    """All that a method receives. The test split cannot be reached from here.
 
     Attributes:
         train: the training split, on the device.
-        ipc: images per class.
-        generator: the CPU generator, seeded by the spec, from which every random draw must come.
+        ipc: images per class; 0 for a method that does not depend on it.
+        generator: the CPU generator, seeded by the spec. Every random draw must come from it.
         architecture: the matching network's architecture.
         checkpoint: keeps the state of long work.
         progress: call it as ``progress(done, total)``, in steps of equal work.
-        losses: what `check_loss` has seen.
+        losses: the losses that `check_loss` has checked.
     """
 
     train: ResidentSplit
@@ -90,7 +90,7 @@ class Task:
 
     @property
     def info(self) -> DatasetInfo:
-        """Facts of the data set."""
+        """Facts about the data set."""
         return self.train.info
 
     @property
@@ -107,17 +107,17 @@ class Task:
         return self.architecture.features(network, images)
 
     def check_loss(self, iteration: int, loss: Tensor | float) -> None:
-        """Stop the condensation when a loss is not finite or has exploded; cheap to call at every step.
+        """Stop the condensation if a loss is not finite or has exploded. Call it at every step: it is cheap.
 
-        It has exploded when it is more than a million times the first one (or than 1, if the first is less).
-        On a GPU several are looked at together, so that none is waited for.
+        A loss has exploded if it is more than a million times the first one (or a million, if the first is below
+        1). On a GPU, several losses are checked together, so that the GPU need not wait.
 
         Args:
             iteration: counted from 1.
             loss: of shape ().
 
         Raises:
-            Diverged: naming the iteration. Let it pass: the run records it and goes on with what else there is.
+            Diverged: it names the iteration. Do not catch it: the run records it and continues with other work.
         """
         self.losses.check(iteration, loss)
 
@@ -128,12 +128,12 @@ class Task:
 
 
 class Method(Component):
-    """A condensation plugin: its fields are its hyper-parameters, `condense` is the method.
+    """A condensation plugin: its fields are its options (hyper-parameters), `condense` is the method.
 
     Class attributes:
-        depends_on: which of ``ipc``, ``network`` and ``seed`` the result depends on. What it does not
-            depend on is not repeated in a run: the whole training set, say, is evaluated once.
-        quick: options for the quick budget, where they differ from the paper's.
+        depends_on: which of ``ipc``, ``network`` and ``seed`` the result depends on. A run does not repeat the
+            method for the others: it makes the whole training set once, for example.
+        quick: options for the quick budget that differ from the paper's.
     """
 
     kind: ClassVar[str] = "method"
@@ -142,32 +142,32 @@ class Method(Component):
 
     @classmethod
     def for_budget(cls, budget: Budget, options: Mapping[str, Any]) -> Self:
-        """Return the method with options and, beneath them, those of `quick` where the budget is no official one.
+        """Return the method with these options; if the budget is not official, `quick` sets the others.
 
         Raises:
-            DcbenchError: for an option that it does not have, or a value that it refuses.
+            DcbenchError: for an unknown option, or a value that the method refuses.
         """
         return cls.configure({**({} if budget.official else cls.quick), **options})
 
     def dependencies(self) -> frozenset[str]:
-        """Return what the result depends on with these options: `depends_on`, unless they leave some of it out."""
+        """Return what the result depends on with these options: `depends_on`, or a part of it."""
         return self.depends_on
 
     def resolve(self, setting: Setting) -> Self:
-        """Return a copy with every option that depends on the setting filled in.
+        """Return a copy with every option filled in that depends on the setting.
 
-        Called before anything is run; the resolved options are what is hashed and recorded.
+        dcbench calls it before it runs anything, and hashes and records the resolved options.
 
         Raises:
-            DcbenchError: where the method cannot serve the setting, such as more images per class than
-                there are to choose from.
+            DcbenchError: if the method cannot serve the setting, for example because a coreset would need more
+                images per class than there are.
         """
         return self
 
     def changed_from_defaults(self, setting: Setting) -> dict[str, Any]:
-        """Return the options, of a method that is resolved for a setting, that are not its defaults there.
+        """Return the options that differ from the defaults in a setting. ``self`` is resolved for it.
 
-        Defaults that cannot serve the setting are compared as they are stated.
+        If the defaults cannot serve the setting, they are compared unresolved.
         """
         try:
             default = type(self)().resolve(setting)
@@ -177,7 +177,7 @@ class Method(Component):
 
     @abstractmethod
     def condense(self, task: Task) -> CondensedSet:
-        """Turn the training split into a condensed set. ``self`` is resolved.
+        """Return a condensed set of the training split. ``self`` is resolved.
 
-        The same task must give the same bytes. Inputs are not to be changed.
+        The same task must give the same bytes. Do not change the inputs.
         """

@@ -1,4 +1,4 @@
-"""Training images resident on the device as uint8, normalised when a batch is drawn."""
+"""A split on the device: images stay uint8, and a batch is normalised when it is drawn."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ResidentSplit:
     Attributes:
         images: uint8, shape (N, C, H, W).
         labels: int64, shape (N,).
-        info: the data set's facts.
+        info: facts about the data set.
     """
 
     images: Tensor
@@ -28,7 +28,7 @@ class ResidentSplit:
 
     @classmethod
     def place(cls, split: Split, info: DatasetInfo, device: torch.device) -> ResidentSplit:
-        """Move a split to the device, once."""
+        """Return a split, moved to the device."""
         return cls(split.images.to(device), split.labels.to(device), info)
 
     def __len__(self) -> int:
@@ -53,14 +53,14 @@ class ResidentSplit:
         return mean, std
 
     def normalised(self, indices: Tensor | slice) -> Tensor:
-        """Return images as float32 of shape (n, C, H, W) in normalised space: (pixel / 255 - mean) / std."""
+        """Return images in normalised space, (pixel / 255 - mean) / std: float32, shape (n, C, H, W)."""
         if isinstance(indices, Tensor):
             indices = send(indices, self.device)
         mean, std = self._statistics
         return self.images[indices].float().div_(255).sub_(mean).div_(std)
 
     def draw_indices(self, label: int, n: int, generator: torch.Generator) -> Tensor:
-        """Draw ``n`` different images of a class, or all of them where the class has fewer.
+        """Draw ``n`` different images of a class, or all of them if the class has fewer.
 
         Returns:
             int64 indices on the CPU, shape (min(n, size of the class),).

@@ -1,9 +1,9 @@
 """ZCA whitening, for condensed sets that were made in whitened space.
 
-Fitted on the training pixels in [0, 1], without any other normalisation, and applied to the test images likewise,
-as Cazenavette et al. do (Dataset Distillation by Matching Training Trajectories, CVPR 2022): x -> (x - mean) W
-with W = U (S + eps)^(-1/2) U^T from the covariance U S U^T of the pixels, eps = 0.1. Other methods whiten
-otherwise; their sets are not for this.
+It is the whitening of Cazenavette et al., Dataset Distillation by Matching Training Trajectories, CVPR 2022. It is
+fitted on the training pixels in [0, 1], without another normalisation, and applied to training and test images: x
+-> (x - mean) W with W = U (S + eps)^(-1/2) U^T from the covariance U S U^T of the pixels, eps = 0.1. Do not use it
+for sets of methods that whiten in another way.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dcbench.utils.devices import send
 
 EPS = 0.1
 NAME = "pixels in [0, 1], eps 0.1"
-"""What records say of it."""
+"""What records state about it."""
 BATCH = 2000
 
 
@@ -51,13 +51,13 @@ class Whitening:
         return cls(mean.float(), matrix.float())
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return whitened images: float32, shape (n, C, H, W), from pixels in [0, 1]."""
+        """Return whitened images, from pixels in [0, 1]: float32, shape (n, C, H, W)."""
         return ((images.flatten(1) - self.mean) @ self.matrix).view_as(images)
 
 
 @dataclass(frozen=True)
 class WhitenedSplit(ResidentSplit):
-    """A split on the device whose images come out whitened."""
+    """A split on the device that returns whitened images."""
 
     whitening: Whitening
 

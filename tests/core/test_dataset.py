@@ -198,11 +198,11 @@ def test_the_bytes_of_the_digits_are_pinned(digits):
     assert (digits.info.mean, digits.info.std) == ((0.3052,), (0.376,))
 
 
-def test_data_of_another_hash_than_the_plugin_says_are_refused_with_the_mend():
+def test_data_of_another_hash_than_the_plugin_says_are_refused_with_the_remedy():
     class Known(Dataset):
         name = "known"
         sha256 = "0" * 64
-        mend = "Ask for it again in {root}."
+        remedy = "Ask for it again in {root}."
 
         def load(self, root):
             return good_splits()
@@ -213,6 +213,19 @@ def test_data_of_another_hash_than_the_plugin_says_are_refused_with_the_mend():
     assert f"the hash {hashed[:12]}, not 000000000000. Ask for it again in {ROOT}." in str(caught.value)
     Known.sha256 = hashed
     assert load_dataset(Known(), ROOT).info.sha256 == hashed
+
+
+def test_the_old_name_of_the_remedy_works_and_warns():
+    with pytest.warns(DeprecationWarning, match=r"Dataset\.mend is now Dataset\.remedy"):
+
+        class Old(Dataset):
+            name = "old"
+            mend = "Ask for it again."
+
+            def load(self, root):
+                return good_splits()
+
+    assert Old.remedy == "Ask for it again."
 
 
 def test_the_hash_of_the_digits_is_known():

@@ -339,7 +339,7 @@ UNUSABLE = {
     ),
     "negative labels": (
         {"train_labels": TRAIN_LABELS - 1},
-        "16 different values from -1 to 14: labels are to be 0 to K-1",
+        "16 different values from -1 to 14: labels must be 0 to K-1",
     ),
     "a label of the test split alone": ({"test_labels": GOOD["test_labels"] + 3}, "test_labels has the label 16"),
     "a negative test label": ({"test_labels": GOOD["test_labels"] - 1}, "test_labels has the label -1"),
@@ -665,7 +665,7 @@ BAD_FOLDERS = {
     ),
     "another size": (
         lambda x: write_image(x / "test" / "a" / "1.png", np.zeros((5, 4))),
-        "x/test/a/1.png has 5x4 pixels, .*x/train/a/0.png 4x4. Say what size .*folder:PATH,size=4x4",
+        "x/test/a/1.png has 5x4 pixels, .*x/train/a/0.png 4x4. Give one size .*folder:PATH,size=4x4",
     ),
     "sixteen bits": (
         lambda x: Image.fromarray(np.full((4, 4), 4000, dtype=np.uint16)).save(x / "train" / "a" / "1.png"),

@@ -10,17 +10,17 @@ from dcbench.api import Dataset, Split, Splits, hookimpl
 class Digits(Dataset):
     """UCI handwritten digits, 8x8 grey, 10 classes; ships with scikit-learn.
 
-    The split is dcbench's own: within each class, in scikit-learn's order, every fifth of the 1,797 images is a
-    test image, so that there are 1,442 to train on and 355 to test.
+    The split is dcbench's own: in each class, in scikit-learn's order, every fifth image is a test image. Of the
+    1,797 images, 1,442 are training images and 355 test images.
     """
 
     name = "digits"
     citation = "Alpaydin, Kaynak, Optical Recognition of Handwritten Digits, UCI Repository, 1998"
     sha256 = "ee3b3e34c3393ad7473752189e2dfd6b6d596ea8e8abc5dbaf4ee57df3c1e21c"
-    mend = "The images are a file of scikit-learn's: install that again."
+    remedy = "The images are a file of scikit-learn: install scikit-learn again."
 
     def is_here(self, root: Path) -> bool:
-        """Say yes: scikit-learn is."""
+        """Return True, because scikit-learn is always installed."""
         return True
 
     def load(self, root: Path) -> Splits:

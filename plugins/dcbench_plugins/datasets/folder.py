@@ -4,19 +4,20 @@
 folders of ``train`` are the classes, in the order of their names as strings; ``test`` may lack some of them. Other
 folders in PATH, such as ``val``, are left alone.
 
-- Which files: every file of a class's folder must be an image by its ending, so that none is left out unseen.
-  What is hidden (``.DS_Store``) is skipped. Files are read in the order of their names; of several frames, the
-  first counts.
-- Size: with ``size``, images are scaled to cover it, aspect ratio kept, and cropped at the centre; bilinear,
-  antialiased. Without, all must have one size.
-- Channels: 1 where every image is grey by its mode (a grey image that is stored as colour is colour), else 3.
-  Palettes become RGB. Transparent images lie on white, and rotations noted in EXIF are carried out: what is
-  learnt is what a viewer shows.
-- More than 8 bits per channel of grey are refused, since the range in use cannot be known.
+- Files: every file in a class's folder must have the ending of an image, so that no image is left out by mistake.
+  Hidden files (``.DS_Store``) are skipped. Files are read in the order of their names; if a file has several
+  frames, the first one counts.
+- Size: with ``size``, images are scaled to cover it with their aspect ratio kept (bilinear, antialiased), and
+  cropped at the centre. Without it, all images must have one size.
+- Channels: 1 if every image has a grey mode (a grey image that is stored as colour is colour), else 3. Palettes
+  become RGB. Transparent images get a white background, and rotations noted in EXIF are applied, so that networks
+  learn what a viewer shows.
+- Grey images with more than 8 bits are refused, because the range in use cannot be known.
 
-The pixels, not the files, are hashed. Decoders of JPEG differ by a level here and there, and so does the hash: to
-share results, use PNG or `npz:PATH`. These have checksums besides; a damaged file of another kind may be read as
-another image, and the data set then has another hash, with which no record of the undamaged one is mixed.
+The hash is that of the pixels, not of the files. Decoders of JPEG differ slightly, and then the hash differs too:
+to share results, use PNG or `npz:PATH`. These two also have checksums. A damaged file of another kind may be read
+as another image; the data set then has another hash, so its records are never mixed with those of the undamaged
+one.
 """
 
 import os
@@ -59,7 +60,7 @@ class Folder(Dataset):
         """Return the title, or the folder's name.
 
         Raises:
-            DcbenchError: when there is no title, and the folder's name will not do for one.
+            DcbenchError: if there is no title, and the folder's name is not a valid one.
         """
         name = self.title or Path(os.path.abspath(self.path)).name
         if not re.fullmatch(TITLE, name):
@@ -73,7 +74,7 @@ class Folder(Dataset):
         """Read both splits; ``root`` is not used, the path is relative to the working directory.
 
         Raises:
-            DcbenchError: when folders are missing or empty, or an image cannot be read or is of another size.
+            DcbenchError: if folders are missing or empty, or an image cannot be read or has another size.
         """
         path = Path(os.path.expanduser(self.path))
         train, test = _classes(path / "train"), _classes(path / "test")
@@ -92,7 +93,7 @@ class _Reader:
     """Reads images of one mode and size."""
 
     def __init__(self, mode: Literal["L", "RGB"], size: str | None, first: Path) -> None:
-        """Note what is wanted; without a size, that is the first image's."""
+        """Take the mode and the size; without a size, that of the first image."""
         self.mode, self.first, self.resizes = mode, first, size is not None
         if size is not None:
             height, _, width = size.partition("x")
@@ -112,7 +113,7 @@ class _Reader:
         if pixels.shape[:2] != self.size:
             raise DcbenchError(
                 f"{file} has {pixels.shape[0]}x{pixels.shape[1]} pixels, {self.first} {height}x{width}. "
-                f"Say what size all are to have, as in folder:PATH,size={height}x{width}."
+                f"Give one size for all, as in folder:PATH,size={height}x{width}."
             )
         return pixels.reshape(height, width, -1).transpose(2, 0, 1)
 
@@ -165,7 +166,7 @@ def _visible(folder: Path) -> list[Path]:
 
 
 def _check(path: Path, train: Mapping[str, list[Path]], test: Mapping[str, list[Path]]) -> None:
-    """Raise a `DcbenchError` where the splits do not have images, or not the same classes."""
+    """Raise a `DcbenchError` if a split has no images, or the splits have different classes."""
     strange = [name for name in test if name not in train]
     if strange:
         raise DcbenchError(

@@ -1,12 +1,12 @@
 """A user's own data in one ``.npz`` file, laid out as MedMNIST's.
 
-`npz:PATH` reads ``train_images``, ``train_labels``, ``test_images`` and ``test_labels``: the convention of Yang
-et al., MedMNIST v2, Scientific Data 2023. Images are uint8, (N, H, W) or (N, H, W, C) with 1 or 3 channels;
-labels are integers, (N,) or (N, 1), from 0 to K-1, all of which occur in training. Classes are named by an array
-of strings, ``class_names`` or ``classes``, where there is one. Everything else in the file is left alone, the
-``val_images`` and ``val_labels`` of MedMNIST too: they are neither trained nor tested on.
+`npz:PATH` reads ``train_images``, ``train_labels``, ``test_images`` and ``test_labels``: the convention of Yang et
+al., MedMNIST v2, Scientific Data 2023. Images are uint8, (N, H, W) or (N, H, W, C) with 1 or 3 channels; labels
+are integers, (N,) or (N, 1), from 0 to K-1, and every one of them occurs in training. If there is an array of
+strings ``class_names`` or ``classes``, it names the classes. Everything else in the file is ignored, also the
+``val_images`` and ``val_labels`` of MedMNIST: networks are neither trained nor tested on them.
 
-The headers of all arrays are checked before any array is read, and nothing is ever unpickled.
+The headers of all arrays are checked before an array is read, and nothing is unpickled.
 """
 
 import os
@@ -43,7 +43,7 @@ class Npz(Dataset):
         """Return the title, or the file's name without its ending.
 
         Raises:
-            DcbenchError: when there is no title, and the file's name will not do for one.
+            DcbenchError: if there is no title, and the file's name is not a valid one.
         """
         name = self.title or Path(self.path).stem
         if not re.fullmatch(TITLE, name):
@@ -57,7 +57,7 @@ class Npz(Dataset):
         """Read both splits; ``root`` is not used, the path is relative to the working directory.
 
         Raises:
-            DcbenchError: when the file is not there, not a zip of arrays, or an array is not as expected.
+            DcbenchError: if the file is not there, is not a zip of arrays, or an array is not as expected.
         """
         path = Path(os.path.expanduser(self.path))
         with open_arrays(path, EXPECTED) as arrays:
@@ -65,10 +65,10 @@ class Npz(Dataset):
 
 
 def _read(arrays: ArrayFile) -> Splits:
-    """Check all that can be told from the headers, then read.
+    """Check the headers, then read the arrays.
 
     Raises:
-        ValueError: for whatever is not as expected.
+        ValueError: if something is not as expected.
     """
     shapes = {which: _check_headers(arrays, which) for which in ("train", "test")}
     if shapes["train"] != shapes["test"]:
@@ -90,7 +90,7 @@ def _check_headers(arrays: ArrayFile, which: str) -> tuple[int, int, int]:
     """Return (C, H, W) of a split's images.
 
     Raises:
-        ValueError: when images and labels are not as expected, or do not belong together.
+        ValueError: if images and labels are not as expected, or do not fit each other.
     """
     shape, dtype = arrays.header(f"{which}_images")
     if dtype != np.uint8:
@@ -119,7 +119,7 @@ def _count_classes(labels: NDArray[Any]) -> int:
     """Return K of training labels 0 to K-1.
 
     Raises:
-        ValueError: when these are not all there, or there are others.
+        ValueError: if one of them is missing, or there are others.
     """
     values = np.unique(labels)
     lowest, highest, count = int(values[0]), int(values[-1]), len(values)
@@ -129,14 +129,14 @@ def _count_classes(labels: NDArray[Any]) -> int:
     if lowest >= 0:
         missing = next(label for label, value in enumerate(values) if label != value)
         found += f", and {missing} is not among them"
-    raise ValueError(f"{found}: labels are to be 0 to K-1, with every one of them in training.")
+    raise ValueError(f"{found}: labels must be 0 to K-1, with every one of them in training.")
 
 
 def _class_names(arrays: ArrayFile, num_classes: int) -> tuple[str, ...]:
     """Return the names of the classes: the file's own, or their numbers.
 
     Raises:
-        ValueError: when the file's own are not one printable name for each class.
+        ValueError: if the file does not have one printable name for each class.
     """
     for name in ("class_names", "classes"):
         if name not in arrays.names or arrays.header(name)[1].kind not in "US":

@@ -1,11 +1,11 @@
-"""MNIST, FashionMNIST, SVHN, CIFAR-10 and CIFAR-100, through torchvision: downloads and checksums are its.
+"""MNIST, FashionMNIST, SVHN, CIFAR-10 and CIFAR-100. torchvision downloads them and checks their checksums.
 
-What is in the data root is never changed, only added to by a download. Where the root holds the MNIST
-family as the original ``.gz`` files, these are unpacked into a temporary folder. The channel means and
-deviations are those of Zhao, Mopuri, Bilen, ICLR 2021.
+A download adds files to the data root; nothing else there changes. If the root holds the original ``.gz`` files of
+MNIST or FashionMNIST, these are unpacked into a temporary folder. The channel means and deviations are those of
+Zhao, Mopuri, Bilen, ICLR 2021.
 
-torchvision checks the sums of SVHN's and CIFAR's files whenever it reads them, and those of the MNIST family's
-only while they are packed: what is in these is checked by its hash.
+torchvision compares the checksums of SVHN's and CIFAR's files whenever it reads them. For MNIST and FashionMNIST
+it does so only for the packed files, so dcbench compares the hash of their content.
 """
 
 import shutil
@@ -33,13 +33,13 @@ class _TorchvisionDataset(Dataset):
     channel_std: ClassVar[tuple[float, ...]]
 
     def load(self, root: Path) -> Splits:
-        """Read both splits from ``root``, downloading them if they are not there."""
+        """Read both splits from ``root``; download them if they are not there."""
         train, test = self._open(root, train=True), self._open(root, train=False)
         names = getattr(train, "classes", DIGITS)
         return Splits(_split(train), _split(test), tuple(names), self.channel_mean, self.channel_std)
 
     def is_here(self, root: Path) -> bool:
-        """Say whether torchvision takes the files for whole."""
+        """Return whether torchvision finds all files undamaged."""
         try:
             for train in (True, False):
                 self._construct(root, train, download=False)
@@ -79,10 +79,10 @@ class _TorchvisionDataset(Dataset):
 class _MNISTFamily(_TorchvisionDataset):
     """The IDX files of MNIST and FashionMNIST, packed or not."""
 
-    mend = "Remove its unpacked files from {root}, so that the packed ones or a download take their place."
+    remedy = "Remove its unpacked files from {root}, so that the packed ones or a download take their place."
 
     def is_here(self, root: Path) -> bool:
-        """Say whether torchvision takes the unpacked files, or the packed ones, for whole."""
+        """Return whether torchvision finds all unpacked files, or all packed ones, undamaged."""
         from torchvision.datasets.utils import check_integrity
 
         raw, packed = root / self.source / "raw", self._torchvision_class().resources
