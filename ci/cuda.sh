@@ -19,7 +19,7 @@ part() { # part NAME COMMAND...: its output goes to the terminal and to a file
 
 command -v nvidia-smi >/dev/null && nvidia-smi >"$out/gpu.txt"
 part doctor dcbench doctor
-part tests python -m pytest -q tests/engine/test_graphs.py tests/utils/test_devices.py tests/engine/test_engine.py tests/evaluate/test_trial.py \
+part tests python -m pytest -o addopts=-q --slow tests/engine/test_graphs.py tests/utils/test_devices.py tests/engine/test_engine.py tests/evaluate/test_trial.py \
     tests/plugins/test_gradmatch.py tests/checks/test_checks.py tests/core/test_loss_watch.py tests/engine/test_memory.py
 # The same spec twice, by each engine: the same sets and accuracies? That fast's are plain's, too, is looked at, not asked.
 rm -rf "$out"/results-{plain,fast}-{1,2}

@@ -7,6 +7,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import depth
 import pytest
 import tiny_plugin
 import torch
@@ -26,6 +27,22 @@ os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = (
 # What a shell starts in the background ignores interrupts, and so would all that the tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="run also the tests that are marked slow")
+
+
+def pytest_configure(config):
+    depth.SLOW = config.getoption("--slow")
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--slow"):
+        return
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.skip(reason="slow: runs with --slow"))
 
 
 @pytest.fixture

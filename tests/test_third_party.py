@@ -10,6 +10,7 @@ import pytest
 from installed import Environment, build_wheel, run
 
 SOURCES = Path(__file__).parent / "third_party"
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="session")

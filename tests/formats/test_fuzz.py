@@ -1,7 +1,7 @@
 """Whatever is read, from a file or the command line, is just what was written or one message that names it.
 
 `DCBENCH_FUZZ=5000 pytest -o faulthandler_timeout=0 tests/formats/test_fuzz.py` tries so many examples of each,
-other ones every time; without it a few are tried, the same ones always.
+other ones every time. Without it hundreds are tried with `--slow`, else a tenth of them, the same ones always.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import warnings
 from functools import partial
 
+import depth
 import numpy as np
 import pytest
 import tomli_w
@@ -47,9 +48,9 @@ MANY = int(os.environ.get("DCBENCH_FUZZ", "0"))
 
 
 def fuzz(examples):
-    """Settings that try so many examples, or as many as the environment says."""
+    """Settings that try so many examples, a tenth without ``--slow``, or as many as the environment says."""
     return settings(
-        max_examples=MANY or examples,
+        max_examples=MANY or (examples if depth.SLOW else examples // 10),
         derandomize=not MANY,
         database=None,
         deadline=None,

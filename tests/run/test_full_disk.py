@@ -27,10 +27,11 @@ def operations_of(run, folder):
 
 
 @pytest.mark.filterwarnings("ignore:.*its last line, which is torn")
-def test_where_any_file_operation_fails_the_run_ends_and_goes_on_later(run, tmp_path, every_checkpoint):
+@pytest.mark.parametrize("every", [9, pytest.param(1, marks=pytest.mark.slow)])
+def test_where_any_file_operation_fails_the_run_ends_and_goes_on_later(run, tmp_path, every_checkpoint, every):
     operations = operations_of(run, tmp_path / "whole")
     expected = outcome(tmp_path / "whole")
-    for number, (operation, name) in enumerate(operations):
+    for number, (operation, name) in list(enumerate(operations))[::every]:
         folder = tmp_path / f"{number}"
         folder.mkdir()
         # By nameless files filelock finds out what a file system can, and goes on; a lock may stay where it is.

@@ -16,7 +16,10 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 
 
 @pytest.mark.filterwarnings("ignore:.*its last line, which is torn")
-def test_killed_before_any_file_operation_or_within_any_write_nothing_is_lost(run, tmp_path, every_checkpoint):
+@pytest.mark.parametrize("every", [9, pytest.param(1, marks=pytest.mark.slow)])
+def test_killed_before_any_file_operation_or_within_any_write_nothing_is_lost(
+    run, tmp_path, every_checkpoint, every
+):
     operations = killed_at(tmp_path / "whole", None)
     expected = outcome(tmp_path / "whole")
     assert {name for name, _ in operations} == {"open", "write", "fsync", "replace", "unlink", "mkdir"}
@@ -26,7 +29,7 @@ def test_killed_before_any_file_operation_or_within_any_write_nothing_is_lost(ru
     writes = [number for number, (name, _) in enumerate(operations) if name == "write"]
     # After an operation is before the next one; after the last, all is done.
     moments = [(number, False) for number in range(len(operations))] + [(number, True) for number in writes]
-    for number, midway in moments:
+    for number, midway in moments[::every]:
         folder = tmp_path / f"{number}{midway}"
         assert killed_at(folder, number, midway) == []
         check_goes_on(run, folder, expected)
@@ -43,13 +46,14 @@ def test_killed_again_and_again_it_completes_all_the_same(run, tmp_path, every_c
     check_goes_on(run, folder, outcome(tmp_path / "whole"))
 
 
-def test_fifty_runs_killed_at_random_moments_lose_nothing():
+@pytest.mark.parametrize("kills", [5, pytest.param(50, marks=pytest.mark.slow)])
+def test_runs_killed_at_random_moments_lose_nothing(kills):
     done = subprocess.run(
-        [sys.executable, Path(__file__).parents[1] / "support" / "kills.py", "--kills", "50"],
+        [sys.executable, Path(__file__).parents[1] / "support" / "kills.py", "--kills", str(kills)],
         capture_output=True,
         text=True,
     )
     found = json.loads(done.stdout)
-    assert found["kills"] == 50
+    assert found["kills"] == kills
     assert [found[name] for name in ("lost", "duplicated", "different", "left_over", "problems")] == [0] * 5
     assert done.returncode == 0, done.stderr

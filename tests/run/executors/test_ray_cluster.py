@@ -25,6 +25,8 @@ from ray.cluster_utils import Cluster
 
 from dcbench.run.executors.ray_cluster import Needs, RayCluster, _connected
 
+pytestmark = pytest.mark.slow
+
 METHODS = {
     "methods": ("gradmatch", "random", "means"),
     "networks": ("convnet:depth=1,width=4",),
