@@ -1,4 +1,4 @@
-"""What the documents say is so: their code runs, their commands parse, no hook is missing."""
+"""The documents are true: their code runs, their commands parse, and no hook, check or folder is missing."""
 
 from __future__ import annotations
 
