@@ -9,10 +9,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from dcbench.core.spec import HARD_LABELS, SOFT_LABELS
 from dcbench.core.split import ResidentSplit
-
-HARD_LABELS, SOFT_LABELS = "hard-label", "soft-label"
-"""The tracks. Sets of different tracks are never ranked together."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,9 @@ from dcbench.utils.errors import unknown_name
 SCHEMA = 1
 """Raised when the meaning of a field below changes, which gives every spec a new key."""
 
+HARD_LABELS, SOFT_LABELS = "hard-label", "soft-label"
+"""The tracks. Sets of different tracks are never ranked together."""
+
 
 class _Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")

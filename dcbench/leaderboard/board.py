@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dcbench.leaderboard.rules import Rules, read_rules
-from dcbench.leaderboard.scores import Row, competitors, official, rows
+from dcbench.leaderboard.scores import Competitor, Row, competitors, official, rows
 from dcbench.leaderboard.standings import Standings, standings
 from dcbench.results.records import Record
 from dcbench.results.submission import SUBMISSIONS, MethodCard, Submission, find_submissions
@@ -93,7 +93,7 @@ def read_leaderboard(folder: Path, all_budgets: bool = False) -> Leaderboard:
     submissions, rules = find_submissions(folder), read_rules(folder)
     kept: list[Record] = []
     of: dict[str, Submission] = {}
-    owners: dict[tuple[str, ...], Submission] = {}
+    owners: dict[Competitor, Submission] = {}
     for each in submissions:
         records = each.records if all_budgets else official(each.records)
         kept += records

@@ -6,34 +6,58 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import pandas as pd
+import numpy as np
 
 from dcbench.core.spec import BUDGETS
 from dcbench.leaderboard.statistics import Replicates, Score, Trials, bootstrap, score
 from dcbench.results.records import OF_ONE_SET, Record
 from dcbench.results.store import RECORDS, latest, read_records
 
-COMPETITOR = [
-    "dataset",
-    "dataset_sha256",
-    "ipc",
-    "method",
-    "method_version",
-    "options",
-    "all_options",
-    "seeded",
-    "matching_network",
-    "protocol",
-    "budget",
-    "track",
-]
-"""What makes a row: everything that may differ between two of them but the seeds and the network."""
+if TYPE_CHECKING:
+    import pandas as pd
 
-Board = tuple[str, str, str, str, str]
-"""Data set and its hash, protocol, budget, track: what is never compared across."""
+COSTS = ("condense_seconds", "peak_memory_bytes", "storage_bytes", "devices", "engines", "commits")
+"""Attributes of a row that say what its sets took."""
+
+
+class Competitor(NamedTuple):
+    """What makes a row: everything that may differ between two of them but the seeds and the network, as text.
+
+    Attributes:
+        dataset, dataset_sha256, method, method_version, protocol, budget, track: as in records.
+        ipc: ``0`` where the set is of any size.
+        options: those that are not the method's defaults.
+        all_options: all that the sets have in common.
+        seeded: ``True`` or ``False``.
+        matching_network: empty for none.
+    """
+
+    dataset: str
+    dataset_sha256: str
+    ipc: str
+    method: str
+    method_version: str
+    options: str
+    all_options: str
+    seeded: str
+    matching_network: str
+    protocol: str
+    budget: str
+    track: str
+
+
+class Board(NamedTuple):
+    """What a row must share with another to be compared with it, but for the images per class."""
+
+    dataset: str
+    dataset_sha256: str
+    protocol: str
+    budget: str
+    track: str
 
 
 @dataclass(frozen=True)
@@ -45,9 +69,9 @@ class Row:
             track: who it is; ``options`` spells those that are not the method's defaults, e.g.
             ``iterations=50``.
         scores: by evaluation network.
-        unseen_mean: mean of the scores on the networks that no row of the same board was matched on, as a
-            fraction, so that rows compare that were matched on different ones; None where there are none, or
-            another row of the same size was tried on one that this was not.
+        unseen_mean: mean of the scores, as a fraction, on the networks that no row of the same board was matched
+            on, so that rows compare that were matched on different networks. It is None where there is no such
+            network, or where this row lacks one that another row of the same size was evaluated on.
         condense_seconds: mean over sets.
         peak_memory_bytes: the most that condensing any of the sets took.
         storage_bytes: of the largest of the sets.
@@ -95,7 +119,15 @@ class Row:
     @property
     def board(self) -> Board:
         """What a row must share with another to be compared with it, but for the images per class."""
-        return (self.dataset, self.dataset_sha256, self.protocol, self.budget, self.track)
+        return Board(self.dataset, self.dataset_sha256, self.protocol, self.budget, self.track)
+
+    def to_data(self) -> dict[str, Any]:
+        """Return who it is and what it took as plain data, without the scores."""
+        return {
+            each.name: list(value) if isinstance(value := getattr(self, each.name), tuple) else value
+            for each in fields(self)
+            if each.name not in ("scores", "seeded", "condense_keys", "replicates")
+        }
 
 
 def find_records(folder: Path) -> list[Record]:
@@ -134,7 +166,7 @@ def drop_other_augmentations(records: Iterable[Record]) -> list[Record]:
 def rows(records: Iterable[Record]) -> list[Row]:
     """Summarise records: best first within each data set and ipc; sets of any size at the end."""
     kept = sorted(drop_other_augmentations(latest(records)), key=lambda record: (record.key, record.condense_key))
-    groups: dict[tuple[str, ...], list[Record]] = defaultdict(list)
+    groups: dict[Competitor, list[Record]] = defaultdict(list)
     for record, who in zip(kept, competitors(kept), strict=True):
         groups[who].append(record)
     made = [_row(who, groups[who]) for who in sorted(groups)]
@@ -156,62 +188,52 @@ def networks_of(table: Sequence[Row]) -> list[str]:
     return sorted({network for row in table for network in row.scores})
 
 
-def scores_frame(table: Sequence[Row]) -> pd.DataFrame:
+def score_lines(table: Sequence[Row]) -> list[dict[str, Any]]:
     """Return a table in long form: a line per row and evaluation network, accuracies as fractions."""
     lines = []
     for row in table:
-        for network, found in sorted(row.scores.items()):
-            lines.append(
-                {
-                    "dataset": row.dataset,
-                    "dataset_sha256": row.dataset_sha256,
-                    "ipc": row.ipc,
-                    "method": row.method,
-                    "method_version": row.method_version,
-                    "options": row.options,
-                    "matching_network": row.matching_network,
-                    "protocol": row.protocol,
-                    "budget": row.budget,
-                    "track": row.track,
-                    "evaluation_network": network,
-                    "mean": found.mean,
-                    "between_std": found.between_std,
-                    "within_std": found.within_std,
-                    "low": found.interval[0] if found.interval else None,
-                    "high": found.interval[1] if found.interval else None,
-                    "sets": found.sets,
-                    "trials": found.trials,
-                    "condense_seconds": row.condense_seconds,
-                    "peak_memory_bytes": row.peak_memory_bytes,
-                    "storage_bytes": row.storage_bytes,
-                    "devices": "; ".join(row.devices),
-                    "engines": "; ".join(row.engines),
-                    "commits": "; ".join(row.commits),
-                }
-            )
-    return (
-        pd.DataFrame(lines).astype({"ipc": "Int64", "peak_memory_bytes": "Int64", "storage_bytes": "Int64"})
-        if lines
-        else pd.DataFrame()
-    )
+        data = {name: "; ".join(each) if isinstance(each, list) else each for name, each in row.to_data().items()}
+        del data["unseen_mean"]
+        took = {name: data.pop(name) for name in COSTS}
+        for network, result in sorted(row.scores.items()):
+            low, high = result.interval or (None, None)
+            summary = {
+                "mean": result.mean,
+                "between_std": result.between_std,
+                "within_std": result.within_std,
+                "low": low,
+                "high": high,
+                "sets": result.sets,
+                "trials": result.trials,
+            }
+            lines.append({**data, "evaluation_network": network, **summary, **took})
+    return lines
 
 
-def competitor(record: Record) -> tuple[str, ...]:
+def scores_frame(table: Sequence[Row]) -> pd.DataFrame:
+    """Return the lines of `score_lines` as a table of pandas."""
+    import pandas as pd  # takes half a second, and tables on the terminal do without
+
+    frame, whole = pd.DataFrame(score_lines(table)), ("ipc", "peak_memory_bytes", "storage_bytes")
+    return frame.astype(dict.fromkeys(whole, "Int64")) if len(frame) else frame
+
+
+def competitor(record: Record) -> Competitor:
     """Return what tells the row of a record from others."""
     return next(competitors([record]))
 
 
-def competitors(records: Iterable[Record]) -> Iterator[tuple[str, ...]]:
-    """Yield for each record what tells its row from others, in the order of `COMPETITOR`."""
-    spelt: dict[tuple[int, int, str], tuple[Record, str, str]] = {}
+def competitors(records: Iterable[Record]) -> Iterator[Competitor]:
+    """Yield for each record what tells its row from others."""
+    spellings: dict[tuple[int, int, str], tuple[Record, str, str]] = {}
     for record in records:
-        # Records that were read together share their options, so few are to be spelt. The record is kept, so that
-        # no others come to where its options are.
+        # Records that were read together share their options, so few are to be spelt out. The record is kept, so
+        # that no other options come to stand at the same place in memory.
         place = (id(record.options), id(record.changed_options), record.plugin)
-        if place not in spelt:
-            spelt[place] = (record, _changed(record), _all_options(record))
-        _, changed, options = spelt[place]
-        yield (
+        if place not in spellings:
+            spellings[place] = (record, _changed(record), _all_options(record))
+        _, changed, options = spellings[place]
+        yield Competitor(
             record.dataset,
             record.dataset_sha256,
             str(record.ipc or 0),
@@ -239,23 +261,13 @@ def _all_options(record: Record) -> str:
     return f"made elsewhere: {json.dumps(common, sort_keys=True)}"
 
 
-def _row(competitor: tuple[str, ...], records: Sequence[Record]) -> Row:
-    who = dict(zip(COMPETITOR, competitor, strict=True))
-    trials = _trials(records)
-    seeded = records[0].seeded
-    replicates = bootstrap(trials, seeded, json.dumps(who, sort_keys=True))
+def _row(who: Competitor, records: Sequence[Record]) -> Row:
+    trials, seeded = _trials(records), records[0].seeded
+    replicates = bootstrap(trials, seeded, json.dumps(who._asdict(), sort_keys=True))
     keys, seconds = _sets(records)
+    shared = {name: value for name, value in who._asdict().items() if name not in ("all_options", "seeded")}
     return Row(
-        dataset=who["dataset"],
-        dataset_sha256=who["dataset_sha256"],
-        ipc=int(who["ipc"]) or None,
-        method=who["method"],
-        method_version=who["method_version"],
-        options=who["options"],
-        matching_network=who["matching_network"] or None,
-        protocol=who["protocol"],
-        budget=who["budget"],
-        track=who["track"],
+        **{**shared, "ipc": int(who.ipc) or None, "matching_network": who.matching_network or None},
         scores={network: score(by_set, replicates.get(network), seeded) for network, by_set in trials.items()},
         unseen_mean=None,
         condense_seconds=seconds,
@@ -281,13 +293,12 @@ def _trials(records: Iterable[Record]) -> Trials:
 
 def _sets(records: Iterable[Record]) -> tuple[tuple[str, ...], float | None]:
     """Return the keys of the condensed sets in the order of their seeds, and the mean of the seconds they took."""
-    frame = pd.DataFrame(
-        [(record.condense_key, record.condense_seed, record.condense_seconds) for record in records],
-        columns=["key", "seed", "seconds"],
-    ).astype({"seconds": float})
-    sets = frame.sort_values("seed", kind="stable").groupby("key", sort=False)
-    seconds = sets["seconds"].first().mean()
-    return tuple(map(str, sets.groups)), None if pd.isna(seconds) else float(seconds)
+    seconds: dict[str, float | None] = {}
+    for record in sorted(records, key=lambda record: record.condense_seed):
+        if seconds.get(record.condense_key) is None:
+            seconds[record.condense_key] = record.condense_seconds
+    known = [each for each in seconds.values() if each is not None]
+    return tuple(seconds), float(np.mean(known)) if known else None
 
 
 def _commit(record: Record) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from dcbench.core.condensed_set import HARD_LABELS
+from dcbench.core.spec import HARD_LABELS
 from dcbench.leaderboard.rules import Rules
 from dcbench.leaderboard.scores import Board, Row
 from dcbench.leaderboard.statistics import Interval, interval
@@ -136,17 +136,12 @@ class _Maker:
             row.mean_over(self.networks) if row else None for row in map(references.get, ("floor", "ceiling"))
         )
         entries = [self._entry(row, named.get(id(row), ""), floor, ceiling) for row in shown]
-        dataset, dataset_sha256, protocol, budget, track = self.board[0].board
         entries = _ranked(entries, [entry for entry in entries if self._can_be_ranked(entry)])
         entries.sort(key=_order)
         names = {"floor": self.rules.floor, "ceiling": self.rules.ceiling}
         missing = tuple(names[kind] for kind, row in references.items() if row is None)
         return Standings(
-            dataset=dataset,
-            dataset_sha256=dataset_sha256,
-            protocol=protocol,
-            budget=budget,
-            track=track,
+            *self.board[0].board,
             ipc=self.ipc,
             networks=self.networks,
             unseen=self.unseen,

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import stdtrit
 
-from dcbench.utils.seeds import derive_seed
+from dcbench.utils.hashes import derive_seed
 
 CONFIDENCE = 0.95
 REPLICATES = 2000
@@ -86,7 +86,7 @@ def interval(mean: float, replicates: Replicates | None, drawn: int) -> Interval
     if replicates is None:
         return None
     error = float(np.std(replicates)) * (drawn / (drawn - 1)) ** 0.5
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, drawn - 1)) * error
+    half = float(stdtrit(drawn - 1, (1 + CONFIDENCE) / 2)) * error
     return max(0.0, mean - half), min(1.0, mean + half)
 
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
+from dcbench.utils.hashes import derive_seed
 
-def derive_seed(*parts: str | int | None) -> int:
-    """Return a 63-bit seed that depends on every part and on nothing else."""
-    digest = hashlib.sha256(json.dumps(parts).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
+__all__ = ["derive_seed", "draw_seed", "new_generator", "seeded_globals"]
 
 
 def new_generator(*parts: str | int | None) -> torch.Generator:

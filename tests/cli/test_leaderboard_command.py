@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -12,6 +14,8 @@ from helpers import make_record
 
 from dcbench.cli import main
 from dcbench.results.records import sealed
+
+REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -177,3 +181,17 @@ def test_show_takes_a_data_set_and_a_size(typed, tmp_path):
     done = typed("leaderboard", "show", ".", "-d", "anothr")
     assert done.exit_code == 2
     assert "Did you mean 'another'" in done.output
+
+
+@pytest.mark.parametrize("line", ["show", "check", "show --format json", "show --format csv"])
+def test_tables_are_made_without_torch_and_pandas(line, dcbench_command):
+    code = (
+        "import sys; from dcbench.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit as done: assert not done.code\n"
+        "heavy = {'torch', 'torchvision', 'timm', 'sklearn', 'scipy.stats', 'pandas', 'dcbench_plugins'}\n"
+        "sys.exit(' '.join(heavy & set(sys.modules)) or 0)"
+    )
+    words = ["leaderboard", *line.split()]
+    done = subprocess.run([dcbench_command[0], "-c", code, *words], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

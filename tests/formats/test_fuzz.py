@@ -38,8 +38,9 @@ from dcbench.formats.foreign import read_foreign
 from dcbench.plugins import Plugins
 from dcbench.results.checked_set import read_checked_set
 from dcbench.results.records import Record
-from dcbench.results.set_file import content_sha256, load_set, save_set, stored_pixels, without_images
+from dcbench.results.set_file import content_sha256, load_set, save_set, without_images
 from dcbench.results.store import read_records
+from dcbench.results.stored_pixels import stored_pixels
 from dcbench.results.submission import CARD, read_submission
 from dcbench.suites.file import load_suite
 from dcbench.utils.errors import DcbenchError

@@ -12,8 +12,8 @@ import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
-import torch
 from helpers import make_record, make_set
 
 import dcbench.leaderboard.report.pixels as pixels
@@ -22,7 +22,8 @@ from dcbench.leaderboard.report.data import leaderboard_data
 from dcbench.leaderboard.report.files import build, differences
 from dcbench.leaderboard.report.page import SCRIPTS, page
 from dcbench.leaderboard.report.tables import MARK
-from dcbench.results.set_file import save_set, stored_pixels
+from dcbench.results.set_file import save_set
+from dcbench.results.stored_pixels import stored_pixels
 from dcbench.results.submission import Verification, records_sha256, write_verification
 
 HOSTILE = "</script><img src=x onerror=alert(1)><!--<script>"
@@ -258,7 +259,7 @@ def test_the_pixels_are_those_of_the_first_set(board, data):
     picture = data["pictures"][first]
     assert picture["shape"] == list(images.shape) == [30, 1, 8, 8]
     assert picture["labels"] == labels.tolist()
-    assert base64.b64decode(picture["pixels"]) == images.numpy().tobytes()
+    assert base64.b64decode(picture["pixels"]) == images.tobytes()
 
 
 def test_it_is_said_why_a_row_has_no_picture(data):
@@ -293,8 +294,8 @@ def test_all_pictures_together_stay_within_a_bound(board, monkeypatch, most):
 
 
 def test_first_of_each_class_keeps_the_order():
-    labels = torch.tensor([0, 0, 2, 2, 2, 5])
-    images = torch.arange(6, dtype=torch.uint8).view(6, 1, 1, 1)
+    labels = np.array([0, 0, 2, 2, 2, 5])
+    images = np.arange(6, dtype=np.uint8).reshape(6, 1, 1, 1)
     chosen = pixels.first_of_each(pixels.Pixels(images, labels), 2)
     assert chosen.pixels.flatten().tolist() == [0, 1, 2, 3, 5]
     assert chosen.labels.tolist() == [0, 0, 2, 2, 5]

@@ -30,8 +30,9 @@ from dcbench.leaderboard.scores import rows
 from dcbench.plugins import PluginInfo
 from dcbench.results.checked_set import read_checked_set
 from dcbench.results.records import RECORD_SCHEMA, sealed
-from dcbench.results.set_file import content_sha256, load_set, stated_sha256, stored_pixels
+from dcbench.results.set_file import content_sha256, load_set, stated_sha256
 from dcbench.results.store import RECORDS, Store, read_records
+from dcbench.results.stored_pixels import stored_pixels
 from dcbench.results.submission import (
     Card,
     MethodCard,

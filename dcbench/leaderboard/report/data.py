@@ -39,26 +39,8 @@ def table_data(table: Standings, leaderboard: Leaderboard) -> dict[str, Any]:
 
 def row_data(row: Row) -> dict[str, Any]:
     """Return a row's scores and what it took as plain data."""
-    return {
-        "dataset": row.dataset,
-        "dataset_sha256": row.dataset_sha256,
-        "ipc": row.ipc,
-        "method": row.method,
-        "method_version": row.method_version,
-        "options": row.options,
-        "matching_network": row.matching_network,
-        "protocol": row.protocol,
-        "budget": row.budget,
-        "track": row.track,
-        "scores": {network: asdict(score) for network, score in sorted(row.scores.items())},
-        "unseen_mean": row.unseen_mean,
-        "condense_seconds": row.condense_seconds,
-        "peak_memory_bytes": row.peak_memory_bytes,
-        "storage_bytes": row.storage_bytes,
-        "devices": list(row.devices),
-        "engines": list(row.engines),
-        "commits": list(row.commits),
-    }
+    data = row.to_data()
+    return {**data, "scores": {network: asdict(score) for network, score in sorted(row.scores.items())}}
 
 
 def _entry_data(entry: Entry, leaderboard: Leaderboard) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def _data(leaderboard: Leaderboard) -> dict[str, Any]:
             key: {
                 "shape": list(each.pixels.shape),
                 "labels": each.labels.tolist(),
-                "pixels": base64.b64encode(each.pixels.contiguous().numpy().tobytes()).decode(),
+                "pixels": base64.b64encode(each.pixels.tobytes()).decode(),
             }
             for key, each in pictures.items()
         },

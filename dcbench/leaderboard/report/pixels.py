@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from dcbench.leaderboard.board import Leaderboard
 from dcbench.leaderboard.scores import Row
-from dcbench.results.set_file import stored_pixels
+from dcbench.results.stored_pixels import stored_pixels
 
 MOST_OF_A_CLASS = 10
 MOST_BYTES_OF_A_ROW = 320_000
@@ -29,8 +29,8 @@ class Pixels:
         labels: their classes, int64, shape (n,).
     """
 
-    pixels: Tensor
-    labels: Tensor
+    pixels: NDArray[np.uint8]
+    labels: NDArray[np.int64]
 
 
 def page_pictures(leaderboard: Leaderboard) -> tuple[dict[str, Pixels], dict[str, str]]:
@@ -66,7 +66,7 @@ def within(picture: Pixels, most: int) -> Pixels | None:
 
 def first_of_each(picture: Pixels, count: int) -> Pixels:
     """Return the first images of every class."""
-    places = torch.arange(len(picture.labels)) - torch.searchsorted(picture.labels, picture.labels)
+    places = np.arange(len(picture.labels)) - np.searchsorted(picture.labels, picture.labels)
     return Pixels(picture.pixels[places < count], picture.labels[places < count])
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Sequence
+from csv import DictWriter
 
 import rich.box
 from rich.markup import escape
@@ -11,7 +13,7 @@ from rich.table import Table
 from tabulate import tabulate
 
 from dcbench.leaderboard.board import Leaderboard
-from dcbench.leaderboard.scores import Row, networks_of, scores_frame
+from dcbench.leaderboard.scores import Row, networks_of, score_lines
 from dcbench.leaderboard.standings import Entry, Standings
 from dcbench.leaderboard.statistics import Interval, Score
 
@@ -298,4 +300,9 @@ def _marked(entry: Entry) -> str:
 
 def csv(table: Sequence[Row]) -> str:
     """Return a table in long form as CSV: a line per row and evaluation network."""
-    return str(scores_frame(table).to_csv(index=False, float_format="%.6f", lineterminator="\n"))
+    lines, text = score_lines(table), io.StringIO()
+    writer = DictWriter(text, lines[0] if lines else (), lineterminator="\n")
+    writer.writeheader()
+    for line in lines:
+        writer.writerow({name: f"{each:.6f}" if isinstance(each, float) else each for name, each in line.items()})
+    return text.getvalue()

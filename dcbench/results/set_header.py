@@ -1,0 +1,89 @@
+"""What the file of a condensed set says of itself, and the hash that protects it; without torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from dcbench.utils.errors import DcbenchError, newer_format
+
+FORMAT = "dcbench-set/2"
+"""Its header has ``content_sha256``, the hash of the rest of the header and of all tensors but the images, which
+``set_sha256`` covers: images may be taken out of the file of a coreset."""
+
+FIRST_FORMAT = "dcbench-set/1"
+"""Written before there was ``content_sha256``, and still read: there, of indices, history and the header's own
+fields, damage that makes sense goes unnoticed."""
+
+FORMATS = re.compile(r"dcbench-set/[1-9][0-9]{0,5}")
+
+UNREADABLE = (OSError, SafetensorError, ValueError, IndexError, TypeError, RecursionError)
+"""What a damaged or forged file raises. Memory that runs out is no fault of a file, and not among these."""
+
+StoredTensor = tuple[str, tuple[int, ...], bytes | bytearray | memoryview]
+"""The name of the type as torch has it, such as ``torch.float32``; the shape; the bytes."""
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Bring what a damaged or forged file raises to one message that names it."""
+    try:
+        yield
+    except KeyError as error:
+        raise DcbenchError(f"{path} is not a condensed set: it has no {error}.") from None
+    except UNREADABLE as error:
+        raise DcbenchError(f"{path} cannot be read as a condensed set: {error}.") from None
+
+
+def parse_header(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """Return the header of a condensed set from the metadata of its file."""
+    header = json.loads(metadata["dcbench"])
+    if not isinstance(header, dict) or not FORMATS.fullmatch(str(header.get("format"))):
+        raise ValueError(f"its format is not {FORMAT}")
+    if not isinstance(header.get("normalisation", {}), dict):
+        raise ValueError("its normalisation is not an object")
+    return header
+
+
+def checked_header(path: Path, metadata: Mapping[str, str], tensors: Mapping[str, StoredTensor]) -> dict[str, Any]:
+    """Return the header without ``content_sha256``, which agrees with the tensors.
+
+    Raises:
+        DcbenchError: when it does not, or a newer dcbench wrote the file.
+    """
+    header = parse_header(metadata)
+    stated = header.pop("content_sha256", None)
+    if stated is None and header["format"] != FIRST_FORMAT:
+        raise KeyError("content_sha256")
+    if stated is not None and stated != hash_content(header, tensors):
+        raise DcbenchError(f"{path} is damaged: its content does not match the hash in its header.")
+    if header["format"] not in (FIRST_FORMAT, FORMAT):
+        raise newer_format(f"{path}, a {header['format']},")
+    return header
+
+
+def hash_content(header: Mapping[str, Any], tensors: Mapping[str, StoredTensor]) -> str:
+    """Hash all tensors but the images, with names, types and shapes, and a header but for its own such hash."""
+    rest = {name: value for name, value in header.items() if name != "content_sha256"}
+    digest = hashlib.sha256(json.dumps(rest, sort_keys=True).encode())
+    for name in sorted(tensors.keys() - {"images"}):
+        dtype, shape, data = tensors[name]
+        digest.update(json.dumps([name, dtype, list(shape)]).encode())
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def hash_set(images: StoredTensor, labels: StoredTensor, zca: bool) -> str:
+    """Hash the images and labels: types, shapes and values, and whether they are whitened; nothing else."""
+    digest = hashlib.sha256(b"zca" if zca else b"")
+    for dtype, shape, data in (images, labels):
+        digest.update(f"{dtype}{shape}".encode())
+        digest.update(data)
+    return digest.hexdigest()
