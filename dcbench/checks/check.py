@@ -29,36 +29,24 @@ class CheckFailed(AssertionError):
         self.expected, self.found, self.advice = expected, found, advice
 
 
-class NotTried(str):
-    """The remark of a check that could not be tried here: why."""
-
-    __slots__ = ()
-
-
 class CheckBlocked(CheckFailed):
     """Nothing can be said until another check passes."""
 
 
-def require_passed(check: Check, component: Any) -> None:
-    """Run a check that others build on.
+class NotTried(str):
+    """The remark of a check that could not be tried on this machine: it says why."""
 
-    Raises:
-        CheckBlocked: when it fails.
-    """
-    try:
-        check(component)
-    except CheckFailed as failure:
-        raise CheckBlocked(failure.expected, failure.found, f"see the check {check.__name__}") from None
+    __slots__ = ()
 
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one check.
+    """The result of one check.
 
     Attributes:
         check: its name.
         statement: what it states, the first line of its docstring.
-        status: passed, failed, blocked by another that failed, or not tried, as the remark says.
+        status: passed, failed, blocked by another check that failed, or not tried, for the reason in the remark.
         expected, found, advice: of a failure, else empty.
         remark: what else there is to say.
     """
@@ -78,7 +66,7 @@ class Result:
 
 
 def run_checks(checks: Iterable[Check], component: Any) -> list[Result]:
-    """Run checks on a component, whatever comes of each.
+    """Run all checks on a component, also those after a failure.
 
     Raises:
         DcbenchError: as the component raises it for what is missing on this machine, such as data.
@@ -90,27 +78,37 @@ def _run(check: Check, component: Any) -> Result:
     statement = (check.__doc__ or "").strip().split("\n")[0]
     try:
         remark = check(component)
-    except CheckBlocked as failure:
-        return Result(check.__name__, statement, "blocked", failure.expected, failure.found, failure.advice)
-    except CheckFailed as failure:
-        return Result(check.__name__, statement, "failed", failure.expected, failure.found, failure.advice)
     except DcbenchError:
         raise
     except Exception as error:
-        return Result(check.__name__, statement, "failed", *raised(error))
-    status: Literal["passed", "not tried"] = "not tried" if isinstance(remark, NotTried) else "passed"
-    return Result(check.__name__, statement, status, remark=remark or "")
+        failure = error if isinstance(error, CheckFailed) else unexpected(error)
+        blocked = isinstance(failure, CheckBlocked)
+        texts = (failure.expected, failure.found, failure.advice)
+        return Result(check.__name__, statement, "blocked" if blocked else "failed", *texts)
+    not_tried = isinstance(remark, NotTried)
+    return Result(check.__name__, statement, "not tried" if not_tried else "passed", remark=remark or "")
 
 
-def raised(error: BaseException) -> tuple[str, str, str]:
-    """Return expected, found and advice for an exception that nobody expected."""
-    text = " ".join(traceback.format_exception_only(error)[-1].split())
-    places = [f"{frame.filename}:{frame.lineno}, in {frame.name}" for frame in _own(error)]
-    return "no exception", text, f"start at {places[-1]}" if places else "read the message"
+def unexpected(error: BaseException, when: str = "", advice: str = "") -> CheckFailed:
+    """Return the failure for an exception that the component should not have raised.
 
-
-def _own(error: BaseException) -> list[traceback.FrameSummary]:
-    """Return the frames of an exception that are in the author's code: neither dcbench's nor torch's."""
+    The advice names the last line of the traceback in the author's code: neither dcbench's nor torch's.
+    """
     packages = [Path(module.__file__).parent for module in (dcbench, torch) if module.__file__]
     frames = traceback.extract_tb(error.__traceback__)
-    return [each for each in frames if not any(Path(each.filename).is_relative_to(one) for one in packages)]
+    own = [each for each in frames if not any(Path(each.filename).is_relative_to(one) for one in packages)]
+    place = f"start at {own[-1].filename}:{own[-1].lineno}, in {own[-1].name}" if own else "read the message"
+    text = " ".join(traceback.format_exception_only(error)[-1].split())
+    return CheckFailed(f"no exception {when}".strip(), text, f"{advice}; {place}" if advice else place)
+
+
+def require_passed(check: Check, component: Any) -> None:
+    """Run a check that others build on.
+
+    Raises:
+        CheckBlocked: when it fails.
+    """
+    try:
+        check(component)
+    except CheckFailed as failure:
+        raise CheckBlocked(failure.expected, failure.found, f"see the check {check.__name__}") from None

@@ -2,30 +2,11 @@
 
 from __future__ import annotations
 
+from dcbench.checks import method_conduct as conduct
+from dcbench.checks import method_results as results
 from dcbench.checks.check import CheckFailed
 from dcbench.checks.components import COMPONENT_CHECKS, class_of
-from dcbench.checks.long_work import (
-    goes_on_from_a_checkpoint,
-    quick_is_quick,
-    returns_to_the_cpu,
-    tells_its_progress,
-)
-from dcbench.checks.method_results import (
-    condenses,
-    depends_on_the_network_as_it_says,
-    depends_on_the_seed_as_it_says,
-    draws_from_its_generator_alone,
-    every_class_gets_its_images,
-    images_are_float32_on_the_cpu,
-    indices_and_history_fit,
-    labels_belong_to_the_images,
-    leaves_its_inputs_alone,
-    leaves_settings_alone,
-    never_sees_the_test_split,
-    same_seed_gives_the_same_bytes,
-    survives_saving,
-)
-from dcbench.checks.tryout import Subject, method_class, method_of, tryout_of
+from dcbench.checks.tryout import Subject, method_of, usable
 from dcbench.utils.errors import DcbenchError
 
 MAY_DEPEND_ON = frozenset({"ipc", "network", "seed"})
@@ -33,25 +14,25 @@ MAY_DEPEND_ON = frozenset({"ipc", "network", "seed"})
 
 def depends_on_is_a_set_of_known_words(subject: Subject) -> None:
     """`depends_on` names nothing but ipc, network and seed."""
-    depends_on = class_of(subject).depends_on  # type: ignore[attr-defined]
+    depends_on = class_of(subject).depends_on
     if not isinstance(depends_on, frozenset | set) or not depends_on <= MAY_DEPEND_ON:
         raise CheckFailed(
             "a frozenset of 'ipc', 'network' and 'seed', or of some of them",
             repr(depends_on),
             'write depends_on = frozenset({"ipc", "seed"}), say',
         )
-    left = method_of(subject).dependencies()
-    if not left <= depends_on:
+    dependencies = method_of(subject).dependencies()
+    if not dependencies <= depends_on:
         raise CheckFailed(
             f"from dependencies() no more than depends_on names, {sorted(depends_on)}",
-            repr(left),
+            repr(dependencies),
             "return those of depends_on that the options leave",
         )
 
 
 def quick_options_are_valid(subject: Subject) -> str | None:
     """`quick` holds options of the method with values that fit."""
-    cls = method_class(subject)
+    cls = class_of(subject)
     try:
         cls.configure(dict(cls.quick))
     except DcbenchError as error:
@@ -62,17 +43,15 @@ def quick_options_are_valid(subject: Subject) -> str | None:
 
 
 def given_options_are_kept(subject: Subject) -> None:
-    """`resolve` fills in what is missing, and changes no option that was given."""
-    method, trial = method_of(subject), tryout_of(subject)
-    given = method.model_dump(exclude_unset=True)
-    resolved = trial.method
-    assert resolved is not None
-    for name, value in given.items():
-        found = resolved.model_dump()[name]
-        if value is not None and found != value:
+    """`resolve` fills in missing options, and does not change given ones."""
+    method, tryout = method_of(subject), usable(subject)
+    assert tryout.method is not None
+    resolved = tryout.method.model_dump()
+    for name, value in method.model_dump(exclude_unset=True).items():
+        if value is not None and resolved[name] != value:
             raise CheckFailed(
                 f"{name}={value!r}, as given, after resolve()",
-                f"{name}={found!r}",
+                f"{name}={resolved[name]!r}",
                 f"fill in options only where they are None; refuse {name}={value!r} with a DcbenchError",
             )
 
@@ -81,22 +60,19 @@ METHOD_CHECKS = (
     *COMPONENT_CHECKS,
     depends_on_is_a_set_of_known_words,
     quick_options_are_valid,
-    condenses,
+    results.condenses,
     given_options_are_kept,
-    images_are_float32_on_the_cpu,
-    labels_belong_to_the_images,
-    every_class_gets_its_images,
-    indices_and_history_fit,
-    survives_saving,
-    same_seed_gives_the_same_bytes,
-    depends_on_the_seed_as_it_says,
-    depends_on_the_network_as_it_says,
-    leaves_its_inputs_alone,
-    draws_from_its_generator_alone,
-    leaves_settings_alone,
-    never_sees_the_test_split,
-    goes_on_from_a_checkpoint,
-    tells_its_progress,
-    quick_is_quick,
-    returns_to_the_cpu,
+    results.returns_a_usable_set,
+    results.every_class_gets_its_images,
+    results.survives_saving,
+    results.same_seed_gives_the_same_bytes,
+    results.depends_on_the_seed_as_it_says,
+    results.depends_on_the_network_as_it_says,
+    conduct.leaves_its_inputs_alone,
+    conduct.draws_from_its_generator_alone,
+    conduct.leaves_settings_alone,
+    conduct.never_sees_the_test_split,
+    conduct.goes_on_from_a_checkpoint,
+    conduct.tells_its_progress,
+    results.returns_to_the_cpu,
 )

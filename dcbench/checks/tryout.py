@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dcbench.checks.check import CheckBlocked
-from dcbench.checks.components import class_of
 from dcbench.checks.watch import Observed, watching
 from dcbench.condense.checkpoint import FileCheckpoint
 from dcbench.core.architecture import Architecture
 from dcbench.core.component import option
-from dcbench.core.condensed_set import CondensedSet
+from dcbench.core.condensed_set import CondensedSet, check_set
 from dcbench.core.dataset import Dataset, DatasetInfo, Split, Splits
-from dcbench.core.loaded_dataset import LoadedDataset, load_dataset
+from dcbench.core.loaded_dataset import load_dataset
 from dcbench.core.method import Method, Setting, Task
 from dcbench.core.split import ResidentSplit
 from dcbench.utils.errors import DcbenchError
 from dcbench.utils.seeds import derive_seed, new_generator, seeded_globals
 
+Subject = Method | type[Method]
+
 LIMIT_SECONDS = 60.0
 """How long one condensation may take. The images are 28 of 3x8x8 pixels, the options those of the quick budget."""
-KEPT = 24
 
 
 class Stopped(BaseException):
@@ -38,13 +39,13 @@ class Stopped(BaseException):
 
 @dataclass(frozen=True)
 class Scenario:
-    """What is asked of a method.
+    """What a method is asked for.
 
     Attributes:
         ipc, seed: as in a run.
         width: of the matching network.
         test_seed: of the test split, which the method is not given.
-        turn: tells repetitions apart; it seeds the global generators that dcbench does not.
+        turn: a number for each repetition; it seeds the global generators that dcbench does not.
         device: where to compute.
     """
 
@@ -58,10 +59,10 @@ class Scenario:
 
 @dataclass
 class Tryout:
-    """What came of it.
+    """What the method did.
 
     Attributes:
-        train: the training split that was given, as it was before.
+        train: a copy of the training split that was given, as it was before.
         observed: what else was done to the process.
         method: as resolved.
         result: what the method returned.
@@ -71,7 +72,6 @@ class Tryout:
         offers, loads: how often the checkpoint was offered a state, and asked for one.
         changed: what of the inputs was changed.
         stopped: whether it was interrupted.
-        too_long: whether its time was over at the last offer or progress.
     """
 
     train: ResidentSplit
@@ -85,7 +85,6 @@ class Tryout:
     loads: int = 0
     changed: list[str] = field(default_factory=list)
     stopped: bool = False
-    too_long: bool = False
 
     @property
     def condensed(self) -> CondensedSet:
@@ -93,49 +92,51 @@ class Tryout:
         assert isinstance(self.result, CondensedSet)
         return self.result
 
+    def problem(self, ipc: int | None = None) -> str:
+        """Return why a run cannot use the result, with that many images per class if told; empty if it can."""
+        if not isinstance(self.result, CondensedSet):
+            return f"no CondensedSet, but {type(self.error or self.result).__name__}"
+        try:
+            check_set(self.result, self.train, ipc)
+        except Exception as error:
+            return str(error)
+        return ""
+
 
 class WatchedCheckpoint(FileCheckpoint):
     """A checkpoint that counts, saves at one offer instead of now and then, and then interrupts."""
 
-    def __init__(self, path: Path, generator: torch.Generator, trial: Tryout, save_at: int | None) -> None:
-        """Count into ``trial``; save at that offer, counted from 1, or never."""
+    def __init__(self, path: Path, generator: torch.Generator, tryout: Tryout, save_at: int | None) -> None:
+        """Count into ``tryout``; save at that offer, counted from 1, or never."""
         super().__init__(path, generator)
-        self._trial, self._save_at, self._saved = trial, save_at, False
+        self._tryout, self._save_at, self._saved = tryout, save_at, False
 
     def load(self) -> dict[str, Tensor] | None:
         """Count, and return what was saved."""
-        self._trial.loads += 1
+        self._tryout.loads += 1
         return super().load()
 
     def offer(self, state: Callable[[], Mapping[str, Tensor]]) -> None:
         """Count, and save or interrupt."""
-        self._trial.offers += 1
+        self._tryout.offers += 1
         self.interrupt()
-        if self._trial.offers == self._save_at:
+        if self._tryout.offers == self._save_at:
             self._next = -float("inf")
             super().offer(state)
             self._saved = True
 
     def interrupt(self) -> None:
         """Stop the method if the state has been saved and work was done since, or its time is over."""
-        self._trial.too_long = time.monotonic() - self._started > LIMIT_SECONDS
-        if self._saved or self._trial.too_long:
-            self._trial.stopped = True
+        if self._saved or time.monotonic() - self._started > LIMIT_SECONDS:
+            self._tryout.stopped = True
             raise Stopped
 
 
-_kept: dict[tuple[type, str, Scenario], Tryout] = {}
-
-
+@lru_cache(24)
 def try_out(method: Method, scenario: Scenario) -> Tryout:
-    """Return the trial of a method in a scenario, done once per process; several checks ask about the same."""
-    key = (type(method), repr(method), scenario)
-    if key not in _kept:
-        while len(_kept) >= KEPT:
-            _kept.pop(next(iter(_kept)))
-        with tempfile.TemporaryDirectory() as folder:
-            _kept[key] = condense(method, scenario, Path(folder) / "checkpoint")
-    return _kept[key]
+    """Return the tryout of a method in a scenario, done once per process; several checks ask about the same."""
+    with TemporaryDirectory() as folder:
+        return condense(method, scenario, Path(folder) / "checkpoint")
 
 
 def condense(method: Method, scenario: Scenario, path: Path, save_at: int | None = None) -> Tryout:
@@ -143,77 +144,54 @@ def condense(method: Method, scenario: Scenario, path: Path, save_at: int | None
 
     Args:
         method: configured, not resolved.
-        scenario: what is asked.
-        path: of the checkpoint, gone on with if it exists.
+        scenario: what is asked for.
+        path: of the checkpoint; a method goes on from the state in it.
         save_at: the offer, counted from 1, at which to save and after which to interrupt.
     """
-    data, device = load_fixture(scenario.test_seed), torch.device(scenario.device)
+    data, device = load_dataset(CheckImages(test_seed=scenario.test_seed), Path()), torch.device(scenario.device)
     train = ResidentSplit.place(data.host_train, data.info, device)
-    counts = tuple(len(members) for members in train.class_indices)
-    trial = Tryout(ResidentSplit(train.images.clone(), train.labels.clone(), data.info))
+    tryout = Tryout(ResidentSplit(train.images.clone(), train.labels.clone(), data.info))
     network = CheckNetwork(width=scenario.width)
     ipc = scenario.ipc if "ipc" in method.dependencies() else 0
     generator = new_generator("check", scenario.seed)
-    checkpoint = WatchedCheckpoint(path, generator, trial, save_at)
+    checkpoint = WatchedCheckpoint(path, generator, tryout, save_at)
 
     def progress(done: int, total: int) -> None:
-        trial.progress.append((done, total))
+        tryout.progress.append((done, total))
         checkpoint.interrupt()
 
     task = Task(train, ipc, generator, network, checkpoint, progress)
-    with (
-        _one_thread(),
-        seeded_globals(derive_seed("check globals", scenario.seed), device),
-        watching(scenario.turn) as trial.observed,
-    ):
-        started = time.monotonic()
+    with ExitStack() as stack:
+        # Several threads take longer for images this small, the more so on a busy machine.
+        stack.callback(torch.set_num_threads, torch.get_num_threads())
+        torch.set_num_threads(1)
+        stack.enter_context(seeded_globals(derive_seed("check globals", scenario.seed), device))
+        tryout.observed = stack.enter_context(watching(scenario.turn))
+        started, before = time.monotonic(), _state(train)
         try:
-            trial.method = method.resolve(Setting(data.info, counts, scenario.ipc, str(network)))
-            options = trial.method.model_dump()
-            trial.result = trial.method.condense(task)
+            tryout.method = method.resolve(Setting(data.info, CLASS_COUNTS, scenario.ipc, str(network)))
+            options = tryout.method.model_dump()
+            tryout.result = tryout.method.condense(task)
             task.losses.settle()
-            trial.changed = _changes(train, trial.train, counts)
-            trial.changed += ["its own options"] if trial.method.model_dump() != options else []
+            after = _state(train)
+            tryout.changed = [name for name in before if not torch.equal(before[name], after[name])]
+            tryout.changed += ["its own options"] if tryout.method.model_dump() != options else []
         except Stopped:
-            trial.stopped = True
+            tryout.stopped = True
         except Exception as error:
-            trial.error = error
-        trial.seconds = time.monotonic() - started
-    trial.observed.files = [each for each in trial.observed.files if Path(each) != path]  # which the task opens
-    return trial
+            tryout.error = error
+        tryout.seconds = time.monotonic() - started
+    tryout.observed.read = [each for each in tryout.observed.read if Path(each) != path]  # which the task opens
+    return tryout
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Compute on one thread: several take longer for images this small, the more so on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _changes(train: ResidentSplit, before: ResidentSplit, counts: tuple[int, ...]) -> list[str]:
-    """Name what of the training split is not as it was."""
-    pairs = {
-        "task.train.images": (train.images, before.images),
-        "task.train.labels": (train.labels, before.labels),
-        "task.train.class_indices": (torch.cat(train.class_indices), torch.cat(before.class_indices)),
+def _state(train: ResidentSplit) -> dict[str, Tensor]:
+    """Return copies of what a method could change of the training split; normalised, for its statistics too."""
+    return {
+        "task.train.images": train.normalised(slice(None)),
+        "task.train.labels": train.labels.clone(),
+        "task.train.class_indices": torch.cat(train.class_indices),
     }
-    changed = [name for name, (now, then) in pairs.items() if not torch.equal(now, then)]
-    shapes_kept = tuple(len(members) for members in train.class_indices) == counts
-    if shapes_kept and not torch.equal(train.normalised(slice(0, 1)), before.normalised(slice(0, 1))):
-        changed += [] if changed else ["the statistics that task.train normalises with"]
-    return changed
-
-
-Subject = Method | type[Method]
-
-
-def method_class(subject: Subject) -> type[Method]:
-    """Return the class."""
-    return class_of(subject)  # type: ignore[return-value]
 
 
 def method_of(subject: Subject) -> Method:
@@ -231,17 +209,16 @@ def ipcs_of(subject: Subject) -> tuple[int, ...]:
     return (1, 2, 3) if "ipc" in method_of(subject).dependencies() else (2,)
 
 
-def tryout_of(subject: Subject, scenario: Scenario | None = None) -> Tryout:
-    """Return a trial that ended with a condensed set.
+def usable(subject: Subject, scenario: Scenario | None = None) -> Tryout:
+    """Return a tryout that ended with a set that a run can use.
 
     Raises:
-        CheckBlocked: when it did not, which the check `condenses` is about.
+        CheckBlocked: when it did not.
     """
-    trial = try_out(method_of(subject), scenario or Scenario())
-    if not isinstance(trial.result, CondensedSet):
-        found = f"{type(trial.error).__name__}: {trial.error}" if trial.error else "none"
-        raise CheckBlocked("a condensed set", found, "see the check condenses")
-    return trial
+    tryout = try_out(method_of(subject), scenario or Scenario())
+    if problem := tryout.problem():
+        raise CheckBlocked("a usable set", problem, "see the checks condenses and returns_a_usable_set")
+    return tryout
 
 
 def same(one: CondensedSet, other: CondensedSet) -> bool:
@@ -249,28 +226,14 @@ def same(one: CondensedSet, other: CondensedSet) -> bool:
     return one.sha256() == other.sha256()
 
 
-def same_history(one: CondensedSet, other: CondensedSet) -> bool:
-    """Say whether two sets have the same curves."""
-    return one.history.keys() == other.history.keys() and all(
-        torch.equal(one.history[name].nan_to_num(), other.history[name].nan_to_num()) for name in one.history
-    )
-
-
-def difference(one: object, other: CondensedSet) -> str:
-    """Say how two sets differ."""
-    if not isinstance(one, CondensedSet) or one.images.shape != other.images.shape:
-        return "another number of images, or none"
-    images = (one.images != other.images).flatten(1).any(1)
-    largest = float((one.images - other.images).abs().max())
-    return f"{int(images.sum())} of {len(images)} images differ, by at most {largest:.3g}"
+def difference(one: CondensedSet, other: CondensedSet) -> str:
+    """Say how many images of two sets of the same shape differ."""
+    differ = (one.images != other.images).flatten(1).any(1)
+    return f"{int(differ.sum())} of {len(differ)} images differ" if bool(differ.any()) else "other labels"
 
 
 CLASS_COUNTS = (12, 9, 7)
-"""Training images per class: not as many of each, so that nobody relies on that."""
-
-SIZE = (8, 8)
-
-CHANNELS = 3
+"""Training images per class: not as many of each, so that no method can rely on that."""
 
 
 class CheckImages(Dataset):
@@ -281,21 +244,16 @@ class CheckImages(Dataset):
     test_seed: int = option(0, "another seed gives another test split, and the same training split")
 
     def load(self, root: Path) -> Splits:
-        """Draw both splits; ``root`` is not used."""
+        """Draw both splits: 28 training and 12 test images of 3x8x8 pixels; ``root`` is not used."""
         train = _draw(CLASS_COUNTS, torch.Generator().manual_seed(20210504))
         test = _draw((4, 4, 4), torch.Generator().manual_seed(self.test_seed))
         return Splits(train, test, ("left", "middle", "right"))
 
 
-def load_fixture(test_seed: int = 0) -> LoadedDataset:
-    """Return the data set that methods are checked on: 28 images of 3x8x8 in 3 classes to train on."""
-    return load_dataset(CheckImages(test_seed=test_seed), Path())
-
-
 def _draw(counts: tuple[int, ...], generator: torch.Generator) -> Split:
     labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
     labels = labels[torch.randperm(len(labels), generator=generator)]
-    images = torch.randint(0, 160, (len(labels), CHANNELS, *SIZE), generator=generator)
+    images = torch.randint(0, 160, (len(labels), 3, 8, 8), generator=generator)
     for label in range(len(counts)):
         images[labels == label, :, 2:6, 2 * label + 1 : 2 * label + 3] += 90
     return Split(images.to(torch.uint8), labels)

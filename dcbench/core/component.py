@@ -172,6 +172,10 @@ class Component(BaseModel):
         ours, theirs = self.model_dump(mode="json"), default.model_dump(mode="json")
         return {key: value for key, value in ours.items() if key not in theirs or value != theirs[key]}
 
+    def __hash__(self) -> int:
+        """Return the same hash for equal components, whatever the types of their options."""
+        return hash((type(self), repr(self)))
+
     def __str__(self) -> str:
         """Return the canonical spelling: ``name``, ``name@2`` or ``name:norm=batch,width=64``."""
         version = "" if self.version == "1" else f"@{self.version}"

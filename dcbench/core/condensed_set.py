@@ -97,6 +97,8 @@ def check_set(condensed: CondensedSet, train: ResidentSplit, ipc: int | None) ->
     info = train.info
     shape = (info.channels, *info.size)
     images, labels = condensed.images, condensed.labels
+    if not (isinstance(images, Tensor) and isinstance(labels, Tensor)):
+        raise ValueError(f"images and labels must be tensors, found {type(images)} and {type(labels)}")
     if images.dtype != torch.float32 or images.shape[1:] != shape or images.requires_grad:
         raise ValueError(
             f"images must be detached float32 of shape (N, {', '.join(map(str, shape))}), "

@@ -148,6 +148,8 @@ def _problem(splits: Splits) -> str:
 
 def _split_problem(split: Split, num_classes: int) -> str:
     images, labels = split.images, split.labels
+    if not (isinstance(images, Tensor) and isinstance(labels, Tensor)):
+        return f"images and labels must be tensors, not {type(images)} and {type(labels)}"
     if images.dtype != torch.uint8 or images.ndim != 4:
         return f"images must be uint8 of shape (N, C, H, W), not {images.dtype} of {tuple(images.shape)}"
     if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:

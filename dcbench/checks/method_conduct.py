@@ -1,0 +1,142 @@
+"""What a method does while it condenses: what it changes and reads, and how it takes an interruption."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from pathlib import Path
+
+from dcbench.checks.check import CheckFailed, unexpected
+from dcbench.checks.tryout import Scenario, Subject, Tryout, condense, difference, method_of, same, usable
+from dcbench.core.method import Method
+from dcbench.utils.files import default_data_root
+
+SOON = 5.0
+"""Seconds from which on users want to know how long it will take."""
+
+
+def leaves_its_inputs_alone(subject: Subject) -> None:
+    """The training split and the method's options are not changed."""
+    if changed := usable(subject).changed:
+        raise CheckFailed(
+            "the same inputs afterwards as before",
+            f"changed: {', '.join(changed)}",
+            "work on a copy: task.train.images.clone(); normalised() and draw() already return new tensors",
+        )
+
+
+def draws_from_its_generator_alone(subject: Subject) -> None:
+    """It does not draw from global generators and does not seed them."""
+    if generators := usable(subject).observed.generators:
+        raise CheckFailed(
+            "the same state of the global generators afterwards as before",
+            f"{' and '.join(generators)} moved",
+            "pass generator=task.generator to torch.rand, randn, randint and randperm; make networks with "
+            "task.new_network(); wrap what takes no generator in torch.random.fork_rng() and seed it from a draw",
+        )
+
+
+def leaves_settings_alone(subject: Subject) -> None:
+    """Grad mode, default dtype, number of threads and working directory are the same before and after."""
+    if settings := usable(subject).observed.settings:
+        raise CheckFailed(
+            "the same settings of the process afterwards as before",
+            "; ".join(f"{name} is {after} (was {before})" for name, (before, after) in settings.items()),
+            "use torch.no_grad() as a decorator or in a with statement, and leave the other settings alone",
+        )
+
+
+def never_sees_the_test_split(subject: Subject) -> str | None:
+    """It loads no data set, reads nothing from the data folder, and another test split changes nothing.
+
+    Files that compiled code reads, or that are read before the method is called, are not seen.
+    """
+    tryout, other = (usable(subject, Scenario(test_seed=seed)) for seed in (0, 1))
+    read, root = sorted(set(tryout.observed.read)), default_data_root().absolute()
+    seen = [f"the data set {name!r} was loaded" for name in sorted(set(tryout.observed.datasets))]
+    seen += [f"{path} was read" for path in read if Path(path).is_relative_to(root)]
+    if seen:
+        raise CheckFailed(
+            "a method that uses the images it is given",
+            "; ".join(seen[:3]),
+            "use task.train; a data set has a test split, which a method may not see",
+        )
+    if not same(tryout.condensed, other.condensed):
+        raise CheckFailed(
+            "the same set from the same training split, whatever the test split",
+            "another set: from task.info.sha256, which covers the test split, or from something it reads",
+            "use nothing of task.info but the classes, channels, size, mean and std",
+        )
+    return f"it reads {', '.join(read[:3])}: no check can tell what that is" if read else None
+
+
+def goes_on_from_a_checkpoint(subject: Subject) -> str | None:
+    """If it is interrupted and continued, it gives the same set as without an interruption."""
+    whole = usable(subject)
+    if not whole.offers:
+        return "it offers no checkpoint: after an interruption it starts anew"
+    later = random.Random(0).randint(1, max(1, whole.offers - 1))
+    remarks = [_interrupt_and_go_on(method_of(subject), whole, save_at) for save_at in sorted({1, later})]
+    return next(filter(None, remarks), None)
+
+
+def _interrupt_and_go_on(method: Method, whole: Tryout, save_at: int) -> str | None:
+    """Compare a run that was interrupted after an offer with one that was not."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "checkpoint"
+        first = condense(method, Scenario(), path, save_at)
+        if first.error is not None:
+            advice = "offer a dict of finite tensors under names of your own"
+            raise unexpected(first.error, "when a checkpoint is saved", advice)
+        if not first.stopped and whole.offers > save_at:
+            advice = "do not catch BaseException in condense"
+            raise CheckFailed("an interruption to end the method", "it went on", advice)
+        second = condense(method, Scenario(), path)
+    if second.error is not None:
+        raise unexpected(second.error, "when going on from a checkpoint")
+    if not second.loads:
+        raise CheckFailed(
+            "a method that goes on from what it saved",
+            "it offers checkpoints, and never calls task.checkpoint.load()",
+            "begin with state = task.checkpoint.load(); where it is not None, put it back",
+        )
+    where = f"after an interruption at offer {save_at} of {whole.offers}"
+    if second.offers >= whole.offers > 1:
+        raise CheckFailed(
+            f"{whole.offers - save_at} steps {where}",
+            f"{second.offers} offers: it began at the beginning",
+            "keep the number of steps done in the state, and start the loop there",
+        )
+    if second.problem() or not same(second.condensed, whole.condensed):
+        raise CheckFailed(
+            f"the set of an uninterrupted run, {where}",
+            second.problem() or difference(second.condensed, whole.condensed),
+            "keep all that the next step needs: images, optimiser state (momentum), running means, steps done; "
+            "draw nothing between offer() and the next step, nor between load() and it. The generator's state "
+            "is kept for you",
+        )
+    curves = [{name: curve.tolist() for name, curve in each.condensed.history.items()} for each in (second, whole)]
+    return None if repr(curves[0]) == repr(curves[1]) else f"{where} the history is another one: save it too"
+
+
+def tells_its_progress(subject: Subject) -> str | None:
+    """`task.progress(done, total)` counts up to a total that does not change."""
+    tryout = usable(subject)
+    calls = tryout.progress
+    if not calls and tryout.seconds > SOON:
+        raise CheckFailed(
+            f"progress from a method that takes {tryout.seconds:.0f} s here",
+            "task.progress is never called",
+            "call task.progress(done, total) after each step",
+        )
+    if not calls:
+        return "it tells no progress, and is done at once"
+    done, totals = zip(*calls, strict=True)
+    if list(done) != sorted(done) or {done[-1]} != set(totals) or done[0] < 0:
+        shown = [f"progress({done}, {total})" for done, total in calls]
+        raise CheckFailed(
+            "steps done that never fall, up to a total that stays the same",
+            ", ".join(shown if len(shown) <= 6 else [*shown[:3], "…", *shown[-3:]]),
+            "call task.progress(done, total) with done from 1 to total, in steps of equal work",
+        )
+    return None
