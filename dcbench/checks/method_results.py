@@ -10,7 +10,7 @@ import torch
 import dcbench.checks.tryout as tryouts
 from dcbench.checks.check import CheckBlocked, CheckFailed, NotTried, unexpected
 from dcbench.checks.tryout import Scenario, Subject, difference, ipcs_of, method_of, same, try_out, usable
-from dcbench.core.condensed_set import SOFT_LABELS, CondensedSet
+from dcbench.core.condensed_set import CondensedSet
 from dcbench.results.set_file import load_set, save_set
 from dcbench.utils.errors import DcbenchError
 
@@ -61,7 +61,7 @@ def returns_a_usable_set(subject: Subject) -> str | None:
     remarks = []
     if (largest := float(tryout.condensed.images.abs().max())) > 30:
         remarks.append(f"the largest value is {largest:.0f}, and most are within 3 when normalised: pixels?")
-    if tryout.condensed.track == SOFT_LABELS:
+    if tryout.condensed.labels.ndim == 2:
         remarks.append("soft labels: ranked in a track of their own")
     return "; ".join(remarks) or None
 
