@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import make_record
+from running import carry_out, load_plugins, make_request
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -23,7 +24,7 @@ from dcbench.core.loaded_dataset import load_dataset
 from dcbench.core.loss_watch import Diverged
 from dcbench.core.spec import BUDGETS, CondenseSpec, EvaluationSpec
 from dcbench.core.split import ResidentSplit
-from dcbench.evaluate.protocols import get_protocol
+from dcbench.evaluate.protocols import PROTOCOLS, get_protocol
 from dcbench.evaluate.trial import evaluate
 from dcbench.leaderboard.board import read_leaderboard
 from dcbench.leaderboard.scores import rows
@@ -69,10 +70,22 @@ class Hazy(Dataset):
         return Splits(split(20), split(100), ("a", "b", "c"))
 
 
-@pytest.fixture
-def plugins(plugins):
+@pytest.fixture(scope="module", autouse=True)
+def short():
+    """Train networks for a tenth of the epochs: nothing here is about how good they are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PROTOCOLS, "dc", replace(PROTOCOLS["dc"], epochs=30))
+        yield
+
+
+def with_hazy(plugins):
     plugins.datasets.add("hazy", Hazy, PluginInfo("hazy", "hazy", "tests", "0"))
     return plugins
+
+
+@pytest.fixture
+def plugins(plugins):
+    return with_hazy(plugins)
 
 
 @pytest.fixture
@@ -85,18 +98,26 @@ def run(run):
     return partial(run, datasets=("hazy",))
 
 
+@pytest.fixture(scope="module")
+def made(short, tmp_path_factory):
+    """The results and the submission that each test gets a copy of."""
+    folder, plugins = tmp_path_factory.mktemp("made"), with_hazy(load_plugins())
+    words = {"datasets": ("hazy",), "sets": 2, "evals": 3, "eval_networks": ("linear", "dropout")}
+    carry_out(make_request(folder, **words), plugins, folder / "results")
+    submit(folder / "results", folder / "mine", EVERYTHING, "Mine", ("Me",), plugins)
+    return folder
+
+
 @pytest.fixture
-def results(run, tmp_path):
+def results(made, tmp_path):
     """Two sets of random images, three networks each, of two architectures."""
-    run(tmp_path / "results", sets=2, evals=3, eval_networks=("linear", "dropout"))
-    return tmp_path / "results"
+    return Path(shutil.copytree(made / "results", tmp_path / "results"))
 
 
 @pytest.fixture
-def folder(results, tmp_path, plugins):
+def folder(made, results, tmp_path):
     """The submission made of them."""
-    submit(results, tmp_path / "board" / "mine", EVERYTHING, "Mine", ("Me",), plugins)
-    return tmp_path / "board" / "mine"
+    return Path(shutil.copytree(made / "mine", tmp_path / "board" / "mine"))
 
 
 @pytest.fixture
