@@ -1,17 +1,16 @@
-"""Progress on the terminal: an observer like any plugin could be."""
+"""Progress on the terminal or in a notebook: an observer like any plugin could be."""
 
 from __future__ import annotations
 
-import time
+import math
 import warnings
-from dataclasses import dataclass
 from statistics import median
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Task, TextColumn
 from rich.progress import Progress as Bars
 from rich.table import Column
 
@@ -20,21 +19,15 @@ from dcbench.hookspecs import Progress, hookimpl
 
 ANNOUNCE_SECONDS = 60.0
 LONG_SECONDS = 3600.0
-PATIENCE_SECONDS = 60.0
-"""Without a step, beyond ten times what one takes: then a slot is taken to be idle."""
-
-
-@dataclass
-class _SlotBar:
-    """One of those that work at once."""
-
-    bar: TaskID
-    clock: Clock
-    ended: tuple[str, str, str] | None = None
+SETTLE_SECONDS = 3.0
+"""The speed of a piece is not used before it has run for this time."""
 
 
 class Display:
-    """The run's bar, one for the current piece of each slot, and a line whenever something takes long."""
+    """A bar for the run, one for the current piece of each slot, and a line whenever something takes long.
+
+    Warnings are shown above the bars, those that the caller's filters let through.
+    """
 
     def __init__(self, budget: Budget) -> None:
         """Prepare the bars; they appear on entering the context."""
@@ -48,18 +41,20 @@ class Display:
             console=self.console,
             transient=True,
             expand=True,
+            speed_estimate_period=math.inf,  # a step may take minutes
         )
-        self._run = self._bars.add_task("run", total=None, to_go="")
-        self._slots: dict[int, _SlotBar] = {}
-        self._took: list[float] = []
+        self._run = self._add_bar("run")
+        self._slots: dict[int, Task] = {}
+        self._ended: dict[int, str] = {}  # the last piece of each slot that has ended
+        self._lines = 0
+        self._took: list[float] = []  # seconds of each piece
+        self._left: dict[str, tuple[int, float]] = {}  # of each kind of work: pieces, and seconds for them all
         self._announced: set[str] = set()
-        self._ended = 0
 
     def __enter__(self) -> Self:
         """Show the bars."""
         self._catch = warnings.catch_warnings()
         self._catch.__enter__()
-        warnings.simplefilter("default")
         warnings.showwarning = lambda message, *_, **__: self.console.print(
             f"Warning: {message}", markup=False, soft_wrap=True
         )
@@ -76,120 +71,73 @@ class Display:
     @hookimpl
     def dcbench_progress(self, progress: Progress) -> None:
         """Move the bars."""
-        slot = self._slot(progress.slot)
-        slot.clock.tick(progress)
-        left = slot.clock.piece_seconds_left
-        self._bars.update(
-            slot.bar,
-            # First what tells it from other slots: the end may be cut off.
-            description=escape(f"{progress.piece}: {progress.phase} {progress.work}"),
-            completed=progress.done,
-            total=progress.total or None,
-            to_go=spell(left) + " to go" if left is not None else "",
-        )
-        self._bars.update(self._run, completed=progress.run_done, total=progress.run_total)
-        if (run_left := self._run_seconds_left()) is not None:  # between two pieces, what was said stays
-            self._bars.update(self._run, to_go=spell(run_left) + " to go")
-        self._announce(progress, slot.clock)
-        piece = (progress.phase, progress.work, progress.piece)
-        if progress.total == 0:
-            slot.ended = None
-        # A method may count more than once to its end.
-        if progress.done == progress.total > 0 and slot.ended != piece and not self.console.is_terminal:
-            slot.ended = piece
-            # Of pieces that end at once in several slots, the run may not have taken note yet.
-            self._ended = max(self._ended, progress.run_done) + 1
-            place = f"[{self._ended}/{progress.run_total}]"
-            took = spell(slot.clock.piece_seconds)
-            line = f"{place} {progress.phase} {progress.work}, {progress.piece}: {took}"
-            self.console.print(line, markup=False, soft_wrap=True)
+        if progress.slot not in self._slots:
+            self._slots[progress.slot] = self._add_bar("")
+        bar, work = self._slots[progress.slot], f"{progress.phase} {progress.work}"
+        if progress.total == 0:  # a piece starts
+            self._ended.pop(progress.slot, None)
+            self._bars.reset(bar.id, to_go="")
+        # First what tells it from other slots: the end may be cut off.
+        description = escape(f"{progress.piece}: {work}")
+        total = progress.total or None
+        self._bars.update(bar.id, description=description, completed=progress.done, total=total)
+        step = 1 / bar.speed if bar.speed and (bar.elapsed or 0) > SETTLE_SECONDS else None
+        if step:
+            self._bars.update(bar.id, to_go=f"{spell(bar.time_remaining or 0)} to go")
+            pieces = progress.pieces_left - bar.finished
+            self._left[work] = (pieces, step * (progress.total * progress.pieces_left - progress.done))
+            self._announce(progress, work, step)
+        if bar.finished and total:
+            self._end(progress, f"{work}, {progress.piece}", bar.elapsed or 0.0)
+        self._show_run(progress, bar)
 
-    def _slot(self, number: int) -> _SlotBar:
-        """Return a slot, with a bar below those that there are when it is new."""
-        if number not in self._slots:
-            self._slots[number] = _SlotBar(self._bars.add_task("", total=None, to_go=""), Clock(self._took))
-        return self._slots[number]
+    def _add_bar(self, description: str) -> Task:
+        number = self._bars.add_task(description, total=None, to_go="")
+        return next(bar for bar in self._bars.tasks if bar.id == number)
 
-    def _run_seconds_left(self) -> float | None:
-        """Estimate the rest of the run, which busy slots share; what each has begun, it finishes alone."""
-        clocks = [slot.clock for slot in self._slots.values() if slot.clock.is_busy()]
-        alone = [clock.run_seconds_left for clock in clocks if clock.run_seconds_left is not None]
-        begun = [clock.piece_seconds_left for clock in clocks if clock.piece_seconds_left is not None]
-        return max([median(alone) / len(clocks), *begun]) if alone else None
+    def _at_once(self, most: int) -> int:
+        """Return how many slots share some pieces of work."""
+        return max(1, min(most, sum(not bar.finished for bar in self._slots.values())))
 
-    def _announce(self, progress: Progress, clock: Clock) -> None:
+    def _announce(self, progress: Progress, work: str, step: float) -> None:
         """Say once for each kind of long work how long it will take here."""
-        work, step = f"{progress.phase} {progress.work}", clock.step_seconds
-        if step is None or work in self._announced:
+        if work in self._announced:
             return
         self._announced.add(work)
-        busy = sum(slot.clock.is_busy() for slot in self._slots.values())
-        at_once = max(1, min(busy, progress.pieces_left))
-        expected = step * (progress.total * progress.pieces_left - progress.done) / at_once
+        pieces, at_once = progress.pieces_left, self._at_once(progress.pieces_left)
+        expected = self._left[work][1] / at_once
         if expected < ANNOUNCE_SECONDS:
             return
-        times = f" for {progress.pieces_left} of them" if progress.pieces_left > 1 else ""
+        times = f" for {pieces} of them" if pieces > 1 else ""
         shared = f", {at_once} at once" if at_once > 1 else ""
-        advice = ""
-        if expected > LONG_SECONDS and self._budget.official:
-            advice = " --budget quick gives a first look in far less."
-        self.console.print(
-            f"{work}: about {spell(expected)} here{times} ({step:.2g} s a step{shared}).{advice}",
-            markup=False,
-            soft_wrap=True,
-        )
+        long = expected > LONG_SECONDS and self._budget.official
+        advice = " --budget quick gives a first look in far less." if long else ""
+        self._print(f"{work}: about {spell(expected)} here{times} ({step:.2g} s a step{shared}).{advice}")
 
-
-class Clock:
-    """How long steps and pieces take in one slot, from the moments that are reported.
-
-    Attributes:
-        step_seconds: of the current piece, once a few steps have been timed.
-        piece_seconds: since the current piece started.
-        piece_seconds_left, run_seconds_left: estimates, None while there is nothing to go by.
-    """
-
-    def __init__(self, took: list[float] | None = None) -> None:
-        """Start with nothing known, but for what pieces took so far in all slots, a list that is added to."""
-        self.step_seconds: float | None = None
-        self.piece_seconds = 0.0
-        self.piece_seconds_left: float | None = None
-        self.run_seconds_left: float | None = None
-        self._piece_started = self._first_step_at = time.monotonic()
-        self._first_step = 0
-        self._last_tick, self._in_piece = self._piece_started, False
-        self._pieces = took if took is not None else []
-
-    def is_busy(self) -> bool:
-        """Say whether a piece is being worked on; one that failed, or whose worker died, is heard of no more."""
-        patience = PATIENCE_SECONDS + 10 * (self.step_seconds or 0.0)
-        return self._in_piece and time.monotonic() - self._last_tick < patience
-
-    def tick(self, progress: Progress) -> None:
-        """Take note of a moment."""
-        now = self._last_tick = time.monotonic()
-        self._in_piece = progress.total == 0 or progress.done < progress.total
-        if progress.total == 0:  # a piece starts
-            self._piece_started, self._first_step = now, 0
-            self.step_seconds = self.piece_seconds_left = None
-            if self._pieces:
-                self.run_seconds_left = (progress.run_total - progress.run_done) * median(self._pieces)
+    def _end(self, progress: Progress, piece: str, seconds: float) -> None:
+        """Take note that a piece has ended; print a line where there are no bars."""
+        if self._ended.get(progress.slot) == piece:  # a method may count more than once to its end
             return
-        self.piece_seconds = now - self._piece_started
-        if progress.done == progress.total:
-            self._pieces.append(self.piece_seconds)
-        if not self._first_step:  # the first step warms up, and after a checkpoint it is not step 1
-            self._first_step, self._first_step_at = progress.done, now
-            return
-        timed, elapsed = progress.done - self._first_step, now - self._first_step_at
-        if elapsed < 1.0 or timed < 2:
-            return
-        self.step_seconds = elapsed / timed
-        self.piece_seconds_left = self.step_seconds * (progress.total - progress.done)
-        # The rest of the run: this kind of work at its own pace, other work at that of most pieces so far.
-        alike = self.piece_seconds_left + self.step_seconds * progress.total * (progress.pieces_left - 1)
-        others = max(0, progress.run_total - progress.run_done - progress.pieces_left)
-        self.run_seconds_left = alike + others * (median(self._pieces) if self._pieces else 0.0)
+        self._ended[progress.slot] = piece
+        self._took.append(seconds)
+        # When pieces end at once in several slots, the run may not have counted them yet.
+        self._lines = max(self._lines, progress.run_done) + 1
+        if not (self.console.is_terminal or self.console.is_jupyter):
+            self._print(f"[{self._lines}/{progress.run_total}] {piece}: {spell(seconds)}")
+
+    def _show_run(self, progress: Progress, bar: Task) -> None:
+        """Move the bar of the run. The slots share what is left; pieces of unknown work take as long as most."""
+        self._bars.update(self._run.id, completed=progress.run_done, total=progress.run_total)
+        pieces = progress.run_total - progress.run_done
+        unknown = max(0, pieces - sum(each for each, _ in self._left.values()))
+        seconds = sum(each for _, each in self._left.values())
+        seconds += unknown * median(self._took) if self._took else 0.0
+        if seconds:
+            left = max(seconds / self._at_once(pieces), bar.time_remaining or 0.0)
+            self._bars.update(self._run.id, to_go=f"{spell(left)} to go")
+
+    def _print(self, line: str) -> None:
+        self.console.print(line, markup=False, soft_wrap=True)
 
 
 def spell(seconds: float) -> str:
