@@ -1,4 +1,4 @@
-"""The state of unfinished condensations, in files that are whole or not used."""
+"""The state of unfinished condensations, in files that are used only if they are whole."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
@@ -24,10 +25,10 @@ from dcbench.utils.files import write_atomically
 CHECKPOINT_SECONDS = 30.0
 """Seconds between two checkpoints, unless the user says otherwise."""
 WORTH = 50
-"""Another checkpoint is not written before this many times the seconds that one took: they cost 2 % at most."""
+"""After a checkpoint, this many times the seconds that it took pass before the next: they cost 2 % at most."""
 
 OWN = "dcbench."
-"""Begins the names of what is kept along with a method's state."""
+"""The names of what is kept along with a method's state begin with this."""
 DIGEST = re.compile(rb'"sha256":"([0-9a-f]{64})"')
 NO_DIGEST = "0" * 64
 
@@ -52,7 +53,7 @@ def checkpointing_every(seconds: float | None) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Circumstances:
-    """With what a condensation is made.
+    """The machine that makes a condensed set.
 
     Attributes:
         engine: its name, or those of several, one after the other.
@@ -77,8 +78,8 @@ class FileCheckpoint:
     """A method's state in a file, written now and then.
 
     The states of the task's and of the global generators and the seconds spent so far are kept along with it.
-    What is damaged, or was saved by other code of the method or its network, is not used, with a warning; the next
-    save replaces it.
+    A file that is damaged, or was saved by other code of the method or its network, is not used, with a warning;
+    the next save replaces it.
 
     Attributes:
         path: the file.
@@ -101,7 +102,7 @@ class FileCheckpoint:
             generator: the task's.
             source: hashes of the code of the method and its network.
             losses: of the task; while they are out of bounds, no state is saved.
-            here: with what this process goes on with it.
+            here: returns the circumstances of this process.
         """
         self.path = path
         self.written, self.writing_seconds = 0, 0.0
@@ -118,43 +119,34 @@ class FileCheckpoint:
         return self._seconds_before + time.monotonic() - self._started
 
     def circumstances(self) -> Circumstances:
-        """Return with what this condensation was made, before an interruption included."""
+        """Return the circumstances of this condensation, those before an interruption included."""
         return self._here().after(self._earlier)
 
     def load(self) -> dict[str, Tensor] | None:
-        """Return the saved state, and set the generators back to it; None where there is none to be used."""
+        """Return the saved state, and set the generators back to it; None where there is none that can be used."""
         try:
             data = self.path.read_bytes()
         except FileNotFoundError:
             return None
         except OSError as error:
-            self._warn(f"cannot be read: {error.strerror}")
-            return None
+            return self._refuse(f"cannot be read: {error.strerror}")
         if not is_intact(data):
-            self._warn("is damaged")
-            return None
-        metadata = _metadata(data)
+            return self._refuse("is damaged")
+        with safe_open(self.path, framework="pt") as file:
+            metadata = file.metadata()
         if metadata.get("source") != self._source:
-            self._warn("was saved by other code of the method or its network, and will be replaced")
-            return None
+            return self._refuse("was saved by other code of the method or its network, and will be replaced")
         tensors = load_tensors(data)
-        own = {name: tensors.pop(name) for name in list(tensors) if name.startswith(OWN)}
-        before = self._generator.get_state(), torch.get_rng_state()
+        own = {name.removeprefix(OWN): tensors.pop(name) for name in list(tensors) if name.startswith(OWN)}
         try:
-            self._put_back({name.removeprefix(OWN): tensor for name, tensor in own.items()})
+            self._put_back(own, Circumstances(**json.loads(metadata.get("circumstances", "{}"))))
         except (
             KeyError,
             RuntimeError,
             TypeError,
             AssertionError,
         ) as error:  # of another torch, or without its GPU
-            self._generator.set_state(before[0])
-            torch.set_rng_state(before[1])
-            self._warn(f"is not for this machine ({str(error).splitlines()[0] if str(error) else 'no GPU'})")
-            return None
-        stated = json.loads(metadata.get("circumstances", "{}"))
-        known = {field.name for field in fields(Circumstances)} & stated.keys()
-        self._earlier = Circumstances(**{name: stated[name] for name in known})
+            return self._refuse(f"is not for this machine ({str(error).partition(chr(10))[0] or 'no GPU'})")
         return tensors
 
     def offer(self, state: Callable[[], Mapping[str, Tensor]]) -> None:
@@ -178,15 +170,13 @@ class FileCheckpoint:
                 done = self._losses.iteration
                 raise Diverged(f"{name!r} of the state is not finite after iteration {done}", done)
         own = {OWN + name: tensor for name, tensor in self._own_state().items()}
-        write_atomically(self.path, _seal(save_tensors({**tensors, **own}, self._header())))
+        circumstances = json.dumps(asdict(self.circumstances()))
+        header = {"source": self._source, "circumstances": circumstances, "sha256": NO_DIGEST}
+        write_atomically(self.path, _seal(save_tensors({**tensors, **own}, header)))
         took = time.monotonic() - began
         self.written += 1
         self.writing_seconds += took
         self._next = time.monotonic() + max(checkpoint_seconds(), WORTH * took)
-
-    def _header(self) -> dict[str, str]:
-        circumstances = json.dumps(asdict(self.circumstances()))
-        return {"source": self._source, "circumstances": circumstances, "sha256": NO_DIGEST}
 
     def _own_state(self) -> dict[str, Tensor]:
         """Return what is kept along with a method's state."""
@@ -204,45 +194,34 @@ class FileCheckpoint:
             own["iteration"] = torch.tensor(self._losses.iteration)
         return own
 
-    def _put_back(self, own: Mapping[str, Tensor]) -> None:
+    def _put_back(self, own: Mapping[str, Tensor], earlier: Circumstances) -> None:
         seconds, written, writing = (own[name].item() for name in ("seconds", "written", "writing_seconds"))
-        self._generator.set_state(own["generator"])
-        torch.set_rng_state(own["cpu"])
-        if "cuda" in own:
+        if "cuda" in own:  # first what may fail: the generators are then as they were
             torch.cuda.set_rng_state(own["cuda"])
+        torch.set_rng_state(own["cpu"])
+        self._generator.set_state(own["generator"])
         if "first_loss" in own:
             self._losses.first, self._losses.iteration = own["first_loss"].item(), int(own["iteration"])
         self._seconds_before, self.written, self.writing_seconds = seconds, int(written), writing
+        self._earlier = earlier
 
-    def _warn(self, problem: str) -> None:
+    def _refuse(self, problem: str) -> dict[str, Tensor] | None:
         message = f"{self.path} {problem}: it is not used, and the condensation starts again."
         warnings.warn(message, stacklevel=3)
+        return None
 
 
 def _and_then(earlier: str, later: str) -> str:
-    said = earlier.split(", then ") if earlier else []
-    return ", then ".join(said if said[-1:] == [later] else [*said, later])
+    names = earlier.split(", then ") if earlier else []
+    return ", then ".join(names if names[-1:] == [later] else [*names, later])
 
 
 def _seal(data: bytes) -> bytes:
-    """Put the hash of a safetensors file with `NO_DIGEST` in its metadata in the place of that."""
-    empty = f'"sha256":"{NO_DIGEST}"'.encode()
-    return data.replace(empty, f'"sha256":"{hashlib.sha256(data).hexdigest()}"'.encode(), 1)
+    """Return a safetensors file with its hash in its metadata in the place of `NO_DIGEST`."""
+    return data.replace(NO_DIGEST.encode(), hashlib.sha256(data).hexdigest().encode(), 1)
 
 
 def is_intact(data: bytes) -> bool:
     """Say whether a file is what `_seal` returned, to the last byte."""
-    found = DIGEST.search(data)
-    if found is None:
-        return False
-    start, end = found.span(1)
-    whole = hashlib.sha256(data[:start])
-    whole.update(NO_DIGEST.encode())
-    whole.update(memoryview(data)[end:])
-    return whole.hexdigest().encode() == found[1]
-
-
-def _metadata(data: bytes) -> dict[str, str]:
-    """Return the metadata of a safetensors file: JSON after 8 bytes that say how long it is."""
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    return dict(header.get("__metadata__", {}))
+    digest = DIGEST.search(data)
+    return digest is not None and _seal(data.replace(digest[1], NO_DIGEST.encode(), 1)) == data

@@ -52,16 +52,6 @@ def test_a_condensation_that_went_on_elsewhere_says_where_it_began(tmp_path, mon
     assert gone_on("fast", "cuda", 200) == Circumstances("plain, then fast", "cpu, then cuda", 300)
 
 
-def test_what_a_newer_dcbench_states_of_a_condensation_is_left_out(tmp_path, monkeypatch):
-    monkeypatch.setattr("dcbench.condense.checkpoint.CHECKPOINT_SECONDS", 0.0)
-    with monkeypatch.context() as patch:
-        patch.setattr("dcbench.condense.checkpoint.asdict", lambda it: {"engine": it.engine, "news": 1})
-        FileCheckpoint(tmp_path / "c", new_generator("test"), here=lambda: Circumstances("fast")).offer(lambda: {})
-    checkpoint = FileCheckpoint(tmp_path / "c", new_generator("test"))
-    assert checkpoint.load() == {}
-    assert checkpoint.circumstances().engine.startswith("fast")
-
-
 def test_a_checkpoint_is_written_every_half_minute_at_most(tmp_path, monkeypatch):
     clock, states = [0.0], []
     monkeypatch.setattr("dcbench.condense.checkpoint.time.monotonic", lambda: clock[0])
