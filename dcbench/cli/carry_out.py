@@ -79,7 +79,8 @@ def carry_out(
 
     # Finding out whether networks can be compiled takes seconds, which a dry run need not.
     executor = execution.choose_executor(plan.device)
-    engine = choose_engine(execution.engine, plan.device, plan.budget.long and not execution.dry_run)
+    long, freely = plan.budget.long and not execution.dry_run, execution.threads is None
+    engine = choose_engine(execution.engine, plan.device, long, side_by_side=freely)
     if execution.dry_run:
         _show_plan(plan, Store(execution.results), execution.force, as_json)
         return

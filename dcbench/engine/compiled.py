@@ -29,6 +29,7 @@ WARM_UP = 32
 _known: dict[str, bool] = {}
 """Structures that were tried, and whether they compile."""
 _gave_up = False
+_compiling = threading.Lock()
 
 
 @cache
@@ -73,9 +74,10 @@ def compile_network(network: nn.Module, images: Tensor, gradients: bool) -> Forw
         return run(images)  # type: ignore[no-any-return]
 
     key = _structure(network, images, gradients)
-    if key not in _known:
-        with torch.inference_mode(not gradients):
-            _known[key] = _try(forward, network, images[:1].repeat(WARM_UP, 1, 1, 1))
+    with _compiling:
+        if key not in _known:
+            with torch.inference_mode(not gradients):
+                _known[key] = _try(forward, network, images[:1].repeat(WARM_UP, 1, 1, 1))
     if _known[key]:
         return forward
     global _gave_up
@@ -90,6 +92,29 @@ def count_flops(network: nn.Module, images: Tensor) -> int:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(images[:1])
     return int(counter.get_total_flops())
+
+
+def count_weight_flops(network: nn.Module, images: Tensor) -> int:
+    """Return about what `count_flops` does, from the shapes of convolutions and linear layers alone.
+
+    Torch's own counter imports the compiler, which takes seconds.
+    """
+    total = 0
+
+    def count(layer: nn.Module, _: object, output: Tensor) -> None:
+        nonlocal total
+        weight = layer.weight
+        total += 2 * weight.numel() * output.numel() // len(weight)  # type: ignore[arg-type, operator]
+
+    layers = [each for each in network.modules() if isinstance(each, nn.Linear | nn.modules.conv._ConvNd)]
+    hooks = [each.register_forward_hook(count) for each in layers]
+    try:
+        with torch.no_grad():
+            network(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return total // len(images)
 
 
 def _structure(network: nn.Module, images: Tensor, gradients: bool) -> str:

@@ -28,7 +28,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import TypeVar
 
@@ -39,6 +39,7 @@ from dcbench.engine import compiled, graphs
 from dcbench.engine.compiled import Forward, can_compile, compile_network, count_flops
 from dcbench.engine.graphs import Outputs, Replayed
 from dcbench.utils.errors import DcbenchError, unknown_name
+from dcbench.utils.seeds import GLOBALS
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -64,6 +65,7 @@ class Engine:
         micro_batch: images of a class, or of a test split, that pass through a network at a time; None for all.
         compiles: whether networks are compiled for work of some length.
         replays: whether what a GPU is told to do is recorded and replayed.
+        side_by_side: whether small networks are trained one on each worker (see `dcbench.evaluate.side_by_side`).
     """
 
     name: str
@@ -71,6 +73,7 @@ class Engine:
     micro_batch: int | None = None
     compiles: bool = False
     replays: bool = False
+    side_by_side: bool = False
 
     def forward(
         self,
@@ -121,7 +124,7 @@ class Engine:
         if self.workers == 1:
             yield from map(function, items)
             return
-        pool, waiting = _pool(self.workers), deque[Future[Result]]()
+        pool, waiting = self.pool(), deque[Future[Result]]()
         try:
             for item in items:
                 waiting.append(pool.submit(function, item))
@@ -132,6 +135,14 @@ class Engine:
         finally:
             for future in waiting:
                 future.cancel()
+
+    def pool(self) -> ThreadPoolExecutor:
+        """Return the workers' threads, none of which shares its operations with others."""
+        return _pool(self.workers)
+
+    def alone(self) -> Engine:
+        """Return this engine for one worker, who computes what it would on one thread."""
+        return replace(self, workers=1, side_by_side=False)
 
     @contextmanager
     def sharing(self) -> Iterator[None]:
@@ -153,13 +164,21 @@ class Engine:
     @contextmanager
     def active(self) -> Iterator[None]:
         """Use this engine for what is computed within, by this thread."""
+        try:
+            with self.current():
+                yield
+        finally:
+            compiled.clear()
+            graphs.clear()
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Do what `active` does in one of several threads, which ends nothing for the others."""
         token = _current.set(self)
         try:
             yield
         finally:
             _current.reset(token)
-            compiled.clear()
-            graphs.clear()
 
 
 PLAIN = Engine("plain")
@@ -175,7 +194,7 @@ def engine_for(network: nn.Module, images: Tensor) -> Engine:
         images: some that it takes, shape (N, C, H, W).
     """
     engine = _current.get()
-    if engine is PLAIN or _keeps_batch_statistics(network) or _draws_or_changes(network, images):
+    if engine is PLAIN or _keeps_batch_statistics(network) or any(draws_or_changes(network, images[:1])):
         return PLAIN
     return engine
 
@@ -185,7 +204,7 @@ def active_engine() -> Engine:
     return _current.get()
 
 
-def choose_engine(name: str, device: torch.device, long: bool = False) -> Engine:
+def choose_engine(name: str, device: torch.device, long: bool = False, side_by_side: bool = False) -> Engine:
     """Return the engine a user names; ``auto`` is the one that is fastest for the device and the run.
 
     Choosing another than the plain one changes how this process allocates memory, for good.
@@ -194,6 +213,8 @@ def choose_engine(name: str, device: torch.device, long: bool = False) -> Engine
         name: one of `ENGINES`.
         device: that it is for.
         long: whether compiling, of some 15 seconds for each kind of network, pays.
+        side_by_side: whether small networks may be trained by one thread each, where the engine has threads of its
+            own: on the CPU, and where the user has not said how many threads compute a result.
 
     Raises:
         DcbenchError: for a name that is none, or an engine that is not for the device.
@@ -215,6 +236,7 @@ def choose_engine(name: str, device: torch.device, long: bool = False) -> Engine
         workers=torch.get_num_threads(),
         micro_batch=MICRO_BATCH,
         compiles=compiles,
+        side_by_side=side_by_side,
     )
 
 
@@ -229,22 +251,22 @@ def _keeps_batch_statistics(network: nn.Module) -> bool:
     )
 
 
-def _draws_or_changes(network: nn.Module, images: Tensor) -> bool:
-    """Say whether a pass draws from a global generator, as dropout does, or changes buffers, as spectral norm.
+def draws_or_changes(network: nn.Module, images: Tensor) -> tuple[bool, bool]:
+    """Say whether a pass draws from a global generator, as dropout does, and whether it changes buffers.
 
     Generators and buffers are left as they were.
     """
     devices = [images.device] if images.is_cuda else []
     buffers = list(network.buffers())
     versions, values = [each._version for each in buffers], [each.clone() for each in buffers]
-    with torch.random.fork_rng(devices=devices), torch.no_grad():
+    with GLOBALS, torch.random.fork_rng(devices=devices), torch.no_grad():
         states = _random_states(devices)
-        network(images[:1])
+        network(images)
         drew = any(not torch.equal(a, b) for a, b in zip(states, _random_states(devices), strict=True))
         changed = versions != [each._version for each in buffers]
         for buffer, value in zip(buffers, values, strict=True) if changed else ():
             buffer.copy_(value)
-    return drew or changed
+    return drew, changed
 
 
 def _random_states(devices: Sequence[torch.device]) -> list[Tensor]:

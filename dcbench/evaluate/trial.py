@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -27,11 +28,13 @@ class Trial:
         accuracy: on the test split, as a fraction.
         seconds: wall time.
         packages: versions of what the network is made of, by their names.
+        threads: of the CPU, that computed it.
     """
 
     accuracy: float
     seconds: float
     packages: Mapping[str, str]
+    threads: int
 
 
 def evaluate(
@@ -42,6 +45,7 @@ def evaluate(
     protocol: EvaluationProtocol,
     budget: Budget,
     progress: Callable[[int, int], None],
+    draws: bool = True,
 ) -> Trial:
     """Train one fresh network on a condensed set and return its accuracy after the last epoch.
 
@@ -55,6 +59,8 @@ def evaluate(
         protocol: how it is trained.
         budget: may bound the number of steps.
         progress: told the epochs done and their number.
+        draws: whether the network may draw from torch's global generators while it is trained, which no other
+            thread may use meanwhile.
 
     Raises:
         Diverged: naming the epoch in which the training loss was no longer finite.
@@ -68,7 +74,7 @@ def evaluate(
     )
     # Half time by the epochs done: with an odd number, the longer half comes first.
     half_time = torch.optim.lr_scheduler.MultiStepLR(optimizer, [(epochs + 1) // 2], protocol.decay)
-    with seeded_globals(derive_seed("dropout", seed), test.device):
+    with seeded_globals(derive_seed("dropout", seed), test.device) if draws else nullcontext():
         train_network(
             network,
             condensed.images.to(test.device),
@@ -82,4 +88,5 @@ def evaluate(
             progress=progress,
         )
     fraction = accuracy(network, test)
-    return Trial(fraction, time.monotonic() - started, packages_behind(type(architecture), network))
+    packages = packages_behind(type(architecture), network)
+    return Trial(fraction, time.monotonic() - started, packages, torch.get_num_threads())

@@ -118,11 +118,11 @@ def _git(folder: Path, *words: str) -> str:
     return done.stdout.strip()
 
 
-def describe_device(device: torch.device) -> str:
-    """Return the device in words, e.g. ``cpu: AMD EPYC, 2 threads``."""
+def describe_device(device: torch.device, threads: int | None = None) -> str:
+    """Return the device in words, e.g. ``cpu: AMD EPYC, 2 threads``; this thread's number unless told another."""
     if device.type == "cuda":
         return f"cuda: {torch.cuda.get_device_name(device)}"
-    threads = torch.get_num_threads()
+    threads = threads or torch.get_num_threads()
     return f"{device.type}: {_processor()}, {threads} thread{'s' if threads > 1 else ''}"
 
 

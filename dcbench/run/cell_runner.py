@@ -9,8 +9,8 @@ from __future__ import annotations
 import traceback
 import warnings
 import weakref
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from itertools import groupby
 from typing import Any, Literal
@@ -25,7 +25,8 @@ from dcbench.core.condensed_set import CondensedSet, Origin
 from dcbench.core.loaded_dataset import LoadedDataset
 from dcbench.core.spec import EvaluationSpec
 from dcbench.engine.memory import free_what_failed, is_out_of_memory
-from dcbench.evaluate.trial import evaluate
+from dcbench.evaluate.side_by_side import evaluate_all
+from dcbench.evaluate.trial import Trial
 from dcbench.results.artefacts import Artefacts, Cost
 from dcbench.results.picture import save_picture
 from dcbench.results.provenance import describe_device, git_state, now, source_sha256, sources
@@ -82,8 +83,7 @@ class CellRunner:
         for network, group in groupby(trials, key=lambda trial: trial[0]):
             seeds = [seed for _, seed in group]
             with engine.active():  # for each network, since not all of them may compile
-                for index, seed in enumerate(seeds):
-                    self._evaluate(condensed, set_sha256, network, seed, len(seeds) - index)
+                self._evaluate(condensed, set_sha256, network, seeds)
 
     def _condense(self) -> CondensedSet | None:
         """Return the condensed set, from the results or made now; None if that failed."""
@@ -145,28 +145,48 @@ class CellRunner:
             warnings.warn(f"no picture of {self.spec.work}: {type(error).__name__}: {error}", stacklevel=2)
 
     def _evaluate(
-        self, condensed: CondensedSet, set_sha256: str, network: Architecture, seed: int, left: int
+        self, condensed: CondensedSet, set_sha256: str, network: Architecture, seeds: Sequence[int]
     ) -> None:
-        """Run one trial and tell its record."""
+        """Run the trials of one network and tell their records."""
+        specs = [
+            EvaluationSpec(
+                set_sha256=set_sha256,
+                dataset=self.spec.dataset,
+                dataset_sha256=self.spec.dataset_sha256,
+                evaluation_network=str(network),
+                protocol=self.conditions.protocol.name,
+                budget=self.conditions.budget.name,
+                seed=seed,
+            )
+            for seed in seeds
+        ]
         work = f"{network} on {len(condensed.images)} images of {self.spec.dataset}"
-        report = self._reporter("evaluate", work, f"{self.spec.set_in_words}, network {seed}", left)
-        conditions = self.conditions
-        spec = EvaluationSpec(
-            set_sha256=set_sha256,
-            dataset=self.spec.dataset,
-            dataset_sha256=self.spec.dataset_sha256,
-            evaluation_network=str(network),
-            protocol=conditions.protocol.name,
-            budget=conditions.budget.name,
-            seed=seed,
-        )
-        started_at = now()
+        started: dict[int, str] = {}
+
+        def report(index: int, lane: int, done: int, total: int) -> None:
+            started.setdefault(index, now())
+            piece = f"{self.spec.set_in_words}, network {seeds[index]}"
+            left = len(seeds) - index
+            self.tell(Step(self.assignment.number, "evaluate", work, piece, done, total, left, lane))
+
         try:
             test = self.data.test_split(condensed.zca)
-            trial = evaluate(spec, condensed, test, network, conditions.protocol, conditions.budget, report)
-        except Exception as error:  # whatever a network may raise
-            self._tell_failure(error, spec, network)
+        except Exception as error:  # whatever whitening may raise
+            for spec in specs:
+                self._tell_failure(error, spec, network)
             return
+        conditions = self.conditions
+        trials = evaluate_all(specs, condensed, test, network, conditions.protocol, conditions.budget, report)
+        with closing(trials):
+            for index, (spec, trial) in enumerate(zip(specs, trials, strict=True)):
+                if isinstance(trial, Exception):
+                    self._tell_failure(trial, spec, network)
+                else:
+                    self._tell_trial(trial, spec, condensed, network, started[index])
+
+    def _tell_trial(
+        self, trial: Trial, spec: EvaluationSpec, condensed: CondensedSet, network: Architecture, started_at: str
+    ) -> None:
         self._tell_record(
             network,
             status="ok",
@@ -174,12 +194,13 @@ class CellRunner:
             set_sha256=spec.set_sha256,
             evaluation_network=spec.evaluation_network,
             track=condensed.track,
-            eval_seed=seed,
+            eval_seed=spec.seed,
             accuracy=trial.accuracy,
             eval_seconds=round(trial.seconds, 3),
             storage_bytes=condensed.storage_bytes,
             packages=dict(trial.packages),
             started_at=started_at,
+            threads=trial.threads,
         )
 
     def _tell_failure(
@@ -248,6 +269,7 @@ def describe_work(
     cost: Cost | None,
     origin: Origin,
     network: Architecture | None,
+    threads: int | None = None,
     **fields: Any,
 ) -> Record:
     """Return a record of a cell.
@@ -259,6 +281,7 @@ def describe_work(
         cost: what its condensed set took to make, if that is known.
         origin: of the set.
         network: that was trained on it, if it came to that.
+        threads: that trained it; those of this thread unless told.
         fields: of the record, what the others do not say.
     """
     spec = assignment.spec
@@ -286,7 +309,7 @@ def describe_work(
         plugin_version=origin.version,
         source_sha256=origin.source_sha256,
         sources=sources(origin, network),
-        device=_both(cost.device if cost else "", describe_device(data.device)),
+        device=_both(cost.device if cost else "", describe_device(data.device, threads)),
         torch=torch.__version__,
         dcbench=dcbench.__version__,
         git_sha=git_sha,

@@ -54,7 +54,10 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Step:
-    """So many steps of a piece of work are done; 0 of 0 when it starts. ``left`` counts trials like this one."""
+    """So many steps of a piece of work are done; 0 of 0 when it starts. ``left`` counts trials like this one.
+
+    ``lane`` is 0, but for trials that are worked on beside another of the same cell.
+    """
 
     number: int
     phase: Literal["condense", "evaluate"]
@@ -63,6 +66,7 @@ class Step:
     done: int
     total: int
     left: int = 1
+    lane: int = 0
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,11 @@ class Outcome:
 
 
 class Scheduler:
-    """Cells on one side, results on the other."""
+    """Cells on one side, results on the other.
+
+    Attributes:
+        slots: how many cells are worked on at once.
+    """
 
     def __init__(
         self,
@@ -72,6 +76,7 @@ class Scheduler:
         self.plan, self.store, self.plugins, self.conditions, self.force = plan, store, plugins, conditions, force
         self.cells = [cell for cell, _ in todo]
         self.outcome = Outcome()
+        self.slots = 1
         self._pieces = [1 + trials for _, trials in todo]
         self._done = [0] * len(todo)
         self._run_done = 0
@@ -241,6 +246,6 @@ class Scheduler:
             left,
             self._run_done,
             sum(self._pieces),
-            slot,
+            slot + self.slots * step.lane,
         )
         self.plugins.observe("dcbench_progress", progress=moment)

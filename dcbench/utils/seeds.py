@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
 from dcbench.utils.hashes import derive_seed
+
+GLOBALS = threading.RLock()
+"""Whoever uses torch's global generators holds it: threads that compute side by side share them."""
+
 
 __all__ = ["derive_seed", "draw_seed", "new_generator", "seeded_globals"]
 
@@ -32,7 +37,7 @@ def seeded_globals(seed: int, device: torch.device) -> Iterator[None]:
     Parameter initialisation and dropout in `torch.nn` draw from the global generators alone.
     """
     cuda = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda):
+    with GLOBALS, torch.random.fork_rng(devices=cuda):
         torch.default_generator.manual_seed(seed)
         for each in cuda:
             with torch.cuda.device(each):

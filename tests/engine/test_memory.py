@@ -51,7 +51,7 @@ def test_an_evaluation_that_runs_out_of_memory_says_what_would_fit(run, tmp_path
     def exhaust(*arguments):
         raise MemoryError
 
-    monkeypatch.setattr("dcbench.run.cell_runner.evaluate", exhaust)
+    monkeypatch.setattr("dcbench.evaluate.side_by_side.evaluate", exhaust)
     (failure,) = run(tmp_path / "r").outcome.failures
     assert failure.error.startswith("MemoryError. linear keeps")
     assert "Protocol dc trains on 256 images at once." in failure.error

@@ -167,7 +167,7 @@ def test_whitened_sets_are_tested_in_whitened_space(tmp_path, judge, tiny, monke
     path = saved(tmp_path, [white, tiny.train.labels[members]])
     seen = []
     monkeypatch.setattr(
-        "dcbench.run.cell_runner.evaluate",
+        "dcbench.evaluate.side_by_side.evaluate",
         lambda spec, condensed, test, *rest: seen.append(test) or evaluate(spec, condensed, test, *rest),
     )
     hashes = []

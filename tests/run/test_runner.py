@@ -105,7 +105,7 @@ def test_another_seed_gives_another_set(run, tmp_path):
 def test_the_same_run_again_does_nothing(run, tmp_path, monkeypatch):
     run(tmp_path / "r", **GRADMATCH)
     monkeypatch.setattr("dcbench.condense.condensation.Condensation.make", None)
-    monkeypatch.setattr("dcbench.run.cell_runner.evaluate", None)
+    monkeypatch.setattr("dcbench.evaluate.side_by_side.evaluate", None)
     before = (tmp_path / "r" / RECORDS).read_bytes()
     again = run(tmp_path / "r", **GRADMATCH)
     assert (again.todo, again.outcome.evaluated) == ([], 0)
@@ -349,20 +349,20 @@ def test_a_failing_method_is_recorded_and_the_others_go_on(run, tmp_path, method
 
 
 def test_a_failing_evaluation_is_recorded_and_the_others_go_on(run, tmp_path, monkeypatch):
-    import dcbench.run.cell_runner
+    import dcbench.evaluate.side_by_side
 
-    original = dcbench.run.cell_runner.evaluate
+    original = dcbench.evaluate.side_by_side.evaluate
 
     def sometimes(spec, *arguments):
         if spec.evaluation_network == "mlp":
             raise RuntimeError("out of luck")
         return original(spec, *arguments)
 
-    monkeypatch.setattr("dcbench.run.cell_runner.evaluate", sometimes)
+    monkeypatch.setattr("dcbench.evaluate.side_by_side.evaluate", sometimes)
     outcome = run(tmp_path / "r", eval_networks=("mlp", "linear")).outcome
     assert [failure.evaluation_network for failure in outcome.failures] == ["mlp"]
     assert outcome.evaluated == 1
-    monkeypatch.setattr("dcbench.run.cell_runner.evaluate", original)
+    monkeypatch.setattr("dcbench.evaluate.side_by_side.evaluate", original)
     assert run(tmp_path / "r", eval_networks=("mlp", "linear")).outcome.evaluated == 1
 
 

@@ -50,6 +50,7 @@ class Processes:
     def run(self, scheduler: Scheduler) -> None:
         """Work on all cells of a run."""
         slots = [_ProcessSlot(number) for number in range(min(self.jobs, scheduler.left))]
+        scheduler.slots = len(slots)
         try:
             while scheduler.left or any(slot.assignment for slot in slots):
                 for slot in slots:

@@ -69,7 +69,8 @@ def work_on(
     warnings.showwarning = telling(tell)
     try:
         device = choose_device(str(next(iter(datasets.values())).device))  # and make it repeat itself
-        conditions = replace(conditions, engine=choose_engine(conditions.engine.name, device))
+        engine = choose_engine(conditions.engine.name, device, side_by_side=conditions.engine.side_by_side)
+        conditions = replace(conditions, engine=engine)
         while (assignment := connection.recv()) is not None:
             work_on_cell(assignment, datasets, conditions, artefacts, tell)
             connection.send(Finished(assignment.number))
@@ -96,6 +97,7 @@ def work_on_cell(
 def seldom_steps(tell: Tell) -> Tell:
     """Return what passes everything on, but of the steps in the middle of a piece only some."""
     last = 0.0
+    lock = threading.Lock()  # a warning may come from a thread that trains a network beside others
 
     def tell_some(event: Event) -> None:
         nonlocal last
@@ -103,7 +105,8 @@ def seldom_steps(tell: Tell) -> Tell:
             if time.monotonic() - last < STEP_SECONDS:
                 return
             last = time.monotonic()
-        tell(event)
+        with lock:
+            tell(event)
 
     return tell_some
 

@@ -1,0 +1,140 @@
+"""Several networks on one condensed set: side by side, one thread each, where their work is small.
+
+On ten images two threads take as long for a network as one does, and longer beside a busy process, because they
+wait for each other after every operation. So each thread trains a network of its own. The numbers are those of one
+thread, and a record says so. Whether work is small is decided by its size alone, never by a clock or the load: the
+same spec gives the same bytes on a busy day.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, wait
+from functools import partial
+from queue import SimpleQueue
+
+from dcbench.core.architecture import Architecture, new_network
+from dcbench.core.condensed_set import CondensedSet
+from dcbench.core.spec import Budget, EvaluationSpec
+from dcbench.core.split import ResidentSplit
+from dcbench.engine.compiled import count_weight_flops
+from dcbench.engine.engine import SHARE_FROM, active_engine, draws_or_changes
+from dcbench.evaluate.protocols import EvaluationProtocol
+from dcbench.evaluate.trial import Trial, evaluate
+
+SMALL = 2e10
+"""Floating-point operations of a training step below which a network is trained by one thread.
+
+A ConvNet's on 70 images of 32x32, whose activations take 200 MB."""
+TINY = 1e8
+"""Operations below which networks wait for Python, which is one thread's at a time: then one network at a time."""
+LANES = 8
+"""Networks at once, at most: for more, Python is too slow."""
+
+Report = Callable[[int, int, int, int], None]
+"""Called as ``report(number of the network, its lane, epochs done, epochs)``; with 0 of 0 when it starts."""
+
+
+class _Stopped(Exception):
+    """Nobody waits for the result any more."""
+
+
+def evaluate_all(
+    specs: Sequence[EvaluationSpec],
+    condensed: CondensedSet,
+    test: ResidentSplit,
+    architecture: Architecture,
+    protocol: EvaluationProtocol,
+    budget: Budget,
+    report: Report,
+) -> Generator[Trial | Exception, None, None]:
+    """Yield the trials of some specs in their order, or what was raised instead.
+
+    Args:
+        specs: of trials on the same set that differ in their seeds.
+        condensed, test, architecture, protocol, budget: see `dcbench.evaluate.trial.evaluate`.
+        report: told what is done, in the caller's thread.
+    """
+    one = partial(_attempt, condensed, test, architecture, protocol, budget)
+    lanes = min(_lanes(condensed, test, architecture, protocol), len(specs))
+    if lanes:
+        yield from _side_by_side(specs, lanes, one, report)
+        return
+    for number, spec in enumerate(specs):
+        report(number, 0, 0, 0)
+        yield one(spec, partial(report, number, 0))
+
+
+def _attempt(
+    condensed: CondensedSet,
+    test: ResidentSplit,
+    architecture: Architecture,
+    protocol: EvaluationProtocol,
+    budget: Budget,
+    spec: EvaluationSpec,
+    progress: Callable[[int, int], None],
+    draws: bool = True,
+) -> Trial | Exception:
+    try:
+        return evaluate(spec, condensed, test, architecture, protocol, budget, progress, draws)
+    except Exception as error:  # whatever a network may raise
+        return error
+
+
+def _lanes(
+    condensed: CondensedSet, test: ResidentSplit, architecture: Architecture, protocol: EvaluationProtocol
+) -> int:
+    """Return how many networks are trained at once, one thread each; 0 for one at a time by all threads."""
+    engine = active_engine()
+    if not engine.side_by_side or engine.workers == 1:
+        return 0
+    batch = condensed.images[: protocol.batch_size]
+    try:
+        network = new_network(architecture, test.info, seed=0).train()
+        flops = 3 * len(batch) * count_weight_flops(network, batch[:2])
+        draws, _ = draws_or_changes(network, batch[:2])
+    except Exception:  # whatever a network may raise: its trial will say so
+        return 0
+    if draws or flops >= (SHARE_FROM if engine.compiles else SMALL):  # what may be compiled is shared out
+        return 0
+    return min(LANES, engine.workers) if flops >= TINY else 1
+
+
+def _side_by_side(
+    specs: Sequence[EvaluationSpec], lanes: int, one: Callable[..., Trial | Exception], report: Report
+) -> Generator[Trial | Exception, None, None]:
+    """Evaluate in so many of the engine's threads; what they have to tell goes through a queue."""
+    engine, stopped = active_engine(), threading.Event()
+    told: SimpleQueue[tuple[int, tuple[int, int] | Trial | Exception]] = SimpleQueue()
+
+    def progress(number: int, done: int, total: int) -> None:
+        if stopped.is_set():
+            raise _Stopped
+        told.put((number, (done, total)))
+
+    def work(number: int) -> None:
+        with engine.alone().current():
+            told.put((number, one(specs[number], partial(progress, number), draws=False)))
+
+    running: dict[int, Future[None]] = {}
+    lane_of: dict[int, int] = {}
+    free, results, begun = list(range(lanes)), dict[int, Trial | Exception](), 0
+    try:
+        for number in range(len(specs)):
+            while number not in results:
+                while free and begun < len(specs):
+                    lane_of[begun] = free.pop(0)
+                    report(begun, lane_of[begun], 0, 0)
+                    running[begun] = engine.pool().submit(work, begun)
+                    begun += 1
+                other, news = told.get()
+                if isinstance(news, tuple):
+                    report(other, lane_of[other], *news)
+                else:
+                    results[other] = news
+                    free.append(lane_of[other])
+            yield results.pop(number)
+    finally:
+        stopped.set()
+        wait(running.values())
