@@ -1,4 +1,4 @@
-"""``dcbench plugin``: what is installed, whether it keeps its contract, and a new one."""
+"""``dcbench plugin``: list the installed plugins, check one, or write a new one."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ MARKS = {"passed": ("✓", "green"), "failed": ("✗", "red"), "blocked": ("–"
 
 @click.group()
 def plugin() -> None:
-    """See which plugins are installed, check one, or begin one.
+    """List the installed plugins, check one, or write a new one.
 
-    DCBENCH_DISABLE_PLUGINS=name,name leaves plugins out, by their name or their distribution's;
-    `dcbench --no-plugins …` all but dcbench's own.
+    DCBENCH_DISABLE_PLUGINS=name,name leaves out the plugins of these names or distributions.
+    `dcbench --no-plugins …` leaves out all but dcbench's own.
     """
 
 
 @plugin.command("list")
 @json_option
 def list_(as_json: bool) -> None:
-    """List every plugin with its distribution, what it provides, and why it failed to load if it did."""
+    """List every plugin: its distribution, what it provides, and the error if it failed to load."""
     infos = load_plugins(strict=False).infos
     if as_json:
         print_json([_facts(info) for info in infos])
@@ -69,17 +69,17 @@ def _row(info: PluginInfo) -> dict[str, str]:
 
 @plugin.command()
 @click.argument("name")
-@click.option("--kind", type=click.Choice(KINDS), help="Where a name stands for two things.")
+@click.option("--kind", type=click.Choice(KINDS), help="Needed where two components have the name.")
 @click.option("--option", "-o", "options", multiple=True, metavar="NAME=VALUE", help="Option of a method.")
 @data_root_option
 @json_option
 def check(name: str, kind: str | None, options: tuple[str, ...], data_root: Path | None, as_json: bool) -> None:
     """Check that an installed method, data set or architecture keeps its contract.
 
-    Methods are tried on a few small images that are made up, with the options of the quick budget, which takes
-    seconds. Data sets and networks may have options in their name.
+    A method is tried on a few small, made-up images with the options of the quick budget. This takes seconds.
+    Write the options of data sets and networks into their names.
 
-    Exit code: 0 if every check passes, 1 if one fails, 2 for a mistake in the request.
+    Exit code: 0 if every check passes, 1 if one fails, 2 for a mistake in the command.
 
     \b
     Examples:
@@ -104,7 +104,7 @@ def check(name: str, kind: str | None, options: tuple[str, ...], data_root: Path
 
 
 def _print_results(title: str, results: list[Result]) -> None:
-    """Print a line for each check, and below a failed one what was expected, what was found and what to do."""
+    """Print a line for each check; below a failed one, print what was expected and found, and what to do."""
     click.echo(f"{title}\n")
     for result in results:
         mark, colour = MARKS[result.status]
@@ -123,16 +123,16 @@ def _print_results(title: str, results: list[Result]) -> None:
 
 @plugin.command()
 @click.argument("name")
-@click.option("--kind", default="method", show_default=True, metavar="KIND", help=f"{', '.join(KINDS)}.")
+@click.option("--kind", type=click.Choice(KINDS), default="method", show_default=True, help="What to write.")
 @click.option(
     "--into",
     type=click.Path(path_type=Path),
     default=".",
     metavar="DIR",
-    help="Where to put the package's folder.  [here]",
+    help="Where to put the folder of the package.  [here]",
 )
 def new(name: str, kind: str, into: Path) -> None:
-    """Begin a plugin: a folder NAME with a package that works at once, to be installed with pip.
+    """Write a plugin: a folder NAME with a package that works at once. Install it with pip.
 
     \b
     Examples:
@@ -147,9 +147,9 @@ def new(name: str, kind: str, into: Path) -> None:
     for path in write_plugin(made, folder):
         click.echo(f"Written: {path}")
     how = {"method": "--method", "dataset": "--budget quick --dataset", "architecture": "--eval-network"}[kind]
-    pip = "pip" if find_spec("pip") else "uv pip"  # environments that uv makes have none
+    pip = "pip" if find_spec("pip") else "uv pip"  # not in environments that uv makes
     click.echo(
-        f"\nIt works as it is; {folder / made.module}.py is where yours begins.\n\n"
+        f"\nIt works as it is. Put your code into {folder / made.module}.py.\n\n"
         f"  {pip} install -e {folder if folder.is_absolute() else f'./{folder}'}\n"
         f"  dcbench plugin check {made.name}\n"
         f"  dcbench run {how} {made.name}"

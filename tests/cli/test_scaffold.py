@@ -12,7 +12,8 @@ import types
 import pytest
 
 from dcbench.cli.check_subject import find_subject
-from dcbench.cli.scaffold import KINDS, NewPlugin, new_plugin, write_plugin
+from dcbench.cli.plugin import KINDS
+from dcbench.cli.scaffold import NewPlugin, new_plugin, write_plugin
 from dcbench.plugins import PluginInfo, Plugins
 from dcbench.utils.errors import DcbenchError
 
@@ -23,7 +24,7 @@ def installed():
 
 
 # Names that collide with what the module imports, with Python's own, and with nothing.
-AWKWARD = ("none", "task", "tensor", "path", "torch", "exception", "x2")
+AWKWARD = ("none", "task", "tensor", "path", "torch", "exception", "x2", "method")
 
 
 @pytest.mark.parametrize(
@@ -36,7 +37,7 @@ def test_what_is_written_keeps_the_contract_whatever_its_name(kind, name, instal
     module = types.ModuleType(made.module)
     exec((tmp_path / name / f"{made.module}.py").read_text(), vars(module))
     plugins = Plugins()
-    plugins.add(module, PluginInfo(made.name, made.module, made.distribution, "0.1.0"))
+    plugins.add(module, PluginInfo(made.name, made.module, "my-package", "0.1.0"))
     assert not plugins.infos[0].error
     failed = [each for each in find_subject(plugins, name, None, {}).run() if not each.ok]
     assert not failed
@@ -52,7 +53,7 @@ def test_it_is_a_package_with_an_entry_point_a_readme_and_a_test(kind, installed
     readme = (tmp_path / "my-own" / "README.md").read_text()
     assert "dcbench plugin check my_own" in readme
     assert "dcbench run" in readme
-    assert KINDS[kind][1] in (tmp_path / "my-own" / "tests" / "test_contract.py").read_text()
+    assert f"{kind.upper()}_CHECKS" in (tmp_path / "my-own" / "tests" / "test_contract.py").read_text()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -72,17 +73,17 @@ def test_what_is_written_is_linted_and_imports_nothing_of_the_core_but_the_api(k
 def test_a_folder_that_is_there_is_left_as_it_is(installed, tmp_path):
     folder = tmp_path / "my-own"
     folder.mkdir()
-    with pytest.raises(DcbenchError, match="exists already, and is left as it is"):
+    with pytest.raises(DcbenchError, match="already exists and was not changed"):
         write_plugin(new_plugin("my-own", "method", installed), folder)
     assert os.listdir(tmp_path) == ["my-own"]
     assert not os.listdir(folder)
 
 
 def test_nothing_half_written_is_left(installed, tmp_path, monkeypatch):
-    def fail(*arguments):
+    def fail(*arguments, **options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("dcbench.cli.scaffold.os.rename", fail)
+    monkeypatch.setattr("pathlib.Path.write_text", fail)
     with pytest.raises(DcbenchError, match="cannot be written: No space left on device"):
         write_plugin(new_plugin("my-own", "method", installed), tmp_path / "my-own")
     assert not os.listdir(tmp_path)
@@ -91,14 +92,13 @@ def test_nothing_half_written_is_left(installed, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "kind", "message"),
     [
-        ("My Method", "method", r"no name for a plugin.*Try 'my-method'"),
+        ("My Method", "method", r"not a valid name for a plugin.*Try 'my-method'"),
         ("2fast", "method", "Try 'fast'"),
         ("my--method", "method", "Try 'my-method'"),
         ("../x", "method", "Try 'x'"),
-        ("", "method", "'' is no name"),
-        ("grad-match", "methods", "unknown kind of plugin 'methods'. Did you mean 'method'"),
-        ("random", "method", "there is a method 'random' already, of dcbench-suite"),
-        ("fashion-mnist", "dataset", "there is a dataset 'fashion_mnist' already"),
+        ("", "method", "'' is not a valid name"),
+        ("random", "method", "dcbench-suite already has a method named 'random'"),
+        ("fashion-mnist", "dataset", "already has a dataset named 'fashion_mnist'"),
     ],
 )
 def test_a_name_that_will_not_do_is_a_message(name, kind, message, installed):
