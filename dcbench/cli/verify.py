@@ -82,7 +82,7 @@ def verify(
 
     submission, plugins, chosen = read_submission(folder), load_plugins(), choose_device(device)
     loaded = load_datasets(submission, datasets, plugins, data_root or default_data_root(), chosen)
-    with _Bar() as bar, choose_engine(engine, chosen, long=True).active():
+    with _Bar() as bar, choose_engine(engine, chosen, long=True, side_by_side=True).active():
         store = _store(keep)
         verifier = Verifier(submission, loaded, plugins, evals, sample, seed, bar.update, store)
         try:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,7 +24,8 @@ from dcbench.core.spec import BUDGETS, EvaluationSpec
 from dcbench.engine.engine import IN_PART, active_engine
 from dcbench.engine.memory import is_out_of_memory
 from dcbench.evaluate.protocols import get_protocol
-from dcbench.evaluate.trial import Trial, evaluate
+from dcbench.evaluate.side_by_side import evaluate_all
+from dcbench.evaluate.trial import Trial
 from dcbench.leaderboard.scores import official
 from dcbench.plugins import Plugins
 from dcbench.results.provenance import describe_device, git_state, now, source_sha256, sources
@@ -157,10 +159,11 @@ class Verifier:
             architecture = self._architecture(network, self.datasets[unit.own.spec.dataset])
             accuracies: list[float] = []
             try:
-                with active_engine().active():  # for each network, since not all of them may compile
-                    for number in range(self.evals):
-                        accuracies.append(self._accuracy(unit, network, architecture, number))
-                        self.progress(self.evals * index + number + 1, total)
+                # For each network, since not all of them may compile.
+                with active_engine().active(), closing(self._accuracies(unit, network, architecture)) as each:
+                    for accuracy in each:
+                        accuracies.append(accuracy)
+                        self.progress(self.evals * index + len(accuracies), total)
             except DcbenchError:
                 raise
             except Exception as error:  # whatever a network may raise on whatever a set may hold
@@ -186,30 +189,60 @@ class Verifier:
             raise DcbenchError(f"{network!r} of the records is {str(architecture)!r} here: another version of it.")
         return architecture
 
-    def _accuracy(self, unit: SubmittedSet, network: str, architecture: Architecture, number: int) -> float:
+    def _accuracies(
+        self, unit: SubmittedSet, network: str, architecture: Architecture
+    ) -> Generator[float, None, None]:
+        """Yield the accuracy of each network trained anew; those that are kept are not trained again."""
         first, data = unit.records[0], self.datasets[unit.own.spec.dataset]
-        seed = derive_seed("verify", self.seed, number)
+        seeds = [derive_seed("verify", self.seed, number) for number in range(self.evals)]
+        kept = {seed: known for seed in seeds if (known := self._kept(first, network, architecture, data, seed))}
+        specs = [
+            EvaluationSpec(
+                set_sha256=str(first.set_sha256),
+                dataset=first.dataset,
+                dataset_sha256=first.dataset_sha256,
+                evaluation_network=network,
+                protocol=first.protocol,
+                budget=first.budget,
+                seed=seed,
+            )
+            for seed in seeds
+            if seed not in kept
+        ]
+        yield from (float(record.accuracy or 0.0) for record in kept.values())
+        if not specs:
+            return
+        started: dict[int, str] = {}
+
+        def note_start(index: int, *_: int) -> None:
+            started.setdefault(index, now())
+
+        trials = evaluate_all(
+            specs,
+            unit.own.condensed,
+            data.test_split(unit.own.condensed.zca),
+            architecture,
+            get_protocol(first.protocol),
+            BUDGETS[first.budget],
+            note_start,
+        )
+        with closing(trials):
+            for index, (spec, trial) in enumerate(zip(specs, trials, strict=True)):
+                if isinstance(trial, Exception):
+                    raise trial
+                if self.store:
+                    behind = sources(unit.own.origin, architecture)
+                    self.store.append(_record(first, spec, trial, data, behind, started[index]))
+                yield trial.accuracy
+
+    def _kept(
+        self, first: Record, network: str, architecture: Architecture, data: LoadedDataset, seed: int
+    ) -> Record | None:
+        """Return the record of a network that was trained before, of the same set, by what would train it now."""
         kept = self.store and self.store.find(first.condense_key, network, first.protocol, first.budget, seed)
         augmentation = get_protocol(first.protocol).augmentation(data.info)
         here = (first.set_sha256, source_sha256(type(architecture)), augmentation, active_engine().name, *_here())
-        if kept and kept.accuracy is not None and _origin(kept) == here:
-            return kept.accuracy
-        spec = EvaluationSpec(
-            set_sha256=str(first.set_sha256),
-            dataset=first.dataset,
-            dataset_sha256=first.dataset_sha256,
-            evaluation_network=network,
-            protocol=first.protocol,
-            budget=first.budget,
-            seed=seed,
-        )
-        protocol, budget = get_protocol(first.protocol), BUDGETS[first.budget]
-        test, started_at = data.test_split(unit.own.condensed.zca), now()
-        trial = evaluate(spec, unit.own.condensed, test, architecture, protocol, budget, _silent)
-        if self.store:
-            behind = sources(unit.own.origin, architecture)
-            self.store.append(_record(first, spec, trial, data, behind, started_at))
-        return trial.accuracy
+        return kept if kept and kept.accuracy is not None and _origin(kept) == here else None
 
 
 def load_datasets(
@@ -359,13 +392,9 @@ def _record(
         "packages": dict(trial.packages),
         "engine": active_engine().statement(),
         **dict(zip(("torch", "dcbench"), _here(), strict=True)),
-        "device": describe_device(data.device),
+        "device": describe_device(data.device, trial.threads),
         "git_sha": git_sha,
         "git_dirty": git_dirty,
         "started_at": started_at,
     }
     return Record.model_validate({**first.model_dump(by_alias=True), **changes})
-
-
-def _silent(done: int, total: int) -> None:
-    """Report nothing: networks are counted, not epochs."""

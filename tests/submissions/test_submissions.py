@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import sys
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +23,7 @@ from dcbench.core.loaded_dataset import load_dataset
 from dcbench.core.loss_watch import Diverged
 from dcbench.core.spec import BUDGETS, CondenseSpec, EvaluationSpec
 from dcbench.core.split import ResidentSplit
+from dcbench.evaluate import side_by_side
 from dcbench.evaluate.protocols import PROTOCOLS, get_protocol
 from dcbench.evaluate.trial import evaluate
 from dcbench.leaderboard.board import read_leaderboard
@@ -607,7 +607,7 @@ def test_what_is_kept_is_not_trained_again_nor_taken_for_another_set(folder, ver
     trained = []
     original = evaluate
     monkeypatch.setattr(
-        "dcbench.submissions.verify.evaluate", lambda *it: (trained.append(it[0].key()), original(*it))[1]
+        "dcbench.evaluate.side_by_side.evaluate", lambda *it: (trained.append(it[0].key()), original(*it))[1]
     )
     expected = verify(folder)
     networks = len(trained)
@@ -658,8 +658,8 @@ def test_a_network_that_fails_on_a_set_is_a_problem_and_the_others_are_compared(
             raise Diverged("the loss is nan", 7)
         return original(spec, condensed, test, network, *rest)
 
-    original = sys.modules["dcbench.submissions.verify"].evaluate
-    monkeypatch.setattr("dcbench.submissions.verify.evaluate", evaluate)
+    original = side_by_side.evaluate
+    monkeypatch.setattr("dcbench.evaluate.side_by_side.evaluate", evaluate)
     first = read_submission(folder).records[0].set_sha256
     outcome = verify(folder)
     assert not outcome.ok
@@ -673,7 +673,7 @@ def test_memory_that_runs_out_is_no_fault_of_the_submission(folder, verify, monk
     def evaluate(*_):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr("dcbench.submissions.verify.evaluate", evaluate)
+    monkeypatch.setattr("dcbench.evaluate.side_by_side.evaluate", evaluate)
     with pytest.raises(DcbenchError, match=r"network 0 from seed \d+ of \w+: memory ran out\."):
         verify(folder)
 
