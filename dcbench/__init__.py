@@ -4,6 +4,10 @@
 Importing this package imports nothing heavy.
 """
 
+from dcbench.utils.cores import let_waiting_threads_sleep
+
 __version__ = "0.1.0"
 
 DISTRIBUTION = "dcbench-suite"
+
+let_waiting_threads_sleep()

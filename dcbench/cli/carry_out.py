@@ -71,10 +71,13 @@ def carry_out(
     Raises:
         DcbenchError: when results cannot be written; what was done is kept.
     """
+    import torch
+
     from dcbench.cli.display import Display
     from dcbench.engine.engine import choose_engine
     from dcbench.results.store import Store
     from dcbench.run.runner import Runner
+    from dcbench.utils.cores import advice_where_shared
     from dcbench.utils.files import ensure_writable
 
     # Finding out whether networks can be compiled takes seconds, which a dry run need not.
@@ -84,6 +87,8 @@ def carry_out(
     if execution.dry_run:
         _show_plan(plan, Store(execution.results), execution.force, as_json)
         return
+    if plan.device.type == "cpu" and freely and execution.executor == "local":
+        click.echo(advice_where_shared(torch.get_num_threads()), nl=False, err=True)
     ensure_writable(execution.results)
     store = Store(execution.results)
     lacking = [cell for cell in plan.cells if execution.force or not store.set_path(cell.spec).exists()]
