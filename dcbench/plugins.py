@@ -1,4 +1,4 @@
-"""Loading plugins, tolerantly, and the registries made of what they provide."""
+"""Loading plugins, also where some fail, and the registries of what they provide."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ T = TypeVar("T")
 
 GROUP = "dcbench"
 DISABLE = "DCBENCH_DISABLE_PLUGINS"
-"""The environment variable that names plugins not to load, by entry point or distribution, between commas."""
+"""The environment variable that names plugins not to load, by entry point or distribution, with commas between."""
 
 
 @dataclass(frozen=True)
 class PluginInfo:
-    """One entry point and what became of it.
+    """One entry point, and whether its plugin was loaded.
 
     Attributes:
         name: of the entry point.
         module: what it points at.
         distribution, version: the package that brings it.
         error: the last line of the traceback if it failed to load, else empty.
-        disabled: who said that it is not to be loaded, else empty.
+        disabled: the variable or option that disables it, else empty.
         provides: what it registered, as ``kind name``.
     """
 
@@ -64,14 +64,14 @@ class Registry(Generic[T]):
         return iter(sorted(self.items))
 
     def find(self, name: str) -> str | None:
-        """Return the name that a user means, '-' read as '_', or None where there is none."""
+        """Return the name that a user means, with '-' for '_' or not; None where there is none."""
         try:
             return find_name(self.kind, name, self.items)
         except DcbenchError:
             return None
 
     def get(self, name: str) -> T:
-        """Return the thing of that name, '-' read as '_'.
+        """Return the thing of that name, with '-' for '_' or not.
 
         Raises:
             DcbenchError: when there is none, with the nearest name and the list.
@@ -109,17 +109,16 @@ class Plugins:
 
     @classmethod
     def load(cls, strict: bool = True, own_only: bool = False) -> Plugins:
-        """Load every installed plugin but those that the environment disables.
+        """Load every installed plugin that the environment does not disable.
 
-        A plugin that fails is listed with its error and left out; a disabled one is listed and not imported.
+        A plugin that fails is listed with its error and left out. A disabled one is listed and not imported.
 
         Args:
-            strict: refuse two plugins that register the same name; without it, to look at what is wrong, the
-                second is listed as failed.
-            own_only: load the plugins of dcbench's own distribution alone.
+            strict: refuse two plugins that register the same name. Without it, list the second one as failed.
+            own_only: load only the plugins of dcbench's own distribution.
 
         Raises:
-            DcbenchError: when two plugins register the same name, or a plugin that is to be disabled is not there.
+            DcbenchError: when two plugins register the same name, or the environment disables an unknown plugin.
         """
         plugins, points = cls(), sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value))
         disabled = _disabled(points, own_only)
@@ -141,7 +140,7 @@ class Plugins:
         try:
             module = point.load()
         except (Exception, SystemExit) as error:
-            self.infos.append(_failed(info, error))
+            self.infos.append(replace(info, error=_last_line(error)))
             return
         self.add(module, info)
 
@@ -159,7 +158,7 @@ class Plugins:
         except Exception as error:
             if plugin in self.manager.get_plugins() and plugin not in known:
                 self.manager.unregister(plugin)
-            self.infos.append(_failed(info, error))
+            self.infos.append(replace(info, error=_last_line(error)))
             return
         info = replace(info, provides=tuple(f"{registry.kind} {name}" for registry, name, _ in provided))
         self.infos.append(info)
@@ -174,12 +173,12 @@ class Plugins:
             (hook.dcbench_register_architectures, self.architectures, Architecture),
             (hook.dcbench_register_methods, self.methods, Method),
         )
-        found: list[tuple[Registry[Any], str, Any]] = []
+        provided: list[tuple[Registry[Any], str, Any]] = []
         for caller, registry, base in bases:
             components = (_checked(component, base) for component in _returned(caller, plugin))
-            found += [(registry, component.name, component) for component in components]
+            provided += [(registry, component.name, component) for component in components]
         paths = (_checked_path(path) for path in _returned(hook.dcbench_register_suites, plugin))
-        return found + [(self.suites, path.stem, path) for path in paths]
+        return provided + [(self.suites, path.stem, path) for path in paths]
 
     def observe(self, hook: str, **arguments: Any) -> None:
         """Call an observer hook. One that raises is reported once and not called again."""
@@ -226,15 +225,11 @@ class Plugins:
             raise self.missing(error) from None
 
     def missing(self, error: DcbenchError) -> DcbenchError:
-        """Add to an unknown-name error which plugins failed to load or were not to, since one may be why."""
+        """Add to an unknown-name error the plugins that failed or are disabled: one may provide the name."""
         text = str(error)
-        for what, absent in (
-            ("that failed to load", [info for info in self.infos if info.error]),
-            ("that are disabled", [info for info in self.infos if info.disabled]),
-        ):
-            if absent:
-                names = ", ".join(f"{info.name} ({info.distribution})" for info in absent)
-                text += f" Plugins {what}: {names}; see `dcbench plugin list`."
+        for reason, field_name in (("that failed to load", "error"), ("that are disabled", "disabled")):
+            absent = [f"{info.name} ({info.distribution})" for info in self.infos if getattr(info, field_name)]
+            text += f" Plugins {reason}: {', '.join(absent)}; see `dcbench plugin list`." if absent else ""
         return DcbenchError(text)
 
 
@@ -245,20 +240,19 @@ def _info(point: EntryPoint) -> PluginInfo:
 
 
 def _disabled(points: list[EntryPoint], own_only: bool) -> dict[EntryPoint, str]:
-    """Return the entry points not to load, each with who says so.
+    """Return the entry points not to load, each with the variable or option that says so.
 
     Raises:
         DcbenchError: when the environment names a plugin that is not installed.
     """
     infos = {point: _info(point) for point in points}
-    found = {
-        point: "--no-plugins" for point, info in infos.items() if own_only and info.distribution != DISTRIBUTION
-    }
+    others = [point for point, info in infos.items() if own_only and info.distribution != DISTRIBUTION]
+    disabled = dict.fromkeys(others, "--no-plugins")
     known = {name for info in infos.values() for name in (info.name, info.distribution)}
     for name in filter(None, map(str.strip, os.environ.get(DISABLE, "").split(","))):
         meant = find_name(f"plugin in {DISABLE}", name, known)
-        found |= {point: DISABLE for point, info in infos.items() if meant in (info.name, info.distribution)}
-    return found
+        disabled |= {point: DISABLE for point, info in infos.items() if meant in (info.name, info.distribution)}
+    return disabled
 
 
 def _returned(caller: pluggy.HookCaller, plugin: object) -> Iterator[Any]:
@@ -274,7 +268,7 @@ def _checked(component: Any, base: type[Component]) -> type[Component]:
         raise TypeError(f"registered {component!r}, which is not a subclass of {base.__name__}")
     if inspect.isabstract(component):
         missing = ", ".join(sorted(component.__abstractmethods__))
-        raise TypeError(f"{component.__name__} lacks {missing}()")
+        raise TypeError(f"{component.__name__} lacks the methods {missing}")
     if not isinstance(getattr(component, "name", None), str):
         raise TypeError(f"{component.__name__} has no name")
     return component
@@ -284,10 +278,6 @@ def _checked_path(path: Any) -> Path:
     if not isinstance(path, Path) or path.suffix != ".toml":
         raise TypeError(f"registered {path!r}, which is not the Path of a .toml file")
     return path
-
-
-def _failed(info: PluginInfo, error: BaseException) -> PluginInfo:
-    return replace(info, error=_last_line(error))
 
 
 def _last_line(error: BaseException) -> str:

@@ -30,7 +30,7 @@ class Loaded:
     Attributes:
         splits: of the first.
         problem: why a run cannot use them; empty where it can.
-        differs: the splits that the second load gave otherwise.
+        differs: the splits that were not the same the second time.
         moved: settings and global generators that the second load changed.
     """
 
@@ -85,10 +85,10 @@ def loads(subject: Subject) -> str:
     except Exception as error:
         raise unexpected(error, "when it loads") from None
     splits = loaded.splits
-    if loaded.problem or not isinstance(splits, Splits):
+    if loaded.problem:
         raise CheckFailed(
             "Splits(Split(images, labels), Split(images, labels), class_names)",
-            loaded.problem or type(splits).__name__,
+            loaded.problem,
             "return images as uint8 tensors (N, C, H, W) from 0 to 255, of one shape in both splits, and labels "
             "as int64 tensors (N,) from 0, one class name for each; torch.from_numpy makes tensors of arrays",
         )

@@ -45,7 +45,7 @@ class Scenario:
         ipc, seed: as in a run.
         width: of the matching network.
         test_seed: of the test split, which the method is not given.
-        turn: a number for each repetition; it seeds the global generators that dcbench does not.
+        turn: the number of the repetition, which seeds the global generators that dcbench does not.
         device: where to compute.
     """
 

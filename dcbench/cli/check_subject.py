@@ -1,4 +1,4 @@
-"""What `dcbench plugin check` is asked to check."""
+"""The component that `dcbench plugin check` checks."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from dcbench.utils.errors import DcbenchError, find_name, unknown_name
 
 @dataclass(frozen=True)
 class CheckSubject:
-    """An installed component, as configured, with the checks of its kind.
+    """An installed component with its options, and the checks of its kind.
 
     Attributes:
-        title: what it is and where it comes from.
+        title: its kind, name and distribution.
         component: the component.
         checks: of its kind.
     """
@@ -52,34 +52,33 @@ def find_subject(plugins: Plugins, text: str, kind: str | None, options: Mapping
     }
     if kind is not None:
         kinds = {kind: kinds[kind]}
-    found = [each for each, (registry, _) in kinds.items() if registry.find(name)]
-    if not found:
-        raise _not_found(
-            plugins, name, kind or "component", [each for registry, _ in kinds.values() for each in registry]
-        )
-    if len(found) > 1:
-        both = " and ".join(f"{'an' if each[0] in 'aeiou' else 'a'} {each}" for each in found)
-        raise DcbenchError(f"{name!r} is the name of {both}. Say which: --kind {found[0]}.")
-    registry, checks = kinds[found[0]]
+    matching = [each for each, (registry, _) in kinds.items() if registry.find(name)]
+    if not matching:
+        known = [each for registry, _ in kinds.values() for each in registry]
+        raise _not_found(plugins, name, kind or "component", known)
+    if len(matching) > 1:
+        both = " and ".join(f"{'an' if each[0] in 'aeiou' else 'a'} {each}" for each in matching)
+        raise DcbenchError(f"{name!r} is the name of {both}. Say which: --kind {matching[0]}.")
+    registry, checks = kinds[matching[0]]
     cls, origin = registry.get(name), registry.origins[find_name(registry.kind, name, registry)]
-    title = f"{found[0]} {cls.name}, from {origin.distribution} {origin.version} ({origin.module})"
+    title = f"{matching[0]} {cls.name}, from {origin.distribution} {origin.version} ({origin.module})"
     return CheckSubject(title, _configure(cls, text, options), checks)
 
 
 def _configure(cls: type[Component], text: str, options: Mapping[str, str]) -> Component:
-    """Return the component with its options; a method with those of the quick budget, too."""
+    """Return the component with its options; for a method, also those of the quick budget."""
     if not issubclass(cls, Method):
         if options:
             raise DcbenchError(f"-o is for methods; options of a {cls.kind} are written {cls.name}:option=value.")
         return cls.from_spelling(text)
     if Spelling.of(text).name != text:
-        raise DcbenchError(f"{text}: a method is named alone; options of a method are written -o name=value.")
+        raise DcbenchError(f"{text}: options of a method are written -o name=value, not in its name.")
     prefix = f"{cls.name}."
     return cls.configure({**cls.quick, **{key.removeprefix(prefix): value for key, value in options.items()}})
 
 
 def _not_found(plugins: Plugins, name: str, kind: str, known: list[str]) -> DcbenchError:
-    """Say that there is no such name; or why the plugin of that name is not there."""
+    """Return the error for an unknown name, which may be a plugin's that is disabled or failed."""
     for info in plugins.infos:
         if name.replace("-", "_") in (info.name.replace("-", "_"), info.distribution.replace("-", "_")):
             if info.error:

@@ -26,8 +26,8 @@ def option(
             setting and is filled in by `Method.resolve`.
         description: what the option means, with its unit.
         source: where the default comes from (paper, equation, table).
-        added_later: whether results exist from before the option did. At its default it is then left out of specs
-            and records, so that those results stay what they are: the method's without it.
+        added_later: whether there are results from before the option existed. Specs and records then leave it out
+            at its default, so that these results keep their keys.
         constraints: pydantic's own, such as ``ge=1``.
     """
     if added_later:
@@ -88,8 +88,8 @@ class Component(BaseModel):
     @classmethod
     def remarks(cls) -> str:
         """Return what else the docstring says before its sections, as one line."""
-        said = inspect.cleandoc(cls.__doc__ or "").partition("\n")[2]
-        return " ".join(said.partition("\n\nClass attributes:")[0].split())
+        rest = inspect.cleandoc(cls.__doc__ or "").partition("\n")[2]
+        return " ".join(rest.partition("\n\nClass attributes:")[0].split())
 
     @classmethod
     def from_spelling(cls, text: str) -> Self:
@@ -102,8 +102,8 @@ class Component(BaseModel):
         if spelling.version not in ("", cls.version):
             raise DcbenchError(
                 f"{cls.kind} {text!r} is of version {spelling.version}, and version {cls.version} is installed: "
-                "what was recorded under that name was made with another version, and cannot be made again here. "
-                f"{cls.name!r} is the one that is installed."
+                "the recorded results were made with another version, and cannot be made again here. "
+                f"Use {cls.name!r} for the installed version."
             )
         return cls.parse(spelling.options)
 
@@ -118,13 +118,13 @@ class Component(BaseModel):
         """
         parts = text.removesuffix(",").split(",") if text else []
         options: dict[str, str] = {}
-        while parts and (found := _OPTION.fullmatch(parts[-1])):
-            # A path may look like an option, but for its name.
-            if cls.argument and len(parts) == 1 and found["key"] not in cls.model_fields:
+        while parts and (match := _OPTION.fullmatch(parts[-1])):
+            # A path may have the form of an option, but not the name of one.
+            if cls.argument and len(parts) == 1 and match["key"] not in cls.model_fields:
                 break
-            if found["key"] in options:
-                raise DcbenchError(f"{cls.name}:{text}: option {found['key']!r} is given twice.")
-            options[found["key"]] = found["value"]
+            if match["key"] in options:
+                raise DcbenchError(f"{cls.name}:{text}: option {match['key']!r} is given twice.")
+            options[match["key"]] = match["value"]
             parts.pop()
         if parts and not cls.argument:
             raise DcbenchError(f"{cls.name}:{text}: {parts[-1]!r} is not of the form option=value.")
@@ -152,24 +152,20 @@ class Component(BaseModel):
     @classmethod
     def option_rows(cls) -> list[dict[str, str]]:
         """Describe every option: name, type, default, meaning and source, in order of declaration."""
-        rows = []
-        for key, field in cls.model_fields.items():
-            extra = field.json_schema_extra
-            source = str(extra.get("source", "")) if isinstance(extra, dict) else ""
-            rows.append(
-                {
-                    "option": key,
-                    "type": _type_name(field),
-                    "default": _default_text(field),
-                    "meaning": field.description or "",
-                    "source": source,
-                }
-            )
-        return rows
+        return [
+            {
+                "option": key,
+                "type": _type_name(field),
+                "default": _default_text(field),
+                "meaning": field.description or "",
+                "source": _source(field),
+            }
+            for key, field in cls.model_fields.items()
+        ]
 
     def changed_options(self, default: Self) -> dict[str, Any]:
         """Return the options in which this instance differs from ``default``."""
-        ours, theirs = self.model_dump(mode="json"), default.model_dump(mode="json")
+        ours, theirs = (each.model_dump(mode="json", warnings=False) for each in (self, default))
         return {key: value for key, value in ours.items() if key not in theirs or value != theirs[key]}
 
     def __hash__(self) -> int:
@@ -179,9 +175,7 @@ class Component(BaseModel):
     def __str__(self) -> str:
         """Return the canonical spelling: ``name``, ``name@2`` or ``name:norm=batch,width=64``."""
         version = "" if self.version == "1" else f"@{self.version}"
-        ours = self.model_dump(mode="json")
-        defaults = type(self).model_construct().model_dump(mode="json", warnings=False)
-        changed = {key: value for key, value in ours.items() if key not in defaults or value != defaults[key]}
+        changed = self.changed_options(type(self).model_construct())
         argument = [str(changed.pop(self.argument))] if self.argument in changed else []
         options = ",".join(argument + [f"{key}={changed[key]}" for key in sorted(changed)])
         return f"{self.name}{version}{':' + options if options else ''}"
@@ -197,14 +191,11 @@ def _parse(value: Any, field: FieldInfo) -> Any:
         return value
     try:
         parsed = json.loads(value)
-    except (ValueError, RecursionError):  # a number of too many digits is no JSONDecodeError
+    except (ValueError, RecursionError):  # a number of too many digits raises ValueError
         return value
-    # Where a number is wanted, true is none, though it would pass for 1.
-    return (
-        value
-        if isinstance(parsed, bool) and bool not in (field.annotation, *get_args(field.annotation))
-        else parsed
-    )
+    # pydantic would take true for the number 1.
+    is_wrong = isinstance(parsed, bool) and bool not in (field.annotation, *get_args(field.annotation))
+    return value if is_wrong else parsed
 
 
 def _first_problem(cls: type[Component], error: ValidationError) -> str:
@@ -212,6 +203,10 @@ def _first_problem(cls: type[Component], error: ValidationError) -> str:
     place = ".".join(str(part) for part in problem["loc"]) or "options"
     message = problem["msg"][0].lower() + problem["msg"][1:]
     return f"option {place!r} of {cls.kind} {cls.name!r}: {message}, got {problem['input']!r}."
+
+
+def _source(field: FieldInfo) -> str:
+    return str(field.json_schema_extra.get("source", "")) if isinstance(field.json_schema_extra, dict) else ""
 
 
 def _type_name(field: FieldInfo) -> str:

@@ -37,7 +37,7 @@ def installed():
 
 
 def own(kind):
-    return sorted(Plugins.load().registries()[kind])
+    return sorted(Plugins.load(own_only=True).registries()[kind])
 
 
 @pytest.mark.parametrize("name", own("methods"))
