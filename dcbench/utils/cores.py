@@ -34,7 +34,7 @@ def advice_where_shared(threads: int, loadavg: Path = Path("/proc/loadavg")) -> 
     cores = os.cpu_count() or 1
     try:
         average, _, _, running, _ = loadavg.read_text().split()
-        others = round(min(float(average), int(running.partition("/")[0]) - 1))
+        others = min(cores, round(min(float(average), int(running.partition("/")[0]) - 1)))
     except (OSError, ValueError):
         return ""
     if threads == 1 or others + threads <= cores:

@@ -36,7 +36,7 @@ def test_threads_of_openmp_sleep_while_they_wait_unless_told_otherwise(before, s
     ("load", "threads", "advised"),
     [
         ("1.10 0.50 0.20 2/300 4242", 2, "--threads 1 "),
-        ("3.00 3.00 3.00 4/300 4242", 2, "--threads 1 "),
+        ("3.00 3.00 3.00 4/300 4242", 2, "2 of 2 cores"),
         ("1.10 0.50 0.20 1/300 4242", 2, ""),  # what was running has ended
         ("0.10 0.50 0.20 3/300 4242", 2, ""),  # what runs has only begun
         ("1.10 0.50 0.20 2/300 4242", 1, ""),
