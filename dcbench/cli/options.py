@@ -49,7 +49,8 @@ EXECUTION_OPTIONS = (
         type=click.IntRange(min=1),
         metavar="N",
         help="Threads for each cell. On the CPU the last digits of a result depend on it.  "
-        "[all cores / jobs; with ray, the CPUs of a cell]",
+        "[all cores / jobs, but one for each small evaluation network, several of which are then trained at once; "
+        "with ray, the CPUs of a cell]",
     ),
     click.option(
         "--executor",

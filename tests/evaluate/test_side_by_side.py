@@ -12,6 +12,7 @@ import torch
 from dcbench_plugins.architectures.convnet import ConvNet
 from torch import nn
 
+from dcbench.cli import main
 from dcbench.core.condensed_set import CondensedSet
 from dcbench.core.spec import QUICK, EvaluationSpec
 from dcbench.engine.engine import Engine
@@ -20,6 +21,7 @@ from dcbench.evaluate import side_by_side
 from dcbench.evaluate.protocols import DC
 from dcbench.evaluate.side_by_side import evaluate_all
 from dcbench.results.store import read_records
+from dcbench.run.executors.processes import Processes
 
 ALONE = Engine("fast", workers=1, micro_batch=32)
 TOGETHER = replace(ALONE, workers=2, side_by_side=True)
@@ -144,10 +146,23 @@ def test_who_is_interrupted_leaves_no_thread_at_work(judge, monkeypatch):
     assert TOGETHER.pool().submit(lambda: "free").result(timeout=60) == "free"
 
 
-def test_records_say_how_many_threads_computed(run, tmp_path):
-    run(tmp_path / "r", engine=TOGETHER, eval_networks=("linear", "dropout"), evals=2)
-    threads = torch.get_num_threads()
+@pytest.mark.parametrize("executor", [None, Processes(1, 2)])
+def test_records_say_how_many_threads_computed(run, tmp_path, executor):
+    run(tmp_path / "r", engine=TOGETHER, executor=executor, eval_networks=("linear", "dropout"), evals=2)
+    threads = 2 if executor else torch.get_num_threads()
     own = f"{threads} thread{'s' * (threads > 1)}"
     for record in read_records(tmp_path / "r" / "records.jsonl"):
         expected = "1 thread" if record.evaluation_network == "linear" else own
         assert record.device.removesuffix(" to evaluate").endswith(expected)
+
+
+@pytest.mark.parametrize(("words", "expected"), [((), "1 thread"), (("--threads", "2"), "2 threads")])
+def test_a_run_does_so_unless_it_is_told_how_many_threads(tmp_path, words, expected):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    command = "run -d digits -m random --ipc 1 --budget quick --evals 1 --eval-network mlp"
+    with pytest.raises(SystemExit):
+        main([*command.split(), *words, "--results", str(tmp_path)], standalone_mode=False)
+    torch.set_num_threads(before)
+    (record,) = read_records(tmp_path / "records.jsonl")
+    assert record.device.removesuffix(" to evaluate").endswith(f", {expected}")
