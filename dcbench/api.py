@@ -3,23 +3,28 @@
 A plugin imports this module and nothing else of dcbench. `dcbench.hookspecs` lists the hooks.
 """
 
-from dcbench.condense.coresets import FeatureCoreset
-from dcbench.core.architecture import Architecture, new_network
-from dcbench.core.component import Component, option
-from dcbench.core.condensed_set import CondensedSet
-from dcbench.core.dataset import Dataset, DatasetInfo, Split, Splits
-from dcbench.core.loss_watch import Diverged
-from dcbench.core.method import Checkpoint, Method, Setting, Task
-from dcbench.core.split import ResidentSplit
-from dcbench.engine.augment import augment
-from dcbench.engine.matching import gradient_targets, loss_gradient, matching_gradient, matching_gradient_to
-from dcbench.engine.optimizer import SGD
-from dcbench.engine.training import accuracy, train_network
-from dcbench.formats.images import IMAGE_ENDINGS, open_image
-from dcbench.formats.npz import ArrayFile, open_arrays
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from dcbench.hookspecs import Progress, hookimpl
-from dcbench.results.records import Record
 from dcbench.utils.errors import DcbenchError
+
+if TYPE_CHECKING:
+    from dcbench.condense.coresets import FeatureCoreset
+    from dcbench.core.architecture import Architecture, new_network
+    from dcbench.core.component import Component, option
+    from dcbench.core.condensed_set import CondensedSet
+    from dcbench.core.dataset import Dataset, DatasetInfo, Split, Splits
+    from dcbench.core.loss_watch import Diverged
+    from dcbench.core.method import Checkpoint, Method, Setting, Task
+    from dcbench.core.split import ResidentSplit
+    from dcbench.engine.augment import augment
+    from dcbench.engine.matching import gradient_targets, loss_gradient, matching_gradient, matching_gradient_to
+    from dcbench.engine.optimizer import SGD
+    from dcbench.engine.training import accuracy, train_network
+    from dcbench.formats.images import IMAGE_ENDINGS, open_image
+    from dcbench.formats.npz import ArrayFile, open_arrays
+    from dcbench.results.records import Record
 
 __all__ = [
     "IMAGE_ENDINGS",
@@ -55,3 +60,31 @@ __all__ = [
     "option",
     "train_network",
 ]
+
+_MODULES = (
+    "condense.coresets",
+    "core.architecture",
+    "core.component",
+    "core.condensed_set",
+    "core.dataset",
+    "core.loss_watch",
+    "core.method",
+    "core.split",
+    "engine.augment",
+    "engine.matching",
+    "engine.optimizer",
+    "engine.training",
+    "formats.images",
+    "formats.npz",
+    "results.records",
+)
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs torch when it is first asked for: a plugin of suites alone starts without."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    for module in _MODULES:
+        provided = vars(import_module(f"dcbench.{module}"))
+        globals().update({each: provided[each] for each in __all__ if each in provided})
+    return globals()[name]

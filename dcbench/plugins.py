@@ -8,18 +8,22 @@ import traceback
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from importlib.machinery import PathFinder
 from importlib.metadata import Distribution, EntryPoint, entry_points
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import pluggy
 
 from dcbench import DISTRIBUTION, hookspecs
-from dcbench.core.architecture import Architecture
 from dcbench.core.component import Component, Spelling
-from dcbench.core.dataset import Dataset
-from dcbench.core.method import Method
 from dcbench.utils.errors import DcbenchError, find_name
+
+if TYPE_CHECKING:
+    from dcbench.core.architecture import Architecture
+    from dcbench.core.dataset import Dataset
+    from dcbench.core.method import Method
 
 C = TypeVar("C", bound=Component)
 T = TypeVar("T")
@@ -101,14 +105,14 @@ class Plugins:
         self.manager = pluggy.PluginManager(hookspecs.PROJECT)
         self.manager.add_hookspecs(hookspecs)
         self.infos: list[PluginInfo] = []
-        self.datasets: Registry[type[Dataset]] = Registry(Dataset.kind)
-        self.architectures: Registry[type[Architecture]] = Registry(Architecture.kind)
-        self.methods: Registry[type[Method]] = Registry(Method.kind)
+        self.datasets: Registry[type[Dataset]] = Registry("dataset")
+        self.architectures: Registry[type[Architecture]] = Registry("network")
+        self.methods: Registry[type[Method]] = Registry("method")
         self.suites: Registry[Path] = Registry("suite")
         self._silenced: set[str] = set()
 
     @classmethod
-    def load(cls, strict: bool = True, own_only: bool = False) -> Plugins:
+    def load(cls, strict: bool = True, own_only: bool = False, suites_only: bool = False) -> Plugins:
         """Load every installed plugin that the environment does not disable.
 
         A plugin that fails is listed with its error and left out. A disabled one is listed and not imported.
@@ -116,6 +120,8 @@ class Plugins:
         Args:
             strict: refuse two plugins that register the same name. Without it, list the second one as failed.
             own_only: load only the plugins of dcbench's own distribution.
+            suites_only: load only plugins whose source says that they may provide suites. A module that provides
+                other things, too, is imported whole.
 
         Raises:
             DcbenchError: when two plugins register the same name, or the environment disables an unknown plugin.
@@ -123,6 +129,8 @@ class Plugins:
         plugins, points = cls(), sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value))
         disabled = _disabled(points, own_only)
         for point in points:
+            if suites_only and not _may_provide_suites(point):
+                continue
             if point in disabled:
                 plugins.infos.append(replace(_info(point), disabled=disabled[point]))
                 continue
@@ -168,14 +176,14 @@ class Plugins:
     def _provided(self, plugin: object) -> list[tuple[Registry[Any], str, Any]]:
         """Call the registration hooks of this one plugin; return what it provides, by registry and name."""
         hook = self.manager.hook
-        bases: Iterable[tuple[pluggy.HookCaller, Registry[Any], Any]] = (
-            (hook.dcbench_register_datasets, self.datasets, Dataset),
-            (hook.dcbench_register_architectures, self.architectures, Architecture),
-            (hook.dcbench_register_methods, self.methods, Method),
+        callers: Iterable[tuple[pluggy.HookCaller, Registry[Any]]] = (
+            (hook.dcbench_register_datasets, self.datasets),
+            (hook.dcbench_register_architectures, self.architectures),
+            (hook.dcbench_register_methods, self.methods),
         )
         provided: list[tuple[Registry[Any], str, Any]] = []
-        for caller, registry, base in bases:
-            components = (_checked(component, base) for component in _returned(caller, plugin))
+        for caller, registry in callers:
+            components = (_checked(component, registry.kind) for component in _returned(caller, plugin))
             provided += [(registry, component.name, component) for component in components]
         paths = (_checked_path(path) for path in _returned(hook.dcbench_register_suites, plugin))
         return provided + [(self.suites, path.stem, path) for path in paths]
@@ -263,7 +271,30 @@ def _returned(caller: pluggy.HookCaller, plugin: object) -> Iterator[Any]:
             yield from things
 
 
-def _checked(component: Any, base: type[Component]) -> type[Component]:
+def _may_provide_suites(point: EntryPoint) -> bool:
+    """Say whether a plugin may provide suites. Its source tells; neither it nor its package is imported."""
+    name, places = "", None
+    try:
+        for part in point.module.split("."):
+            spec = PathFinder.find_spec(f"{name}.{part}", places) if name else find_spec(part)
+            name, places = f"{name}.{part}" if name else part, spec.submodule_search_locations if spec else None
+        source = Path(str(spec and spec.origin)).read_text(encoding="utf-8")
+    except (ImportError, ValueError, OSError):  # what cannot be read is imported to find out
+        return True
+    return bool(point.attr) or "dcbench_register_suites" in source or "import *" in source
+
+
+def _bases() -> dict[str, type[Component]]:
+    """Return what components of each kind inherit from. It is imported late because it imports torch."""
+    from dcbench.core.architecture import Architecture
+    from dcbench.core.dataset import Dataset
+    from dcbench.core.method import Method
+
+    return {base.kind: base for base in (Dataset, Architecture, Method)}
+
+
+def _checked(component: Any, kind: str) -> type[Component]:
+    base = _bases()[kind]
     if not (isinstance(component, type) and issubclass(component, base)):
         raise TypeError(f"registered {component!r}, which is not a subclass of {base.__name__}")
     if inspect.isabstract(component):

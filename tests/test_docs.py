@@ -22,7 +22,7 @@ from dcbench.core.method import Task
 from dcbench.core.spec import BUDGETS
 from dcbench.plugins import PluginInfo, Plugins
 from dcbench.suites.file import load_suite
-from dcbench.suites.part import resolve_suite
+from dcbench.suites.selection import select
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -187,9 +187,10 @@ def test_the_suite_of_the_guide_can_be_used(plugins, tmp_path):
     (table,) = blocks(GUIDE, "csv")
     (tmp_path / "my_suite.toml").write_text(text)
     (tmp_path / "mine.csv").write_text(table)
-    part = resolve_suite(load_suite(tmp_path / "my_suite.toml"), plugins)
-    assert part.methods["my_method"].steps == 50
+    part = select(load_suite(tmp_path / "my_suite.toml"))
     assert len(part.experiments()) == 4
+    planned = part.suite.file.options
+    assert planned == {"my_method.steps": "50"}
 
 
 @pytest.mark.parametrize("checks", [METHOD_CHECKS, DATASET_CHECKS, ARCHITECTURE_CHECKS])

@@ -210,8 +210,9 @@ def add_to_commands(group: click.Group) -> None:
             add_to_commands(command)
 
 
-def load_plugins(strict: bool = True) -> Plugins:
+def load_plugins(strict: bool = True, suites_only: bool = False) -> Plugins:
     """Load the plugins that the running command is to load; see `dcbench.plugins.Plugins.load`."""
     from dcbench.plugins import Plugins
 
-    return Plugins.load(strict, own_only=click.get_current_context().meta.get(_OWN_ONLY, False))
+    own_only = click.get_current_context().meta.get(_OWN_ONLY, False)
+    return Plugins.load(strict, own_only=own_only, suites_only=suites_only)

@@ -16,12 +16,11 @@ from dcbench.utils.files import default_data_root
 if TYPE_CHECKING:
     from dcbench.plugins import Plugins
     from dcbench.results.records import Record
-    from dcbench.suites.file import Suite
-    from dcbench.suites.part import SuiteSelection
+    from dcbench.suites.selection import SuiteSelection
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-PART_OPTIONS = (
+SELECTION_OPTIONS = (
     click.option("--dataset", "-d", "datasets", multiple=True, metavar="NAME", help="Only this data set."),
     click.option("--method", "-m", "methods", multiple=True, metavar="NAME", help="Only this method."),
     click.option(
@@ -54,9 +53,9 @@ PART_OPTIONS = (
 )
 
 
-def part_options(command: F) -> F:
+def selection_options(command: F) -> F:
     """Add the options that choose a part of a suite: the same words run it and show it."""
-    for option in reversed(PART_OPTIONS):
+    for option in reversed(SELECTION_OPTIONS):
         command = option(command)
     return command
 
@@ -78,20 +77,24 @@ def suite() -> None:
 @suite.command("list")
 @json_option
 def list_(as_json: bool) -> None:
-    """List the suites: their cells (combinations), condensed sets, and networks to train."""
+    """List the suites: their cells (combinations), condensed sets, and networks to train.
+
+    The counts come from the suites' files alone. A method counts as one that depends on the seed and the matching
+    network unless its suite says otherwise.
+    """
     from dcbench.suites.file import load_suite
-    from dcbench.suites.part import resolve_suite
+    from dcbench.suites.selection import select
     from dcbench.utils.errors import DcbenchError
 
-    plugins = load_plugins()
+    plugins = load_plugins(suites_only=True)
     rows = []
     for name in plugins.suites:
         row = {"name": name, "title": "", "cells": "", "sets": "", "trials": ""}
         try:
             loaded = load_suite(plugins.suite_path(name))
             row["title"] = loaded.file.title
-            part = resolve_suite(loaded, plugins)
-            experiments, networks = part.experiments(), len(part.eval_networks)
+            selection = select(loaded)
+            experiments, networks = selection.experiments(), len(selection.eval_networks)
             row["cells"] = str(len(experiments))
             row["sets"] = str(sum(each.sets for each in experiments))
             row["trials"] = str(networks * sum(each.sets * each.evals for each in experiments))
@@ -103,23 +106,24 @@ def list_(as_json: bool) -> None:
 
 @suite.command()
 @click.argument("name")
-@part_options
+@selection_options
 @results_option
 @json_option
 def show(name: str, results: Path, as_json: bool, **words: Any) -> None:
     """Show a suite's numbers beside the published ones, and how much of it is done.
 
-    From records alone: no data set is loaded. With the same words as `dcbench suite run`, of the same part.
+    It reads records alone and loads no data set. Give the same options as to `dcbench suite run` to see the same
+    part of the suite.
     """
     from dcbench.leaderboard.scores import find_records
 
-    part = _part(name, words, load_plugins())
-    _print(part, find_records(results), as_json)
+    selection = _select(name, words, load_plugins(suites_only=True))
+    _print(selection, find_records(results), load_plugins, as_json)
 
 
 @suite.command()
 @click.argument("name")
-@part_options
+@selection_options
 @execution_options
 @json_option
 def run(
@@ -132,40 +136,37 @@ def run(
 ) -> None:
     """Run a suite, or a part of it, and show its numbers beside the published ones.
 
-    What the results folder already has is not done again; --dry-run shows what is left. Exit codes are those
-    of `dcbench run`.
+    What the results folder has already is not done again. --dry-run shows what is left to do. Exit codes are
+    those of `dcbench run`.
     """
     from dcbench.utils.devices import choose_device
 
     plugins = load_plugins()
-    part, root = _part(name, words, plugins), data_root or default_data_root()
-    refuse_downloads(execution, part.datasets, plugins, root)
-    plan = part.plan(plugins, choose_device(device), root)
+    selection, root = _select(name, words, plugins), data_root or default_data_root()
+    refuse_downloads(execution, selection.datasets, plugins, root)
+    plan = selection.plan(plugins, choose_device(device), root)
     carry_out(
         plan,
         plugins,
         execution,
         as_json=as_json,
-        report=lambda records: _print(part, records, as_json),
+        report=lambda records: _print(selection, records, lambda: plugins, as_json),
     )
 
 
-def _part(name: str, words: dict[str, Any], plugins: Plugins) -> SuiteSelection:
-    """Return the part of a suite that the words of `PART_OPTIONS` choose."""
+def _select(name: str, words: dict[str, Any], plugins: Plugins) -> SuiteSelection:
+    """Return the part of a suite that `SELECTION_OPTIONS` choose."""
     from dcbench.cli.run import parse_options
-    from dcbench.suites.part import SuiteFilter, resolve_suite
-
-    choice = SuiteFilter(**{**words, "options": parse_options(words["options"])})
-    return resolve_suite(_load(name, plugins), plugins).narrow(choice, plugins)
-
-
-def _load(name: str, plugins: Plugins) -> Suite:
     from dcbench.suites.file import load_suite
+    from dcbench.suites.selection import SuiteFilter, select
 
-    return load_suite(Path(name) if name.endswith(".toml") else plugins.suite_path(name))
+    suite = load_suite(Path(name) if name.endswith(".toml") else plugins.suite_path(name))
+    return select(suite, SuiteFilter(**{**words, "options": parse_options(words["options"])}))
 
 
-def _print(part: SuiteSelection, records: list[Record], as_json: bool) -> None:
+def _print(
+    selection: SuiteSelection, records: list[Record], plugins: Callable[[], Plugins], as_json: bool
+) -> None:
     """Print the comparison."""
     from rich.markup import escape
 
@@ -173,16 +174,16 @@ def _print(part: SuiteSelection, records: list[Record], as_json: bool) -> None:
     from dcbench.suites.comparison import compare
     from dcbench.suites.tables import as_data, remarks, tables
 
-    comparison = compare(part, records)
+    comparison, suite = compare(selection, records, plugins), selection.suite
     if as_json:
-        print_json(as_data(part, comparison))
+        print_json(as_data(selection, comparison))
         return
     console = make_console()
-    how = f"protocol {part.protocol.name}, budget {part.budget.name}"
-    console.print(f"[bold]{escape(part.suite.name)}[/bold]: {escape(part.suite.file.title)}; {how}")
+    how = f"protocol {suite.file.protocol}, budget {selection.budget.name}"
+    console.print(f"[bold]{escape(suite.name)}[/bold]: {escape(suite.file.title)}; {how}")
     for heading, table in tables(comparison):
         console.print(f"\n{escape(heading)}", table, sep="\n")
-    *said, done = remarks(part, comparison)
-    for paragraph in said:
+    *paragraphs, done = remarks(selection, comparison)
+    for paragraph in paragraphs:
         console.print(f"[dim]{escape(paragraph)}[/dim]")
     console.print(escape(done))

@@ -23,15 +23,19 @@ e_ours itself is a rough guess.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from dcbench.leaderboard.scores import rows
 from dcbench.leaderboard.statistics import Score
 from dcbench.results.records import Record
 from dcbench.suites.file import Published
-from dcbench.suites.own import NetworkNames, own_records
-from dcbench.suites.part import Key, SuiteSelection
+from dcbench.suites.records import NetworkNames, suite_records
+from dcbench.suites.selection import Key, SuiteSelection
+
+if TYPE_CHECKING:
+    from dcbench.plugins import Plugins
 
 ROUNDING = 0.001 / math.sqrt(12)
 """Standard deviation of what is lost by rounding to 0.1 %: uniform over +- 0.05 %."""
@@ -90,6 +94,8 @@ class Comparison:
         trials_done, trials: networks trained, and all there are to be.
         other_data: records left out since they are of other data under the same name.
         spellings: of the networks that are not recorded as the suite spells them; see there which count.
+        altered: methods whose records were made with other options than the suite's: what they give is not to be
+            compared with the published numbers.
     """
 
     lines: tuple[Line, ...]
@@ -99,6 +105,7 @@ class Comparison:
     trials: int
     other_data: int
     spellings: tuple[NetworkNames, ...] = ()
+    altered: frozenset[str] = frozenset()
 
 
 def our_error(score: Score, published_std: float | None, seeded: bool) -> float | None:
@@ -124,33 +131,42 @@ def published_error(published: Published) -> float | None:
     return math.hypot(published.std / math.sqrt(published.n_sets or 1), ROUNDING)
 
 
-def compare(part: SuiteSelection, records: Iterable[Record]) -> Comparison:
-    """Put our scores beside the published ones."""
-    own = own_records(part, records)
+def compare(selection: SuiteSelection, records: Iterable[Record], plugins: Callable[[], Plugins]) -> Comparison:
+    """Put our scores beside the published ones.
+
+    Args:
+        selection: the suite, or a part of it.
+        records: of any kind.
+        plugins: loads them, if need be; see `dcbench.suites.records`.
+    """
+    own = suite_records(selection, records, plugins)
     scores = {
         ((row.dataset, row.ipc, row.method, row.matching_network), network): score
         for row in rows(own.records)
         for network, score in row.scores.items()
     }
-    experiments = part.experiments()
+    experiments = selection.experiments(own.depends)
+    as_published = selection.budget.name == selection.suite.file.budget
     lines = [
         Line(
             experiment.key,
             network,
             scores.get((experiment.key, network)),
-            part.published.get((experiment.key, network)),
-            experiment.key[2] not in part.altered,
+            selection.published.get((experiment.key, network)),
+            as_published and experiment.key[2] not in own.altered,
             experiment.seeded,
         )
         for experiment in experiments
-        for network in part.eval_networks
+        for network in selection.eval_networks
     ]
+    networks = len(selection.eval_networks)
     return Comparison(
         tuple(lines),
         sets_done=len({record.condense_key for record in own.records}),
         sets=sum(experiment.sets for experiment in experiments),
         trials_done=len(own.records),
-        trials=sum(experiment.sets * experiment.evals for experiment in experiments) * len(part.eval_networks),
+        trials=sum(experiment.sets * experiment.evals for experiment in experiments) * networks,
         other_data=own.other_data,
         spellings=own.spellings,
+        altered=own.altered,
     )

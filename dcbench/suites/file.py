@@ -13,14 +13,15 @@ A suite is a TOML file; its name is the file's, without ``.toml``. Its lists mul
     eval_networks = ["convnet"]
     sets = 5                                               # condensed sets, each from its own seed
     evals = 20                                             # evaluation networks per set and architecture
-    fixed_evals = 5                                        # and for methods that ignore the seed, in all
+    fixed = ["whole"]                                      # methods that ignore the seed
+    fixed_evals = 5                                        # and evaluation networks for them, in all
     protocol = "dc"
     budget = "full"
     options = { "gradmatch.momentum_net" = 0.5 }           # as for -o
     published = "published.csv"                            # beside this file
 
-``notes``, ``fixed_evals``, ``budget``, ``options`` and ``published`` may be left out. The published numbers
-are a CSV file with the columns of `Published`, of which those with a default may be left out.
+``notes``, ``fixed``, ``fixed_evals``, ``budget``, ``options`` and ``published`` may be left out. The
+published numbers are a CSV file with the columns of `Published`; columns with a default may be left out.
 """
 
 from __future__ import annotations
@@ -74,8 +75,10 @@ class SuiteFile(_Row):
         datasets, methods, ipcs, networks, eval_networks: as for `dcbench run`; the suite is their product.
         sets: condensed sets of each combination.
         evals: evaluation networks per set and architecture.
-        fixed_evals: evaluation networks, in all, for methods that ignore the seed and thus have one set;
-            ``sets * evals`` unless given, which for the whole training set is work without much use.
+        fixed: methods that ignore the seed and thus have one set. Those with a published number for all images
+            need not be named. `dcbench suite list` counts by it; a run asks the methods themselves.
+        fixed_evals: evaluation networks, in all, for methods that ignore the seed; ``sets * evals`` unless given,
+            which for the whole training set is work without much use.
         protocol, budget: names.
         options: method options, as ``option`` or ``method.option``, to values as users type them.
         published: name of the CSV file beside it; empty for none.
@@ -91,6 +94,7 @@ class SuiteFile(_Row):
     eval_networks: Names
     sets: StrictCount
     evals: StrictCount
+    fixed: tuple[str, ...] = ()
     fixed_evals: StrictCount | None = None
     protocol: str
     budget: str = "full"

@@ -15,7 +15,7 @@ from dcbench.leaderboard.report.tables import DASH, deviations, percent, sample
 from dcbench.leaderboard.statistics import Score
 from dcbench.suites.comparison import Comparison, Line
 from dcbench.suites.file import Published
-from dcbench.suites.part import SuiteSelection
+from dcbench.suites.selection import SuiteSelection
 
 LEGEND = (
     "Test accuracy in %. Ours: mean over condensed sets of the mean over networks (standard deviation between "
@@ -49,53 +49,53 @@ def tables(comparison: Comparison) -> list[tuple[str, Table]]:
     return made
 
 
-def remarks(part: SuiteSelection, comparison: Comparison) -> list[str]:
+def remarks(selection: SuiteSelection, comparison: Comparison) -> list[str]:
     """Return what is to be read beneath the tables, a paragraph each, the last of them how much is done."""
-    file, said = part.suite.file, [LEGEND]
+    file, paragraphs = selection.suite.file, [LEGEND]
     if any(line.published and line.published.checked == "recalled" for line in comparison.lines):
-        said.append(RECALLED)
-    said += [f"Source: {file.source}.", *file.notes, *_warnings(part, comparison)]
+        paragraphs.append(RECALLED)
+    paragraphs += [f"Source: {file.source}.", *file.notes, *_warnings(selection, comparison)]
     left = comparison.trials - comparison.trials_done
     state = f"{left:,} trials left" if left else "nothing left"
-    said.append(
+    paragraphs.append(
         f"Done: {comparison.sets_done:,} of {comparison.sets:,} condensed sets, {comparison.trials_done:,} of "
         f"{comparison.trials:,} trials; {state}."
     )
-    return said
+    return paragraphs
 
 
-def _warnings(part: SuiteSelection, comparison: Comparison) -> list[str]:
-    said = []
-    if part.budget.name != part.suite.file.budget:
-        said.append(f"Budget {part.budget.name}: not comparable with the published numbers.")
-    elif part.altered:
-        said.append(
-            f"{', '.join(sorted(part.altered))}: with other options than the suite's, thus not compared with the "
-            "published numbers."
+def _warnings(selection: SuiteSelection, comparison: Comparison) -> list[str]:
+    warnings = []
+    if selection.budget.name != selection.suite.file.budget:
+        warnings.append(f"Budget {selection.budget.name}: not comparable with the published numbers.")
+    elif comparison.altered:
+        warnings.append(
+            f"{', '.join(sorted(comparison.altered))}: with other options than the suite's, thus not compared "
+            "with the published numbers."
         )
     if comparison.other_data:
-        said.append(f"Left out: {comparison.other_data:,} records of other data than the newest record's.")
+        warnings.append(f"Left out: {comparison.other_data:,} records of other data than the newest record's.")
     for each in comparison.spellings:
         if each.taken:
-            said.append(f"{each.network} on {each.dataset}: as recorded, {each.taken}.")
+            warnings.append(f"{each.network} on {each.dataset}: as recorded, {each.taken}.")
         else:
-            said.append(
+            warnings.append(
                 f"Left out: {each.network} on {each.dataset}, recorded as {' and as '.join(each.found)}; which of "
                 "them is the suite's cannot be told without the data."
             )
-    return said
+    return warnings
 
 
-def as_data(part: SuiteSelection, comparison: Comparison) -> dict[str, Any]:
+def as_data(selection: SuiteSelection, comparison: Comparison) -> dict[str, Any]:
     """Return all of it as plain data; accuracies, deviations, differences and uncertainties are fractions."""
-    file = part.suite.file
+    file = selection.suite.file
     return {
-        "suite": part.suite.name,
+        "suite": selection.suite.name,
         "title": file.title,
         "source": file.source,
         "notes": list(file.notes),
-        "protocol": part.protocol.name,
-        "budget": part.budget.name,
+        "protocol": file.protocol,
+        "budget": selection.budget.name,
         "lines": [_line_data(line) for line in comparison.lines],
         "sets_done": comparison.sets_done,
         "sets": comparison.sets,

@@ -265,9 +265,9 @@ def test_another_s_plugins_can_be_left_out_on_either_side_of_the_command(line, d
         Plugins, "load", classmethod(lambda cls, *args, **words: asked.append(words) or own(cls, *args, **words))
     )
     assert dcbench(line).exit_code == 0
-    assert asked == [{"own_only": True}]
+    assert asked == [{"own_only": True, "suites_only": False}]
     dcbench("list methods")
-    assert asked[1] == {"own_only": False}
+    assert asked[1] == {"own_only": False, "suites_only": False}
 
 
 def test_plugins_are_listed_for_people(dcbench, monkeypatch):

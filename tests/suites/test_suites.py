@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import subprocess
+import sys
 import types
 from dataclasses import replace
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -23,8 +25,8 @@ from dcbench.results.store import RECORDS, read_records
 from dcbench.run.plan import make_plan
 from dcbench.suites.comparison import Line, compare, our_error, published_error
 from dcbench.suites.file import Published, load_suite
-from dcbench.suites.own import own_records
-from dcbench.suites.part import SuiteFilter, resolve_suite
+from dcbench.suites.records import suite_records
+from dcbench.suites.selection import SuiteFilter, select
 from dcbench.utils.errors import DcbenchError
 
 OURS = ("gradient-matching-cross-architecture", "gradient-matching-table1", "reproduction-48")
@@ -39,6 +41,7 @@ networks = ["linear"]
 eval_networks = ["linear", "dropout"]
 sets = 2
 evals = 3
+fixed = ["means"]
 fixed_evals = 4
 protocol = "dc"
 options = { "means.scale" = 2.0 }
@@ -65,15 +68,21 @@ def write(tmp_path):
 
 
 @pytest.fixture
-def blobs(write, plugins):
-    """The tiny suite, resolved."""
-    return resolve_suite(load_suite(write()), plugins)
+def blobs(write):
+    """The tiny suite, whole."""
+    return select(load_suite(write()))
+
+
+@pytest.fixture
+def narrowed(blobs):
+    """A part of the tiny suite."""
+    return lambda **wanted: select(blobs.suite, SuiteFilter(**wanted))
 
 
 @pytest.fixture
 def dcbench(plugins, tmp_path, monkeypatch):
     """Run a command line in an empty folder, with the tests' plugins installed."""
-    monkeypatch.setattr(Plugins, "load", classmethod(lambda cls, strict=True, own_only=False: plugins))
+    monkeypatch.setattr(Plugins, "load", classmethod(lambda cls, *args, **words: plugins))
     monkeypatch.chdir(tmp_path)
 
     def invoke(line):
@@ -114,8 +123,8 @@ def published(**changes):
     ],
 )
 def test_our_suites_are_whole_and_all_they_name_is_installed(plugins, name, cells, sets, trials, numbers):
-    part = resolve_suite(load_suite(plugins.suite_path(name)), plugins)
-    comparison = compare(part, [])
+    part = select(load_suite(plugins.suite_path(name)))
+    comparison = compare(part, [], lambda: plugins)
     assert len(part.experiments()) == cells
     assert (comparison.sets, comparison.trials) == (sets, trials)
     assert len(comparison.lines) == cells * len(part.eval_networks)
@@ -140,14 +149,14 @@ def test_our_suites_are_whole_and_all_they_name_is_installed(plugins, name, cell
     ],
 )
 def test_published_numbers_are_those_of_the_paper(plugins, name, key, evaluated, expected):
-    part = resolve_suite(load_suite(plugins.suite_path(f"gradient-matching-{name}")), plugins)
+    part = select(load_suite(plugins.suite_path(f"gradient-matching-{name}")))
     number = part.published[key, evaluated]
     assert (number.mean, number.std, number.n_sets, number.checked) == expected
 
 
 def test_the_reproduction_trains_its_matching_networks_with_momentum_and_says_what_it_is_compared_with(plugins):
-    part = resolve_suite(load_suite(plugins.suite_path("reproduction-48")), plugins)
-    assert part.methods["gradmatch"].momentum_net == 0.5
+    part = select(load_suite(plugins.suite_path("reproduction-48")))
+    assert part.suite.file.options == {"gradmatch.momentum_net": "0.5"}
     assert part.published[("svhn", 50, "gradmatch", "convnet"), "convnet"].mean == 0.823
     assert (("svhn", 50, "gradmatch", "mlp"), "convnet") not in part.published
     assert any("not available" in note for note in part.suite.file.notes)
@@ -183,10 +192,11 @@ def test_the_reproduction_trains_its_matching_networks_with_momentum_and_says_wh
         ("numbers.csv", "../numbers.csv", "key 'published'"),
     ],
 )
-def test_a_mistake_in_a_suite_names_the_file_and_the_key(write, plugins, old, new, message):
+def test_a_mistake_in_a_suite_names_the_file_and_the_key(write, plugins, tmp_path, old, new, message):
     assert old in TINY
+    path = write(TINY.replace(old, new, 1), NUMBERS.replace("tiny", "tinny") if "tinny" in new else NUMBERS)
     with pytest.raises(DcbenchError) as caught:
-        resolve_suite(load_suite(write(TINY.replace(old, new, 1))), plugins)
+        select(load_suite(path)).plan(plugins, torch.device("cpu"), tmp_path)
     assert message in str(caught.value)
 
 
@@ -202,13 +212,13 @@ def test_a_mistake_in_a_suite_names_the_file_and_the_key(write, plugins, old, ne
         ("tiny,2", "tiny,3", "the number of tiny, 3, random, no network, linear, is of no experiment"),
         ("random,,", "random,linear,", "the number of tiny, 1, random, linear, linear, is of no experiment"),
         ("tiny,2", "tiny,1", "the number of tiny, 1, random, no network, linear, is there twice"),
-        (",,linear", ",,liner", "unknown network 'liner'"),
+        (",,linear", ",,liner", "the number of tiny, 1, random, no network, liner, is of no experiment"),
     ],
 )
-def test_a_mistake_in_the_numbers_names_the_file_and_the_place(write, plugins, old, new, message):
+def test_a_mistake_in_the_numbers_names_the_file_and_the_place(write, old, new, message):
     assert old in NUMBERS
     with pytest.raises(DcbenchError) as caught:
-        resolve_suite(load_suite(write(numbers=NUMBERS.replace(old, new, 1))), plugins)
+        select(load_suite(write(numbers=NUMBERS.replace(old, new, 1))))
     assert message in str(caught.value)
 
 
@@ -229,15 +239,15 @@ def test_a_file_of_numbers_without_the_columns_is_a_mistake_even_without_rows(wr
     assert message in str(caught.value)
 
 
-def test_two_data_sets_of_one_name_are_refused(write, plugins):
+def test_two_data_sets_of_one_name_are_refused(write, plugins, tmp_path):
     datasets = '["npz:x.npz", "npz:y/x.npz"]'
     text = TINY.replace('["tiny"]', datasets).replace("numbers.csv", "")
     with pytest.raises(DcbenchError) as caught:
-        resolve_suite(load_suite(write(text)), plugins)
+        select(load_suite(write(text))).plan(plugins, torch.device("cpu"), tmp_path)
     message = "key 'datasets': npz:x.npz and npz:y/x.npz would both be recorded as "
     assert message in str(caught.value)
-    same = resolve_suite(load_suite(write(TINY.replace('["tiny"]', '["tiny", "tiny"]'))), plugins)
-    assert list(same.datasets) == ["tiny"]
+    same = select(load_suite(write(TINY.replace('["tiny"]', '["tiny", "tiny"]'))))
+    assert same.datasets == ("tiny",)
 
 
 def test_options_may_be_nested_as_toml_has_it(write):
@@ -254,9 +264,9 @@ def test_what_is_counted_is_what_is_planned(blobs, plugins, tmp_path):
         SuiteFilter(ipcs=(2,), evals=1),
         SuiteFilter(budget="quick", methods=("means",), seed=3),
     ):
-        part = blobs.narrow(choice, plugins)
+        part = select(blobs.suite, choice)
         plan = part.plan(plugins, torch.device("cpu"), tmp_path)
-        comparison = compare(part, [])
+        comparison = compare(part, [], lambda: plugins)
         assert len(plan.cells) == comparison.sets
         assert sum(len(cell.trials) for cell in plan.cells) == comparison.trials
         assert {(cell.spec.dataset, cell.spec.ipc, cell.spec.method) for cell in plan.cells} == {
@@ -291,34 +301,47 @@ def test_a_data_set_of_a_later_version_is_run_and_compared_under_its_name(write,
     later = type("Later", (plugins.datasets.get("tiny"),), {"name": "later", "version": "2"})
     plugins.datasets.add("later", later, PluginInfo("later", "later", "tests", "0"))
     path = write(TINY.replace('"tiny"', '"later"'), NUMBERS.replace("tiny", "later"))
-    part = resolve_suite(load_suite(path), plugins).narrow(SuiteFilter(datasets=("later",), ipcs=(1,)), plugins)
-    assert {key[0] for key, _ in part.published} == {"later@2"}
+    part = select(load_suite(path), SuiteFilter(datasets=("later",), ipcs=(1,)))
+    assert {key[0] for key, _ in part.published} == {"later"}
+    assert suite_records(part, [own := random_record(dataset="later@2")], lambda: plugins).records == [
+        own.model_copy(update={"dataset": "later"})
+    ]
     assert {cell.spec.dataset for cell in part.plan(plugins, torch.device("cpu"), tmp_path).cells} == {"later@2"}
 
 
-def test_another_budget_brings_its_own_numbers_of_sets_and_networks(blobs, plugins):
-    quick = blobs.narrow(SuiteFilter(budget="quick"), plugins)
+def test_another_budget_brings_its_own_numbers_of_sets_and_networks(blobs, narrowed, plugins, tmp_path):
+    quick = narrowed(budget="quick")
     assert (quick.sets, quick.evals) == (QUICK.sets, QUICK.evals) != (blobs.sets, blobs.evals)
-    assert quick.methods["means"].scale == 2.0  # the suite's word goes before the method's for quick
-    assert quick.altered == {"random", "means"}
-    assert blobs.narrow(SuiteFilter(budget="quick", sets=7), plugins).sets == 7
-    assert blobs.narrow(SuiteFilter(budget="full"), plugins).altered == frozenset()
+    cells = quick.plan(plugins, torch.device("cpu"), tmp_path).cells
+    # The suite's option goes before the method's for quick.
+    assert {cell.spec.options["scale"] for cell in cells if cell.spec.method == "means"} == {2.0}
+    assert not any(line.comparable for line in compare(quick, [], lambda: plugins).lines)
+    assert narrowed(budget="quick", sets=7).sets == 7
+    assert all(line.comparable for line in compare(narrowed(budget="full"), [], lambda: plugins).lines)
 
 
 @pytest.mark.parametrize(
     ("given", "scale", "altered"),
     [({"scale": "3"}, 3.0, {"means"}), ({"means.scale": "3"}, 3.0, {"means"}), ({"scale": "2"}, 2.0, set())],
 )
-def test_options_of_the_user_go_before_the_suites(blobs, given, scale, altered, plugins):
-    part = blobs.narrow(SuiteFilter(options=given), plugins)
-    assert part.methods["means"].scale == scale
-    assert part.altered == altered
+def test_options_of_the_user_go_before_the_suites(narrowed, given, scale, altered, plugins, tmp_path):
+    part = narrowed(options=given, methods=("means",))
+    assert {cell.spec.options["scale"] for cell in part.plan(plugins, torch.device("cpu"), tmp_path).cells} == {
+        scale
+    }
+    records = [
+        random_record(method="means", seeded=False, options={"scale": each}, changed_options=["scale"])
+        for each in (2.0, 3.0)
+    ]
+    own = suite_records(part, records, lambda: plugins)
+    assert [record.options["scale"] for record in own.records] == [scale]
+    assert own.altered == altered
 
 
 # --- Which records are a suite's own -----------------------------------------------------------------
 
 
-def test_only_records_of_the_suites_own_making_count(blobs):
+def test_only_records_of_the_suites_own_making_count(blobs, plugins):
     own = random_record()
     others = [
         random_record(budget="quick"),
@@ -326,29 +349,31 @@ def test_only_records_of_the_suites_own_making_count(blobs):
         random_record(ipc=10),
         random_record(dataset="digits"),
         random_record(evaluation_network="mlp"),
-        random_record(method_version="2"),
+        random_record(method_version="2", started_at="2024-01-01T00:00:00Z"),
         random_record(condense_seed=2),
         random_record(eval_seed=3),
         random_record(status="failed", accuracy=None),
         random_record(method="means", condense_seed=0, options={"scale": 1.0}),
         random_record(options={"file": "abc"}, changed_options=["file"]),
     ]
-    assert own_records(blobs, [*others, own]).records == [own]
+    assert suite_records(blobs, [*others, own], lambda: plugins).records == [own]
 
 
-def test_records_of_the_suites_options_count(blobs, plugins):
-    means = random_record(method="means", options={"scale": 2.0}, changed_options=["scale"], eval_seed=3)
-    assert own_records(blobs, [means]).records == [means]
-    assert own_records(blobs.narrow(SuiteFilter(options={"scale": "3"}), plugins), [means]).records == []
+def test_records_of_the_suites_options_count(blobs, narrowed, plugins):
+    means = random_record(
+        method="means", seeded=False, options={"scale": 2.0}, changed_options=["scale"], eval_seed=3
+    )
+    assert suite_records(blobs, [means], lambda: plugins).records == [means]
+    assert suite_records(narrowed(options={"scale": "3"}), [means], lambda: plugins).records == []
 
 
 def test_options_that_depend_on_the_setting_may_be_whatever_they_were_resolved_to(plugins):
-    part = resolve_suite(load_suite(plugins.suite_path("gradient-matching-table1")), plugins)
+    part = select(load_suite(plugins.suite_path("gradient-matching-table1")))
     by_setting = {"outer_loop": 1, "inner_loop": 1, "lr_img": 0.1}
-    resolved = part.methods["gradmatch"].model_dump(mode="json") | by_setting
+    resolved = plugins.method_class("gradmatch")().model_dump(mode="json") | by_setting
     record = make_record(dataset="mnist", options=resolved)
     tuned = make_record(dataset="mnist", options=resolved | {"lr_img": 1.0}, changed_options=["lr_img"])
-    assert own_records(part, [record, tuned]).records == [record]
+    assert suite_records(part, [record, tuned], lambda: plugins).records == [record]
 
 
 class Sized(Architecture):
@@ -368,13 +393,17 @@ class Sized(Architecture):
 SIZED = TINY.replace('"linear", "dropout"', '"sized", "sized:width=2"')
 
 
+def add_architectures(plugins, *classes):
+    module = types.ModuleType(classes[0].name)
+    module.dcbench_register_architectures = hookimpl(lambda: list(classes))
+    plugins.add(module, PluginInfo(classes[0].name, classes[0].name, "tests", "0"))
+
+
 @pytest.fixture
 def sized(write, plugins):
     """The tiny suite, evaluated on networks that depend on the images, resolved."""
-    module = types.ModuleType("sized")
-    module.dcbench_register_architectures = hookimpl(lambda: [Sized])
-    plugins.add(module, PluginInfo("sized", "sized", "tests", "0"))
-    return resolve_suite(load_suite(write(SIZED, NUMBERS.split("\n")[0])), plugins)
+    add_architectures(plugins, Sized)
+    return select(load_suite(write(SIZED, NUMBERS.split("\n")[0])))
 
 
 def test_networks_that_are_resolved_for_the_images_are_recognised(sized, plugins, request_for):
@@ -383,7 +412,7 @@ def test_networks_that_are_resolved_for_the_images_are_recognised(sized, plugins
     (cell,) = make_plan(request_for(eval_networks=asked), plugins).cells
     spelt = [str(network) for network, _ in cell.trials]
     assert spelt == ["sized:side=8", "sized:side=8,width=2", "sized:side=8,width=3"]
-    comparison = compare(part, [random_record(evaluation_network=each) for each in spelt])
+    comparison = compare(part, [random_record(evaluation_network=each) for each in spelt], lambda: plugins)
     scored = [line.evaluation_network for line in comparison.lines if line.score]
     assert scored == ["sized", "sized:width=2"]
 
@@ -411,10 +440,9 @@ def of_sides(*sides, **changes):
     ],
 )
 def test_options_of_the_users_networks_are_not_mixed_into_the_suites(sized, sides, mean, plugins):
-    part = sized.narrow(
-        SuiteFilter(methods=("random",), ipcs=(1,), eval_networks=("sized",), sets=1, evals=1), plugins
-    )
-    comparison = compare(part, of_sides(*sides))
+    wanted = SuiteFilter(methods=("random",), ipcs=(1,), eval_networks=("sized",), sets=1, evals=1)
+    part = select(sized.suite, wanted)
+    comparison = compare(part, of_sides(*sides), lambda: plugins)
     (line,) = comparison.lines
     assert (line.score and line.score.mean) == mean
     assert (comparison.trials_done, comparison.trials) == (int(mean is not None), 1)
@@ -453,50 +481,54 @@ def test_a_network_without_options_that_depend_on_the_images_is_spelt_as_it_is(p
         def build(self, info):
             return torch.nn.Flatten()
 
-    part = replace(blobs, eval_networks={"loose": Loose()})
+    add_architectures(plugins, Loose)
+    part = replace(blobs, eval_networks=("loose",))
     other = random_record(evaluation_network="loose:side=3")
     own = random_record(evaluation_network="loose")
-    assert own_records(part, [other]).records == []
-    assert own_records(part, [other, own]).records == [own]
+    assert suite_records(part, [other], lambda: plugins).records == []
+    assert suite_records(part, [other, own], lambda: plugins).records == [own]
 
 
-def test_the_network_that_leaves_least_open_is_the_one_that_was_recorded(blobs):
+def test_the_network_that_leaves_least_open_is_the_one_that_was_recorded(blobs, plugins):
     class Both(Sized):
         """Has two options that depend on the images."""
 
+        name = "both"
         depth: int | None = option(None, "layers")
 
-    part = replace(blobs, eval_networks={str(each): each for each in (Both(), Both(depth=2))})
-    (record,) = own_records(part, [random_record(evaluation_network="sized:depth=2,side=8")]).records
-    assert record.evaluation_network == "sized:depth=2"
+    add_architectures(plugins, Both)
+    part = replace(blobs, eval_networks=("both", "both:depth=2"))
+    (record,) = suite_records(
+        part, [random_record(evaluation_network="both:depth=2,side=8")], lambda: plugins
+    ).records
+    assert record.evaluation_network == "both:depth=2"
 
 
 def test_there_is_one_condensed_set_for_each_seed_though_options_were_resolved_otherwise_before(plugins):
-    part = resolve_suite(load_suite(plugins.suite_path("gradient-matching-table1")), plugins)
-    part = part.narrow(
-        SuiteFilter(datasets=("mnist",), methods=("gradmatch",), ipcs=(1,), sets=1, evals=1), plugins
-    )
-    resolved = part.methods["gradmatch"].model_dump(mode="json") | {"outer_loop": 1, "inner_loop": 1}
+    part = select(load_suite(plugins.suite_path("gradient-matching-table1")))
+    wanted = SuiteFilter(datasets=("mnist",), methods=("gradmatch",), ipcs=(1,), sets=1, evals=1)
+    part = select(part.suite, wanted)
+    resolved = plugins.method_class("gradmatch")().model_dump(mode="json") | {"outer_loop": 1, "inner_loop": 1}
     old = make_record(dataset="mnist", options=resolved | {"lr_img": 1.0}, accuracy=0.1)
     new = make_record(
         dataset="mnist", options=resolved | {"lr_img": 0.1}, accuracy=0.9, started_at="2025-06-01T00:00:00Z"
     )
     for records in ([old, new], [new, old]):
-        comparison = compare(part, records)
+        comparison = compare(part, records, lambda: plugins)
         assert comparison.lines[0].score == Score(0.9, None, None, 1, 1)
         assert (comparison.sets_done, comparison.trials_done, comparison.trials) == (1, 1, 1)
 
 
-def test_trials_with_another_augmentation_than_the_newest_are_left_out(blobs):
+def test_trials_with_another_augmentation_than_the_newest_are_left_out(blobs, plugins):
     old = random_record(augmentation="flip", started_at="1")
     new = random_record(eval_seed=1, augmentation="", started_at="2")
-    assert own_records(blobs, [old, new]).records == [new]
+    assert suite_records(blobs, [old, new], lambda: plugins).records == [new]
 
 
-def test_data_of_another_version_are_left_out_and_counted(blobs):
+def test_data_of_another_version_are_left_out_and_counted(blobs, plugins):
     old = [random_record(eval_seed=seed, dataset_sha256="a" * 64, accuracy=0.1) for seed in (0, 1)]
     new = random_record(started_at="2025-06-01T00:00:00Z", accuracy=0.9)
-    comparison = compare(blobs, [new, *old])
+    comparison = compare(blobs, [new, *old], lambda: plugins)
     assert comparison.lines[0].score == Score(0.9, None, None, 1, 1)
     assert (comparison.trials_done, comparison.other_data) == (1, 2)
 
@@ -697,7 +729,7 @@ def test_several_networks_make_a_matrix(dcbench, tmp_path):
         ("suite show blobs.toml --eval-network drop", "Did you mean 'dropout'?"),
         (
             "suite show blobs.toml --eval-network mlp:widht=3",
-            "unknown option of network mlp 'widht'. Did you mean",
+            "unknown evaluation network of suite blobs 'mlp:widht=3'. Known: dropout, linear.",
         ),
         ("suite run blobs.toml --budget quik", "unknown budget 'quik'. Did you mean 'quick'?"),
         ("suite run blobs.toml -o means.scal=1", "Did you mean 'scale'?"),
@@ -723,7 +755,6 @@ def test_a_mistake_gets_one_message_and_exit_code_2(dcbench, write, tmp_path, li
             "cross-architecture --network resnet18:downsampling=average,norm=batch",
             "cross-architecture --network resnet18:norm=batch,downsampling=average",
         ),
-        ("cross-architecture --eval-network mlp", "cross-architecture --eval-network mlp:width=128"),
     ],
 )
 def test_a_part_is_chosen_by_what_names_mean_not_by_how_they_are_spelt(dcbench, line, other):
@@ -779,10 +810,9 @@ def test_suites_are_listed_with_their_size_and_where_they_come_from(dcbench, plu
     assert "suite blobs" in dcbench("plugin list").stdout
 
 
-@pytest.mark.parametrize("fault", ["no such file", "not TOML", "not installed"])
+@pytest.mark.parametrize("fault", ["no such file", "not TOML"])
 def test_a_broken_file_stops_nothing_that_does_not_need_it(dcbench, plugins, write, tmp_path, fault):
-    text = {"not TOML": "title = ", "not installed": TINY.replace('"tiny"', '"theirs"')}.get(fault, "")
-    add_suites(plugins, tmp_path / "nowhere.toml" if fault == "no such file" else write(text))
+    add_suites(plugins, tmp_path / "nowhere.toml" if fault == "no such file" else write("title = "))
     rows = {row["name"]: row for row in json.loads(dcbench("suite list --json").stdout)}
     (broken,) = set(rows) - set(OURS)
     assert "cannot be used" in rows[broken]["title"]
@@ -812,3 +842,42 @@ def test_what_is_not_the_path_of_a_suite_is_an_error_of_the_plugin(given):
     (listed,) = plugins.infos
     assert "which is not the Path of a .toml file" in listed.error
     assert not list(plugins.suites)
+
+
+# --- What a command imports --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("line", ["suite list", "suite show gradient-matching-table1"])
+def test_suites_are_listed_and_shown_without_torch(dcbench_command, tmp_path, line):
+    code = (
+        "import sys; from dcbench.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit as done: assert not done.code\n"
+        "heavy = {'torch', 'torchvision', 'timm', 'sklearn', 'scipy.stats', 'pandas'} & set(sys.modules)\n"
+        "sys.exit(' '.join(heavy) or 0)"
+    )
+    words = [dcbench_command[0], "-c", code, *line.split(), "--no-plugins"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("source", "value", "loaded"),
+    [
+        ("def dcbench_register_suites(): ...", "theirs", True),
+        ("from theirs_too import *", "theirs", True),
+        ("def dcbench_register_methods(): ...", "theirs", False),
+        ("def dcbench_register_methods(): ...", "theirs:plugin", True),  # an object of any class
+        ("", "nowhere", True),  # its error is then said
+    ],
+)
+def test_only_plugins_that_may_provide_suites_are_imported_for_them(tmp_path, monkeypatch, source, value, loaded):
+    (tmp_path / "theirs.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    point = EntryPoint("theirs", value, "dcbench")
+    monkeypatch.setattr("dcbench.plugins.entry_points", lambda group: [point])
+    added = []
+    monkeypatch.setattr(Plugins, "add_entry_point", lambda self, point: added.append(point))
+    Plugins.load(suites_only=True)
+    assert added == [point] * loaded
+    assert "theirs" not in sys.modules

@@ -1,0 +1,242 @@
+"""Which records are a suite's: told from the records and the suite's files alone, but for two rare cases.
+
+Plugins are loaded, which takes seconds, where a data set is known by an argument such as a path, and where a
+network is recorded with more options than the suite states: either the images or a user may have added those.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from dcbench.core.component import Spelling
+from dcbench.core.spec import get_budget
+from dcbench.leaderboard.scores import drop_other_augmentations
+from dcbench.results.records import Record
+from dcbench.results.store import latest
+from dcbench.suites.selection import Key, SuiteSelection, tidy
+from dcbench.utils.errors import DcbenchError
+
+if TYPE_CHECKING:
+    from dcbench.plugins import Plugins
+
+
+@dataclass(frozen=True)
+class NetworkNames:
+    """How records of a data set spell one network of a suite, where that depends on the images.
+
+    Attributes:
+        dataset, network: the data set, and the network as the suite spells it.
+        found: the spellings of records that are the suite's in all else, sorted.
+    """
+
+    dataset: str
+    network: str
+    found: tuple[str, ...]
+
+    @property
+    def taken(self) -> str | None:
+        """The spelling that counts; None where that cannot be told without the images.
+
+        A network that is recorded as the suite spells it was not changed by the images: whatever else is recorded
+        has options that a user set. Of several other spellings, any may be what the images make of the network.
+        """
+        if self.network in self.found:
+            return self.network
+        return self.found[0] if len(self.found) == 1 else None
+
+
+@dataclass(frozen=True)
+class SuiteRecords:
+    """What records say of a suite, or of a part of it.
+
+    Attributes:
+        records: those that count, one for each trial, with names as the suite spells them.
+        depends: what the sets of methods depend on, of those that have records.
+        altered: methods whose records were made with other options than the suite's.
+        other_data: how many were left out since they are of other data under the same name.
+        spellings: of the networks that are not recorded as the suite spells them.
+    """
+
+    records: list[Record]
+    depends: Mapping[str, frozenset[str]]
+    altered: frozenset[str]
+    other_data: int
+    spellings: tuple[NetworkNames, ...]
+
+
+def suite_records(
+    selection: SuiteSelection, records: Iterable[Record], plugins: Callable[[], Plugins]
+) -> SuiteRecords:
+    """Find the records of a suite: of its combinations, seeds, protocol and budget, made with its options.
+
+    The newest record says which version of the data and of a method is meant. There is never more than one record
+    for a trial.
+
+    Args:
+        selection: the suite, or a part of it.
+        records: of any kind.
+        plugins: loads them, if need be.
+    """
+    names = _Names(selection, plugins)
+    alike = drop_other_augmentations(latest(records))
+    pairs = [
+        (record, renamed)
+        for record in alike
+        if (renamed := names.renamed(record)) and _belongs(renamed, selection) and _made_with(renamed, selection)
+    ]
+    current = _like_the_newest(pairs, lambda record: record.dataset, lambda record: record.dataset_sha256)
+    kept = _like_the_newest(current, _key, _making)
+    spellings: dict[tuple[str, str], set[str]] = {}
+    for record, renamed in kept:
+        for network, spelling in _networks(record, renamed):
+            spellings.setdefault((renamed.dataset, network), set()).add(spelling)
+    known = {place: NetworkNames(*place, tuple(sorted(each))) for place, each in sorted(spellings.items())}
+    kept = [
+        (record, renamed)
+        for record, renamed in kept
+        if all(known[renamed.dataset, name].taken == spelling for name, spelling in _networks(record, renamed))
+    ]
+    # Options that depend on the setting may have been resolved otherwise in the past.
+    kept = _like_the_newest(kept, lambda each: (_key(each), each.condense_seed), lambda each: each.condense_key)
+    own = [renamed for _, renamed in kept]
+    return SuiteRecords(
+        records=own,
+        depends={record.method: _depends_on(record) for record in own},
+        altered=frozenset(each.method for each in own if not _has(each, selection.suite.file.options)),
+        other_data=len(pairs) - len(current),
+        spellings=tuple(each for each in known.values() if each.taken != each.network),
+    )
+
+
+class _Names:
+    """Finds what a suite calls the data sets, methods and networks of records."""
+
+    def __init__(self, selection: SuiteSelection, plugins: Callable[[], Plugins]) -> None:
+        self.selection, self.plugins = selection, cache(plugins)
+        self.datasets = {self._recorded(name): name for name in selection.datasets}
+        self.declared = cache(self._declared)
+
+    def _recorded(self, dataset: str) -> str:
+        return tidy(self.plugins().make_dataset(dataset).table_name()) if ":" in dataset else dataset
+
+    def renamed(self, record: Record) -> Record | None:
+        """Return a record with the suite's names; None where its data set or method is none of the suite's."""
+        dataset = self.datasets.get(tidy(record.dataset))
+        if dataset is None or record.method not in self.selection.methods or record.imported:
+            return None
+        update = {
+            "dataset": dataset,
+            "matching_network": self.declared(record.matching_network, self.selection.networks),
+            "evaluation_network": self.declared(record.evaluation_network, self.selection.eval_networks),
+        }
+        return record.model_copy(update=update)
+
+    def _declared(self, spelling: str | None, networks: tuple[str, ...]) -> str | None:
+        """Return a record's network as the suite spells it: without the options that depend on the images."""
+        if spelling is None or (same := tidy(spelling)) in networks:
+            return spelling and same
+        name = Spelling.of(spelling).name
+        fitting = {
+            each: left
+            for each in networks
+            if Spelling.of(each).name == name and (left := self._fits(same, each)) is not None
+        }
+        return min(fitting, key=lambda each: fitting[each], default=spelling)
+
+    def _fits(self, spelling: str, network: str) -> int | None:
+        """Count the options that a network leaves to the images, if they may have made of it another spelling."""
+        from dcbench.core.architecture import Architecture
+
+        try:
+            stated = self.plugins().make_architecture(network)
+            recorded = type(stated).from_spelling(spelling)
+        except DcbenchError:
+            return None
+        if str(stated) == str(recorded):
+            return 0
+        values, theirs = stated.model_dump(mode="json"), recorded.model_dump(mode="json")
+        if type(stated).resolve is Architecture.resolve or any(
+            value not in (None, theirs[name]) for name, value in values.items()
+        ):
+            return None
+        return sum(value is None for value in values.values())
+
+
+def _networks(record: Record, renamed: Record) -> list[tuple[str, str]]:
+    """Return the networks of a record as the suite spells them, each with the record's spelling."""
+    both = (
+        (renamed.matching_network, record.matching_network),
+        (renamed.evaluation_network, record.evaluation_network),
+    )
+    return [(network, tidy(spelling)) for network, spelling in both if network and spelling]
+
+
+def _like_the_newest(
+    pairs: list[tuple[Record, Record]], group: Callable[[Record], Any], value: Callable[[Record], Any]
+) -> list[tuple[Record, Record]]:
+    """Leave out records that differ from the newest of their group in some value."""
+    in_time = sorted((renamed for _, renamed in pairs), key=lambda each: (each.started_at, each.condense_key))
+    newest = {group(record): value(record) for record in in_time}
+    return [pair for pair in pairs if value(pair[1]) == newest[group(pair[1])]]
+
+
+def _key(record: Record) -> Key:
+    return (record.dataset, record.ipc, record.method, record.matching_network)
+
+
+def _making(record: Record) -> tuple[object, ...]:
+    """Return what tells sets of one method from each other, but for the seed."""
+    return record.method_version, record.seeded, {name: record.options[name] for name in record.changed_options}
+
+
+def _depends_on(record: Record) -> frozenset[str]:
+    parts = {"ipc": record.ipc is not None, "network": bool(record.matching_network), "seed": record.seeded}
+    return frozenset(name for name, depends in parts.items() if depends)
+
+
+def _belongs(record: Record, selection: SuiteSelection) -> bool:
+    """Say whether a record, with the suite's names, is of the suite's combinations and seeds."""
+    sets, evals = selection.count(record.seeded)
+    first = selection.seed
+    return (
+        (record.protocol, record.budget) == (selection.suite.file.protocol, selection.budget.name)
+        and record.ipc in (None, *selection.ipcs)
+        and record.matching_network in (None, *selection.networks)
+        and record.evaluation_network in selection.eval_networks
+        and record.condense_seed in (range(first, first + sets) if record.seeded else range(1))
+        and record.eval_seed in range(first, first + evals)
+    )
+
+
+def _made_with(record: Record, selection: SuiteSelection) -> bool:
+    """Say whether a record was made with the options of the suite and of the user, who goes first."""
+    bare = {key for key in selection.given if "." not in key}
+    own = {key: each for key, each in selection.suite.file.options.items() if key.rpartition(".")[2] not in bare}
+    return _has(record, own | dict(selection.given))
+
+
+def _has(record: Record, options: Mapping[str, str]) -> bool:
+    """Say whether a record has some options and, where its budget brings none of its own, no others changed."""
+    stated = {key: text for key, text in options.items() if key in record.options}
+    for key, text in options.items():
+        owner, dot, name = key.rpartition(".")
+        if dot and tidy(owner) == record.method:
+            stated[name] = text
+    if get_budget(record.budget).official and not {*record.changed_options} <= stated.keys():
+        return False
+    return all(_is(record, name, text) for name, text in stated.items())
+
+
+def _is(record: Record, name: str, text: str) -> bool:
+    """Say whether an option of a record has a value as typed; ``none`` leaves it to the setting."""
+    if text.lower() == "none":
+        return name not in record.changed_options
+    value = record.options.get(name)
+    try:
+        return str(value) == text or bool(json.loads(text) == value)
+    except (ValueError, RecursionError):
+        return False

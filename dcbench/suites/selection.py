@@ -1,0 +1,315 @@
+"""A suite, or the part of it that a user wants: counted from its files alone, and planned with what is installed.
+
+Only `SuiteSelection.plan` needs plugins and data; it imports what is heavy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from dcbench.core.component import Spelling
+from dcbench.core.spec import Budget, get_budget
+from dcbench.suites.file import Published, Suite
+from dcbench.utils.errors import DcbenchError, find_name
+
+if TYPE_CHECKING:
+    import torch
+
+    from dcbench.plugins import Plugins
+    from dcbench.run.cells import Cell, Plan
+
+T = TypeVar("T")
+
+Key = tuple[str, int | None, str, str | None]
+"""Data set, images per class, method and matching network."""
+
+EVERYTHING = frozenset({"ipc", "network", "seed"})
+"""What the sets of a method depend on, unless something says otherwise."""
+
+
+@dataclass(frozen=True)
+class SuiteFilter:
+    """What a user wants of a suite; what is empty or None is as the suite has it.
+
+    Attributes:
+        datasets, methods, ipcs, networks, eval_networks: the only ones wanted.
+        sets, evals, budget: instead of the suite's.
+        options: method options, as ``option`` or ``method.option``, to values as typed; added to the suite's.
+        seed: the first seed.
+    """
+
+    datasets: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    ipcs: tuple[int, ...] = ()
+    networks: tuple[str, ...] = ()
+    eval_networks: tuple[str, ...] = ()
+    sets: int | None = None
+    evals: int | None = None
+    budget: str | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One combination of a suite, with all its condensed sets.
+
+    Attributes:
+        key: which; size and network are None where the method does not depend on them.
+        sets: condensed sets.
+        evals: evaluation networks per set and architecture.
+        seeded: whether the condensed set depends on the seed. If not, there is only one.
+    """
+
+    key: Key
+    sets: int
+    evals: int
+    seeded: bool
+
+
+@dataclass(frozen=True)
+class SuiteSelection:
+    """A suite, or the part of it that a user wants.
+
+    Attributes:
+        suite: the suite.
+        datasets, methods, ipcs, networks, eval_networks: the lists that multiply; names as the suite spells them.
+        given: method options of the user's, to values as typed.
+        sets, evals, seed: as in `dcbench.suites.file.SuiteFile` and `SuiteFilter`.
+        budget: of the work.
+        depends: by method, what its sets depend on as far as the suite's files tell. A method with a published
+            number for all images ignores size and seed; one with a number for no matching network ignores that.
+        published: the numbers beside the suite, by what was condensed and the evaluation network.
+    """
+
+    suite: Suite
+    datasets: tuple[str, ...]
+    methods: tuple[str, ...]
+    ipcs: tuple[int, ...]
+    networks: tuple[str, ...]
+    eval_networks: tuple[str, ...]
+    given: Mapping[str, str]
+    sets: int
+    evals: int
+    seed: int
+    budget: Budget
+    depends: Mapping[str, frozenset[str]]
+    published: Mapping[tuple[Key, str], Published]
+
+    def experiments(self, depends: Mapping[str, frozenset[str]] | None = None) -> list[Experiment]:
+        """Return the experiments, by data set and size, sets of any size last.
+
+        Args:
+            depends: what the sets of methods depend on, where that is known better than from published numbers.
+        """
+        known = {**self.depends, **(depends or {})}
+        made: dict[Key, Experiment] = {}
+        for dataset in self.datasets:
+            for ipc in self.ipcs:
+                for method in self.methods:
+                    for network in self.networks:
+                        on = known[method]
+                        key = (dataset, ipc if "ipc" in on else None, method, network if "network" in on else None)
+                        made[key] = Experiment(key, *self.count("seed" in on), "seed" in on)
+        order = self.datasets.index
+        return sorted(made.values(), key=lambda each: (order(each.key[0]), each.key[1] or math.inf))
+
+    def count(self, seeded: bool) -> tuple[int, int]:
+        """Return the sets of an experiment, and the evaluation networks for each set and architecture."""
+        if seeded:
+            return self.sets, self.evals
+        trials = self.sets * self.evals
+        return 1, min(trials, self.suite.file.fixed_evals or trials)
+
+    def plan(self, plugins: Plugins, device: torch.device, data_root: Path) -> Plan:
+        """Look up all names, load the data sets and list the cells.
+
+        Raises:
+            DcbenchError: when something is not installed, saying in which key of the suite; when a data set cannot
+                be had or does not fit, saying which part can be run.
+        """
+        from dcbench.evaluate.protocols import get_protocol
+        from dcbench.run.cells import Plan
+        from dcbench.run.plan import Request, make_plan
+
+        options = _resolve_options(self, plugins)
+        protocol = get_protocol(self.suite.file.protocol)
+        cells: list[Cell] = []
+        problems, usable = [], []
+        for name in self.datasets:
+            request = Request(
+                datasets=(name,),
+                methods=self.methods,
+                ipcs=self.ipcs,
+                networks=self.networks,
+                eval_networks=self.eval_networks,
+                options=options,
+                protocol=protocol,
+                budget=self.budget,
+                sets=self.sets,
+                evals=self.evals,
+                seed=self.seed,
+                device=device,
+                data_root=data_root,
+            )
+            try:
+                cells += make_plan(request, plugins).cells
+                usable.append(name)
+            except DcbenchError as error:
+                problems.append(str(error))
+        if problems:
+            rest = " ".join(f"--dataset {name}" for name in usable)
+            hint = [f"Of suite {self.suite.name}, what can be run here is the part with {rest}."] if usable else []
+            raise DcbenchError("\n".join(problems + hint))
+        return Plan(tuple(map(self._trimmed, cells)), protocol, self.budget, device)
+
+    def _trimmed(self, cell: Cell) -> Cell:
+        """Leave a method that ignores the seed as many evaluations as the suite has for such."""
+        if cell.source.origin.seeded:
+            return cell
+        seeds = range(self.seed, self.seed + self.count(seeded=False)[1])
+        return replace(cell, trials=tuple(trial for trial in cell.trials if trial[1] in seeds))
+
+
+def select(suite: Suite, wanted: SuiteFilter | None = None) -> SuiteSelection:
+    """Return the part of a suite that a user wants, or all of it.
+
+    Raises:
+        DcbenchError: for a name that is not in the suite, or a published number that is of no experiment in it.
+    """
+    file, wanted, of = suite.file, wanted or SuiteFilter(), f"of suite {suite.name}"
+    try:
+        budget = get_budget(file.budget)
+    except DcbenchError as error:
+        raise DcbenchError(f"{suite.path}: key 'budget': {error}") from None
+    whole = SuiteSelection(
+        suite=suite,
+        datasets=_tidy(file.datasets),
+        methods=_tidy(file.methods),
+        ipcs=tuple(sorted(set(file.ipcs))),
+        networks=_tidy(file.networks),
+        eval_networks=_tidy(file.eval_networks),
+        given=wanted.options,
+        sets=file.sets,
+        evals=file.evals,
+        seed=wanted.seed,
+        budget=budget,
+        depends=_dependencies(suite),
+        published={},
+    )
+    published = _published(whole)
+    if wanted.budget and wanted.budget != budget.name:
+        budget = get_budget(wanted.budget)
+        whole = replace(whole, budget=budget, sets=budget.sets, evals=budget.evals)
+    methods = _chosen(f"method {of}", wanted.methods, whole.methods)
+    for owner in {key.rpartition(".")[0] for key in wanted.options} - {""}:
+        find_name(f"method {of}", owner, methods)
+    return replace(
+        whole,
+        datasets=_chosen(f"dataset {of}", wanted.datasets, whole.datasets),
+        methods=methods,
+        ipcs=tuple(map(int, _chosen(f"ipc {of}", map(str, wanted.ipcs), map(str, whole.ipcs)))),
+        networks=_chosen(f"matching network {of}", wanted.networks, whole.networks),
+        eval_networks=_chosen(f"evaluation network {of}", wanted.eval_networks, whole.eval_networks),
+        sets=wanted.sets or whole.sets,
+        evals=wanted.evals or whole.evals,
+        published=published,
+    )
+
+
+def tidy(text: str) -> str:
+    """Return a name in one spelling: underscores, options in alphabetical order, the version left open."""
+    name, _, options = Spelling.of(text)
+    parts = sorted(options.split(","), key=lambda part: ("=" in part, part if "=" in part else ""))
+    return f"{name.replace('-', '_')}:{','.join(parts)}" if options else name.replace("-", "_")
+
+
+def _tidy(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(map(tidy, names)))
+
+
+def _chosen(what: str, wanted: Iterable[str], offered: Iterable[str]) -> tuple[str, ...]:
+    """Return what is wanted of what is offered, in the order of the latter; everything if nothing is wanted."""
+    names = tuple(offered)
+    asked = {find_name(what, tidy(name), names) for name in wanted}
+    return tuple(name for name in names if not asked or name in asked)
+
+
+def _dependencies(suite: Suite) -> dict[str, frozenset[str]]:
+    """Return for each method what its sets depend on, as far as the suite's files tell."""
+    depends = {}
+    for method in _tidy(suite.file.methods):
+        numbers = [number for number in suite.published if tidy(number.method) == method]
+        on = set(EVERYTHING)
+        if method in _tidy(suite.file.fixed):
+            on -= {"seed"}
+        if any(number.ipc is None for number in numbers):
+            on -= {"ipc", "seed"}
+        if any(number.matching_network is None for number in numbers):
+            on -= {"network"}
+        depends[method] = frozenset(on)
+    return depends
+
+
+def _published(whole: SuiteSelection) -> dict[tuple[Key, str], Published]:
+    """Find the experiment of each published number."""
+    keys = {experiment.key for experiment in whole.experiments()}
+    placed: dict[tuple[Key, str], Published] = {}
+    for number in whole.suite.published:
+        matching = number.matching_network and tidy(number.matching_network)
+        evaluated = tidy(number.evaluation_network)
+        key = (tidy(number.dataset), number.ipc, tidy(number.method), matching or None)
+        names = (number.dataset, number.ipc or "all", number.method, number.matching_network or "no network")
+        where = f"{whole.suite.path.with_name(whole.suite.file.published)}: the number of " + ", ".join(
+            map(str, (*names, number.evaluation_network))
+        )
+        if key not in keys or evaluated not in whole.eval_networks:
+            raise DcbenchError(f"{where}, is of no experiment of the suite.")
+        if (key, evaluated) in placed:
+            raise DcbenchError(f"{where}, is there twice.")
+        placed[key, evaluated] = number
+    return placed
+
+
+def _resolve_options(selection: SuiteSelection, plugins: Plugins) -> dict[str, str]:
+    """Return the options of each method as ``method.option``, once all that the suite names has been found.
+
+    Raises:
+        DcbenchError: naming the file and the key of what is not installed or does not fit.
+    """
+    from dcbench.evaluate.protocols import get_protocol
+    from dcbench.run.plan import distribute_options
+
+    suite, file = selection.suite, selection.suite.file
+
+    def look_up(key: str, find: Callable[[str], T], names: Iterable[str]) -> list[T]:
+        try:
+            return [find(name) for name in names]
+        except DcbenchError as error:
+            raise DcbenchError(f"{suite.path}: key {key!r}: {error}") from None
+
+    recorded: dict[str, str] = {}
+    for dataset in look_up("datasets", plugins.make_dataset, file.datasets):
+        name = dataset.table_name()
+        if recorded.setdefault(name, str(dataset)) != str(dataset):
+            raise DcbenchError(
+                f"{suite.path}: key 'datasets': {recorded[name]} and {dataset} would both be recorded as {name!r}."
+            )
+    classes = {cls.name: cls for cls in look_up("methods", plugins.method_class, file.methods)}
+    look_up("networks", plugins.make_architecture, file.networks)
+    look_up("eval_networks", plugins.make_architecture, file.eval_networks)
+    look_up("protocol", get_protocol, [file.protocol])
+    try:
+        own = distribute_options(file.options, list(classes.values()))
+        for name, cls in classes.items():
+            cls.configure(own[name])
+    except DcbenchError as error:
+        raise DcbenchError(f"{suite.path}: key 'options': {error}") from None
+    given = distribute_options(selection.given, [classes[name] for name in selection.methods])
+    return {
+        f"{name}.{key}": value for name in selection.methods for key, value in {**own[name], **given[name]}.items()
+    }
