@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import gc
 import hashlib
 import inspect
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+import psutil
 import torch
 from torch import nn
 
 import dcbench
 from dcbench.core.architecture import Architecture
 from dcbench.core.condensed_set import Origin
+from dcbench.engine.memory import return_freed_memory
 
 
 def now() -> str:
@@ -90,9 +90,10 @@ def _distribution(package: str) -> tuple[str, str] | None:
     return (names[0], metadata.version(names[0])) if names else None
 
 
-def digests_of_modules(names: Iterable[str]) -> dict[str, str]:
-    """Return the hashes of the source files of imported modules, by name; those without a file are left out."""
-    files = ((name, getattr(sys.modules[name], "__file__", None)) for name in names)
+def digests_of_code(packages: Collection[str]) -> dict[str, str]:
+    """Return the hashes of the source files of all imported modules of some packages, by the modules' names."""
+    modules = [(name, module) for name, module in sys.modules.items() if name.partition(".")[0] in packages]
+    files = ((name, getattr(module, "__file__", None)) for name, module in modules)
     return {name: hashlib.sha256(Path(file).read_bytes()).hexdigest() for name, file in files if file}
 
 
@@ -136,23 +137,16 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def return_freed_memory() -> None:
-    """Give what this process has freed back to the system, where that is glibc's to do."""
-    gc.collect()
-    if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).malloc_trim(0)
-
-
 class PeakMemory:
     """The most memory in use since this object was made, in bytes.
 
     On CUDA it is what torch allocated on the device; elsewhere the resident memory of the process: Python, torch
-    and the data included, what was freed before returned to the system. Where that cannot reset its high-water
-    mark (other than Linux), the peak is the process's so far.
+    and the data included, what was freed before returned to the system. Only Linux can start the measurement anew;
+    elsewhere the peak is that of the process so far.
     """
 
     def __init__(self, device: torch.device) -> None:
-        """Reset the high-water mark."""
+        """Start to measure."""
         self._device = device
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
@@ -165,14 +159,14 @@ class PeakMemory:
         """Return the peak."""
         if self._device.type == "cuda":
             return torch.cuda.max_memory_allocated(self._device)
-        try:
-            lines = Path("/proc/self/status").read_text().splitlines()
-            return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
-        except (OSError, StopIteration):
-            import resource  # not on Windows
+        with contextlib.suppress(OSError):  # getrusage does not start anew
+            status = Path("/proc/self/status").read_text()
+            return 1024 * int(status.partition("VmHWM:")[2].split()[0])
+        if sys.platform == "win32":
+            return int(psutil.Process().memory_info().peak_wset)
+        import resource  # not on Windows
 
-            unit = 1 if sys.platform == "darwin" else 1024
-            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in bytes on macOS
 
 
 def sources(origin: Origin, network: Architecture | None) -> dict[str, str]:

@@ -73,10 +73,6 @@ class Plan:
     budget: Budget
     device: torch.device
 
-    def find(self, cell: Cell, network: Architecture, seed: int, store: Store) -> Record | None:
-        """Return the successful record of a trial of a cell, if there is one."""
-        return self._found(cell, cell.spec.key(), str(network), seed, store)
-
     def trials(self, cell: Cell, store: Store) -> Iterator[tuple[Architecture, int, Record | None]]:
         """Yield the trials of a cell, each with its successful record in the results, if there is one."""
         key = cell.spec.key()

@@ -1,4 +1,4 @@
-"""What to say where memory has run out: what would fit."""
+"""What to say when memory has run out: what would fit."""
 
 from __future__ import annotations
 
@@ -19,27 +19,24 @@ def what_would_fit(cell: Cell, trial: EvaluationSpec | None, engine: Engine, pro
         engine: how it was computed.
         protocol: of evaluations.
     """
-    said, device = [], cell.data.device
-    network = _network_of(cell, trial)
-    needed = activation_bytes(network, cell.data.info) if network else None
-    free = free_memory(device)
-    if network and needed:
-        shape = "x".join(map(str, (cell.data.info.channels, *cell.data.info.size)))
-        said.append(f"{network} keeps {_spell(needed)} of activations for each image of {shape}.")
-        if free is not None:
-            fits = max(0, free // needed)
-            said.append(f"{_spell(free)} are free on {device}: at most {fits:,} images fit at once.")
-    elif free is not None:
-        said.append(f"{_spell(free)} are free on {device}.")
+    sentences, info, device = [], cell.data.info, cell.data.device
+    network, free = _network_of(cell, trial), free_memory(device)
+    here = f"{_spell(free)} are free on {device}"
+    needed = activation_bytes(network, info) if network else None
+    if needed:
+        shape = "x".join(map(str, (info.channels, *info.size)))
+        sentences.append(f"{network} keeps {_spell(needed)} of activations for each image of {shape}.")
+        here += f": at most {free // needed:,} images fit at once"
+    sentences.append(f"{here}.")
     if trial is None:
-        said += _batch_options(cell)
+        sentences += _batch_options(cell)
     else:
-        said.append(f"Protocol {protocol.name} trains on {protocol.batch_size} images at once.")
+        sentences.append(f"Protocol {protocol.name} trains on {protocol.batch_size} images at once.")
     if engine.micro_batch:
-        said.append(f"Engine {engine.name} passes real and test images {engine.micro_batch} at a time.")
+        sentences.append(f"Engine {engine.name} passes real and test images {engine.micro_batch} at a time.")
     elif device.type == "cpu":
-        said.append(f"--engine fast passes real and test images {MICRO_BATCH} at a time.")
-    return " ".join(said)
+        sentences.append(f"--engine fast passes real and test images {MICRO_BATCH} at a time.")
+    return " ".join(sentences)
 
 
 def _network_of(cell: Cell, trial: EvaluationSpec | None) -> Architecture | None:
@@ -52,16 +49,14 @@ def _network_of(cell: Cell, trial: EvaluationSpec | None) -> Architecture | None
 
 def _batch_options(cell: Cell) -> list[str]:
     """Return the method's options that say how many images it takes at once."""
-    sizes = {
-        name: value
-        for name, value in cell.spec.options.items()
-        if name.startswith("batch") and isinstance(value, int) and not isinstance(value, bool)
-    }
+    options = cell.spec.options.items()
+    sizes = {name: value for name, value in options if name.startswith("batch") and type(value) is int}
     if not sizes:
         return []
     listed = ", ".join(f"{name}={value}" for name, value in sizes.items())
-    name, value = max(sizes.items(), key=lambda item: item[1])
-    return [f"Options of {cell.spec.method} that say how many: {listed} (-o {name}={max(1, value // 2)}, say)."]
+    largest = max(sizes, key=sizes.__getitem__)
+    half = max(1, sizes[largest] // 2)
+    return [f"Options of {cell.spec.method} that say how many: {listed} (-o {largest}={half}, say)."]
 
 
 def _spell(size: int) -> str:

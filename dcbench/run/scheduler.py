@@ -1,7 +1,7 @@
-"""The scheduler of a run: hands out cells, one to each who asks, and takes in what comes of them.
+"""The scheduler of a run: it hands cells out to executors, and handles what comes of them.
 
-Only the scheduler appends records: whoever worked on a cell and died, or was given up, can add nothing later.
-It holds the lock of every cell that is being worked on: of two runs on one folder, each cell is done by one.
+Only the scheduler appends records, so a worker that was given up can add nothing later. It holds the lock of every
+cell that is being worked on, so each cell is done by one of two runs on the same folder.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Self
 
 from filelock import BaseFileLock
 
+from dcbench.core.loaded_dataset import LoadedDataset
 from dcbench.hookspecs import Progress
 from dcbench.plugins import Plugins
 from dcbench.results.provenance import now
@@ -28,8 +29,11 @@ from dcbench.run.events import Assignment, Conditions, Event, Ready, Recorded, S
 from dcbench.utils.files import remove
 
 ATTEMPTS = 3
-"""How often a cell is begun before its workers' deaths are taken as its own fault."""
+"""After so many attempts that ended with the death of the worker, the cell has failed."""
 POLL_SECONDS = 0.5
+
+DatasetKey = tuple[str, str]
+"""Name and hash of a data set."""
 
 
 @dataclass
@@ -48,7 +52,7 @@ class Outcome:
 
 
 class Scheduler:
-    """Cells on one side, results on the other.
+    """Hands out the cells of a run and keeps their results. A context manager: at its end it frees every cell.
 
     Attributes:
         slots: how many cells are worked on at once.
@@ -63,7 +67,7 @@ class Scheduler:
         conditions: Conditions,
         force: bool,
     ) -> None:
-        """Open.
+        """Take the cells that are not done; next_cell locks each.
 
         Args:
             plan: of the run.
@@ -87,27 +91,31 @@ class Scheduler:
         self._alike = Counter(cell.spec.work for cell in self.cells)
         self._ready: set[int] = set()
         self._failed: set[int] = set()
-        self._said_waiting = False
+        self._warned = False
 
     def __enter__(self) -> Self:
-        """Nothing to do: locks are taken cell by cell."""
+        """Return this scheduler."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Let go of every cell."""
+        """Release the locks."""
         for lock in self._locks.values():
             lock.release()
         self._locks.clear()
 
+    def datasets(self) -> dict[DatasetKey, LoadedDataset]:
+        """Return the data sets of the cells."""
+        return {(cell.spec.dataset, cell.spec.dataset_sha256): cell.data for cell in self.cells}
+
     @property
     def left(self) -> int:
-        """How many cells wait to be taken."""
+        """How many cells nobody works on yet."""
         return len(self._waiting)
 
     def next_cell(self) -> Assignment | None:
-        """Return the next cell to work on; None if there is none, or other runs have all that are left."""
+        """Return the next cell to work on; None if there is none, or other runs work on all that are left."""
         for _ in range(len(self._waiting)):
             number = self._waiting.popleft()
             lock = self.store.try_lock(self.cells[number].spec)
@@ -123,8 +131,8 @@ class Scheduler:
 
     def wait_for_others(self) -> None:
         """Wait a moment for cells that other runs are working on."""
-        if not self._said_waiting:
-            self._said_waiting = True
+        if not self._warned:
+            self._warned = True
             warnings.warn(
                 f"another run on {self.store.root} is working on {self.left} cells that this one needs, too; "
                 "waiting for it.",
@@ -138,28 +146,23 @@ class Scheduler:
         store.refresh()
         if self.force:
             recorded = self._added.get(number, {})
+        elif self.plan.pending(cell, store):
+            trials = self.plan.trials(cell, store)
+            recorded = {(str(network), seed): str(done.set_sha256) for network, seed, done in trials if done}
         else:
-            found = {(network, seed): self.plan.find(cell, network, seed, store) for network, seed in cell.trials}
-            recorded = {
-                (str(network), seed): str(record.set_sha256) for (network, seed), record in found.items() if record
-            }
-            wanted = cell.source.set_sha256
-            if all(
-                (sha := recorded.get((str(network), seed))) and wanted in (None, sha) for network, seed in found
-            ):
-                return None
+            return None
         self._begun[number] += 1
         afresh = self.force and number not in self._ready
-        if afresh and self._begun[number] == 1:  # later it is of this run, whose worker has died
+        if afresh and self._begun[number] == 1:  # a later one is of this run, whose worker died
             remove(store.checkpoint_path(cell.spec))
         return Assignment(number, cell.spec, cell.source, cell.trials, recorded, afresh)
 
     def handle(self, event: Event, slot: int = 0) -> None:
-        """Take in what comes of a cell.
+        """Keep a record, or tell the observers and the user what happens.
 
         Args:
             event: what happened.
-            slot: which of those that work at once it comes from.
+            slot: which of the workers that work at once tells it.
         """
         match event:
             case Step():
@@ -175,22 +178,22 @@ class Scheduler:
                 warnings.warn(event.text, stacklevel=2)
 
     def complete(self, number: int) -> None:
-        """Take note that a cell has been worked on, and let go of it."""
+        """Count a cell as worked on, and release its lock."""
         self._advance(number, self._pieces[number] - self._done[number])
         self._alike[self.cells[number].spec.work] -= 1
         lock = self._locks.pop(number)
         if number not in self._failed:
-            # While it is held: whoever has the same file open, and locks it next, finds the cell done.
+            # While it is held: a run that has the same file open, and locks it next, finds the cell done.
             with suppress(OSError):  # Windows keeps open files; one that stays does no harm
                 self.store.lock_path(self.cells[number].spec).unlink(missing_ok=True)
         lock.release()
 
     def requeue(self, number: int, reason: str) -> None:
-        """Take back a cell whose worker died: another will go on with it, but not time and again.
+        """Take back a cell whose worker died. After the last attempt it has failed.
 
         Args:
             number: of the cell.
-            reason: what is known of the death.
+            reason: why the worker died.
         """
         cell = self.cells[number]
         if self._begun[number] < ATTEMPTS:

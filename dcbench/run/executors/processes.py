@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
@@ -15,26 +19,25 @@ import torch.multiprocessing  # tensors sent to another process are then shared 
 
 from dcbench.core.loaded_dataset import LoadedDataset
 from dcbench.results.artefacts import Artefacts
-from dcbench.run.events import Assignment
-from dcbench.run.executors.worker import DatasetKey, Finished, Stopped, work_on
-from dcbench.run.scheduler import POLL_SECONDS, Scheduler
+from dcbench.run.events import Assignment, Conditions
+from dcbench.run.executors.worker import Computer, Finished, Stopped, work
+from dcbench.run.scheduler import POLL_SECONDS, DatasetKey, Scheduler
 
 
 @dataclass
-class _ProcessSlot:
-    """One worker's place; another takes it when one dies."""
+class _Worker:
+    """A process, and the cell that it works on."""
 
-    number: int
-    process: BaseProcess | None = None
-    connection: Connection[Any, Any] | None = None
+    process: BaseProcess
+    connection: Connection[Any, Any]
     assignment: Assignment | None = None
 
 
 class Processes:
     """Works on cells in several processes.
 
-    A worker that dies, killed for want of memory say, is replaced, and its cell gone on with from its last
-    checkpoint. Workers die with the process of the run.
+    When a worker dies, because memory ran out for example, another goes on with its cell from the last checkpoint.
+    Workers die with the process of the run.
     """
 
     def __init__(self, jobs: int, threads: int) -> None:
@@ -49,93 +52,73 @@ class Processes:
 
     def run(self, scheduler: Scheduler) -> None:
         """Work on all cells of a run."""
-        slots = [_ProcessSlot(number) for number in range(min(self.jobs, scheduler.left))]
+        slots = range(min(self.jobs, scheduler.left))
         scheduler.slots = len(slots)
+        workers: dict[int, _Worker] = {}
         try:
-            while scheduler.left or any(slot.assignment for slot in slots):
+            while scheduler.left or any(worker.assignment for worker in workers.values()):
                 for slot in slots:
-                    if slot.assignment is None and (assignment := scheduler.next_cell()):
-                        self._send(slot, assignment, scheduler)
-                busy = {slot.connection: slot for slot in slots if slot.assignment and slot.connection}
-                if not busy:
-                    if scheduler.left:
-                        scheduler.wait_for_others()
-                    continue
-                for connection in wait(list(busy), timeout=POLL_SECONDS):
-                    self._listen(busy[connection], scheduler)  # type: ignore[index]
+                    if (slot not in workers or not workers[slot].assignment) and (cell := scheduler.next_cell()):
+                        if slot not in workers:
+                            workers[slot] = self._start(slot, scheduler)
+                        workers[slot].assignment = cell
+                        with suppress(OSError):  # it has died just now, which is noticed when it is listened to
+                            workers[slot].connection.send(cell)
+                busy = {worker.connection: slot for slot, worker in workers.items() if worker.assignment}
+                if not busy and scheduler.left:
+                    scheduler.wait_for_others()
+                for connection in wait(list(busy), timeout=POLL_SECONDS) if busy else ():
+                    slot = busy[connection]  # type: ignore[index]
+                    if not self._listen(workers[slot], slot, scheduler):
+                        del workers[slot]
         finally:
-            for slot in slots:
-                _end(slot)
+            for worker in workers.values():
+                _end(worker)
 
-    def _send(self, slot: _ProcessSlot, assignment: Assignment, scheduler: Scheduler) -> None:
-        """Give a slot a cell, and a worker if it has none that lives."""
-        if slot.process is None or not slot.process.is_alive():
-            _end(slot)
-            self._start(slot, scheduler)
-        assert slot.connection is not None
-        slot.assignment = assignment
-        try:
-            slot.connection.send(assignment)
-        except OSError:  # it has died just now
-            self._bury(slot, scheduler)
-
-    def _start(self, slot: _ProcessSlot, scheduler: Scheduler) -> None:
+    def _start(self, slot: int, scheduler: Scheduler) -> _Worker:
         ours, theirs = self._context.Pipe()
-        datasets = datasets_of(scheduler, device_of_slot(scheduler.plan.device, slot.number))
-        slot.connection = ours
-        slot.process = self._context.Process(  # type: ignore[attr-defined]
-            target=work_on,
-            args=(theirs, datasets, scheduler.conditions, Artefacts(scheduler.store.root), self.threads),
+        conditions, device = scheduler.conditions, device_of_slot(scheduler.plan.device, slot)
+        # Without what the run itself may have placed on a device already.
+        datasets = {key: data.on(device) for key, data in scheduler.datasets().items()}
+        engine = conditions.engine
+        computer = Computer(str(device), engine.name, self.threads, engine.side_by_side)
+        process = self._context.Process(  # type: ignore[attr-defined]
+            target=_work_for_run,
+            args=(theirs, datasets, conditions, computer, Artefacts(scheduler.store.root)),
             daemon=False,  # workers may have children, such as compilers
-            name=f"dcbench worker {slot.number}",
+            name=f"dcbench worker {slot}",
         )
-        slot.process.start()
+        process.start()
         theirs.close()
+        return _Worker(process, ours)
 
-    def _listen(self, slot: _ProcessSlot, scheduler: Scheduler) -> None:
-        """Take in what a worker has to say, all of it."""
-        assert slot.connection is not None
-        while slot.assignment:
+    def _listen(self, worker: _Worker, slot: int, scheduler: Scheduler) -> bool:
+        """Handle all messages that a worker has sent; return False, and give its cell back, if it has died."""
+        while worker.assignment:
             try:
-                if not slot.connection.poll():
-                    return
-                message = slot.connection.recv()
-            except (EOFError, OSError):  # it has died, in the middle of a message perhaps
-                self._bury(slot, scheduler)
-                return
+                if not worker.connection.poll():
+                    break
+                message = worker.connection.recv()
+            except (EOFError, OSError):  # the worker has died, perhaps in the middle of a message
+                number, worker.assignment = worker.assignment.number, None
+                _end(worker)
+                scheduler.requeue(number, reason_of(worker.process.exitcode))
+                return False
             if isinstance(message, Finished):
-                slot.assignment = None
+                worker.assignment = None
                 scheduler.complete(message.number)
             elif isinstance(message, Stopped):
                 raise message.error
             else:
-                scheduler.handle(message, slot.number)
-
-    def _bury(self, slot: _ProcessSlot, scheduler: Scheduler) -> None:
-        """Give the cell of a dead worker back."""
-        assert slot.process is not None
-        assert slot.assignment is not None
-        slot.process.join(timeout=5)
-        assignment, slot.assignment = slot.assignment, None
-        scheduler.requeue(assignment.number, reason_of(slot.process.exitcode))
-        _end(slot)
+                scheduler.handle(message, slot)
+        return True
 
 
 def device_of_slot(device: torch.device, slot: int) -> torch.device:
-    """Return a GPU for each slot where any will do, else the device itself."""
+    """Return the GPU of a slot where the user named none, else the device itself."""
     if device.type == "cuda" and device.index is None:
         return torch.device("cuda", slot % torch.cuda.device_count())
     return device
-
-
-def datasets_of(scheduler: Scheduler, device: torch.device) -> Mapping[DatasetKey, LoadedDataset]:
-    """Return the data sets of a run, none of them placed on the device yet."""
-    found: dict[DatasetKey, LoadedDataset] = {}
-    for cell in scheduler.cells:
-        key = (cell.spec.dataset, cell.spec.dataset_sha256)
-        if key not in found:
-            found[key] = cell.data.on(device)
-    return found
 
 
 def reason_of(exitcode: int | None) -> str:
@@ -151,19 +134,37 @@ def _context() -> BaseContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([work_on.__module__])
+    context.set_forkserver_preload([__name__])
     return context
 
 
-def _end(slot: _ProcessSlot) -> None:
-    """End a slot's worker: what it has not told is done again."""
-    if slot.connection is not None:
-        slot.connection.close()
-    if slot.process is not None:
-        if slot.assignment is not None:
-            slot.process.terminate()
-        slot.process.join(timeout=10)
-        if slot.process.is_alive():
-            slot.process.kill()
-            slot.process.join()
-    slot.process = slot.connection = slot.assignment = None
+def _work_for_run(
+    connection: Connection,
+    datasets: Mapping[DatasetKey, LoadedDataset],
+    conditions: Conditions,
+    computer: Computer,
+    artefacts: Artefacts,
+) -> None:
+    """Work on the cells that come through a connection until it ends: the main function of a worker."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the user interrupts the run, which ends its workers
+    threading.Thread(target=_die_with_run, daemon=True).start()
+    work(iter(connection.recv, None), datasets.__getitem__, conditions, computer, artefacts, connection.send)
+
+
+def _die_with_run() -> None:
+    """End this process when that of the run ends, for whatever reason."""
+    run = multiprocessing.parent_process()
+    if run is not None:
+        wait([run.sentinel])
+        os._exit(1)
+
+
+def _end(worker: _Worker) -> None:
+    """End a worker; another does again what it has not told."""
+    worker.connection.close()
+    if worker.assignment is not None:
+        worker.process.terminate()
+    worker.process.join(timeout=10)
+    if worker.process.is_alive():
+        worker.process.kill()
+        worker.process.join()

@@ -96,16 +96,16 @@ def test_a_forced_cell_whose_process_is_killed_goes_on_from_this_run_s_checkpoin
     assert (sets(tmp_path / "r"), trials(tmp_path / "r")) == (before, once * 2)
 
 
-def test_a_worker_that_dies_in_the_middle_of_a_message_is_buried(monkeypatch):
+def test_a_worker_that_dies_in_the_middle_of_a_message_gives_its_cell_back():
     ours, theirs = multiprocessing.Pipe()
     os.write(theirs.fileno(), struct.pack("!i", 100) + b"the first bytes")
     theirs.close()
-    buried = []
-    executor = Processes(1, 1)
-    monkeypatch.setattr(executor, "_bury", lambda slot, scheduler: buried.append(slot))
-    slot = SimpleNamespace(connection=ours, assignment=object(), number=0)
-    executor._listen(slot, scheduler=None)
-    assert buried == [slot]
+    requeued = []
+    process = SimpleNamespace(exitcode=1, join=lambda timeout: None, is_alive=lambda: False)
+    worker = SimpleNamespace(connection=ours, process=process, assignment=SimpleNamespace(number=7))
+    scheduler = SimpleNamespace(requeue=lambda *what: requeued.append(what))
+    assert not Processes(1, 1)._listen(worker, 0, scheduler)
+    assert requeued == [(7, "exit code 1")]
 
 
 def test_warnings_of_processes_are_passed_on(run, tmp_path):
