@@ -1,12 +1,12 @@
-"""Compiled networks: what stands between convolutions in one pass over memory, by `torch.compile`.
+"""Compiled networks: `torch.compile` computes what stands between two convolutions in one pass over memory.
 
 On the CPU, normalisation, activation and pooling together take as long as half the convolutions, since each reads
 and writes all activations. Compiled, they take a quarter of that. Compiling takes some 15 seconds per kind of
 network, so it is for long work.
 
-One compilation serves every network of the same structure, whatever its parameters, and any number of images but
-small ones: for those torch has other convolutions, and compiles again. Compiled code is computed by the thread
-that calls it, alone.
+One compilation serves every network of the same structure, whatever its parameters, and any number of images. Only
+for few images torch uses other convolutions, and compiles again. The thread that calls compiled code computes it
+alone.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ WARM_UP = 32
 
 _known: dict[str, bool] = {}
 """Structures that were tried, and whether they compile."""
-_gave_up = False
+_fell_back = False
 _compiling = threading.Lock()
 
 
@@ -38,36 +38,36 @@ def can_compile() -> bool:
     _configure()
     try:
         torch.compile(lambda x: x + 1, options=OPTIONS)(torch.zeros(64))
-    except RuntimeError:  # of which torch's own are, whatever goes wrong
+    except RuntimeError:  # the base of all errors of torch
         return False
     return True
 
 
 def clear() -> None:
     """Forget that something could not be compiled."""
-    global _gave_up
-    _gave_up = False
+    global _fell_back
+    _fell_back = False
 
 
 def fell_back() -> bool:
-    """Say whether there was a network, since that was forgotten, that could not be compiled."""
-    return _gave_up
+    """Say whether a network could not be compiled since the last `clear`."""
+    return _fell_back
 
 
 def compile_network(network: nn.Module, images: Tensor, gradients: bool) -> Forward:
-    """Return what computes the same as the network, compiled; where that fails, the network, with a warning.
+    """Return the compiled network; where compiling fails, warn and return the network itself.
 
-    Call it in a thread that shares operations with as many others as those in which the result will be used.
+    Call it in a thread whose operations use as many threads as those of the threads that will use the result.
 
     Args:
         network: one that draws no random numbers, in the mode in which it will be used.
         images: some that it takes, (N, C, H, W).
-        gradients: whether any will be wanted; else the result is for inference mode.
+        gradients: whether they will be needed; else the result is for inference mode.
     """
     run = torch.compile(network, options=OPTIONS)
 
     def forward(images: Tensor) -> Tensor:
-        if len(images) == 1:  # which torch would compile anew
+        if len(images) == 1:  # torch would compile for one image anew
             return network(images)  # type: ignore[no-any-return]
         _configure()
         torch._dynamo.maybe_mark_dynamic(images, 0)
@@ -80,8 +80,8 @@ def compile_network(network: nn.Module, images: Tensor, gradients: bool) -> Forw
                 _known[key] = _try(forward, network, images[:1].repeat(WARM_UP, 1, 1, 1))
     if _known[key]:
         return forward
-    global _gave_up
-    _gave_up = True
+    global _fell_back
+    _fell_back = True
     return network
 
 
@@ -118,7 +118,7 @@ def count_weight_flops(network: nn.Module, images: Tensor) -> int:
 
 
 def _structure(network: nn.Module, images: Tensor, gradients: bool) -> str:
-    """Return a name for what a compilation serves. Where two networks share it wrongly, torch sees to that."""
+    """Return a name for the networks that one compilation serves. Torch compiles again where it is too wide."""
     shapes = [tuple(parameter.shape) for parameter in network.parameters()]
     return f"{network}{shapes}{tuple(images.shape[1:])}{images.dtype}{network.training}{gradients}"
 
@@ -138,9 +138,9 @@ def _try(forward: Forward, network: nn.Module, images: Tensor) -> bool:
 
 
 def _configure() -> None:
-    """Let a thread compile any number of networks; past torch's limit it would stop to, silently.
+    """Let a thread compile any number of networks: past its limit torch stops compiling and does not say so.
 
-    Torch keeps these settings for each thread apart.
+    Each thread has these settings of its own.
     """
     if getattr(_this_thread, "configured", False):
         return
@@ -148,8 +148,8 @@ def _configure() -> None:
 
     # By their old names, which every version knows.
     dynamo.cache_size_limit = dynamo.accumulated_cache_size_limit = 10_000
-    dynamo.automatic_dynamic_shapes = False  # once it has seen two sizes, it would compile for any
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # which misses CUDA, aloud
+    dynamo.automatic_dynamic_shapes = False  # after two sizes torch would compile for any size
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it complains that there is no CUDA
     _this_thread.configured = True
 
 

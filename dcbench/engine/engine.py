@@ -1,4 +1,4 @@
-"""Engines: how networks are matched, trained and tested. Plainly, or fast, with the same result up to rounding.
+"""Engines: how networks are matched, trained and tested. The engines differ by rounding alone.
 
 The plain engine does one thing after the other, as the papers' code does, and leaves it to torch to share every
 single operation between threads. The fast engine is for the CPU:
@@ -84,14 +84,14 @@ class Engine:
         passes_at_once: int | None = None,
         gradients: bool = True,
     ) -> Forward:
-        """Return what passes images through a network: itself or, where that pays, the same compiled.
+        """Return the function that passes images through a network: itself or, where that pays, its compiled form.
 
         Args:
             network: in the mode in which it will be used.
             images: some that it takes, (N, C, H, W).
             passes: how many images will pass in this piece of work; one that passes back, too, counts as three.
             passes_at_once: how many until the workers wait for each other; None for all.
-            gradients: whether any will pass back.
+            gradients: whether they will be needed.
         """
         if not self.compiles:
             return network
@@ -104,9 +104,9 @@ class Engine:
     def replayed(
         self, function: Callable[..., Outputs], network: nn.Module, *constants: Hashable
     ) -> Callable[..., Outputs]:
-        """Return what calls ``function(network, *constants, *tensors)`` with tensors, or replays it.
+        """Return a function of tensors that calls ``function(network, *constants, *tensors)``, or replays it.
 
-        The next call may overwrite what it returns. See `dcbench.engine.graphs.Replayed`.
+        Its next call may overwrite what it returned. See `dcbench.engine.graphs.Replayed`.
         """
         work = Replayed if self.replays else partial
         return work(function, network, *constants)
@@ -119,7 +119,7 @@ class Engine:
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Yield ``function(item)`` for all items in their order, computed by the workers.
 
-        Items are drawn by the caller's thread, in order, and not many before they are needed.
+        The caller's thread draws the items, in order, and few of them in advance.
         """
         if self.workers == 1:
             yield from map(function, items)
@@ -146,10 +146,9 @@ class Engine:
 
     @contextmanager
     def sharing(self) -> Iterator[None]:
-        """Leave the cores to the workers: within, operations of this thread are not shared.
+        """Leave the cores to the workers: meanwhile operations of this thread use one thread.
 
-        The threads that OpenMP would share them with stay awake for a while, in case of more, and take turns with
-        the workers, who all wait for the last.
+        After an operation OpenMP's other threads stay awake for a while, and take time from the workers.
         """
         if self.workers == 1:
             yield
@@ -212,12 +211,12 @@ def choose_engine(name: str, device: torch.device, long: bool = False, side_by_s
     Args:
         name: one of `ENGINES`.
         device: that it is for.
-        long: whether compiling, of some 15 seconds for each kind of network, pays.
+        long: whether the run is long enough for compiling, which takes 15 seconds for each kind of network.
         side_by_side: whether small networks may be trained by one thread each, where the engine has threads of its
             own: on the CPU, and where the user has not said how many threads compute a result.
 
     Raises:
-        DcbenchError: for a name that is none, or an engine that is not for the device.
+        DcbenchError: for an unknown name, or an engine that is not for the device.
     """
     if name not in ENGINES:
         raise unknown_name("engine", name, ENGINES)
@@ -279,8 +278,8 @@ def _pool(workers: int) -> ThreadPoolExecutor:
 
 
 def _work_alone() -> None:
-    """Let operations of this thread not be shared with others: a setting that each thread has of its own."""
-    torch.get_num_threads()  # what a thread sets before it has asked, it forgets
+    """Let operations of this thread use this thread alone. Each thread has a setting of its own."""
+    torch.get_num_threads()  # a thread forgets what it sets before it has asked
     torch.set_num_threads(1)
 
 

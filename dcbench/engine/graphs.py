@@ -1,4 +1,4 @@
-"""Replayed work: what a GPU is told to do is remembered once, and told again as one, by CUDA graphs.
+"""Replayed work: CUDA graphs record once what a GPU is told to do, and repeat it as one.
 
 On small images a GPU is done with an operation before Python has got to the next: a matching step at 1 image per
 class is some 5,000 of them. Replayed, they follow each other without Python in between. They are the same, in the
@@ -31,11 +31,11 @@ Replay = Callable[[], object]
 KEPT = 4
 """Recordings at a time: of matching, of training on a batch and on the smaller last one, and one more."""
 NOTED = 64
-"""What was called once, at a time."""
+"""Functions that were called once, at a time."""
 WARM_UPS = 2
-"""Times that a function is called first, for libraries to set up what they do not while they are recorded."""
+"""Calls before a recording: libraries set up then what they cannot set up while they are recorded."""
 TOLERANCE = 1e-3
-"""Relative difference up to which what is replayed is what was computed."""
+"""Relative difference up to which a replayed result agrees with the computed one."""
 
 _recordings: OrderedDict[Hashable, Recording] = OrderedDict()
 _called_once: OrderedDict[Hashable, None] = OrderedDict()
@@ -73,18 +73,18 @@ class Replayed:
             _recordings.move_to_end(key)
             return recording.replay(self._state, tensors)
         before = _versions(self._state)
-        found = self._call(tensors)
+        result = self._call(tensors)
         if key in _refused:
-            return found
+            return result
         if _versions(self._state) != before:
             self._refuse(key, "it changes when it is used")
-        elif key in _called_once:  # what comes twice comes often
+        elif key in _called_once:  # it will be called often
             del _called_once[key]
-            self._record(key, tensors, found)
+            self._record(key, tensors, result)
         else:
             _called_once[key] = None
             _drop_oldest(_called_once, NOTED)
-        return found
+        return result
 
     def _call(self, tensors: Sequence[Tensor]) -> Outputs:
         try:
@@ -92,23 +92,23 @@ class Replayed:
         except torch.OutOfMemoryError:
             if not _recordings:
                 raise
-        _recordings.clear()  # which hold memory, too
+        _recordings.clear()  # recordings hold memory, too
         torch.cuda.empty_cache()
         return self._function(self._network, *self._constants, *tensors)
 
     def _record(self, key: Hashable, tensors: Sequence[Tensor], expected: Outputs) -> None:
         """Make a recording that gives what is expected; where that fails, warn."""
         if not all(each is None or each.isfinite().all() for each in expected):
-            return  # nothing to compare with, of what will not go on for long
-        _drop_oldest(_recordings, KEPT - 1)  # before there is one more
+            return  # there is nothing to compare with, and the work is about to fail
+        _drop_oldest(_recordings, KEPT - 1)  # this makes room for one more
         try:
             recording = Recording(self._function, self._network, self._constants, tensors)
-            found = recording.replay(self._state, tensors)
+            result = recording.replay(self._state, tensors)
         except Exception as error:  # whatever a network or a distance may raise, and running out of memory
             lines = str(error).strip().splitlines()
             self._refuse(key, lines[0] if lines else type(error).__name__)
             return
-        if _agree(found, expected):
+        if _agree(result, expected):
             _recordings[key] = recording
         else:
             self._refuse(key, "replayed, it gives other numbers")
@@ -130,11 +130,11 @@ class Recording:
         tensors: Sequence[Tensor],
     ) -> None:
         """Record."""
-        # Kept, since what is replayed reads all that it has: tensors that are no parameters, too.
+        # Kept, because a replay reads all its tensors, also those that are no parameters.
         self._twin = twin = copy.deepcopy(network)
         inputs = tuple(each.detach().clone() for each in tensors)
         self._inputs = (*_state_of(twin), *inputs)
-        self._alike = [  # which are copied at once, as long as they are of one type
+        self._alike = [  # inputs of one type are copied together
             [number for number, each in enumerate(self._inputs) if each.dtype == dtype]
             for dtype in dict.fromkeys(each.dtype for each in self._inputs)
         ]
@@ -151,14 +151,14 @@ class Recording:
 
 
 def clear() -> None:
-    """Let go of all recordings, and of the memory that they hold; and of what could not be recorded."""
+    """Drop all recordings with their memory, and the list of what could not be recorded."""
     _recordings.clear()
     _called_once.clear()
     _refused.clear()
 
 
 def fell_back() -> bool:
-    """Say whether there was anything, since all was forgotten, that could not be recorded."""
+    """Say whether something could not be recorded since the last `clear`."""
     return bool(_refused)
 
 
@@ -166,9 +166,9 @@ def capture(work: Callable[[], Outputs]) -> tuple[Outputs, Replay]:
     """Record work on the current GPU.
 
     Returns:
-        The tensors that it gives, and what fills them again from what its inputs then hold.
+        The tensors that it returns, and a function that fills them again from the current values of its inputs.
     """
-    # A stream of its own: what libraries keep for a stream may go when a recording made on it goes.
+    # A stream of its own: libraries may free what they keep for a stream together with a recording made on it.
     graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
     current = torch.cuda.current_stream()
     stream.wait_stream(current)
@@ -179,7 +179,7 @@ def capture(work: Callable[[], Outputs]) -> tuple[Outputs, Replay]:
         with torch.cuda.graph(graph, stream=stream):
             outputs = work()
     finally:
-        torch.cuda.set_stream(current)  # which is not sure where recording fails
+        torch.cuda.set_stream(current)  # where recording fails, another may be current
         current.wait_stream(stream)
     return outputs, graph.replay
 
@@ -199,9 +199,9 @@ def _versions(state: Sequence[Tensor]) -> list[int]:
 
 
 def _fingerprint(network: nn.Module) -> str:
-    """Return what two networks share only if they do the same, but for the values of parameters and buffers.
+    """Return a text that two networks share only if they do the same up to values of parameters and buffers.
 
-    One that cannot be pickled shares it with none.
+    A network that cannot be pickled shares it with no other.
     """
     numbers = {id(each): number for number, each in enumerate(_state_of(network))}
     written = io.BytesIO()
@@ -229,10 +229,10 @@ class _Pickler(pickle.Pickler):
         return hashlib.sha256(values.tobytes()).hexdigest(), form
 
 
-def _agree(found: Outputs, expected: Outputs) -> bool:
+def _agree(result: Outputs, expected: Outputs) -> bool:
     """Say whether tensors, taken together, differ by rounding at most."""
-    if [each is None for each in found] != [each is None for each in expected]:
+    if [each is None for each in result] != [each is None for each in expected]:
         return False
-    pairs = [(a, b) for a, b in zip(found, expected, strict=True) if a is not None]
+    pairs = [(a, b) for a, b in zip(result, expected, strict=True) if a is not None]
     differences = torch.stack([(a - b).norm() for a, b in pairs])
     return bool(differences.norm() <= TOLERANCE * torch.stack([b.norm() for _, b in pairs]).norm())

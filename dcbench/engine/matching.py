@@ -13,7 +13,7 @@ from dcbench.engine.compiled import Forward
 from dcbench.engine.engine import Engine, engine_for
 
 MATCHES = 100
-"""Classes that a condensation matches, or many times as many: all served by one compilation."""
+"""Times that a condensation matches a class, at least: one compilation serves them all."""
 
 Target = tuple[Tensor, ...]
 Distance = Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]
@@ -40,7 +40,7 @@ def matching_gradient(
     """
     engine, target_of, real = _prepare(network, real)
     if engine.replays:
-        # Cloned, since of how a tensor lies in memory it may depend how it is computed with.
+        # Cloned, because how a tensor lies in memory may change how it is computed with.
         return _copies(engine.replayed(_match_real, network, distance)(*real, *map(torch.clone, synthetic)))
 
     def match(work: tuple[int, tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
@@ -90,7 +90,7 @@ def loss_gradient(
 def _prepare(
     network: nn.Module, real: Iterable[Tensor]
 ) -> tuple[Engine, Callable[[tuple[int, Tensor]], Target], Iterable[Tensor]]:
-    """Return the engine, what computes a class's target, and the real images with none of them lost."""
+    """Return the engine, the function that computes a class's target, and all the real images."""
     real = iter(real)
     first = next(real)
     engine = engine_for(network, first)
@@ -123,9 +123,9 @@ def _match_targets(
     )
 
 
-def _copies(found: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+def _copies(result: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Return a gradient and a distance that the next step does not overwrite."""
-    gradient, distance = found
+    gradient, distance = result
     return gradient.clone(), distance.clone()
 
 

@@ -72,9 +72,9 @@ def train_network(
             total = torch.zeros((), device=images.device)
             for batch in torch.split(order, batch_size):
                 inputs = augment(images[batch], augmentation, generator)
-                loss, *found = gradients(inputs, labels[batch])
+                loss, *values = gradients(inputs, labels[batch])
                 total += loss
-                for parameter, gradient in zip(parameters, found, strict=True):
+                for parameter, gradient in zip(parameters, values, strict=True):
                     parameter.grad = gradient
                 optimizer.step()
             losses.check(epoch + 1, total)
@@ -83,16 +83,16 @@ def train_network(
             if progress is not None:
                 progress(epoch + 1, epochs)
     losses.settle()
-    network.zero_grad(set_to_none=True)  # the gradients are the engine's, which may write over them
+    network.zero_grad(set_to_none=True)  # the engine may write over the gradients
 
 
 def _gradients_of(network: nn.Module, forward: Forward, engine: Engine) -> Gradients:
-    """Return what gives a batch's mean cross-entropy and its gradients."""
+    """Return the function that computes a batch's mean cross-entropy and its gradients."""
     if forward is network:
         return engine.replayed(_gradients, network)
 
     def shared(images: Tensor, labels: Tensor) -> Outputs:
-        """Sum up what the workers compute of a share each."""
+        """Sum what the workers compute, a share of the batch each."""
         size = len(images)
         if size >= FEW:
             rounds = math.ceil(size / (engine.workers * (engine.micro_batch or size)))

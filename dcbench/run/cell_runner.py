@@ -1,7 +1,7 @@
 """The work on one cell: condense, evaluate, and tell what comes of it.
 
-It is the same whether it is done by the process of the run, by another one, or on another machine: nothing here
-knows of records that are kept or of locks that are held, which is the business of `dcbench.run.scheduler`.
+It is the same in the process of the run, in another process, and on another machine.
+`dcbench.run.scheduler` keeps the records and holds the locks.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ class CellRunner:
         self._origin = assignment.source.origin
         self._steps_left = False
         for network, _ in assignment.trials:
-            source_sha256(type(network))  # now, while the file is what was imported, not after hours of work
+            source_sha256(type(network))  # now, because files may be edited during hours of work
 
     def run(self) -> None:
-        """Do what is left to do. Failures are told, as records.
+        """Do what is left to do. Failures become records.
 
         Raises:
             StorageError: when the results cannot be written.
@@ -100,7 +100,7 @@ class CellRunner:
             else:
                 condensed = stored.condensed
                 self._take_origin(stored.origin)
-                remove(self.artefacts.checkpoint_path(spec))  # of one that was killed when the set was there
+                remove(self.artefacts.checkpoint_path(spec))  # left by a run that was killed just then
         except (StorageError, NewerFormat):
             raise
         except Exception as error:  # whatever a method may raise
@@ -133,7 +133,7 @@ class CellRunner:
         )
 
     def _draw(self, condensed: CondensedSet) -> None:
-        """Draw the set's picture unless it is there. A set whose picture fails is none the worse."""
+        """Draw the set's picture unless it is there. A picture that fails does not make the cell fail."""
         path = self.artefacts.picture_path(self.spec)
         if path.exists():
             return
@@ -206,19 +206,19 @@ class CellRunner:
     def _tell_failure(
         self, error: Exception, trial: EvaluationSpec | None = None, network: Architecture | None = None
     ) -> None:
-        """Keep the traceback, and tell the record of what failed."""
+        """Keep the traceback, and tell a failed record."""
         key = trial.key() if trial else self.spec.key()
         self.artefacts.write_traceback(key, "".join(traceback.format_exception(error)))
-        said = f"{type(error).__name__}: {error}"
+        message = f"{type(error).__name__}: {error}"
         if is_out_of_memory(error):
             free_what_failed(error)
             cell = Cell(self.spec, self.source, self.data, self.assignment.trials)
             fitting = what_would_fit(cell, trial, self.conditions.engine, self.conditions.protocol)
-            said = f"{said.rstrip('. :')}. {fitting}"
+            message = f"{message.rstrip('. :')}. {fitting}"
         self._tell_record(
             network,
             status="failed",
-            error=said,
+            error=message,
             key=key,
             set_sha256=trial.set_sha256 if trial else None,
             evaluation_network=trial.evaluation_network if trial else None,
