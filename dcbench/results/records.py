@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import from_json
 
+from dcbench.core.spec import CondenseSpec, EvaluationSpec
 from dcbench.utils.errors import newer_format
 
 RECORD_SCHEMA: Literal[4] = 4
@@ -19,6 +21,9 @@ OF_ONE_SET = frozenset({"file_sha256", "set", "pixels"})
 """Options of such a record that say which set it is of, and how its file has the pixels: not who made it."""
 CHECKSUM = "checksum"
 """What a line has besides a record's fields, from schema 3 on."""
+
+Shared = Annotated[str, AfterValidator(sys.intern)]
+"""A long text that many records have in common, and that is kept once."""
 
 
 class Record(BaseModel):
@@ -62,10 +67,10 @@ class Record(BaseModel):
     status: Literal["ok", "failed"]
     error: str = ""
     key: str
-    condense_key: str
-    set_sha256: str | None
+    condense_key: Shared
+    set_sha256: Shared | None
     dataset: str
-    dataset_sha256: str
+    dataset_sha256: Shared
     ipc: int | None
     method: str
     method_version: str
@@ -89,13 +94,13 @@ class Record(BaseModel):
     storage_bytes: int | None = Field(ge=0, lt=2**63)
     plugin: str
     plugin_version: str
-    source_sha256: str
+    source_sha256: Shared
     sources: dict[str, str] = {}
     packages: dict[str, str] = {}
-    device: str
+    device: Shared
     torch: str
     dcbench: str
-    git_sha: str | None
+    git_sha: Shared | None
     git_dirty: bool | None
     started_at: str
 
@@ -124,6 +129,16 @@ class Record(BaseModel):
         """Whether the set was made elsewhere: its seed then says nothing but its place in its file."""
         return self.plugin == IMPORTED and {*self.options} >= OF_ONE_SET
 
+    def condense_spec(self) -> CondenseSpec:
+        """Return what was condensed, and how."""
+        names = CondenseSpec.model_fields.keys() - {"seed"}
+        return CondenseSpec(**{name: getattr(self, name) for name in names}, seed=self.condense_seed)
+
+    def evaluation_spec(self) -> EvaluationSpec:
+        """Return how the set of a successful record was evaluated."""
+        names = EvaluationSpec.model_fields.keys() - {"seed"}
+        return EvaluationSpec(**{name: getattr(self, name) for name in names}, seed=self.eval_seed or 0)
+
     def to_json(self) -> str:
         """Return the record as one line of JSON, keys sorted, without the line's end; with its checksum."""
         unknown_then = {"augmentation", "sources", "packages"} if self.schema_ < 4 else set()
@@ -131,13 +146,11 @@ class Record(BaseModel):
         return sealed(fields) if self.schema_ >= 3 else _canonical(fields)
 
     @classmethod
-    def from_json(cls, line: bytes | str, alike: dict[Any, Any] | None = None) -> Self:
+    def from_json(cls, line: bytes | str) -> Self:
         """Read a line that `to_json` made.
 
         Args:
             line: with or without its end.
-            alike: of many lines, a dict that is empty at first: values that their records have in common are then
-                kept once, which takes a quarter of the memory.
 
         Raises:
             ValueError: saying what is wrong, for a line that is no record or that has changed since.
@@ -160,21 +173,12 @@ class Record(BaseModel):
             raise ValueError(f"{place} {problem['msg']}".strip()) from None
         if (checksum is not None or record.schema_ >= 3) and checksum != checksum_of(fields):
             raise ValueError("it does not have the checksum that it states")
-        if alike is not None:
-            _keep_once(record, alike)
+        # One set of names for all records, because each would take two kilobytes.
+        object.__setattr__(record, "__pydantic_fields_set__", _EVERY_FIELD)
         return record
 
 
-def _keep_once(record: Record, alike: dict[Any, Any]) -> None:
-    """Put values that an earlier record has in the place of a record's equal ones."""
-    values = record.__dict__  # since it is frozen, fields cannot be assigned to
-    for name in ("condense_key", "set_sha256", "dataset_sha256", "source_sha256", "git_sha", "device"):
-        values[name] = alike.setdefault(values[name], values[name])
-    # By their spelling: 1, 1.0 and True are equal.
-    for name in ("options", "changed_options", "sources", "packages"):
-        values[name] = alike.setdefault((name, repr(values[name])), values[name])
-    given = record.__pydantic_fields_set__
-    object.__setattr__(record, "__pydantic_fields_set__", alike.setdefault(frozenset(given), given))
+_EVERY_FIELD = set(Record.model_fields)
 
 
 def sealed(fields: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ import os
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
@@ -35,10 +35,7 @@ class Store(Artefacts):
     def __init__(self, root: Path) -> None:
         """Open the folder; it need not exist yet."""
         super().__init__(root)
-        self.records: list[Record] = []
-        self._done: dict[TrialKey, Record] = {}
-        self._newest: dict[str, Record] = {}
-        self._reader = _Reader(root / RECORDS)
+        self._clear()
         self.refresh()
 
     def refresh(self) -> None:
@@ -48,20 +45,27 @@ class Store(Artefacts):
             with path.open("rb") as file:
                 self._read_on(file)
         except FileNotFoundError:
-            self._forget()
+            self._clear()
         except OSError as error:
             raise unreadable(path, error) from None
 
-    def _read_on(self, file: BinaryIO) -> None:
-        """Read what follows in a file; all of it, where it is not the one that was read before."""
-        if not self._reader.continues(file):
-            self._forget()
-        for record in self._reader.read_on(file):
-            self._add(record)
+    def _clear(self) -> None:
+        self.records: list[Record] = []
+        self._done: dict[TrialKey, Record] = {}
+        self._newest: dict[str, Record] = {}
+        self._inode = self._lines = self._offset = 0
 
-    def _forget(self) -> None:
-        self.records, self._done, self._newest = [], {}, {}
-        self._reader = _Reader(self.root / RECORDS)
+    def _read_on(self, file: BinaryIO) -> None:
+        """Read the lines that follow those that were read, or all lines where the file is another one."""
+        about = os.fstat(file.fileno())
+        if about.st_ino != self._inode or about.st_size < self._offset:
+            self._clear()
+        file.seek(self._offset)
+        is_first, self._inode = not self._inode, about.st_ino
+        records, lines, size = _read_lines(self.root / RECORDS, file, False, self._lines, is_first)
+        self._lines, self._offset = self._lines + lines, self._offset + size
+        for record in records:
+            self._add(record)
 
     def _add(self, record: Record) -> None:
         self.records.append(record)
@@ -84,13 +88,13 @@ class Store(Artefacts):
         with storing(path), FileLock(self.root / f".{RECORDS}.lock"):
             new = not path.exists()
             with open(path, "ab+") as file:
-                _mend_last_line(file)
+                _end_last_line(file)
                 self._read_on(file)  # what others have written in between
                 line = record.to_json().encode() + b"\n"
                 file.write(line)
                 file.flush()
                 os.fsync(file.fileno())
-                self._reader.passed(line)
+                self._lines, self._offset = self._lines + 1, self._offset + len(line)
             if new:
                 sync_folder(self.root)
         self._add(record)
@@ -116,7 +120,7 @@ class Store(Artefacts):
         return lock
 
 
-def _mend_last_line(file: BinaryIO) -> None:
+def _end_last_line(file: BinaryIO) -> None:
     """Make a file of records end with a line's end, dropping a last line that is torn."""
     if file.seek(0, os.SEEK_END) == 0:
         return
@@ -148,61 +152,6 @@ def trial_key(record: Record) -> TrialKey:
     )
 
 
-class _Reader:
-    """Reads a file of records on from where it was, since lines are only ever appended.
-
-    A last line that is torn is read again: whoever writes it may not be done, or another run will drop it.
-    """
-
-    def __init__(self, path: Path, strict: bool = False) -> None:
-        """Begin at the beginning; see `read_records`."""
-        self.path, self.strict = path, strict
-        self._offset = 0
-        self._lines = 0  # whose end was read
-        self._last = b""
-        self._inode: int | None = None
-        self._alike: dict[Any, Any] = {}
-
-    def continues(self, file: BinaryIO) -> bool:
-        """Say whether a file is the one that was read, with more lines or none: not replaced, and not cut."""
-        if self._inode is None:
-            return True
-        file.seek(self._offset - len(self._last))
-        return os.fstat(file.fileno()).st_ino == self._inode and file.read(len(self._last)) == self._last
-
-    def passed(self, line: bytes) -> None:
-        """Take note of the line that follows, which was read or written."""
-        self._offset += len(line)
-        self._lines += line.endswith(b"\n")
-        self._last = line
-
-    def read_on(self, file: BinaryIO) -> list[Record]:
-        """Return the records of the lines that follow, warning of those that are damaged."""
-        records, damaged, torn = [], [], False
-        first, self._inode = self._inode is None, os.fstat(file.fileno()).st_ino
-        file.seek(self._offset)
-        for line in file:
-            try:
-                if line.strip():
-                    records.append(Record.from_json(line, self._alike))
-            except NewerFormat:
-                raise newer_format(f"{self.path}, line {self._lines + 1},") from None
-            except ValueError as error:
-                number = self._lines + 1
-                torn = not line.endswith(b"\n")  # so it is the last
-                if self.strict and not torn:
-                    raise DcbenchError(f"{self.path}, line {number} is not a record: {error}.") from None
-                if first or not torn:  # else another run is writing it, most likely
-                    damaged.append(number)
-            if not torn:
-                self.passed(line)
-        if torn and first and len(damaged) == 1:
-            warnings.warn(f"{self.path}: dropped its last line, which is torn.", stacklevel=2)
-        elif damaged:
-            warnings.warn(f"{self.path}: left out {_which(damaged)}; those trials are done again.", stacklevel=2)
-        return records
-
-
 def read_records(path: Path, strict: bool = True) -> list[Record]:
     """Read a file of records, which is left as it is. A last line torn by a kill is dropped with a warning.
 
@@ -216,9 +165,49 @@ def read_records(path: Path, strict: bool = True) -> list[Record]:
     """
     try:
         with path.open("rb") as file:
-            return _Reader(path, strict).read_on(file)
+            return _read_lines(path, file, strict)[0]
     except OSError as error:
         raise unreadable(path, error) from None
+
+
+def _read_lines(
+    path: Path, file: BinaryIO, strict: bool, number: int = 0, is_first: bool = True
+) -> tuple[list[Record], int, int]:
+    """Read the rest of a file of records, and warn of damaged lines.
+
+    Args:
+        path: of the file, for messages.
+        file: open where the rest begins.
+        strict: see `read_records`.
+        number: of lines before the rest.
+        is_first: warn of a torn last line, too. Later it is most likely a line that another run is writing.
+
+    Returns:
+        The records, the number of lines and their bytes. A torn last line is not among them, because it is read
+        again: whoever writes it may not be done, or another run will drop it.
+    """
+    records: list[Record] = []
+    damaged, lines, size, torn = [], 0, 0, False
+    for line in file:
+        place = number + lines + 1
+        try:
+            if line.strip():
+                records.append(Record.from_json(line))
+        except NewerFormat:
+            raise newer_format(f"{path}, line {place},") from None
+        except ValueError as error:
+            torn = not line.endswith(b"\n")
+            if strict and not torn:
+                raise DcbenchError(f"{path}, line {place} is not a record: {error}.") from None
+            if is_first or not torn:
+                damaged.append(place)
+        if not torn:
+            lines, size = lines + line.endswith(b"\n"), size + len(line)
+    if torn and is_first and len(damaged) == 1:
+        warnings.warn(f"{path}: dropped its last line, which is torn.", stacklevel=2)
+    elif damaged:
+        warnings.warn(f"{path}: left out {_which(damaged)}; those trials are done again.", stacklevel=2)
+    return records, lines, size
 
 
 def unreadable(path: Path, error: OSError) -> DcbenchError:
