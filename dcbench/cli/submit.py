@@ -36,13 +36,12 @@ def submit(
 ) -> None:
     """Make a submission from RESULTS: records, condensed sets, and a card to fill in.
 
-    Quick and failed records stay behind. Submitting again under the same name puts new records and sets in the
-    place of the old ones, and keeps the card and other files.
+    Quick and failed records are left out. Submitting again under the same name replaces records and sets. It keeps
+    the card and other files.
     """
     from dcbench.leaderboard.scores import find_records
     from dcbench.results.submission import CARD, read_submission
-    from dcbench.submissions.submit import Selection
-    from dcbench.submissions.submit import submit as make_submission
+    from dcbench.submissions.submit import Selection, make_submission
     from dcbench.utils.errors import DcbenchError
     from dcbench.utils.files import slug
 
@@ -56,8 +55,8 @@ def submit(
     records = make_submission(results, target, selection, title or name, submitted_by, load_plugins())
     sets = len({record.condense_key for record in records})
     click.echo(f"{target}: {len(records)} records of {sets} condensed sets")
-    for said in _provisional(target):
-        click.echo(said)
+    for line in _provisional(target):
+        click.echo(line)
     card = read_submission(target).card
     about = card.methods if card else ()
     empty = {field for each in about for field in ("paper", "code_url") if not getattr(each, field)}
@@ -77,10 +76,10 @@ def _provisional(target: Path) -> list[str]:
         board = read_leaderboard(target.parent.parent if target.parent.name == SUBMISSIONS else target)
     except DcbenchError as error:  # of the others: this one is in its place
         return [f"Warning: {error}"]
-    said = []
+    lines = []
     for table in board.tables:
         for entry in table.entries:
             owner = board.submission(entry.row)
             if entry.provisional and owner and owner.folder.resolve() == target.resolve():
-                said.append(f"{table.dataset}, {heading(table).replace('`', '')}: {lacking(entry)}")
-    return said
+                lines.append(f"{table.dataset}, {heading(table).replace('`', '')}: {lacking(entry)}")
+    return lines

@@ -16,7 +16,7 @@ from dcbench.cli.output import json_option, print_json
 
 if TYPE_CHECKING:
     from dcbench.results.store import Store
-    from dcbench.submissions.verify import Outcome
+    from dcbench.submissions.verify import VerificationResult
 
 LINE_SECONDS = 30.0
 """Between two lines of progress, where there is no terminal."""
@@ -86,20 +86,20 @@ def verify(
         store = _store(keep)
         verifier = Verifier(submission, loaded, plugins, evals, sample, seed, bar.update, store)
         try:
-            outcome = verifier.run()
+            result = verifier.run()
         except KeyboardInterrupt:
             if store:
                 count = len(store.records)
                 click.echo(f"\n{count} networks are kept in {keep}; the same command goes on.", err=True)
             raise
-    marked = write_verification(folder, verification(verifier, outcome)) if mark and outcome.ok else None
+    marked = write_verification(folder, verification(verifier, result)) if mark and result.ok else None
     if as_json:
-        print_json(asdict(outcome) | {"ok": outcome.ok})
+        print_json(asdict(result) | {"ok": result.ok})
     else:
-        _print(outcome, folder)
+        _print(result, folder)
         if marked:
             click.echo(f"wrote {marked}; the tables show the mark once they are built again")
-    sys.exit(0 if outcome.ok else 1)
+    sys.exit(0 if result.ok else 1)
 
 
 def _store(keep: Path | None) -> Store | None:
@@ -148,7 +148,7 @@ class _Bar:
         self._console.print(f"{done} of {total} networks trained{rest}", markup=False, highlight=False)
 
 
-def _print(outcome: Outcome, folder: Path) -> None:
+def _print(result: VerificationResult, folder: Path) -> None:
     """Print what was found: problems, or the comparisons."""
     from rich.markup import escape
     from rich.table import Table
@@ -156,27 +156,27 @@ def _print(outcome: Outcome, folder: Path) -> None:
     from dcbench.cli.output import make_console
     from dcbench.leaderboard.report.tables import percent
 
-    for problem in outcome.problems:
+    for problem in result.problems:
         click.echo(f"{problem.where}: {problem.what}")
-    if outcome.comparisons:
+    if result.comparisons:
         shown = Table(box=None, padding=(0, 1), pad_edge=False)
         shown.add_column("row", overflow="fold")
         for name in ("network", "sets", "stated", "n", "found", "n", "apart", "tolerance", ""):
             shown.add_column(name, justify="left" if name == "network" else "right", no_wrap=True)
-        for each in outcome.comparisons:
+        for each in result.comparisons:
             numbers = [str(len(each.keys)), percent(each.stated), str(each.stated_n)]
             numbers += [percent(each.found), str(each.found_n), f"{100 * (each.found - each.stated):+.1f}"]
             sign = "✗" if not each.ok else "✓" if each.telling else "?"
             shown.add_row(escape(each.what), escape(each.network), *numbers, percent(each.tolerance), sign)
         make_console().print(shown)
-        wrong = sum(not each.ok for each in outcome.comparisons)
-        total = outcome.evaluated + outcome.left_out
+        wrong = sum(not each.ok for each in result.comparisons)
+        total = result.evaluated + result.left_out
         click.echo(
-            f"{outcome.evaluated} of {total} condensed sets evaluated anew; {wrong} of {len(outcome.comparisons)} "
+            f"{result.evaluated} of {total} condensed sets evaluated anew; {wrong} of {len(result.comparisons)} "
             f"comparisons lie outside the tolerance"
         )
-        if not all(each.telling for each in outcome.comparisons):
+        if not all(each.telling for each in result.comparisons):
             click.echo("?: the tolerance is so wide that this tells nothing; more --evals make it narrower")
-    untold = outcome.comparisons and not any(each.telling for each in outcome.comparisons)
-    verdict = "verified" if outcome.ok else "NOT verified" + (": nothing could be told" if untold else "")
+    untold = result.comparisons and not any(each.telling for each in result.comparisons)
+    verdict = "verified" if result.ok else "NOT verified" + (": nothing could be told" if untold else "")
     click.echo(f"{folder}: {verdict}")

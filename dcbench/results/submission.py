@@ -31,7 +31,6 @@ CARD = "card.toml"
 VERIFICATION = "verification.json"
 SETS = "sets"
 SUBMISSIONS = "submissions"
-EARLIER = ".{}.earlier"
 
 Line = Annotated[
     str,
@@ -156,24 +155,11 @@ def find_submissions(folder: Path) -> tuple[Submission, ...]:
     """Read the submissions of a leaderboard; of another folder, such as results, all folders with records.
 
     Raises:
-        DcbenchError: naming the file, when one cannot be read, or a killed process left one set aside.
+        DcbenchError: naming the file, when one cannot be read.
     """
     board = (folder / SUBMISSIONS).is_dir()
-    for aside in sorted((folder / SUBMISSIONS).glob(EARLIER.format("*"))):
-        name = aside.name.removeprefix(".").removesuffix(".earlier")
-        mend = f"Submit {name} once more, or rename the folder to {name}."
-        if aside.with_name(name).exists():
-            mend = "Remove one of the two."
-        raise DcbenchError(
-            f"{aside} is what {name} was before it was submitted again, which was interrupted. {mend}"
-        )
     found = (folder / SUBMISSIONS).glob(f"*/{RECORDS}") if board else folder.rglob(RECORDS)
     return tuple(read_submission(path.parent, strict=board) for path in sorted(found))
-
-
-def earlier(folder: Path) -> Path:
-    """Return where a submission is while another takes its place; no submission has such a name."""
-    return folder.with_name(EARLIER.format(folder.name))
 
 
 def read_submission(folder: Path, strict: bool = True) -> Submission:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +18,11 @@ from dcbench.results.submission import (
     VERIFICATION,
     Card,
     MethodCard,
-    earlier,
     find_submissions,
     methods_of,
-    misplaced,
 )
 from dcbench.utils.errors import DcbenchError, find_name
-from dcbench.utils.files import make_folder, slug, storing, write_atomically
+from dcbench.utils.files import remove, write_atomically
 
 
 @dataclass(frozen=True)
@@ -66,18 +62,19 @@ class Selection:
         return sorted(kept, key=lambda record: (record.started_at, record.key, record.condense_key))
 
 
-def submit(
+def make_submission(
     results: Path, target: Path, selection: Selection, title: str, submitted_by: tuple[str, ...], plugins: Plugins
 ) -> list[Record]:
-    """Make a submission's folder from the results of a run, whole or not at all.
+    """Make a submission's folder from the results of a run.
 
     A coreset is kept by its indices alone, so that no images of a data set are passed on. The card is filled in as
-    far as installed plugins know.
+    far as installed plugins know. The folder is written in place, its records last but for what they replace: Git
+    has the earlier state of a submission, and the same command completes one that was interrupted.
 
     Args:
         results: the folder of the run.
         target: the submission's folder. One that exists gets the new records and sets in the place of its old
-            ones; its card and other files are kept, but for a verification, which was of other records.
+            ones. It keeps its card and other files, but not its verification, which was of other records.
         selection: which records.
         title: of the submission.
         submitted_by: who submits.
@@ -88,28 +85,27 @@ def submit(
 
     Raises:
         DcbenchError: when there is nothing to submit, a condensed set is missing or damaged, another submission
-            has one of the rows already, or the folder has what has no place in a submission.
+            has one of the rows already, or the folder is there and is no submission. Nothing is written then.
         StorageError: when it cannot be written.
     """
     records = selection.of(find_records(results))
     if not records:
         raise DcbenchError(f"{results} has no such records that may enter a table: quick and failed ones may not.")
-    with storing(target):
-        _put_back(target)
-        _refuse_rows_of_others(records, target)
-        make_folder(target.parent)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{slug(target.name)}.") as scratch:
-            made = Path(scratch) / "made"
-            for path in _sets(results, records):
-                write_atomically(made / SETS / path.name, without_images(path))
-            lines = "".join(record.to_json() + "\n" for record in records)
-            write_atomically(made / RECORDS, lines.encode())
-            if target.exists():
-                _keep(target, made)
-            else:
-                card = draft_card(records, title, submitted_by, plugins)
-                write_atomically(made / CARD, card.to_toml().encode())
-            _put_in_place(made, target, Path(scratch) / "old")
+    _refuse_rows_of_others(records, target)
+    if target.exists() and not ((target / RECORDS).exists() or (target / CARD).exists()):
+        raise DcbenchError(f"{target} is there already, and is no submission: it has no {RECORDS}.")
+    paths = _sets(results, records)
+    for path in paths:  # a damaged set is found before anything is written
+        without_images(path)
+    if not (target / CARD).exists():
+        card = draft_card(records, title, submitted_by, plugins)
+        write_atomically(target / CARD, card.to_toml().encode())
+    remove(target / VERIFICATION)
+    for path in paths:
+        write_atomically(target / SETS / path.name, without_images(path))
+    write_atomically(target / RECORDS, "".join(record.to_json() + "\n" for record in records).encode())
+    for old in {*(target / SETS).glob("*.safetensors")} - {target / SETS / path.name for path in paths}:
+        remove(old)
     return records
 
 
@@ -144,51 +140,6 @@ def _refuse_rows_of_others(records: Iterable[Record], target: Path) -> None:
                 f"{other.name} has {record.method} on {record.dataset}, ipc {record.ipc or 'all'}, already, "
                 "and a row is of one submission. Say what is yours with --method, --dataset or --ipc."
             )
-
-
-def _keep(target: Path, made: Path) -> None:
-    """Copy what an earlier submission has besides records, sets and verification.
-
-    Raises:
-        DcbenchError: where it is no submission, or has what no submission may have and would be lost.
-    """
-    if not (target / RECORDS).exists():
-        raise DcbenchError(f"{target} is there already, and is no submission: it has no {RECORDS}.")
-    for path, what in misplaced(target):
-        raise DcbenchError(f"{path} cannot be kept: {what}. Move it away.")
-    for path in target.rglob("*"):
-        place = path.relative_to(target)
-        replaced = place in (Path(RECORDS), Path(VERIFICATION)) or place.match(f"{SETS}/*.safetensors")
-        if path.is_file() and not replaced:
-            shutil.copy(path, made / place)
-
-
-def _put_in_place(made: Path, target: Path, old: Path) -> None:
-    """Rename a folder to the place of another, which goes back if that does not come about.
-
-    In between the other is beside the place, where a kill leaves it to `_put_back`.
-    """
-    aside = earlier(target)
-    try:
-        if target.exists():
-            target.rename(aside)
-        made.rename(target)
-    finally:  # also after Ctrl-C
-        if aside.exists():
-            aside.rename(old if target.exists() else target)
-
-
-def _put_back(target: Path) -> None:
-    """Put back what a killed process had set aside.
-
-    Raises:
-        DcbenchError: where something else is in its place: which of the two counts is for people to say.
-    """
-    aside = earlier(target)
-    if aside.exists() and target.exists():
-        raise DcbenchError(f"{aside} is what {target} was before it was submitted again. Remove one of the two.")
-    if aside.exists():
-        aside.rename(target)
 
 
 def _states(path: Path) -> str:

@@ -1,6 +1,6 @@
 """Verification: whether the accuracies of a submission are found again when its condensed sets are evaluated anew.
 
-The networks are trained from other seeds than those stated, since whoever may choose among seeds gets other
+The networks are trained from other seeds than those stated, because whoever may choose among seeds gets other
 accuracies than whoever may not. The stated means must then lie within the statistical tolerance of the new ones.
 """
 
@@ -13,9 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
-from scipy import stats
 
 import dcbench
 from dcbench.core.architecture import Architecture, fit
@@ -33,54 +31,14 @@ from dcbench.results.records import RECORD_SCHEMA, Record
 from dcbench.results.store import Store
 from dcbench.results.submission import Submission, Verification, records_sha256
 from dcbench.run.plan import load_named
+from dcbench.submissions.comparison import Accuracies, StatedAndFound, compare_with_stated
 from dcbench.submissions.integrity import Problem, SubmittedSet, check_submission
 from dcbench.utils.errors import DcbenchError
 from dcbench.utils.seeds import derive_seed
 
-ERROR_RATE = 0.01
-"""How often an honest submission may fail, over all comparisons together (Bonferroni)."""
-TELLING = 0.1
-"""A comparison whose tolerance is wider than this, as a fraction, tells nothing: more networks are needed."""
-
-Accuracies = dict[tuple[str, str], list[float]]
-"""By condense key and evaluation network."""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Stated against found, on one evaluation network; all but the counts are fractions.
-
-    Attributes:
-        what: the row, in words.
-        network: evaluation network.
-        keys: condense keys of the sets compared.
-        stated_n, found_n: networks trained, over all sets.
-        stated, found: means over sets of the means over networks.
-        tolerance: how far apart the two may be by chance.
-    """
-
-    what: str
-    network: str
-    keys: tuple[str, ...]
-    stated_n: int
-    found_n: int
-    stated: float
-    found: float
-    tolerance: float
-
-    @property
-    def ok(self) -> bool:
-        """Whether the two agree, as far as can be told."""
-        return abs(self.stated - self.found) <= self.tolerance
-
-    @property
-    def telling(self) -> bool:
-        """Whether a false statement of some size would have been found out."""
-        return self.tolerance <= TELLING
-
 
 @dataclass
-class Outcome:
+class VerificationResult:
     """What verifying a submission gave.
 
     Attributes:
@@ -91,13 +49,13 @@ class Outcome:
     """
 
     problems: list[Problem] = field(default_factory=list)
-    comparisons: list[Comparison] = field(default_factory=list)
+    comparisons: list[StatedAndFound] = field(default_factory=list)
     evaluated: int = 0
     left_out: int = 0
 
     @property
     def ok(self) -> bool:
-        """Whether nothing was found amiss, and something was found out."""
+        """Whether nothing contradicts the submission, and some comparison tells something."""
         agree = all(each.ok for each in self.comparisons)
         return not self.problems and agree and any(each.telling for each in self.comparisons)
 
@@ -135,44 +93,45 @@ class Verifier:
     progress: Callable[[int, int], None]
     store: Store | None = None
 
-    def run(self) -> Outcome:
+    def run(self) -> VerificationResult:
         """Check that all fits together, and if it does, compare accuracies.
 
         Raises:
             DcbenchError: when a network or a protocol of the records is not installed.
         """
-        problems, units = check_submission(self.submission, self.datasets, self.plugins)
+        problems, sets = check_submission(self.submission, self.datasets, self.plugins)
         if problems:
-            return Outcome(problems)
-        chosen = sample_units(units, self.sample, self.seed)
-        found, failed = self._evaluate(chosen)
-        return Outcome(failed, compare(chosen, found), len(chosen), len(units) - len(chosen))
+            return VerificationResult(problems)
+        chosen = sample_sets(sets, self.sample, self.seed)
+        accuracies, failed = self._evaluate(chosen)
+        comparisons = compare_with_stated(chosen, accuracies)
+        return VerificationResult(failed, comparisons, len(chosen), len(sets) - len(chosen))
 
-    def _evaluate(self, units: Sequence[SubmittedSet]) -> tuple[Accuracies, list[Problem]]:
+    def _evaluate(self, sets: Sequence[SubmittedSet]) -> tuple[Accuracies, list[Problem]]:
         """Train networks anew, from seeds that are not the stated ones; return what failed besides."""
-        todo = [(unit, network) for unit in units for network in unit.networks]
+        todo = [(submitted, network) for submitted in sets for network in submitted.networks]
         found: Accuracies = {}
         failed: list[Problem] = []
         total = self.evals * len(todo)
         self.progress(0, total)
-        for index, (unit, network) in enumerate(todo):
-            architecture = self._architecture(network, self.datasets[unit.own.spec.dataset])
+        for index, (submitted, network) in enumerate(todo):
+            architecture = self._architecture(network, self.datasets[submitted.checked.spec.dataset])
             accuracies: list[float] = []
             try:
                 # For each network, since not all of them may compile.
-                with active_engine().active(), closing(self._accuracies(unit, network, architecture)) as each:
+                with active_engine().active(), closing(self._accuracies(submitted, network, architecture)) as each:
                     for accuracy in each:
                         accuracies.append(accuracy)
                         self.progress(self.evals * index + len(accuracies), total)
             except DcbenchError:
                 raise
             except Exception as error:  # whatever a network may raise on whatever a set may hold
-                failed.append(self._failure(unit, network, len(accuracies), error))
+                failed.append(self._failure(submitted, network, len(accuracies), error))
                 continue
-            found[unit.own.spec.key(), network] = accuracies
+            found[submitted.key, network] = accuracies
         return found, failed
 
-    def _failure(self, unit: SubmittedSet, network: str, number: int, error: Exception) -> Problem:
+    def _failure(self, submitted: SubmittedSet, network: str, number: int, error: Exception) -> Problem:
         """Return what to say of a network that could not be trained.
 
         Raises:
@@ -180,8 +139,8 @@ class Verifier:
         """
         what = f"network {number} from seed {derive_seed('verify', self.seed, number)} of {network}"
         if is_out_of_memory(error):
-            raise DcbenchError(f"{unit.own.spec.set_in_words}: {what}: memory ran out.") from error
-        return Problem(unit.own.spec.set_in_words, f"{what} failed: {type(error).__name__}: {error}")
+            raise DcbenchError(f"{submitted.checked.spec.set_in_words}: {what}: memory ran out.") from error
+        return Problem(submitted.checked.spec.set_in_words, f"{what} failed: {type(error).__name__}: {error}")
 
     def _architecture(self, network: str, data: LoadedDataset) -> Architecture:
         architecture = fit(self.plugins.make_architecture(network), data.info)
@@ -190,22 +149,14 @@ class Verifier:
         return architecture
 
     def _accuracies(
-        self, unit: SubmittedSet, network: str, architecture: Architecture
+        self, submitted: SubmittedSet, network: str, architecture: Architecture
     ) -> Generator[float, None, None]:
         """Yield the accuracy of each network trained anew; those that are kept are not trained again."""
-        first, data = unit.records[0], self.datasets[unit.own.spec.dataset]
+        first, data = submitted.records[0], self.datasets[submitted.checked.spec.dataset]
         seeds = [derive_seed("verify", self.seed, number) for number in range(self.evals)]
         kept = {seed: known for seed in seeds if (known := self._kept(first, network, architecture, data, seed))}
         specs = [
-            EvaluationSpec(
-                set_sha256=str(first.set_sha256),
-                dataset=first.dataset,
-                dataset_sha256=first.dataset_sha256,
-                evaluation_network=network,
-                protocol=first.protocol,
-                budget=first.budget,
-                seed=seed,
-            )
+            first.evaluation_spec().model_copy(update={"evaluation_network": network, "seed": seed})
             for seed in seeds
             if seed not in kept
         ]
@@ -219,8 +170,8 @@ class Verifier:
 
         trials = evaluate_all(
             specs,
-            unit.own.condensed,
-            data.test_split(unit.own.condensed.zca),
+            submitted.checked.condensed,
+            data.test_split(submitted.checked.condensed.zca),
             architecture,
             get_protocol(first.protocol),
             BUDGETS[first.budget],
@@ -231,7 +182,7 @@ class Verifier:
                 if isinstance(trial, Exception):
                     raise trial
                 if self.store:
-                    behind = sources(unit.own.origin, architecture)
+                    behind = sources(submitted.checked.origin, architecture)
                     self.store.append(_record(first, spec, trial, data, behind, started[index]))
                 yield trial.accuracy
 
@@ -246,13 +197,13 @@ class Verifier:
 
 
 def load_datasets(
-    submission: Submission, spelt: Iterable[str], plugins: Plugins, data_root: Path, device: torch.device
+    submission: Submission, spellings: Iterable[str], plugins: Plugins, data_root: Path, device: torch.device
 ) -> dict[str, LoadedDataset]:
     """Load the data sets of a submission.
 
     Args:
         submission: what was submitted.
-        spelt: data sets as users spell them, for those whose name in the records does not say where they are.
+        spellings: data sets as users spell them, for those whose name in the records does not say where they are.
         plugins: where data sets come from.
         data_root: where their files are.
         device: where to compute.
@@ -263,7 +214,7 @@ def load_datasets(
     Raises:
         DcbenchError: when one cannot be had.
     """
-    loaded = [load_named(plugins.make_dataset(text), plugins, data_root, device) for text in spelt]
+    loaded = [load_named(plugins.make_dataset(text), plugins, data_root, device) for text in spellings]
     datasets = {data.info.name: data for data in loaded}
     for name in sorted({record.dataset for record in official(submission.records)} - datasets.keys()):
         try:
@@ -277,89 +228,36 @@ def load_datasets(
     return datasets
 
 
-def sample_units(units: Sequence[SubmittedSet], sample: int | None, seed: int) -> list[SubmittedSet]:
+def sample_sets(sets: Sequence[SubmittedSet], sample: int | None, seed: int) -> list[SubmittedSet]:
     """Choose sets, one of every row before a second of any.
 
     Sets of any size, such as the whole training split, come after all others: one costs more than they do.
     """
-    if sample is None or sample >= len(units):
-        return list(units)
+    if sample is None or sample >= len(sets):
+        return list(sets)
     draw = random.Random(seed)
     by_row: dict[tuple[str, ...], list[SubmittedSet]] = defaultdict(list)
-    for unit in units:
-        by_row[unit.competitor].append(unit)
+    for submitted in sets:
+        by_row[submitted.competitor].append(submitted)
     for each in by_row.values():
         draw.shuffle(each)
     order = sorted(by_row)
     draw.shuffle(order)
     rounds = max(map(len, by_row.values()))
     spread = [by_row[row][number] for number in range(rounds) for row in order if number < len(by_row[row])]
-    spread.sort(key=lambda unit: unit.own.spec.ipc is None)
-    return sorted(spread[:sample], key=lambda unit: unit.own.spec.key())
+    spread.sort(key=lambda submitted: submitted.checked.spec.ipc is None)
+    return sorted(spread[:sample], key=lambda submitted: submitted.key)
 
 
-def compare(units: Sequence[SubmittedSet], found: Accuracies) -> list[Comparison]:
-    """Compare stated and found accuracies of the sets of every row, on every network.
-
-    The sets are the same on both sides, so that only the deviation within sets makes the two differ. It is taken
-    from the networks trained anew alone, since whoever states accuracies states their deviation, too, and as one
-    test image at least. The tolerance is that of Welch's t-test, two-sided, for `ERROR_RATE` over all comparisons.
-    """
-    by_row: dict[tuple[str, ...], list[SubmittedSet]] = defaultdict(list)
-    for unit in units:
-        by_row[unit.competitor].append(unit)
-    groups = [
-        (network, tried)
-        for _, row in sorted(by_row.items())
-        for network in sorted({network for unit in row for network in unit.networks})
-        if (tried := [unit for unit in row if (unit.own.spec.key(), network) in found])
-    ]
-    level = ERROR_RATE / max(1, len(groups))
-    return [_compare(network, row, found, level) for network, row in groups]
-
-
-def _compare(network: str, row: Sequence[SubmittedSet], found: Accuracies, level: float) -> Comparison:
-    """Compare the sets of one row on one network."""
-    stated = [unit.stated(network) for unit in row]
-    anew = [found[unit.own.spec.key(), network] for unit in row]
-    least = (1 / row[0].records[0].n_test) ** 2
-    # Of every set, the variance of the difference of its two means, by the deviation found.
-    parts = [
-        max(float(np.var(after, ddof=1)), least) * (1 / len(before) + 1 / len(after))
-        for before, after in zip(stated, anew, strict=True)
-    ]
-    degrees = sum(parts) ** 2 / sum(
-        part**2 / (len(after) - 1) for part, after in zip(parts, anew, strict=True)
-    )  # Satterthwaite's
-    return Comparison(
-        what=_row_name(row[0]),
-        network=network,
-        keys=tuple(unit.own.spec.key() for unit in row),
-        stated_n=sum(map(len, stated)),
-        found_n=sum(map(len, anew)),
-        stated=float(np.mean([np.mean(each) for each in stated])),
-        found=float(np.mean([np.mean(each) for each in anew])),
-        tolerance=float(stats.t.ppf(1 - level / 2, degrees)) * sum(parts) ** 0.5 / len(row),
-    )
-
-
-def verification(verifier: Verifier, outcome: Outcome) -> Verification:
+def verification(verifier: Verifier, result: VerificationResult) -> Verification:
     """Return the mark of a submission that was found as stated."""
     return Verification(
         dcbench=dcbench.__version__,
         records_sha256=records_sha256(verifier.submission.folder),
         seed=verifier.seed,
         evals=verifier.evals,
-        verified=outcome.verified,
+        verified=result.verified,
     )
-
-
-def _row_name(unit: SubmittedSet) -> str:
-    spec, options = unit.own.spec, unit.records[0]
-    changed = ", ".join(f"{name}={options.options[name]}" for name in sorted(options.changed_options))
-    ipc = f"ipc {spec.ipc}" if spec.ipc is not None else "all images"
-    matched = f", matched on {spec.matching_network}" if spec.matching_network else ""
-    return f"{spec.method}{f' ({changed})' if changed else ''}, {spec.dataset}, {ipc}{matched}"
 
 
 def _here() -> tuple[str, str]:

@@ -6,7 +6,7 @@ are integers, (N,) or (N, 1), from 0 to K-1, and every one of them occurs in tra
 strings ``class_names`` or ``classes``, it names the classes. Everything else in the file is ignored, also the
 ``val_images`` and ``val_labels`` of MedMNIST: networks are neither trained nor tested on them.
 
-The headers of all arrays are checked before an array is read, and nothing is unpickled.
+Nothing is unpickled.
 """
 
 import os
@@ -65,54 +65,45 @@ class Npz(Dataset):
 
 
 def _read(arrays: ArrayFile) -> Splits:
-    """Check the headers, then read the arrays.
+    """Read and check both splits.
 
     Raises:
         ValueError: if something is not as expected.
     """
-    shapes = {which: _check_headers(arrays, which) for which in ("train", "test")}
-    if shapes["train"] != shapes["test"]:
-        raise ValueError(f"train_images are of (C, H, W) {shapes['train']}, test_images of {shapes['test']}.")
-    labels = {which: arrays.read(f"{which}_labels").reshape(-1) for which in ("train", "test")}
-    num_classes = _count_classes(labels["train"])
-    strange = set(np.unique(labels["test"]).tolist()) - set(range(num_classes))
+    train, test = _split(arrays, "train"), _split(arrays, "test")
+    shapes = [tuple(split.images.shape[1:]) for split in (train, test)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"train_images are of (C, H, W) {shapes[0]}, test_images of {shapes[1]}.")
+    num_classes = _count_classes(train.labels.numpy())
+    strange = set(test.labels.tolist()) - set(range(num_classes))
     if strange:
         raise ValueError(f"test_labels has the label {min(strange)}, train_labels 0 to {num_classes - 1} only.")
-    names = _class_names(arrays, num_classes)
-    train, test = (
-        Split(_images(arrays, which), torch.from_numpy(labels[which].astype(np.int64)))
-        for which in ("train", "test")
-    )
-    return Splits(train, test, names)
+    return Splits(train, test, _class_names(arrays, num_classes))
 
 
-def _check_headers(arrays: ArrayFile, which: str) -> tuple[int, int, int]:
-    """Return (C, H, W) of a split's images.
+def _split(arrays: ArrayFile, which: str) -> Split:
+    """Return a split.
 
     Raises:
         ValueError: if images and labels are not as expected, or do not fit each other.
     """
-    shape, dtype = arrays.header(f"{which}_images")
-    if dtype != np.uint8:
-        raise ValueError(f"{which}_images is of dtype {dtype}.")
+    images, labels = arrays.read(f"{which}_images"), arrays.read(f"{which}_labels")
+    shape = images.shape
+    if images.dtype != np.uint8:
+        raise ValueError(f"{which}_images is of dtype {images.dtype}.")
     if len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3)):
         raise ValueError(f"{which}_images has the shape {shape}.")
     if min(shape) < 1:
         raise ValueError(f"{which}_images is empty: its shape is {shape}.")
-    label_shape, label_dtype = arrays.header(f"{which}_labels")
-    if label_dtype.kind not in "iu":
-        raise ValueError(f"{which}_labels is of dtype {label_dtype}.")
-    if len(label_shape) == 2 and label_shape[1] > 1:
-        raise ValueError(f"{which}_labels has {label_shape[1]} labels per image, and only one can be learnt.")
-    if label_shape not in ((shape[0],), (shape[0], 1)):
-        raise ValueError(f"{which}_labels has the shape {label_shape}, {which}_images {shape}.")
-    return (shape[3] if len(shape) == 4 else 1), shape[1], shape[2]
-
-
-def _images(arrays: ArrayFile, which: str) -> torch.Tensor:
-    images = arrays.read(f"{which}_images")
+    if labels.dtype.kind not in "iu":
+        raise ValueError(f"{which}_labels is of dtype {labels.dtype}.")
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        raise ValueError(f"{which}_labels has {labels.shape[1]} labels per image, and only one can be learnt.")
+    if labels.shape not in ((shape[0],), (shape[0], 1)):
+        raise ValueError(f"{which}_labels has the shape {labels.shape}, {which}_images {shape}.")
     images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
-    return torch.from_numpy(np.ascontiguousarray(images))
+    labels = labels.reshape(-1).astype(np.int64)
+    return Split(torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels))
 
 
 def _count_classes(labels: NDArray[Any]) -> int:
@@ -125,11 +116,11 @@ def _count_classes(labels: NDArray[Any]) -> int:
     lowest, highest, count = int(values[0]), int(values[-1]), len(values)
     if (lowest, highest) == (0, count - 1):
         return count
-    found = f"train_labels has {count} different values from {lowest} to {highest}"
+    message = f"train_labels has {count} different values from {lowest} to {highest}"
     if lowest >= 0:
         missing = next(label for label, value in enumerate(values) if label != value)
-        found += f", and {missing} is not among them"
-    raise ValueError(f"{found}: labels must be 0 to K-1, with every one of them in training.")
+        message += f", and {missing} is not among them"
+    raise ValueError(f"{message}: labels must be 0 to K-1, with every one of them in training.")
 
 
 def _class_names(arrays: ArrayFile, num_classes: int) -> tuple[str, ...]:
@@ -139,9 +130,8 @@ def _class_names(arrays: ArrayFile, num_classes: int) -> tuple[str, ...]:
         ValueError: if the file does not have one printable name for each class.
     """
     for name in ("class_names", "classes"):
-        if name not in arrays.names or arrays.header(name)[1].kind not in "US":
+        if name not in arrays.names or (array := arrays.read(name)).dtype.kind not in "US":
             continue
-        array = arrays.read(name)
         names = (np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array).ravel().tolist()
         if array.shape != (num_classes,) or len(set(names)) != num_classes:
             raise ValueError(f"{name} has {len(set(names))} names, train_labels {num_classes} classes.")
