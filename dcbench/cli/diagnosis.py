@@ -1,247 +1,202 @@
-"""Looking a machine over: what is installed, what computes, where data and results are, and what is wrong."""
+"""Looking a machine over: disks, devices, plugins, results and data sets. What takes long comes last.
+
+What is imported is imported where it is needed, so that a finding is told before the next import.
+"""
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
+import sysconfig
 import warnings
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
-from dcbench.cli.installation import Finding
-from dcbench.condense.checkpoint import is_intact
-from dcbench.core.dataset import Dataset
-from dcbench.core.loaded_dataset import load_dataset
-from dcbench.engine.compiled import can_compile
-from dcbench.engine.memory import free_memory
-from dcbench.plugins import DISABLE, Plugins
-from dcbench.results.artefacts import FOLDERS, Artefacts
-from dcbench.results.provenance import describe_device
-from dcbench.results.records import Record
-from dcbench.results.set_file import without_images
-from dcbench.results.store import RECORDS, read_records, trial_key
+from dcbench.cli.installation import Finding, Status
 from dcbench.utils.errors import DcbenchError, NewerFormat
 
+if TYPE_CHECKING:
+    from dcbench.core.dataset import Dataset
+    from dcbench.plugins import Plugins
+
 GIB = 2**30
-NEWER = "Upgrade dcbench, or choose another folder with --results."
 LITTLE_DISK, NO_DISK = 2 * GIB, GIB // 10
-LITTLE_MEMORY = 2 * GIB
 DRIVER = Path("/proc/driver/nvidia/version")
+COMPILERS = ("c++", "g++", "clang++")
 
 
-def examine(plugins: Plugins, data_root: Path, results: Path) -> Iterator[Finding]:
+def examine(load_plugins: Callable[[], Plugins], data_root: Path, results: Path) -> Iterator[Finding]:
     """Look at all but the installation. Nothing is downloaded, and neither data nor results are changed.
 
     Args:
-        plugins: loaded without being strict, so that those that failed are among them.
+        load_plugins: loads the plugins without being strict, so that those that failed are among them.
         data_root: see `dcbench.utils.files.default_data_root`.
         results: the results folder, which need not be there.
     """
+    yield _folder("data root", data_root, "Say where data sets are with --data-root or DCBENCH_DATA.")
+    yield _folder("results", results, "Choose another folder with --results.")
     yield from _devices()
+    plugins = load_plugins()
     yield from _plugins(plugins)
-    yield from _data(plugins, data_root)
-    yield from _results(results)
-
-
-def _devices() -> Iterator[Finding]:
-    section = "Devices"
-    cpu = torch.device("cpu")
-    kind, _, words = describe_device(cpu).partition(": ")
-    yield Finding(section, kind, words)
-    memory = free_memory(cpu)
-    if memory is not None:
-        mend = "Larger networks and data sets will not fit: end other programs." if memory < LITTLE_MEMORY else ""
-        yield Finding(section, "memory", f"{_size(memory)} can be had", "note" if mend else "fine", mend)
-    if torch.cuda.is_available():
-        for index in range(torch.cuda.device_count()):
-            yield _gpu(section, torch.device("cuda", index))
-    elif DRIVER.exists():
-        built = f"is built for CUDA {torch.version.cuda}" if torch.version.cuda else "is built without CUDA"
-        mend = "Install the torch that pytorch.org names for this driver."
-        yield Finding(section, "cuda", f"there is an NVIDIA driver, but torch {built}", "wrong", mend)
-    else:
-        yield Finding(section, "cuda", "none: --device auto is the CPU")
-    if can_compile():
-        yield Finding(section, "compiler", "torch compiles networks")
-    else:
-        mend = "For faster long runs on the CPU, install a C++ compiler and Python's headers."
-        yield Finding(section, "compiler", "torch cannot compile networks here", "note", mend)
-
-
-def _gpu(section: str, device: torch.device) -> Finding:
-    try:
-        torch.zeros(8, device=device).add(1).sum().item()
-        free, total = torch.cuda.mem_get_info(device)
-    except RuntimeError as error:
-        mend = "Look at it with nvidia-smi: it may be full, or lost to the driver; --device cpu does without."
-        return Finding(section, str(device), f"cannot be used: {str(error).splitlines()[0]}", "wrong", mend)
-    name = torch.cuda.get_device_name(device)
-    return Finding(section, str(device), f"{name}, {_size(free)} of {_size(total)} free")
-
-
-def _plugins(plugins: Plugins) -> Iterator[Finding]:
-    section = "Plugins"
-    loaded: Counter[str] = Counter()
-    disabled: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for info in plugins.infos:
-        where = f"{info.distribution} {info.version}"
-        if info.error:
-            mend = f"Mend it, pip uninstall {info.distribution}, or leave it out: {DISABLE}={info.name}"
-            yield Finding(section, info.name, f"of {where} failed to load: {info.error}", "wrong", mend)
-        elif info.disabled:
-            disabled[where, info.disabled].append(info.name)
-        else:
-            loaded[where] += len(info.provides)
-    for (where, by), names in sorted(disabled.items()):
-        found = f"{', '.join(names)} of {where}: not to be used, says {by}"
-        yield Finding(section, "disabled", found, "note", "Leave that out to have them again.")
-    for where, count in sorted(loaded.items()):
-        name, _, number = where.rpartition(" ")
-        yield Finding(section, name, f"{number}, provides {count}: dcbench plugin list")
-
-
-def _data(plugins: Plugins, root: Path) -> Iterator[Finding]:
-    section = "Data"
-    yield _folder(section, "data root", root, "Say where data sets are with --data-root or DCBENCH_DATA.")
+    yield from _records(results)
+    yield from _sets(results)
     for name in plugins.datasets:
         try:
             dataset = plugins.make_dataset(name)
-        except DcbenchError:  # one that a user's file makes, which it has to name
+        except DcbenchError:  # it reads a file that the user has to name
             continue
-        yield _dataset(section, dataset, root)
+        yield _dataset(dataset, data_root)
 
 
-def _dataset(section: str, dataset: Dataset, root: Path) -> Finding:
-    try:
-        here = dataset.is_here(root)
-        info = load_dataset(dataset, root).info if here else None
-    except DcbenchError as error:
-        mend = "If its files are whole, it is a defect of the plugin: tell its authors."
-        return Finding(section, dataset.name, str(error), "wrong", mend)
-    except Exception as error:
-        found = f"its is_here fails: {type(error).__name__}: {error}"
-        return Finding(section, dataset.name, found, "wrong", "It is a defect of the plugin: tell its authors.")
-    if here is None:
-        return Finding(section, dataset.name, "does not say whether it has to be downloaded")
-    if info is None:
-        return Finding(section, dataset.name, "not here: the first run that needs it downloads it")
-    size = "x".join(map(str, (info.channels, *info.size)))
-    known = "whole" if dataset.sha256 else "can be read"
-    return Finding(section, dataset.name, f"{known}: {info.num_classes} classes of {size}")
-
-
-def _results(folder: Path) -> Iterator[Finding]:
-    section = "Results"
-    looked = _folder(section, "folder", folder, "Choose another with --results.")
-    yield looked
-    if looked.status == "wrong" or not folder.is_dir():
-        return
-    yield from _misplaced(section, folder)
-    if (folder / RECORDS).exists():
-        yield from _records(section, folder)
-    sets = sorted((folder / "sets").glob("*.safetensors"))
-    bad = [error for path in sets if (error := _set_problem(path))]
-    mend = "Remove it, and add --force to the command that made it: it is made and evaluated again."
-    for error in bad:
-        said = NEWER if isinstance(error, NewerFormat) else mend
-        yield Finding(section, "condensed set", str(error), "wrong", said)
-    if sets:
-        yield Finding(section, "condensed sets", f"{len(sets)}, {len(sets) - len(bad)} of them whole")
-    unfinished = sorted((folder / "checkpoints").glob("*.safetensors"))
-    torn = [problem for path in unfinished if (problem := _checkpoint_problem(path))]
-    mend = "Remove it: that condensation begins again."
-    yield from (Finding(section, "checkpoint", problem, "wrong", mend) for problem in torn)
-    if len(unfinished) > len(torn):
-        count = len(unfinished) - len(torn)
-        yield Finding(section, "unfinished", f"{count}, which the same command goes on with", "note")
-    old = list(Artefacts(folder).left_over())
-    if old:
-        found = f"{len(old)} of killed runs; the next run removes what they left"
-        yield Finding(section, "left over", found, "note")
-
-
-def _misplaced(section: str, folder: Path) -> Iterator[Finding]:
-    """Look for files where folders belong, and the other way round."""
-    for name in (*FOLDERS, ".locks"):
-        if (folder / name).exists() and not (folder / name).is_dir():
-            yield Finding(section, name, f"{folder / name} is not a folder", "wrong", "Move it away.")
-    for path in (folder / RECORDS, folder / f".{RECORDS}.lock"):
-        if path.is_dir():
-            yield Finding(section, path.name, f"{path} is a folder", "wrong", "Move it away.")
-
-
-def _records(section: str, folder: Path) -> Iterator[Finding]:
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            records = read_records(folder / RECORDS, strict=False)
-    except DcbenchError as error:
-        if not (folder / RECORDS).is_dir():
-            mend = NEWER if isinstance(error, NewerFormat) else "Choose another folder with --results."
-            yield Finding(section, "records", str(error), "wrong", mend)
-        return
-    for each in caught:
-        mend = "Remove what is damaged, and run the same command again."
-        yield Finding(section, "records", f"{each.message}", "wrong", mend)
-    failed = _failed(records)
-    found = f"{len(records)}, {f'{failed} of failures' if failed else 'no failure'}"
-    mend = f"Look into {folder / 'failures'}; the same command tries again." if failed else ""
-    yield Finding(section, "records", found, "note" if failed else "fine", mend)
-    # The names of sets end with the beginning of their key.
-    there = {path.stem.rpartition("_")[2] for path in (folder / "sets").glob("*.safetensors")}
-    gone = {record.condense_key for record in records if record.status == "ok"}
-    gone = {key for key in gone if key[:12] not in there}
-    if gone:
-        mend = "--force makes them again, for what needs them: submitting, or pictures."
-        yield Finding(section, "sets gone", f"{len(gone)} that records are of", "note", mend)
-
-
-def _failed(records: Sequence[Record]) -> int:
-    """Count what failed and has not succeeded since."""
-    done = {trial_key(record) for record in records if record.status == "ok"}
-    made = {record.condense_key for record in records if record.status == "ok"}
-    failed = [record for record in records if record.status == "failed"]
-    trials = {trial_key(record) for record in failed if record.evaluation_network} - done
-    return len(trials) + len({record.condense_key for record in failed if not record.evaluation_network} - made)
-
-
-def _checkpoint_problem(path: Path) -> str:
-    try:
-        return "" if is_intact(path.read_bytes()) else f"{path} is damaged"
-    except FileNotFoundError:  # a run has just done without it
-        return ""
-    except OSError as error:
-        return f"{path} cannot be read: {error.strerror}"
-
-
-def _set_problem(path: Path) -> DcbenchError | None:
-    try:
-        without_images(path)
-    except DcbenchError as error:
-        return error
-    return None
-
-
-def _folder(section: str, subject: str, folder: Path, mend: str) -> Finding:
+def _folder(subject: str, folder: Path, remedy: str) -> Finding:
     """Look at a folder that is or will be written to."""
     try:
         there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         free = shutil.disk_usage(there).free
     except OSError as error:
-        return Finding(section, subject, f"{folder} cannot be reached: {error.strerror}", "wrong", mend)
-    found = f"{folder}, {'' if there == folder else 'not there yet, '}{_size(free)} of disk free"
+        return Finding("Disk", subject, f"{folder} cannot be reached: {error.strerror}", "wrong", remedy)
+    result = f"{folder}, {'' if there == folder else 'not there yet, '}{_size(free)} of disk free"
+    status: Status = "fine"
     if not there.is_dir():
-        return Finding(section, subject, f"{there} is not a folder", "wrong", mend)
-    if free < NO_DISK:
-        return Finding(section, subject, found, "wrong", f"Make room. {mend}")
-    if not os.access(there, os.W_OK):
-        return Finding(section, subject, f"{found}, and cannot be written to", "note", mend)
-    if free < LITTLE_DISK:
-        return Finding(section, subject, found, "note", "A data set or many condensed sets may not fit.")
-    return Finding(section, subject, found)
+        status, result = "wrong", f"{there} is not a folder"
+    elif free < NO_DISK:
+        status, remedy = "wrong", f"Make room. {remedy}"
+    elif not os.access(there, os.W_OK):
+        status, result = "note", f"{result}, and cannot be written to"
+    elif free < LITTLE_DISK:
+        status, remedy = "note", "A data set or many condensed sets may not fit."
+    return Finding("Disk", subject, result, status, "" if status == "fine" else remedy)
+
+
+def _devices() -> Iterator[Finding]:
+    section = "Devices"
+    if not (os.environ.get("CXX") or any(map(shutil.which, COMPILERS))):
+        missing = "a C++ compiler"
+    else:
+        missing = "" if Path(sysconfig.get_path("include"), "Python.h").exists() else "Python's headers"
+    if missing:
+        remedy = f"For faster long runs on the CPU, install {missing}."
+        yield Finding(section, "compiler", "torch cannot compile networks here", "note", remedy)
+    import torch
+
+    from dcbench.results.provenance import describe_device
+
+    kind, _, words = describe_device(torch.device("cpu")).partition(": ")
+    yield Finding(section, kind, words)
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            yield _gpu(section, index)
+    elif DRIVER.exists():
+        built = f"is built for CUDA {torch.version.cuda}" if torch.version.cuda else "is built without CUDA"
+        remedy = "Install the torch that pytorch.org names for this driver."
+        yield Finding(section, "cuda", f"there is an NVIDIA driver, but torch {built}", "wrong", remedy)
+    else:
+        yield Finding(section, "cuda", "none: --device auto is the CPU")
+    try:  # a torchvision that was built for another torch fails when it is imported
+        importlib.import_module("torchvision")
+    except Exception as error:
+        remedy = "Install a torch and a torchvision that were released together."
+        yield Finding(section, "torchvision", f"cannot be imported: {_first_line(error)}", "wrong", remedy)
+
+
+def _gpu(section: str, index: int) -> Finding:
+    import torch
+
+    device = torch.device("cuda", index)
+    try:
+        torch.zeros(8, device=device).add(1).sum().item()
+        free, total = torch.cuda.mem_get_info(device)
+    except RuntimeError as error:
+        remedy = "Look at it with nvidia-smi: it may be full, or lost to the driver. --device cpu does without it."
+        return Finding(section, str(device), f"cannot be used: {_first_line(error)}", "wrong", remedy)
+    name = torch.cuda.get_device_name(device)
+    return Finding(section, str(device), f"{name}, {_size(free)} of {_size(total)} free")
+
+
+def _plugins(plugins: Plugins) -> Iterator[Finding]:
+    from dcbench.plugins import DISABLE
+
+    section = "Plugins"
+    loaded: Counter[str] = Counter()
+    for info in plugins.infos:
+        package = f"{info.distribution} {info.version}"
+        if info.error:
+            remedy = f"Repair it, pip uninstall {info.distribution}, or leave it out: {DISABLE}={info.name}"
+            yield Finding(section, info.name, f"of {package} failed to load: {info.error}", "wrong", remedy)
+        elif info.disabled:
+            result = f"of {package} is disabled by {info.disabled}"
+            yield Finding(section, info.name, result, "note", "Leave that out to have it again.")
+        else:
+            loaded[package] += len(info.provides)
+    for package, count in sorted(loaded.items()):
+        name, _, number = package.rpartition(" ")
+        yield Finding(section, name, f"{number}, provides {count}: dcbench plugin list")
+
+
+def _records(folder: Path) -> Iterator[Finding]:
+    from dcbench.results.store import RECORDS, read_records
+
+    path = folder / RECORDS
+    if not path.exists():
+        return
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            records = read_records(path, strict=False)
+    except DcbenchError as error:
+        yield Finding("Results", "records", str(error), "wrong", "Move it away, or choose another with --results.")
+        return
+    for each in caught:
+        remedy = "Remove what is damaged, and run the same command again."
+        yield Finding("Results", "records", f"{each.message}", "wrong", remedy)
+    yield Finding("Results", "records", f"{len(records)}")
+
+
+def _sets(folder: Path) -> Iterator[Finding]:
+    from dcbench.results.set_file import without_images
+
+    paths, whole = sorted((folder / "sets").glob("*.safetensors")), 0
+    for path in paths:
+        try:
+            without_images(path)
+            whole += 1
+        except DcbenchError as error:
+            remedy = "Remove it, and add --force to the command that made it: it is made and evaluated again."
+            if isinstance(error, NewerFormat):
+                remedy = "Upgrade dcbench, or choose another folder with --results."
+            yield Finding("Results", "condensed set", str(error), "wrong", remedy)
+    if paths:
+        yield Finding("Results", "condensed sets", f"{len(paths)}, {whole} of them whole")
+
+
+def _dataset(dataset: Dataset, root: Path) -> Finding:
+    from dcbench.core.loaded_dataset import load_dataset
+
+    try:
+        here = dataset.is_here(root)
+        info = load_dataset(dataset, root).info if here else None
+    except Exception as error:  # whatever a plugin may raise
+        result = (
+            str(error)
+            if isinstance(error, DcbenchError)
+            else f"its is_here fails: {type(error).__name__}: {error}"
+        )
+        remedy = "If its files are whole, it is a defect of the plugin: tell its authors."
+        return Finding("Data", dataset.name, result, "wrong", remedy)
+    if here is None:
+        return Finding("Data", dataset.name, "does not say whether it has to be downloaded")
+    if info is None:
+        return Finding("Data", dataset.name, "not here: the first run that needs it downloads it")
+    size = "x".join(map(str, (info.channels, *info.size)))
+    known = "whole" if dataset.sha256 else "can be read"
+    return Finding("Data", dataset.name, f"{known}: {info.num_classes} classes of {size}")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _size(count: int) -> str:

@@ -1,4 +1,4 @@
-"""``dcbench doctor``: what is here, what is wrong, and the mend."""
+"""``dcbench doctor``: what is here, what is wrong, and the remedy."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import shutil
 import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 MARKS = {"fine": ("✓", "green"), "note": ("–", "yellow"), "wrong": ("✗", "red")}
 MARGIN = 20
-"""Characters before what was found."""
+"""Characters before the result."""
 
 
 @click.command()
@@ -27,7 +28,7 @@ MARGIN = 20
 @data_root_option
 @json_option
 def doctor(results: Path, data_root: Path | None, as_json: bool) -> None:
-    """Look over the installation, devices, plugins, data sets and results, and say how to mend what is wrong.
+    """Check the installation, disks, devices, plugins, results and data sets, and say how to repair what is wrong.
 
     Nothing is downloaded, and neither data nor results are changed.
 
@@ -42,23 +43,25 @@ def doctor(results: Path, data_root: Path | None, as_json: bool) -> None:
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
-        click.echo(f"\n{wrong} to mend, marked {MARKS['wrong'][0]}." if wrong else "\nNothing is wrong.")
+        click.echo(f"\n{wrong} to repair, marked {MARKS['wrong'][0]}." if wrong else "\nNothing is wrong.")
     if wrong:
         raise SystemExit(1)
 
 
 def _examine(data_root: Path | None, results: Path) -> Iterator[Finding]:
-    """Look at the installation first, since it may be what keeps the rest from being looked at."""
+    """Look at the installation first, because it may keep the rest from being looked at."""
     from dcbench.cli.installation import SECTION, Finding, examine_installation
 
     yield from examine_installation()
     try:
         from dcbench.cli.diagnosis import examine
         from dcbench.utils.files import default_data_root
+
+        yield from examine(partial(load_plugins, strict=False), data_root or default_data_root(), results)
     except ImportError as error:
-        yield Finding(SECTION, "imports", f"{error}: the rest is not looked at", "wrong", "Mend the above first.")
-        return
-    yield from examine(load_plugins(strict=False), data_root or default_data_root(), results)
+        yield Finding(
+            SECTION, "imports", f"{error}: the rest is not looked at", "wrong", "Repair the above first."
+        )
 
 
 def _print(finding: Finding, is_first: bool) -> None:
@@ -66,13 +69,13 @@ def _print(finding: Finding, is_first: bool) -> None:
         click.secho(f"\n{finding.section}", bold=True)
     mark, colour = MARKS[finding.status]
     label = f"{finding.subject:<{MARGIN - 4}}"
-    first, *others = _wrapped(finding.found)
+    first, *others = _wrapped(finding.result)
     if len(label) > MARGIN - 4:  # it has a line of its own
         first, others = "", [first, *others]
     click.echo(f"{click.style(mark, fg=colour)}  {label} {first}".rstrip())
     for line in others:
         click.echo(" " * MARGIN + line)
-    for line in _wrapped(f"→ {finding.mend}") if finding.mend else ():
+    for line in _wrapped(f"→ {finding.remedy}") if finding.remedy else ():
         click.secho(" " * MARGIN + line, fg=colour)
 
 

@@ -1,8 +1,7 @@
-"""What is installed, and whether it fits: found out from its metadata, so that it can be said in any case."""
+"""Whether the installed packages fit together: read from their metadata, which can always be read."""
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Literal
 from dcbench import DISTRIBUTION, __version__
 
 NAMESAKE = "dcbench"
-"""A distribution on PyPI that is another's, and has our import name."""
+"""An unrelated distribution on PyPI that has our import name."""
 SECTION = "Installation"
 
 Status = Literal["fine", "note", "wrong"]
@@ -21,21 +20,21 @@ Status = Literal["fine", "note", "wrong"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at, by ``dcbench doctor``.
+    """One thing that ``dcbench doctor`` looked at.
 
     Attributes:
         section: what it belongs to.
         subject: the thing.
-        found: what is so, in words.
-        status: ``note`` is worth knowing; ``wrong`` is to be mended.
-        mend: what to do about it; empty where it is fine.
+        result: what was found, in words.
+        status: ``note`` is worth knowing; ``wrong`` needs the remedy.
+        remedy: what to do about it; empty where it is fine.
     """
 
     section: str
     subject: str
-    found: str
+    result: str
     status: Status = "fine"
-    mend: str = ""
+    remedy: str = ""
 
 
 def examine_installation() -> Iterator[Finding]:
@@ -44,15 +43,15 @@ def examine_installation() -> Iterator[Finding]:
     yield Finding(SECTION, "Python", f"{sys.version.split()[0]}, {sys.executable}")
     try:
         needed = requires(DISTRIBUTION) or []
-    except PackageNotFoundError:  # the code alone is there, on PYTHONPATH say
-        found = "is not installed, so no plugin is found, not even its own"
-        yield Finding(SECTION, DISTRIBUTION, found, "wrong", f"pip install {DISTRIBUTION}")
+    except PackageNotFoundError:  # only the code is there, on PYTHONPATH for example
+        result = "is not installed, so no plugin is found, not even its own"
+        yield Finding(SECTION, DISTRIBUTION, result, "wrong", f"pip install {DISTRIBUTION}")
         return
     yield from _packages(needed)
     if (other := _version(NAMESAKE)) is not None:
-        found = f"{other}, an unrelated package with the same import name, is installed, too"
-        mend = f"pip uninstall {NAMESAKE}, then pip install --force-reinstall --no-deps {DISTRIBUTION}"
-        yield Finding(SECTION, f"{NAMESAKE} of PyPI", found, "wrong", mend)
+        result = f"{other}, an unrelated package with the same import name, is installed, too"
+        remedy = f"pip uninstall {NAMESAKE}, then pip install --force-reinstall --no-deps {DISTRIBUTION}"
+        yield Finding(SECTION, f"{NAMESAKE} of PyPI", result, "wrong", remedy)
 
 
 def _packages(needed: list[str]) -> Iterator[Finding]:
@@ -62,30 +61,18 @@ def _packages(needed: list[str]) -> Iterator[Finding]:
         return
     from packaging.requirements import Requirement
 
-    installed, missing = [], False
+    installed = []
     for requirement in map(Requirement, needed):
         optional = requirement.marker is not None and not requirement.marker.evaluate({"extra": ""})
-        found = _version(requirement.name)
-        asked = f"pip install '{requirement.name}{requirement.specifier}'"
-        if found is not None:
-            installed.append(f"{requirement.name} {found}")
-            if not requirement.specifier.contains(found, prereleases=True):
-                yield Finding(
-                    SECTION, requirement.name, f"is {found}, not {requirement.specifier}", "wrong", asked
-                )
-        elif not optional:
-            missing = True
-            yield Finding(SECTION, requirement.name, "is missing", "wrong", asked)
+        present = _version(requirement.name)
+        if present is not None:
+            installed.append(f"{requirement.name} {present}")
+        if (present is None and optional) or requirement.specifier.contains(present or "", prereleases=True):
+            continue
+        result = "is missing" if present is None else f"is {present}, not {requirement.specifier}"
+        remedy = f"pip install '{requirement.name}{requirement.specifier}'"
+        yield Finding(SECTION, requirement.name, result, "wrong", remedy)
     yield Finding(SECTION, "packages", ", ".join(installed))
-    if missing:
-        return
-    try:  # one that was built for another torch fails when it is imported
-        importlib.import_module("torchvision")
-    except Exception as error:
-        reason = str(error).strip() or type(error).__name__
-        found = f"cannot be imported: {reason.splitlines()[0]}"
-        mend = "Install a torch and a torchvision that were released together."
-        yield Finding(SECTION, "torchvision", found, "wrong", mend)
 
 
 def _version(name: str) -> str | None:

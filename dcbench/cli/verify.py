@@ -1,4 +1,4 @@
-"""``dcbench leaderboard verify``: whether a submission is what it says."""
+"""``dcbench leaderboard verify``: whether the accuracies of a submission are found again."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
-from statistics import mean
 from typing import TYPE_CHECKING
 
 import click
@@ -20,8 +19,8 @@ if TYPE_CHECKING:
 
 LINE_SECONDS = 30.0
 """Between two lines of progress, where there is no terminal."""
-KEPT_SECONDS = 0.01
-"""What takes no longer was not trained, but kept."""
+ESTIMATE_SECONDS = 3600.0
+"""The time that is left is estimated from the networks of so many seconds."""
 
 
 @click.command()
@@ -43,14 +42,19 @@ KEPT_SECONDS = 0.01
     help="Of the sample and of the networks.",
 )
 @click.option(
-    "--dataset", "-d", "datasets", multiple=True, metavar="NAME", help="Where a data set is, e.g. npz:my_set.npz."
+    "--dataset",
+    "-d",
+    "datasets",
+    multiple=True,
+    metavar="NAME",
+    help="Where a data set is, for example npz:my_set.npz.",
 )
 @click.option(
     "--keep",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Keep records of the networks in a folder of their own: verifying goes on from there when it was "
-    "interrupted, or is done again with more.",
+    help="Keep records of the networks in this folder. The same command then continues after an interruption, and "
+    "needs to train only the difference when --evals is larger.",
 )
 @click.option("--mark", is_flag=True, help="Write verification.json, which marks the rows, if all is well.")
 @compute_options
@@ -68,11 +72,11 @@ def verify(
     data_root: Path | None,
     as_json: bool,
 ) -> None:
-    """Verify the submission in FOLDER: that it fits together, and that its accuracies are found again.
+    """Check that the parts of the submission in FOLDER fit together, and that its accuracies are found again.
 
-    Networks are trained anew on its condensed sets, from other seeds than those stated. Stated and new means must
-    agree within what chance allows (Welch's t-test, 1 % of false alarms over all comparisons together). Exit
-    code 1 if they do not, or if records, sets and data contradict each other.
+    Networks are trained on its condensed sets from other seeds than those stated. Stated and new means must agree
+    within what chance allows (Welch's t-test, 1 % of false alarms over all comparisons together). The exit code is
+    1 if they do not, or if records, sets and data contradict each other.
     """
     from dcbench.engine.engine import choose_engine
     from dcbench.results.submission import read_submission, write_verification
@@ -103,7 +107,7 @@ def verify(
 
 
 def _store(keep: Path | None) -> Store | None:
-    """Return what a folder has; it is made if need be."""
+    """Return the records in a folder, which is made if it is not there."""
     from dcbench.results.store import Store
     from dcbench.utils.files import ensure_writable
 
@@ -120,10 +124,8 @@ class _Bar:
         from rich.console import Console
         from rich.progress import Progress
 
-        self._console = Console(stderr=True)
-        self._said = self._before = time.monotonic()
-        self._took: list[float] = []
-        self._bars = Progress(console=self._console, transient=True)
+        self._console, self._told = Console(stderr=True), 0.0
+        self._bars = Progress(console=self._console, transient=True, speed_estimate_period=ESTIMATE_SECONDS)
         self._task = self._bars.add_task("networks trained", total=None)
         self._bars.start()
         return self
@@ -136,20 +138,17 @@ class _Bar:
         from dcbench.cli.display import spell
 
         self._bars.update(self._task, completed=done, total=total)
-        now, before = time.monotonic(), self._before
-        self._before = now
-        if done and now - before > KEPT_SECONDS:
-            self._took.append(now - before)
-        if self._console.is_terminal or not (done in (0, total) or now - self._said > LINE_SECONDS):
+        now = time.monotonic()
+        if self._console.is_terminal or not (done in (0, total) or now - self._told > LINE_SECONDS):
             return
-        self._said = now
-        left = mean(self._took) * (total - done) if self._took else None
+        self._told = now
+        left = self._bars.tasks[self._task].time_remaining
         rest = f", about {spell(left)} to go" if left else ""
         self._console.print(f"{done} of {total} networks trained{rest}", markup=False, highlight=False)
 
 
 def _print(result: VerificationResult, folder: Path) -> None:
-    """Print what was found: problems, or the comparisons."""
+    """Print the problems, or the comparisons."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -172,11 +171,15 @@ def _print(result: VerificationResult, folder: Path) -> None:
         wrong = sum(not each.ok for each in result.comparisons)
         total = result.evaluated + result.left_out
         click.echo(
-            f"{result.evaluated} of {total} condensed sets evaluated anew; {wrong} of {len(result.comparisons)} "
+            f"{result.evaluated} of {total} condensed sets evaluated again; {wrong} of {len(result.comparisons)} "
             f"comparisons lie outside the tolerance"
         )
         if not all(each.telling for each in result.comparisons):
-            click.echo("?: the tolerance is so wide that this tells nothing; more --evals make it narrower")
-    untold = result.comparisons and not any(each.telling for each in result.comparisons)
-    verdict = "verified" if result.ok else "NOT verified" + (": nothing could be told" if untold else "")
+            click.echo(
+                "?: the tolerance is so wide that the comparison tells nothing; more --evals make it narrower"
+            )
+    tells_nothing = result.comparisons and not any(each.telling for each in result.comparisons)
+    verdict = (
+        "verified" if result.ok else "NOT verified" + (": no comparison tells anything" if tells_nothing else "")
+    )
     click.echo(f"{folder}: {verdict}")

@@ -1,6 +1,6 @@
-"""Condensed sets made elsewhere: what is read of a file, without running anything in it.
+"""Condensed sets made elsewhere: reading their files, without running anything in them.
 
-Forms that are known, and what each says of the pixels:
+The known forms, and what each says of the pixels:
 
 ``*.pt``, ``*.pth``
     the format of Zhao, Mopuri, Bilen (``{'data': [[images, labels], …], 'accs_all_exps': …}``, several sets
@@ -14,7 +14,7 @@ Forms that are known, and what each says of the pixels:
 a folder
     of images, in a folder per class named after the class or its number; raw
 
-uint8 is raw in all of them. Where there are images alone, the labels come from a file that the user names.
+uint8 is raw in all of them. Where a file has only images, the user names the file with the labels.
 
 `dcbench.formats.unpickle` reads pickles, and runs nothing.
 """
@@ -59,7 +59,7 @@ class ForeignSet:
         images: uint8 or floating, of any layout.
         labels: integer or floating; shape (N,), (N, 1) or (N, K).
         pixels: what they are by the file's form; None where that does not say.
-        certain: whether that is beyond doubt, as for uint8, and not the habit of those who use the form.
+        certain: whether that is certain, as for uint8, and not only the habit of those who use the form.
     """
 
     images: Tensor

@@ -1,4 +1,4 @@
-"""Opening image files that others made: only as the formats they may be, and never by running anything."""
+"""Opening image files that others made: only known formats, and nothing is run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def open_image(file: Path) -> Iterator[Image.Image]:
     """Open an image of at most 8 bits per channel, whose pixels are not unpacked yet.
 
     Raises:
-        DcbenchError: naming the file, for whatever goes wrong with it, within the block too.
+        DcbenchError: naming the file, for any error with it, within the block too.
     """
     try:
         with Image.open(file, formats=FORMATS) as image:

@@ -1,7 +1,7 @@
 """Reading files of ``torch.save`` as data: tensors, numbers and plain containers, and nothing that runs.
 
-torch's ``weights_only`` reads them, and refuses whatever else a pickle may hold. numpy's numbers are allowed, because
-the published files state accuracies in them. torch does not look at the checksums of a zip, so they are checked
+torch's ``weights_only`` reads them, and refuses whatever else a pickle may hold. numpy's numbers are allowed,
+because the published files state accuracies in them. torch ignores the checksums of a zip, so they are checked
 first. The format of before torch 1.6 has none, and damage to the numbers in it goes unnoticed.
 """
 

@@ -1,4 +1,4 @@
-"""The files of a results folder that belong to one condensed set each, its records aside.
+"""The files of a results folder that belong to one condensed set each, except its records.
 
 ::
 
@@ -35,7 +35,7 @@ class Cost:
         engine: its name, or those of several, one after the other: ``plain, then compiled``.
         checkpoints: how many were written.
         checkpoint_seconds: of ``seconds``, what they took.
-        device: on which, likewise; empty where it is not known.
+        device: the device, or those of several likewise; empty where it is not known.
     """
 
     seconds: float
@@ -69,7 +69,7 @@ class Artefacts:
         return self.root / "checkpoints" / f"{spec.key()[:24]}.safetensors"
 
     def paths(self, spec: CondenseSpec) -> tuple[Path, ...]:
-        """Return where all that work on a spec goes on from is or would be."""
+        """Return the paths of the files from which work on a spec continues."""
         path = self.set_path(spec)
         return _cost_path(path), path, self.picture_path(spec), self.checkpoint_path(spec)
 
@@ -84,11 +84,11 @@ class Artefacts:
         return cost_beside(self.set_path(spec))
 
     def left_over(self) -> Iterator[Path]:
-        """Yield what killed processes were writing aside; see `dcbench.utils.files.left_over`."""
+        """Yield the temporary files of killed processes; see `dcbench.utils.files.left_over`."""
         return left_over(self.root / name for name in FOLDERS)
 
     def clear_left_over(self) -> None:
-        """Remove what is left over.
+        """Remove the temporary files of killed processes.
 
         Raises:
             StorageError: when a file cannot be removed.
@@ -111,7 +111,7 @@ def cost_beside(path: Path) -> Cost | None:
         cost = Cost(**fields)
     except (OSError, ValueError, TypeError, AttributeError):
         return None
-    # Earlier versions stated none. One whose name is damaged is a field that a cost does not have.
+    # Earlier versions stated no hash. A hash whose name is damaged is a field that a cost does not have.
     return cost if stated in (None, _digest(fields)) else None
 
 

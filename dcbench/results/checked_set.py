@@ -23,7 +23,7 @@ from dcbench.utils.errors import DcbenchError
 
 @dataclass(frozen=True)
 class CheckedSet:
-    """A condensed set as a file of ours has it.
+    """A condensed set as a file of dcbench has it.
 
     Attributes:
         condensed: the set.
@@ -63,8 +63,8 @@ def read_checked_set(path: Path, data: LoadedDataset) -> CheckedSet:
         "says another number of training images than there are": stated.get("train_size") != len(data.train),
         "names changed options that it does not have": not {*origin.changed_options} <= {*spec.options},
     }
-    for problem, found in problems.items():
-        if found:
+    for problem, is_so in problems.items():
+        if is_so:
             raise DcbenchError(f"{path} {problem}.")
     try:
         if origin.distribution == IMPORTED:
@@ -93,7 +93,7 @@ def unevenness(condensed: CondensedSet, info: DatasetInfo) -> str:
 
 
 def _check_imported(condensed: CondensedSet, spec: CondenseSpec, origin: Origin, data: LoadedDataset) -> None:
-    """Check a set made elsewhere, whose classes need not have as many images each, if its row says so.
+    """Check a set made elsewhere. Its classes may have different numbers of images, if its row says so.
 
     Raises:
         ValueError: saying what was expected and what was found.
@@ -104,12 +104,12 @@ def _check_imported(condensed: CondensedSet, spec: CondenseSpec, origin: Origin,
         raise ValueError(f"it counts as {size} images per class, and says {spec.ipc}")
     shown = str(spec.options.get("per_class", "")) if "per_class" in origin.changed_options else ""
     if shown != uneven:
-        found, said = uneven or "as many", shown or "as many"
-        raise ValueError(f"its classes have {found} images each, and its row says {said}")
+        actual, stated = uneven or "as many", shown or "as many"
+        raise ValueError(f"its classes have {actual} images each, and its row says {stated}")
 
 
 def _origin(path: Path, stated: Mapping[str, Any], spec: CondenseSpec) -> Origin:
-    """Return the origin that a set's header states; for sets of old, which state none, that of their records."""
+    """Return the origin that a set's header states, or that of its records, because old headers state none."""
     if "origin" in stated:
         return TypeAdapter(Origin).validate_python(stated["origin"])
     records = path.parent.parent / RECORDS

@@ -18,9 +18,9 @@ RECORD_SCHEMA: Literal[4] = 4
 IMPORTED = "imported"
 """The plugin of a record whose set was made elsewhere."""
 OF_ONE_SET = frozenset({"file_sha256", "set", "pixels"})
-"""Options of such a record that say which set it is of, and how its file has the pixels: not who made it."""
+"""Options of such a record that identify its set and say how its file stores pixels, but not who made it."""
 CHECKSUM = "checksum"
-"""What a line has besides a record's fields, from schema 3 on."""
+"""The key of a line's checksum, which is no field of a record. Lines have one from schema 3 on."""
 
 Shared = Annotated[str, AfterValidator(sys.intern)]
 """A long text that many records have in common, and that is kept once."""
@@ -41,7 +41,7 @@ class Record(BaseModel):
         method, method_version, options: options are resolved, all of them.
         changed_options: names of those that are not the method's defaults in this setting.
         matching_network: None where the method does not depend on it.
-        condense_seed, eval_seed: seeds.
+        condense_seed, eval_seed: seeds of the set and of the network.
         seeded: whether another condense seed would give another set.
         evaluation_network, protocol, budget: how it was judged.
         augmentation: of the images that the evaluation network was trained on, see `dcbench.engine.augment`; empty
@@ -107,7 +107,7 @@ class Record(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _from_first_schema(cls, fields: Any) -> Any:
-        """Fill in what the first schema lacks: then, methods that ignored the seed ignored the ipc, too."""
+        """Fill in what the first schema lacks: methods that ignored the seed then ignored the ipc, too."""
         if isinstance(fields, dict) and fields.get("schema") == 1 and "seeded" not in fields:
             return fields | {"seeded": fields.get("ipc") is not None}
         return fields
@@ -126,7 +126,7 @@ class Record(BaseModel):
 
     @property
     def imported(self) -> bool:
-        """Whether the set was made elsewhere: its seed then says nothing but its place in its file."""
+        """Whether the set was made elsewhere: its seed is then only its place in its file."""
         return self.plugin == IMPORTED and {*self.options} >= OF_ONE_SET
 
     def condense_spec(self) -> CondenseSpec:
@@ -140,7 +140,7 @@ class Record(BaseModel):
         return EvaluationSpec(**{name: getattr(self, name) for name in names}, seed=self.eval_seed or 0)
 
     def to_json(self) -> str:
-        """Return the record as one line of JSON, keys sorted, without the line's end; with its checksum."""
+        """Return the record and its checksum as one line of JSON, keys sorted, without the line's end."""
         unknown_then = {"augmentation", "sources", "packages"} if self.schema_ < 4 else set()
         fields = self.model_dump(mode="json", by_alias=True, exclude=unknown_then)
         return sealed(fields) if self.schema_ >= 3 else _canonical(fields)
@@ -154,7 +154,7 @@ class Record(BaseModel):
 
         Raises:
             ValueError: saying what is wrong, for a line that is no record or that has changed since.
-            NewerFormat: for one of a schema to come, which states the right checksum, as all will.
+            NewerFormat: for a line of a later schema, if its checksum is right.
         """
         try:
             fields = from_json(line)
@@ -182,7 +182,7 @@ _EVERY_FIELD = set(Record.model_fields)
 
 
 def sealed(fields: Mapping[str, Any]) -> str:
-    """Return a record's fields as a line of JSON with their checksum, in the place of one that they have."""
+    """Return a record's fields as a line of JSON with their checksum, which replaces one that is there."""
     bare = {name: value for name, value in fields.items() if name != CHECKSUM}
     return _canonical(bare | {CHECKSUM: checksum_of(bare)})
 

@@ -104,7 +104,7 @@ class Store(Artefacts):
         return self.root / ".locks" / f"{spec.key()[:24]}.lock"
 
     def try_lock(self, spec: CondenseSpec) -> FileLock | None:
-        """Lock a cell, as a run does while it works on it; return None if another does. One that dies lets go.
+        """Lock a cell while a run works on it; return None if another run has it. A lock ends with its process.
 
         Raises:
             StorageError: when the lock cannot be written.
@@ -126,7 +126,7 @@ def _end_last_line(file: BinaryIO) -> None:
         return
     end = start = file.tell()
     tail = b""
-    while start and b"\n" not in tail:  # back from the end: a file may be long, a line is short
+    while start and b"\n" not in tail:  # from the end, because a file may be long and a line is short
         start = max(0, end - 16 * (end - start) - 1)
         file.seek(start)
         tail = file.read()
@@ -142,7 +142,7 @@ def _end_last_line(file: BinaryIO) -> None:
 
 
 def trial_key(record: Record) -> TrialKey:
-    """Return which trial a record is of, whatever came out: the same for a trial that was done again."""
+    """Return which trial a record is of. It is the same for a trial that was done again."""
     return (
         record.condense_key,
         record.evaluation_network,
@@ -211,7 +211,7 @@ def _read_lines(
 
 
 def unreadable(path: Path, error: OSError) -> DcbenchError:
-    """Return what to raise for a file that the system does not let be read."""
+    """Return the error for a file that the system cannot read."""
     return DcbenchError(f"{path} cannot be read: {error.strerror}.")
 
 
@@ -224,10 +224,10 @@ def _which(lines: Sequence[int]) -> str:
 
 
 def latest(records: Iterable[Record]) -> list[Record]:
-    """Return the successful records, one for each trial: the one that was started last.
+    """Return the successful records, for each trial the one that was started last.
 
-    Where the condensed set of a key was made again, with other bytes, those of the former one are left out: what
-    is averaged is of one set. The outcome does not depend on the order of the records.
+    Where the condensed set of a key was made again with other bytes, the records of the former set are left out,
+    because an average must be of one set. The result does not depend on the order of the records.
     """
     newest: dict[TrialKey, Record] = {}
     sets: dict[str, Record] = {}
@@ -247,7 +247,7 @@ def _keep_later(newest: dict[TrialKey, Record], record: Record) -> None:
 
 
 def _rank(record: Record) -> tuple[str, str]:
-    """Return what is greatest for the record of a trial that counts."""
+    """Return what is greatest for the record of a trial that counts: its start, then its text."""
     return record.started_at, record.to_json()
 
 

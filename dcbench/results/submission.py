@@ -25,7 +25,7 @@ from dcbench.results.records import Record
 from dcbench.results.store import RECORDS, read_records
 from dcbench.utils.errors import DcbenchError
 from dcbench.utils.files import write_atomically
-from dcbench.utils.text_files import mistake, read_bytes, read_toml
+from dcbench.utils.text_files import mistake, read_text, read_toml
 
 CARD = "card.toml"
 VERIFICATION = "verification.json"
@@ -36,7 +36,7 @@ Line = Annotated[
     str,
     Field(max_length=500, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]*$"),
 ]
-"""Text on one line, without characters that would move, hide or reverse what stands beside it."""
+"""Text on one line, without characters that move, hide or reverse the text beside it."""
 
 
 class MethodCard(BaseModel):
@@ -64,7 +64,7 @@ class MethodCard(BaseModel):
     @field_validator("paper_url", "code_url")
     @classmethod
     def _link(cls, value: str) -> str:
-        """Refuse what would not lead to a page, or would run in one."""
+        """Refuse links that lead to no page, or run as a script."""
         if value and not value.startswith(("https://", "http://")):
             raise ValueError("a link begins with https:// or http://")
         return value
@@ -99,7 +99,7 @@ class Card(BaseModel):
 
 
 class Verification(BaseModel):
-    """What stands in ``verification.json``: that stated accuracies were found again.
+    """What stands in ``verification.json``: which stated accuracies were found again.
 
     Attributes:
         dcbench: version that verified.
@@ -184,7 +184,7 @@ def read_submission(folder: Path, strict: bool = True) -> Submission:
 
 def _read_verification(path: Path) -> Verification:
     try:
-        return Verification.model_validate_json(read_bytes(path))
+        return Verification.model_validate_json(read_text(path))
     except ValidationError as error:
         raise mistake(f"{path}", "key", Verification, error) from None
     except (ValueError, RecursionError) as error:
@@ -192,12 +192,12 @@ def _read_verification(path: Path) -> Verification:
 
 
 def _is_submitted(folder: Path) -> bool:
-    """Tell a submission, which others may have sent, from the results of a run, where a user may link at will."""
+    """Tell a submission, which others may have sent, from the results of a run, whose user may use links."""
     return (folder / CARD).exists() or (folder / CARD).is_symlink() or folder.parent.name == SUBMISSIONS
 
 
 def _refuse_links(folder: Path) -> None:
-    """Raise a `DcbenchError` where what is read of a submission is a link to something that is not part of it."""
+    """Raise a `DcbenchError` where a file of a submission is a link to something outside of it."""
     if folder.parent.name == SUBMISSIONS and folder.is_symlink():
         raise DcbenchError(f"{folder} is a link: a submission is a folder.")
     for name in (RECORDS, CARD, VERIFICATION):
@@ -210,7 +210,7 @@ def _is_inside(path: Path, folder: Path) -> bool:
 
 
 def misplaced(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Yield what has no place in a submission, and why: links, folders within it, more records."""
+    """Yield what must not be in a submission, and why: links, folders, more records."""
     for path in sorted(folder.rglob("*")):
         place = path.relative_to(folder)
         if path.is_symlink():

@@ -1,4 +1,4 @@
-"""From the results of a run to a submission: what may enter a table, and nothing more."""
+"""Making a submission from the results of a run: only what may enter a table."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from dcbench.utils.files import remove, write_atomically
 
 @dataclass(frozen=True)
 class Selection:
-    """Which records of a run to submit; nothing given is everything.
+    """Which records of a run to submit; an empty field selects everything.
 
     Attributes:
         datasets, methods: names as in the records.
@@ -68,8 +68,8 @@ def make_submission(
     """Make a submission's folder from the results of a run.
 
     A coreset is kept by its indices alone, so that no images of a data set are passed on. The card is filled in as
-    far as installed plugins know. The folder is written in place, its records last but for what they replace: Git
-    has the earlier state of a submission, and the same command completes one that was interrupted.
+    far as installed plugins know. The folder is written in place, because Git keeps the earlier state. After an
+    interruption, the same command completes it.
 
     Args:
         results: the folder of the run.
@@ -158,9 +158,9 @@ def _sets(results: Path, records: Iterable[Record]) -> list[Path]:
     """
     paths, kept = [], sorted(results.rglob(f"{SETS}/*.safetensors"))
     for key, digest in sorted({record.condense_key: record.set_sha256 for record in records}.items()):
-        # Not part of the pattern: it may be anything that a record says.
+        # The key is not part of the glob pattern, because a record may state any text.
         named = [path for path in kept if path.name.endswith(f"_{key[:12]}.safetensors")]
-        # It may have been made again elsewhere; that another is damaged is no matter.
+        # The set may have been made again in another folder, and one of the two may be damaged.
         found = [path for path in named if len(named) == 1 or _states(path) == digest]
         if not found or stated_sha256(found[0]) != digest:
             other = f"; {named[0]} is another, made before or since" if named else ""

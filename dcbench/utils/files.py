@@ -16,9 +16,9 @@ from pathlib import Path
 from dcbench.utils.errors import DcbenchError, StorageError
 
 LEFT_OVER_SECONDS = 3600.0
-"""Age from which on a file that was being written aside is a killed process's: no write takes an hour."""
+"""A temporary file of this age is of a killed process, because no write takes an hour."""
 ASIDE = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
-"""Names of files that `write_atomically` writes aside."""
+"""Names of the temporary files of `write_atomically`."""
 
 _chosen_data_root: ContextVar[Path | None] = ContextVar("data root", default=None)
 
@@ -94,9 +94,9 @@ def sync_folder(folder: Path) -> None:
 
 
 def left_over(folders: Iterable[Path]) -> Iterator[Path]:
-    """Yield what killed processes were writing aside in some folders, those in them not included.
+    """Yield the temporary files that killed processes left in some folders, but not in the folders within them.
 
-    What is young is left alone: another process may be writing it.
+    A young file is left alone, because another process may be writing it.
     """
     for folder in folders:
         for path in folder.glob(".*.tmp"):

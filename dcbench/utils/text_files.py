@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -13,36 +12,17 @@ from dcbench.utils.errors import DcbenchError, unknown_name
 
 M = TypeVar("M", bound=BaseModel)
 
-MOST_BYTES = 2**22
-"""Of a file that a person wrote; a suite of all data sets and networks takes a hundredth of it."""
 
-
-def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
-    """Return the bytes of a file of at most so many, of a longer one without reading on.
+def read_text(path: Path) -> str:
+    """Return the text of a file in UTF-8, without a byte-order mark.
 
     Raises:
-        DcbenchError: naming the file, when it cannot be read or is longer.
+        DcbenchError: naming the file, when it cannot be read or is not UTF-8.
     """
     try:
-        if path.exists() and not (path.is_file() or path.is_dir()):
-            raise DcbenchError(f"{path} cannot be read: it is a device or a pipe.")
-        with path.open("rb") as file:
-            data = file.read(most + 1)
+        return path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise DcbenchError(f"{path} cannot be read: {error.strerror}.") from None
-    if len(data) > most:
-        raise DcbenchError(f"{path} cannot be read: it is longer than {most:,} bytes.")
-    return data
-
-
-def read_text(path: Path, most: int = MOST_BYTES) -> str:
-    """Return the text of a file in UTF-8, without a byte-order mark, as `read_bytes` reads it.
-
-    Raises:
-        DcbenchError: naming the file, when it cannot be read, is longer, or is not UTF-8.
-    """
-    try:
-        return read_bytes(path, most).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise DcbenchError(f"{path} cannot be read: it is not UTF-8.") from None
 
@@ -55,7 +35,7 @@ def read_toml(path: Path, model: type[M]) -> M:
     """
     try:
         content = tomllib.loads(read_text(path))
-    except (ValueError, RecursionError) as error:  # the first a number of too many digits is, too
+    except (ValueError, RecursionError) as error:  # a number of too many digits is a ValueError
         raise DcbenchError(f"{path} is not TOML: {error}.") from None
     try:
         return model.model_validate(content)
@@ -75,38 +55,8 @@ def mistake(where: str, kind: str, model: type[BaseModel], error: ValidationErro
         error: what is wrong.
     """
     problem = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
-    *outer, last = problem["loc"] or ("",)
-    if problem["type"] == "extra_forbidden":
-        inside = f"{kind} {'.'.join(map(str, outer))!r}: " if outer else ""
-        known = _within(model, outer).model_fields
-        return DcbenchError(f"{where}: {inside}{unknown_name(kind, str(last), known)}")
-    key = ".".join(map(str, problem["loc"]))
-    if problem["type"] == "missing":
-        return DcbenchError(f"{where}: {kind} {key!r} is missing.")
-    message = problem["msg"].removeprefix("Value error, ")
-    message = message[0].lower() + message[1:]
-    named = f"{kind} {key!r}: " if key else ""
-    return DcbenchError(f"{where}: {named}{message}, got {_shown(problem['input'])}.")
-
-
-def _within(model: type[BaseModel], place: Sequence[int | str]) -> type[BaseModel]:
-    """Return the model at a place in another: of ``methods`` and 0, that of the items of ``methods``."""
-    for part in place:
-        field = model.model_fields.get(str(part))
-        model = next(_models(field.annotation), model) if field else model
-    return model
-
-
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for inner in get_args(annotation):
-        yield from _models(inner)
-
-
-def _shown(value: Any) -> str:
-    try:
-        text = repr(value)
-    except ValueError:  # hexadecimal, there is no limit to the digits that are read
-        return "a number of too many digits"
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    place = ".".join(map(str, problem["loc"]))
+    if problem["type"] == "extra_forbidden" and len(problem["loc"]) == 1:
+        return DcbenchError(f"{where}: {unknown_name(kind, place, model.model_fields)}")
+    named = f"{kind} {place!r}: " if place else ""
+    return DcbenchError(f"{where}: {named}{problem['msg'].removeprefix('Value error, ')}.")

