@@ -68,7 +68,7 @@ class Record(BaseModel):
     error: str = ""
     key: str
     condense_key: Shared
-    set_sha256: Shared | None
+    set_sha256: Shared | None = None
     dataset: str
     dataset_sha256: Shared
     ipc: int | None
@@ -79,19 +79,19 @@ class Record(BaseModel):
     matching_network: str | None
     condense_seed: int
     seeded: bool = True
-    evaluation_network: str | None
+    evaluation_network: str | None = None
     protocol: str
     budget: str
     augmentation: str | None = None
     engine: str
-    track: str | None
-    eval_seed: int | None
-    accuracy: float | None = Field(ge=0, le=1)
+    track: str | None = None
+    eval_seed: int | None = None
+    accuracy: float | None = Field(None, ge=0, le=1)
     n_test: int = Field(ge=0)
-    condense_seconds: float | None = Field(ge=0, allow_inf_nan=False)
-    eval_seconds: float | None = Field(ge=0, allow_inf_nan=False)
-    peak_memory_bytes: int | None = Field(ge=0, lt=2**63)
-    storage_bytes: int | None = Field(ge=0, lt=2**63)
+    condense_seconds: float | None = Field(None, ge=0, allow_inf_nan=False)
+    eval_seconds: float | None = Field(None, ge=0, allow_inf_nan=False)
+    peak_memory_bytes: int | None = Field(None, ge=0, lt=2**63)
+    storage_bytes: int | None = Field(None, ge=0, lt=2**63)
     plugin: str
     plugin_version: str
     source_sha256: Shared

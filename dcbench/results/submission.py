@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -230,8 +230,3 @@ def write_verification(folder: Path, verification: Verification) -> Path:
     """Write what a re-evaluation found; return where."""
     write_atomically(folder / VERIFICATION, verification.to_json().encode())
     return folder / VERIFICATION
-
-
-def methods_of(records: Iterable[Record]) -> list[str]:
-    """Return the methods of some records, sorted."""
-    return sorted({record.method for record in records})

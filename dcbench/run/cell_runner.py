@@ -222,11 +222,7 @@ class CellRunner:
             key=key,
             set_sha256=trial.set_sha256 if trial else None,
             evaluation_network=trial.evaluation_network if trial else None,
-            track=None,
             eval_seed=trial.seed if trial else None,
-            accuracy=None,
-            eval_seconds=None,
-            storage_bytes=None,
             started_at=now(),
         )
 
@@ -288,15 +284,9 @@ def describe_work(
     git_sha, git_dirty = git_state()
     return Record(
         condense_key=spec.key(),
-        dataset=spec.dataset,
-        dataset_sha256=spec.dataset_sha256,
-        ipc=spec.ipc,
-        method=spec.method,
-        method_version=spec.method_version,
-        options=spec.options,
-        changed_options=list(origin.changed_options),
-        matching_network=spec.matching_network,
+        **spec.model_dump(exclude={"seed"}),
         condense_seed=spec.seed,
+        changed_options=list(origin.changed_options),
         seeded=origin.seeded,
         protocol=conditions.protocol.name,
         budget=conditions.budget.name,

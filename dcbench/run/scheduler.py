@@ -201,9 +201,6 @@ class Scheduler:
             self._locks.pop(number).release()
             self._waiting.appendleft(number)
             return
-        nothing = dict.fromkeys(
-            ("set_sha256", "evaluation_network", "track", "eval_seed", "accuracy", "eval_seconds", "storage_bytes")
-        )
         assignment = Assignment(number, cell.spec, cell.source, cell.trials)
         record = describe_work(
             assignment,
@@ -216,7 +213,6 @@ class Scheduler:
             error=f"the worker died {ATTEMPTS} times, the last time: {reason}",
             key=cell.spec.key(),
             started_at=now(),
-            **nothing,
         )
         self._add(number, record)
         self.complete(number)

@@ -15,8 +15,8 @@ from dcbench.leaderboard.scores import competitor, official
 from dcbench.plugins import Plugins
 from dcbench.results.checked_set import CheckedSet, read_checked_set
 from dcbench.results.records import IMPORTED, Record
-from dcbench.results.store import RECORDS, latest, trial_key
-from dcbench.results.submission import CARD, SETS, Submission, methods_of, misplaced
+from dcbench.results.store import RECORDS, latest
+from dcbench.results.submission import CARD, SETS, Submission, misplaced
 from dcbench.submissions.leakage import count_test_images
 from dcbench.utils.errors import DcbenchError
 
@@ -80,7 +80,6 @@ def check_submission(
     problems += _folder_problems(submission) + _card_problems(submission, stated)
     for record in stated:
         problems += [Problem(_name(record), what) for what in record_problems(record)]
-    problems += _contradictions(stated)
     by_row: dict[tuple[str, ...], list[Record]] = defaultdict(list)
     by_set: dict[str, list[Record]] = defaultdict(list)
     for record in counted:
@@ -127,34 +126,15 @@ def record_problems(record: Record) -> list[str]:
     return problems
 
 
-def _contradictions(records: Sequence[Record]) -> list[Problem]:
-    """Find trials that are stated twice, with different results."""
-    seen: dict[object, Record] = {}
-    problems = []
-    for record in records:
-        other = seen.setdefault(trial_key(record), record)
-        if (other.accuracy, other.set_sha256) != (record.accuracy, record.set_sha256):
-            what = f"the same trial is stated twice, with accuracies {other.accuracy} and {record.accuracy}"
-            problems.append(Problem(_name(record), what))
-    return problems
-
-
 def _card_problems(submission: Submission, records: Sequence[Record]) -> list[Problem]:
-    """Compare the card with the records."""
-    card, methods = submission.card, methods_of(records)
-    if card is None:
+    """Compare the methods on the card with those of the records."""
+    if submission.card is None:
         return [Problem(CARD, "there is none")]
-    problems = [
-        Problem(CARD, f"it does not describe the method {name!r}") for name in methods if not card.method(name)
-    ]
-    for each in card.methods:
-        tracks = {record.track for record in records if record.method == each.name}
-        if tracks != {each.track}:
-            stated = " and ".join(sorted(map(str, tracks))) or "none: no record is of it"
-            problems.append(
-                Problem(CARD, f"the track of {each.name!r} is {each.track!r}, its records say {stated}")
-            )
-    return problems
+    described = {f"{each.name} ({each.track})" for each in submission.card.methods}
+    recorded = {f"{record.method} ({record.track})" for record in records}
+    if described == recorded:
+        return []
+    return [Problem(CARD, f"it describes {_listed(described)}; the records are of {_listed(recorded)}")]
 
 
 def _read_set(

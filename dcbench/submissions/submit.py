@@ -19,7 +19,6 @@ from dcbench.results.submission import (
     Card,
     MethodCard,
     find_submissions,
-    methods_of,
 )
 from dcbench.utils.errors import DcbenchError, find_name
 from dcbench.utils.files import remove, write_atomically
@@ -111,19 +110,11 @@ def make_submission(
 
 def draft_card(records: Iterable[Record], title: str, submitted_by: tuple[str, ...], plugins: Plugins) -> Card:
     """Return a card with what records and installed plugins say."""
-    kept = list(records)
     cards = []
-    for name in methods_of(kept):
-        tracks = sorted({str(record.track) for record in kept if record.method == name})
+    for name, track in sorted({record.method: str(record.track) for record in records}.items()):
         cls = plugins.methods.items.get(name)
-        cards.append(
-            MethodCard(
-                name=name,
-                title=cls.summary().rstrip(".") if cls else "",
-                paper=cls.citation if cls else "",
-                track=tracks[0],
-            )
-        )
+        summary, paper = (cls.summary().rstrip("."), cls.citation) if cls else ("", "")
+        cards.append(MethodCard(name=name, title=summary, paper=paper, track=track))
     return Card(title=title, submitted_by=submitted_by, methods=tuple(cards))
 
 

@@ -683,21 +683,13 @@ TAMPERINGS = {
         lambda folder: (folder / "card.toml").write_text(
             (folder / "card.toml").read_text().replace("hard-label", "soft-label")
         ),
-        "the track of 'random' is 'soft-label', its records say hard-label",
+        "it describes random (soft-label); the records are of random (hard-label)",
     ),
     "a set that is a link": (
         lambda folder: linked(set_files(folder)[0]),
         ".safetensors: it is a link",
     ),
     "no card": (lambda folder: (folder / "card.toml").unlink(), "card.toml: there is none"),
-    "a trial stated twice": (
-        lambda folder: (folder / "records.jsonl").write_text(
-            (folder / "records.jsonl").read_text()
-            + read_records(folder / "records.jsonl")[0].model_copy(update={"accuracy": 0.0}).to_json()
-            + "\n"
-        ),
-        "the same trial is stated twice",
-    ),
 }
 
 
