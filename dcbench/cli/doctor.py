@@ -30,7 +30,7 @@ MARGIN = 20
 def doctor(results: Path, data_root: Path | None, as_json: bool) -> None:
     """Check the installation, disks, devices, plugins, results and data sets, and say how to repair what is wrong.
 
-    Nothing is downloaded, and neither data nor results are changed.
+    Nothing is downloaded, and neither data nor results are changed. What takes long comes last.
 
     Exit code: 0 if nothing is wrong, 1 if something is.
     """

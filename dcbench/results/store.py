@@ -88,13 +88,15 @@ class Store(Artefacts):
         with storing(path), FileLock(self.root / f".{RECORDS}.lock"):
             new = not path.exists()
             with open(path, "ab+") as file:
-                _end_last_line(file)
                 self._read_on(file)  # what others have written in between
-                line = record.to_json().encode() + b"\n"
+                file.truncate(self._offset)  # which drops a last line that is torn
+                file.seek(max(0, self._offset - 1))
+                end = b"" if file.read(1) in (b"", b"\n") else b"\n"
+                line = end + record.to_json().encode() + b"\n"
                 file.write(line)
                 file.flush()
                 os.fsync(file.fileno())
-                self._lines, self._offset = self._lines + 1, self._offset + len(line)
+                self._lines, self._offset = self._lines + line.count(b"\n"), self._offset + len(line)
             if new:
                 sync_folder(self.root)
         self._add(record)
@@ -118,27 +120,6 @@ class Store(Artefacts):
             except Timeout:
                 return None
         return lock
-
-
-def _end_last_line(file: BinaryIO) -> None:
-    """Make a file of records end with a line's end, dropping a last line that is torn."""
-    if file.seek(0, os.SEEK_END) == 0:
-        return
-    end = start = file.tell()
-    tail = b""
-    while start and b"\n" not in tail:  # from the end, because a file may be long and a line is short
-        start = max(0, end - 16 * (end - start) - 1)
-        file.seek(start)
-        tail = file.read()
-    if tail.endswith(b"\n"):
-        return
-    last = tail.rpartition(b"\n")[2]
-    try:
-        Record.from_json(last)
-    except ValueError:
-        file.truncate(end - len(last))
-    else:
-        file.write(b"\n")
 
 
 def trial_key(record: Record) -> TrialKey:
