@@ -171,7 +171,7 @@ def _print(result: VerificationResult, folder: Path) -> None:
         wrong = sum(not each.ok for each in result.comparisons)
         total = result.evaluated + result.left_out
         click.echo(
-            f"{result.evaluated} of {total} condensed sets evaluated again; {wrong} of {len(result.comparisons)} "
+            f"{result.evaluated} of {total} condensed sets evaluated anew; {wrong} of {len(result.comparisons)} "
             f"comparisons lie outside the tolerance"
         )
         if not all(each.telling for each in result.comparisons):
