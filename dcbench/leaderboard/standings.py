@@ -26,9 +26,9 @@ class Entry:
         unseen: mean over the table's unseen networks, as a fraction; None where there are none or one is missing.
         drop: how far that lies below the network matched on, as a fraction.
         gap: share of the gap between floor and ceiling that the mean closes; None where one of them is unknown.
-        rank: the best and the worst place that it may have; None for what is not ranked. Rows tie unless the whole
-            interval of one lies above that of the other.
-        provisional: what it lacks to be ranked; nothing for what lacks nothing.
+        rank: the best and the worst place that it may have; None where it is not ranked. Two rows tie if their
+            intervals overlap.
+        provisional: what it lacks to be ranked; empty for a ranked row.
     """
 
     row: Row
@@ -50,8 +50,8 @@ class Standings:
         dataset, dataset_sha256, protocol, budget, track: the board.
         ipc: images per class; None for a table of sets of any size alone.
         networks: over which the mean is taken.
-        unseen: those of them that no row that lacks nothing was matched on, so that all rows compare on them;
-            where every row lacks something, that none was matched on.
+        unseen: those of them that no ranked row was matched on, so that all ranked rows compare on them. Where
+            every row is provisional, those that no row was matched on.
         entries: the rows.
         missing: references of which there is no record.
     """
@@ -193,20 +193,20 @@ class _Maker:
     def _lacks(self, row: Row) -> list[str]:
         """Say what a row lacks to be ranked."""
         lacking = [network for network in self.networks if network not in row.scores]
-        said = [f"not tried on {', '.join(lacking)}"] if lacking else []
+        reasons = [f"not tried on {', '.join(lacking)}"] if lacking else []
         scores = [row.scores[network] for network in self.networks if network in row.scores]
         sets, trials = self.rules.sets if row.seeded else 1, self.rules.evals
         fewest = min((score.sets for score in scores), default=0)
         if fewest < sets:
-            said.append(f"{fewest} of {sets} sets")
+            reasons.append(f"{fewest} of {sets} sets")
         each = min((score.fewest for score in scores), default=0)
         if each < trials:
-            said.append(f"{each} of {trials} networks a set")
+            reasons.append(f"{each} of {trials} networks a set")
         if any(score.sets < len(row.condense_keys) for score in scores):
-            said.append("not every set tried on every network")
-        if not said and self._interval(row) is None:
-            said.append("one set or network cannot tell how much another would differ")
-        return said
+            reasons.append("not every set tried on every network")
+        if not reasons and self._interval(row) is None:
+            reasons.append("one set or network cannot tell how much another would differ")
+        return reasons
 
 
 def _ranked(entries: Sequence[Entry], able: Sequence[Entry]) -> list[Entry]:
