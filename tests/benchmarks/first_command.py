@@ -26,7 +26,7 @@ import click
 HERE = Path(__file__).parents[2]
 ONE = "-d digits -m random --ipc 1 --budget quick --evals 1 --eval-network mlp"
 PIECES = {
-    "import dcbench.api": ["-c", "import dcbench.api"],
+    "import torch and what plugins need": ["-c", "from dcbench.api import train_network"],
     "an evaluation": ["-m", "dcbench", "run", *ONE.split()],
     "dcbench run": ["-m", "dcbench", "run"],
 }
