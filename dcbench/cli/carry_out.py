@@ -12,27 +12,22 @@ import click
 from dcbench.cli.output import print_scores
 
 if TYPE_CHECKING:
-    from dcbench.cli.display import Display
-    from dcbench.cli.options import Execution
     from dcbench.core.dataset import Dataset
     from dcbench.plugins import Plugins
     from dcbench.results.records import Record
     from dcbench.results.store import Store
-    from dcbench.run.cells import Cell, Plan
-    from dcbench.run.runner import Runner
-    from dcbench.run.scheduler import Outcome
+    from dcbench.run.cells import Plan
+    from dcbench.run.session import Completed, Execution
 
 
-def refuse_downloads(execution: Execution, datasets: Iterable[str], plugins: Plugins, root: Path) -> None:
-    """Before a plan is made that is only to be shown: see that all data sets are here that can tell.
+def refuse_downloads(datasets: Iterable[str], plugins: Plugins, root: Path) -> None:
+    """Refuse a dry run for which a data set would have to be downloaded, of those that can tell.
 
     Raises:
         DcbenchError: naming those that would be downloaded.
     """
     from dcbench.utils.errors import DcbenchError
 
-    if not execution.dry_run:
-        return
     absent = [name for name in dict.fromkeys(datasets) if _is_absent(plugins.make_dataset(name), root)]
     if absent:
         those = "is" if len(absent) == 1 else "are"
@@ -56,6 +51,7 @@ def carry_out(
     plugins: Plugins,
     execution: Execution,
     *,
+    dry_run: bool,
     as_json: bool,
     report: Callable[[list[Record]], None] | None = None,
 ) -> None:
@@ -65,6 +61,7 @@ def carry_out(
         plan: what to do.
         plugins: whose observers are told.
         execution: how and where to.
+        dry_run: show the plan, and do nothing.
         as_json: print JSON instead of tables.
         report: prints the outcome from the records that the plan covers, instead of the usual table.
 
@@ -73,45 +70,31 @@ def carry_out(
     """
     import torch
 
-    from dcbench.cli.display import Display
-    from dcbench.engine.engine import choose_engine
     from dcbench.results.store import Store
-    from dcbench.run.runner import Runner
+    from dcbench.run.session import Interrupted
+    from dcbench.run.session import carry_out as carry_out_quietly
     from dcbench.utils.cores import advice_where_shared
-    from dcbench.utils.files import ensure_writable
 
-    # Finding out whether networks can be compiled takes seconds, which a dry run need not.
-    executor = execution.choose_executor(plan.device)
-    long, freely = plan.budget.long and not execution.dry_run, execution.threads is None
-    engine = choose_engine(execution.engine, plan.device, long, side_by_side=freely)
-    if execution.dry_run:
+    if dry_run:
+        execution.choose_executor(plan.device)  # options that do not go together are found here, too
         _show_plan(plan, Store(execution.results), execution.force, as_json)
         return
-    if plan.device.type == "cpu" and freely and execution.executor == "local":
+    if plan.device.type == "cpu" and execution.threads is None and execution.executor == "local":
         click.echo(advice_where_shared(torch.get_num_threads()), nl=False, err=True)
-    ensure_writable(execution.results)
-    store = Store(execution.results)
-    lacking = [cell for cell in plan.cells if execution.force or not store.set_path(cell.spec).exists()]
-    display = Display(plan.budget)
-    plugins.manager.register(display)
     try:
-        with display:  # which also shows warnings
-            store.clear_left_over()
-            every = execution.checkpoint_every
-            runner = Runner(plan, plugins, store, execution.force, engine, executor, every)
-        outcome = _run(runner, display)
-    finally:
-        plugins.manager.unregister(display)
-    covered = plan.covered(store)
+        completed = carry_out_quietly(plan, plugins, execution)
+    except Interrupted as interrupted:
+        click.echo(f"\n{interrupted}", err=True)
+        sys.exit(130)
     if report is not None:
-        report(covered)
+        report(completed.records)
     else:
-        _show_scores(plan, covered, as_json)
-    _show_failures(store, outcome)
+        _show_scores(completed, as_json)
+    _show_failures(completed)
     if not as_json:
-        _show_checkpoints(lacking, store)
-        _show_places(plan, store, outcome)
-    sys.exit(1 if outcome.failures else 0)
+        _show_checkpoints(completed)
+        _show_places(completed)
+    sys.exit(1 if completed.outcome.failures else 0)
 
 
 def _show_plan(plan: Plan, store: Store, force: bool, as_json: bool) -> None:
@@ -141,58 +124,37 @@ def _show_plan(plan: Plan, store: Store, force: bool, as_json: bool) -> None:
         click.echo(f"To do: {sets} of {len(rows)} condensations, {left} evaluations. Budget: {plan.budget.name}.")
 
 
-def _run(runner: Runner, display: Display) -> Outcome:
-    """Run, and say what is kept when the user interrupts, or when no more can be written."""
-    from dcbench.results.store import Store
-    from dcbench.utils.errors import DcbenchError, StorageError
-
-    results, before = runner.store.root, len(runner.store.records)
-    try:
-        with display:
-            return runner.run()
-    except StorageError as error:
-        raise DcbenchError(
-            f"{error} What was done is kept in {results}; once this is mended, the same command goes on."
-        ) from error
-    except KeyboardInterrupt:
-        kept = len(Store(results).records) - before  # as they are: the runner may not have counted the last
-        click.echo(
-            f"\nInterrupted. {kept} new records are kept in {results}; the same command goes on from there.",
-            err=True,
-        )
-        sys.exit(130)
-
-
-def _show_scores(plan: Plan, covered: list[Record], as_json: bool) -> None:
+def _show_scores(completed: Completed, as_json: bool) -> None:
     """Print the table of what a plan covers."""
     from dcbench.leaderboard.scores import rows
 
-    table = rows(covered)
+    table, plan = rows(completed.records), completed.plan
     datasets = ", ".join(sorted({row.dataset for row in table}))
     if table or as_json:
         print_scores(table, f"{datasets}: protocol {plan.protocol.name}, budget {plan.budget.name}", as_json)
 
 
-def _show_failures(store: Store, outcome: Outcome) -> None:
+def _show_failures(completed: Completed) -> None:
     """Print what failed."""
-    if outcome.failures:
-        click.echo(f"Tracebacks of what failed: {store.root / 'failures'}", err=True)
-    for record in outcome.failures:
-        where = f", ipc {record.ipc}" if record.ipc is not None else ""
-        where += f", on {record.evaluation_network}" if record.evaluation_network else ""
-        click.echo(f"Failed: {record.method} on {record.dataset}{where}: {record.error}", err=True)
+    from dcbench.run.session import describe_failure
+
+    if completed.outcome.failures:
+        click.echo(f"Tracebacks of what failed: {completed.store.root / 'failures'}", err=True)
+    for record in completed.outcome.failures:
+        click.echo(f"Failed: {describe_failure(record)}", err=True)
 
 
-def _show_checkpoints(cells: list[Cell], store: Store) -> None:
+def _show_checkpoints(completed: Completed) -> None:
     """Print what the checkpoints of the sets that were made took."""
-    costs = [cost for cell in cells if (cost := store.read_cost(cell.spec))]
+    costs = [cost for cell in completed.made if (cost := completed.store.read_cost(cell.spec))]
     written, seconds = sum(cost.checkpoints for cost in costs), sum(cost.checkpoint_seconds for cost in costs)
     if written:
         click.echo(f"{written} checkpoint{'s' * (written != 1)}, {seconds:.1f} s")
 
 
-def _show_places(plan: Plan, store: Store, outcome: Outcome) -> None:
+def _show_places(completed: Completed) -> None:
     """Print where everything is."""
+    outcome, store, plan = completed.outcome, completed.store, completed.plan
     if not outcome.condensed and not outcome.evaluated and not outcome.failures:
         click.echo("Everything was done already; --force does it again.")
     pictures = [store.picture_path(cell.spec) for cell in plan.cells if cell.spec.ipc is not None]

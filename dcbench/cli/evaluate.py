@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from dcbench.cli import defaults
 from dcbench.cli.carry_out import carry_out, refuse_downloads
-from dcbench.cli.options import Execution, execution_options, load_plugins
+from dcbench.cli.options import execution_options, load_plugins
 from dcbench.cli.output import json_option
+from dcbench.run import defaults
 from dcbench.utils.files import default_data_root
 
 if TYPE_CHECKING:
     from dcbench.formats.foreign import ForeignFile
+    from dcbench.run.session import Execution
 
 
 @click.command()
@@ -59,8 +60,8 @@ def evaluate(
     protocol: str,
     budget: str,
     seed: int,
-    device: str,
     data_root: Path | None,
+    dry_run: bool,
     as_json: bool,
     execution: Execution,
 ) -> None:
@@ -90,7 +91,8 @@ def evaluate(
     if len(said) > 1:
         raise DcbenchError(f"images are one of --{' and --'.join(said)}, not both.")
     chosen, plugins, root = get_budget(budget), load_plugins(), data_root or default_data_root()
-    refuse_downloads(execution, [dataset], plugins, root)
+    if dry_run:
+        refuse_downloads([dataset], plugins, root)
     request = ImportRequest(
         paths=files,
         dataset=dataset,
@@ -100,14 +102,14 @@ def evaluate(
         budget=chosen,
         evals=evals or chosen.evals,
         seed=seed,
-        device=choose_device(device),
+        device=choose_device(execution.device),
         data_root=root,
     )
     plan, foreign = plan_imports(request, plugins)
     if not as_json:
         for file in foreign:
             _show_file(file)
-    carry_out(plan, plugins, execution, as_json=as_json)
+    carry_out(plan, plugins, execution, dry_run=dry_run, as_json=as_json)
 
 
 def _show_file(file: ForeignFile) -> None:

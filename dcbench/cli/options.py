@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    import torch
-
     from dcbench.plugins import Plugins
-    from dcbench.run.executors import Executor
 
 device_option = click.option(
     "--device", default="auto", metavar="NAME", show_default=True, help="auto, cpu, cuda or cuda:N."
@@ -96,74 +93,6 @@ EXECUTION_OPTIONS = (
 )
 
 
-@dataclass(frozen=True)
-class Execution:
-    """What the options of `execution_options` say; see their help."""
-
-    device: str
-    engine: str
-    jobs: int | None
-    threads: int | None
-    executor: str
-    address: str | None
-    cpus_per_cell: float | None
-    gpus_per_cell: float | None
-    memory_per_cell: float | None
-    results: Path
-    checkpoint_every: float | None
-    dry_run: bool
-    force: bool
-
-    def choose_executor(self, device: torch.device) -> Executor:
-        """Return who works on the cells; sets the threads of this process where that is who does.
-
-        Args:
-            device: that the plan is for.
-
-        Raises:
-            DcbenchError: for options that do not go together, or when Ray is not there.
-        """
-        import torch
-
-        from dcbench.run.executors.processes import Processes
-        from dcbench.run.executors.serial import Serial
-
-        if self.executor == "ray":
-            return self._cluster(device)
-        self._refuse_options_of_ray()
-        if self.jobs is not None and self.jobs > 1:
-            return Processes(self.jobs, self.threads or max(1, torch.get_num_threads() // self.jobs))
-        if self.threads is not None:
-            torch.set_num_threads(self.threads)
-        return Serial()
-
-    def _cluster(self, device: torch.device) -> Executor:
-        self._refuse_other_devices()
-        from dcbench.run.executors.ray_cluster import Needs, RayCluster
-
-        cpus = self.cpus_per_cell or 1.0
-        gpus = float(device.type == "cuda") if self.gpus_per_cell is None else self.gpus_per_cell
-        memory = int(self.memory_per_cell * 2**30) if self.memory_per_cell else None
-        threads = self.threads or max(1, int(cpus))
-        return RayCluster(Needs(cpus, gpus, memory), threads, self.engine, self.address, self.jobs)
-
-    def _refuse_other_devices(self) -> None:
-        from dcbench.utils.errors import DcbenchError
-
-        kind, _, index = self.device.partition(":")
-        if index:
-            raise DcbenchError(f"--device {self.device}: Ray says which GPU a cell gets; use --device cuda.")
-        if self.gpus_per_cell is not None and kind == ("cpu" if self.gpus_per_cell else "cuda"):
-            raise DcbenchError(f"--device {kind} does not go with --gpus-per-cell {self.gpus_per_cell:g}.")
-
-    def _refuse_options_of_ray(self) -> None:
-        from dcbench.utils.errors import DcbenchError
-
-        for name in ("address", "cpus_per_cell", "gpus_per_cell", "memory_per_cell"):
-            if getattr(self, name) is not None:
-                raise DcbenchError(f"--{name.replace('_', '-')} goes with --executor ray.")
-
-
 def compute_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of where and how to compute."""
     for option in (data_root_option, engine_option, device_option):
@@ -172,13 +101,14 @@ def compute_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def execution_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options by which all plans are carried out, as one argument ``execution``."""
+    """Give a command the options by which all plans are carried out, as ``execution`` and ``dry_run``."""
 
     @wraps(command)
     def gathered(**words: Any) -> None:
-        device = words["device"]  # which commands are told, too
+        from dcbench.run.session import Execution
+
         execution = Execution(**{field.name: words.pop(field.name) for field in fields(Execution)})
-        command(**words, device=device, execution=execution)
+        command(**words, execution=execution)
 
     for option in reversed(EXECUTION_OPTIONS):
         gathered = option(gathered)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from dcbench.cli import defaults
 from dcbench.cli.carry_out import carry_out, refuse_downloads
-from dcbench.cli.options import Execution, execution_options, load_plugins
+from dcbench.cli.options import execution_options, load_plugins
 from dcbench.cli.output import json_option
-from dcbench.utils.files import default_data_root
+from dcbench.run import defaults
+
+if TYPE_CHECKING:
+    from dcbench.run.session import Execution
 
 
 @click.command()
@@ -86,8 +89,8 @@ def run(
     evals: int | None,
     protocol: str,
     seed: int,
-    device: str,
     data_root: Path | None,
+    dry_run: bool,
     as_json: bool,
     execution: Execution,
 ) -> None:
@@ -107,35 +110,30 @@ def run(
       dcbench run --method gradmatch --dataset cifar10 --ipc 10
       dcbench run -m gradmatch -m random -d mnist -o gradmatch.iterations=20 --evals 2
     """
-    from dcbench.core.spec import get_budget
-    from dcbench.evaluate.protocols import get_protocol
-    from dcbench.run.plan import Request, make_plan
-    from dcbench.utils.devices import choose_device
+    from dcbench.run.plan import make_plan
+    from dcbench.run.session import new_request
 
-    budget = budget or ("full" if datasets else "quick")
-    chosen, plugins, root = get_budget(budget), load_plugins(), data_root or default_data_root()
-    if baselines is None:
-        baselines = not datasets
-    request = Request(
-        datasets=datasets or (defaults.DATASET,),
-        methods=methods or defaults.METHODS,
-        ipcs=ipcs or (defaults.IPC,),
-        networks=networks or (defaults.NETWORK,),
-        eval_networks=eval_networks
-        or (defaults.EVAL_NETWORKS if chosen.official else defaults.QUICK_EVAL_NETWORKS),
+    plugins = load_plugins()
+    request = new_request(
+        plugins,
+        methods=methods,
+        datasets=datasets,
+        ipcs=ipcs,
+        networks=networks,
+        eval_networks=eval_networks,
         options=parse_options(options),
-        protocol=get_protocol(protocol),
-        budget=chosen,
-        sets=sets or chosen.sets,
-        evals=evals or chosen.evals,
+        budget=budget,
+        sets=sets,
+        evals=evals,
+        protocol=protocol,
         seed=seed,
-        device=choose_device(device),
-        data_root=root,
-        # Of an installation without them, nothing is asked.
-        baselines=tuple(name for name in defaults.BASELINES if baselines and name in plugins.methods.items),
+        baselines=baselines,
+        device=execution.device,
+        data_root=data_root,
     )
-    refuse_downloads(execution, request.datasets, plugins, root)
-    carry_out(make_plan(request, plugins), plugins, execution, as_json=as_json)
+    if dry_run:
+        refuse_downloads(datasets or (defaults.DATASET,), plugins, request.data_root)
+    carry_out(make_plan(request, plugins), plugins, execution, dry_run=dry_run, as_json=as_json)
 
 
 def parse_options(options: tuple[str, ...]) -> dict[str, str]:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from dcbench.cli.carry_out import carry_out, refuse_downloads
-from dcbench.cli.options import Execution, execution_options, load_plugins, results_option
+from dcbench.cli.options import execution_options, load_plugins, results_option
 from dcbench.cli.output import json_option, print_json, print_rows
 from dcbench.utils.files import default_data_root
 
 if TYPE_CHECKING:
     from dcbench.plugins import Plugins
     from dcbench.results.records import Record
+    from dcbench.run.session import Execution
     from dcbench.suites.selection import SuiteSelection
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -128,8 +129,8 @@ def show(name: str, results: Path, as_json: bool, **words: Any) -> None:
 @json_option
 def run(
     name: str,
-    device: str,
     data_root: Path | None,
+    dry_run: bool,
     as_json: bool,
     execution: Execution,
     **words: Any,
@@ -143,12 +144,14 @@ def run(
 
     plugins = load_plugins()
     selection, root = _select(name, words, plugins), data_root or default_data_root()
-    refuse_downloads(execution, selection.datasets, plugins, root)
-    plan = selection.plan(plugins, choose_device(device), root)
+    if dry_run:
+        refuse_downloads(selection.datasets, plugins, root)
+    plan = selection.plan(plugins, choose_device(execution.device), root)
     carry_out(
         plan,
         plugins,
         execution,
+        dry_run=dry_run,
         as_json=as_json,
         report=lambda records: _print(selection, records, lambda: plugins, as_json),
     )

@@ -135,7 +135,7 @@ class _Bar:
 
     def update(self, done: int, total: int) -> None:
         """Show how many networks are trained; without a terminal, by a line now and then."""
-        from dcbench.cli.display import spell
+        from dcbench.run.display import spell
 
         self._bars.update(self._task, completed=done, total=total)
         now = time.monotonic()

@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from types import CodeType
+from typing import Any
 
 import psutil
 import torch
@@ -31,7 +33,7 @@ def now() -> str:
 
 @cache
 def source_sha256(cls: type) -> str:
-    """Return the hash of the file that defines a component's class; empty where there is no such file.
+    """Return the hash of the file that defines a component's class; of its code where there is no such file.
 
     Where bases of its own are in other files, these count: all but Python's and dcbench's base of that kind. What
     is read first stands for the process: a file that is edited meanwhile is not the code that runs.
@@ -44,8 +46,43 @@ def source_sha256(cls: type) -> str:
         files = dict.fromkeys(map(inspect.getfile, own))
         digests = [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files]
     except (OSError, TypeError):  # typed in, not read from a file
-        return ""
+        return code_sha256(cls)
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def code_sha256(thing: Any) -> str:
+    """Return the hash of the compiled code of a class or a function, and of what it uses of its own module.
+
+    For what has no file, such as a cell of a notebook. It is the same for the same code and version of Python.
+    """
+    parts: list[object] = []
+    _collect_code(thing, parts, set())
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def _collect_code(thing: Any, parts: list[object], seen: set[int]) -> None:
+    """Add what decides what a class, a function or a code object does."""
+    if id(thing) in seen:
+        return
+    seen.add(id(thing))
+    if isinstance(thing, CodeType):
+        parts += [thing.co_code, thing.co_names]
+        for constant in thing.co_consts:
+            _collect_code(constant, parts, seen) if isinstance(constant, CodeType) else parts.append(constant)
+    elif isinstance(thing, type):
+        parts.append(thing.__qualname__)
+        for name, value in sorted(vars(thing).items()):
+            parts.append(name)
+            _collect_code(getattr(value, "__func__", value), parts, seen)
+    elif inspect.isfunction(thing):
+        parts.append((thing.__defaults__, thing.__kwdefaults__))
+        _collect_code(thing.__code__, parts, seen)
+        used = inspect.getclosurevars(thing)
+        for _, value in sorted({**used.globals, **used.nonlocals}.items()):
+            if getattr(value, "__module__", None) == thing.__module__ or isinstance(value, int | float | str):
+                parts.append(value) if isinstance(value, int | float | str) else _collect_code(value, parts, seen)
+    elif isinstance(thing, int | float | str | bytes | tuple | frozenset):
+        parts.append(thing)
 
 
 def packages_behind(architecture: type, network: nn.Module) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,12 +39,15 @@ def save_set(path: Path, condensed: CondensedSet, header: Mapping[str, Any]) -> 
     write_atomically(path, save_tensors(tensors, metadata={"dcbench": json.dumps(stated, sort_keys=True)}))
 
 
-def load_set(path: Path, train: ResidentSplit) -> tuple[CondensedSet, dict[str, Any]]:
+def load_set(
+    path: Path, train: ResidentSplit | Callable[[str], ResidentSplit]
+) -> tuple[CondensedSet, dict[str, Any]]:
     """Read a condensed set and its header, and check both against the hashes in the header.
 
     Args:
         path: the file.
-        train: the training split, from which a set stored by its indices alone is restored.
+        train: the training split, from which a set stored by its indices alone is restored; or what gives it for
+            the name of the data set.
 
     Raises:
         DcbenchError: naming the file, when it is unreadable, damaged or not a condensed set.
@@ -57,8 +60,9 @@ def load_set(path: Path, train: ResidentSplit) -> tuple[CondensedSet, dict[str, 
             zca = bool(header.get("normalisation", {}).get("zca"))
             condensed = CondensedSet(tensors["images"], tensors["labels"], indices, history, zca)
         else:
+            split = train(header["spec"]["dataset"]) if callable(train) else train
             condensed = replace(
-                select_images(train, tensors["indices"]), labels=tensors["labels"], history=history
+                select_images(split, tensors["indices"]), labels=tensors["labels"], history=history
             )
         _check_hash(path, condensed, header)
     return condensed, header

@@ -16,7 +16,7 @@ from dcbench.condense.condensation import header
 from dcbench.core import whitening
 from dcbench.core.architecture import Architecture, fit
 from dcbench.core.condensed_set import CondensedSet, Origin
-from dcbench.core.dataset import DatasetInfo
+from dcbench.core.dataset import Dataset, DatasetInfo
 from dcbench.core.loaded_dataset import LoadedDataset
 from dcbench.core.spec import Budget, CondenseSpec
 from dcbench.core.split import ResidentSplit
@@ -29,6 +29,7 @@ from dcbench.results.checked_set import read_checked_set, size_of_imported, unev
 from dcbench.results.records import IMPORTED
 from dcbench.results.set_file import save_set
 from dcbench.run.cells import Cell, Plan
+from dcbench.run.objects import Build, architecture_of, dataset_of
 from dcbench.run.plan import load_named, unique
 from dcbench.utils.errors import DcbenchError
 
@@ -93,8 +94,8 @@ class ImportRequest:
     """Which sets to judge, and how.
 
     Attributes:
-        paths: files or folders: ours, or of a form that `dcbench.formats.foreign` knows.
-        dataset, eval_networks: as users spell them.
+        paths: files or folders: ours, or of a form that `dcbench.formats.foreign` knows; or what was read of one.
+        dataset, eval_networks: as users spell them, or objects in place of names.
         claim: what the files do not say.
         protocol, budget: how to judge.
         evals: networks per set and architecture, with seeds ``seed``, ``seed + 1``, …
@@ -103,9 +104,9 @@ class ImportRequest:
         data_root: where data sets are.
     """
 
-    paths: tuple[Path, ...]
-    dataset: str
-    eval_networks: tuple[str, ...]
+    paths: tuple[Path | ForeignFile, ...]
+    dataset: str | Dataset
+    eval_networks: tuple[str | Architecture | Build, ...]
     claim: Claim
     protocol: EvaluationProtocol
     budget: Budget
@@ -134,8 +135,8 @@ def plan_imports(request: ImportRequest, plugins: Plugins) -> tuple[Plan, list[F
             f"--method {method}: the sets would share a row with those that the installed {method!r} makes. "
             f"Give them a name of their own, such as {method}_authors."
         )
-    dataset = plugins.make_dataset(request.dataset)
-    networks = [plugins.make_architecture(text) for text in request.eval_networks]
+    dataset = dataset_of(request.dataset, plugins)
+    networks = [architecture_of(each, plugins) for each in request.eval_networks]
     matched = plugins.make_architecture(claim.network) if claim.network else None
     data = load_named(dataset, plugins, request.data_root, request.device)
     if matched:
@@ -147,12 +148,15 @@ def plan_imports(request: ImportRequest, plugins: Plugins) -> tuple[Plan, list[F
 
 
 def import_cells(
-    paths: Sequence[Path], data: LoadedDataset, claim: Claim, trials: tuple[tuple[Architecture, int], ...]
+    paths: Sequence[Path | ForeignFile],
+    data: LoadedDataset,
+    claim: Claim,
+    trials: tuple[tuple[Architecture, int], ...],
 ) -> tuple[list[Cell], list[ForeignFile]]:
     """Read condensed sets and make a cell of each.
 
     Args:
-        paths: files or folders: ours, or of a form that `dcbench.formats.foreign` knows.
+        paths: as of `ImportRequest`.
         data: the data set they are judged on.
         claim: what the files do not say.
         trials: evaluation networks with their seeds.
@@ -166,14 +170,14 @@ def import_cells(
     cells: dict[str, Cell] = {}  # each set once: ours by their spec, others by what is in them
     files: list[ForeignFile] = []
     for path in paths:
-        if path.suffix == ".safetensors" and _is_ours(path):
+        if isinstance(path, Path) and path.suffix == ".safetensors" and _is_ours(path):
             cell = _own_cell(path, data, claim, trials)
             cells.setdefault(cell.spec.key(), cell)
             continue
-        file = read_foreign(path, data.info, claim.labels)
+        file = path if isinstance(path, ForeignFile) else read_foreign(path, data.info, claim.labels)
         files.append(file)
         for number, each in enumerate(file.sets):
-            condensed = to_condensed(each, data.train, claim.pixels, path)
+            condensed = to_condensed(each, data.train, claim.pixels, file.path)
             options, shown = _foreign_options(file, number, condensed, data.info, claim)
             spec = CondenseSpec(
                 dataset=data.info.name,

@@ -24,6 +24,7 @@ from dcbench.evaluate.protocols import EvaluationProtocol
 from dcbench.plugins import Plugins
 from dcbench.results.provenance import source_sha256
 from dcbench.run.cells import Cell, Plan
+from dcbench.run.objects import Build, architecture_of, dataset_of, method_of, origin_of
 from dcbench.utils.errors import DcbenchError, find_name, unknown_name
 
 C = TypeVar("C", bound=Component)
@@ -34,10 +35,10 @@ class Request:
     """What a run is asked to do. Its lists multiply.
 
     Attributes:
-        datasets, methods, networks, eval_networks: as users spell them.
+        datasets, methods, networks, eval_networks: as users spell them, or objects in place of names.
         ipcs: images per class.
         baselines: more methods, by name, which take no options but those addressed to them.
-        options: method options, as ``option`` or ``method.option``, to values as typed.
+        options: method options, as ``option`` or ``method.option``, to values, of which strings are as typed.
         protocol, budget: how to judge, and how much work to do.
         sets: condensed sets per cell, with seeds ``seed``, ``seed + 1``, …
         evals: evaluation networks per set and architecture, with seeds likewise.
@@ -46,12 +47,12 @@ class Request:
         data_root: where data sets are, or go when they are downloaded.
     """
 
-    datasets: tuple[str, ...]
-    methods: tuple[str, ...]
+    datasets: tuple[str | Dataset, ...]
+    methods: tuple[str | Method, ...]
     ipcs: tuple[int, ...]
-    networks: tuple[str, ...]
-    eval_networks: tuple[str, ...]
-    options: Mapping[str, str]
+    networks: tuple[str | Architecture | Build, ...]
+    eval_networks: tuple[str | Architecture | Build, ...]
+    options: Mapping[str, Any]
     protocol: EvaluationProtocol
     budget: Budget
     sets: int
@@ -72,14 +73,10 @@ class _Planner:
     def plan(self) -> Plan:
         request, plugins = self.request, self.plugins
         # By what they mean, not by how they are spelt: mlp and mlp:width=128 are the same.
-        datasets = unique(plugins.make_dataset(text) for text in request.datasets)
-        networks = unique(plugins.make_architecture(text) for text in request.networks)
-        eval_networks = unique(plugins.make_architecture(text) for text in request.eval_networks)
-        named = list(dict.fromkeys(plugins.method_class(name) for name in request.methods))
-        methods = list(dict.fromkeys([*named, *map(plugins.method_class, request.baselines)]))
-        chosen = distribute_options(request.options, methods, named)
-        for method in methods:  # unknown options are found before any data is read
-            method.for_budget(request.budget, chosen[method.name])
+        datasets = unique(dataset_of(each, plugins) for each in request.datasets)
+        networks = unique(architecture_of(each, plugins) for each in request.networks)
+        eval_networks = unique(architecture_of(each, plugins) for each in request.eval_networks)
+        methods = self._methods()  # unknown options are found before any data is read
 
         cells: dict[str, Cell] = {}
         hashes: dict[str, str] = {}
@@ -92,22 +89,30 @@ class _Planner:
             for ipc in sorted(set(request.ipcs)):
                 for method in methods:
                     for network in networks:
-                        for cell in self._cells(data, method, chosen[method.name], ipc, network, evaluated):
+                        for cell in self._cells(data, method, ipc, network, evaluated):
                             cells.setdefault(cell.spec.key(), cell)
         return Plan(tuple(cells.values()), request.protocol, request.budget, request.device)
+
+    def _methods(self) -> list[Method]:
+        """Return the methods with their options; those that were given as objects are as they are."""
+        request, plugins = self.request, self.plugins
+        names = [each for each in request.methods if isinstance(each, str)]
+        named = list(dict.fromkeys(map(plugins.method_class, names)))
+        classes = list(dict.fromkeys([*named, *map(plugins.method_class, request.baselines)]))
+        chosen = distribute_options(request.options, classes, named)
+        given = [method_of(each, plugins) for each in request.methods if not isinstance(each, str)]
+        return [*(cls.for_budget(request.budget, chosen[cls.name]) for cls in classes), *given]
 
     def _cells(
         self,
         data: LoadedDataset,
-        cls: type[Method],
-        options: Mapping[str, Any],
+        configured: Method,
         ipc: int,
         network: Architecture,
         eval_networks: list[Architecture],
     ) -> list[Cell]:
         """Return the cells of one combination, one for each condensed set."""
-        request, info = self.request, data.info
-        configured = cls.for_budget(request.budget, options)
+        request, info, cls = self.request, data.info, type(configured)
         with _naming(configured, f"on {info.name} with {ipc} images per class"):
             depends = configured.dependencies()
         if "network" in depends:
@@ -117,7 +122,7 @@ class _Planner:
         with _naming(configured, f"on {info.name} with {ipc} images per class"):
             method = configured.resolve(setting)
             changed = method.changed_from_defaults(setting)
-        plugin = self.plugins.methods.origins[cls.name]
+        plugin = origin_of(configured, self.plugins.methods)
         seeded, matched = "seed" in depends, "network" in depends
         origin = Origin(
             plugin.distribution,
@@ -197,8 +202,8 @@ def load_named(dataset: Dataset, plugins: Plugins, data_root: Path, device: torc
 
 
 def distribute_options(
-    options: Mapping[str, str], methods: list[type[Method]], named: list[type[Method]] | None = None
-) -> dict[str, dict[str, str]]:
+    options: Mapping[str, Any], methods: list[type[Method]], named: list[type[Method]] | None = None
+) -> dict[str, dict[str, Any]]:
     """Give each method its options.
 
     ``method.option`` goes to that method; a bare ``option`` to every method that has it, of those ``named`` if
@@ -208,7 +213,7 @@ def distribute_options(
         DcbenchError: for a method that is not in the run, or an option that none of them has.
     """
     named = methods if named is None else named
-    chosen: dict[str, dict[str, str]] = {method.name: {} for method in methods}
+    chosen: dict[str, dict[str, Any]] = {method.name: {} for method in methods}
     # Bare options first, so that one addressed to a method wins over one for all.
     for key, value in sorted(options.items(), key=lambda item: "." in item[0]):
         owner, dot, option = key.rpartition(".")

@@ -48,7 +48,7 @@ class Runner:
         self.executor = executor or Serial()
         self.conditions = Conditions(plan.protocol, plan.budget, engine, checkpoint_every)
         pending = ((cell, len(plan.pending(cell, store, force))) for cell in plan.cells)
-        self.todo = [(cell, trials) for cell, trials in pending if trials]
+        self.todo = [(cell, trials) for cell, trials in pending if trials or self._is_to_be_made(cell)]
         self.outcome = Outcome()
         self._warn_of_changed_code()
         self._refuse_other_sets()
@@ -64,6 +64,10 @@ class Runner:
             if self.todo:
                 self.executor.run(scheduler)
         return self.outcome
+
+    def _is_to_be_made(self, cell: Cell) -> bool:
+        """Say whether a cell without trials, of which the set alone is wanted, is not done."""
+        return not cell.trials and (self.force or not self.store.set_path(cell.spec).exists())
 
     def _warn_of_changed_code(self) -> None:
         """Say when results of other code are taken as done."""

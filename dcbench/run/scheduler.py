@@ -146,7 +146,7 @@ class Scheduler:
         store.refresh()
         if self.force:
             recorded = self._added.get(number, {})
-        elif self.plan.pending(cell, store):
+        elif self.plan.pending(cell, store) or not (cell.trials or store.set_path(cell.spec).exists()):
             trials = self.plan.trials(cell, store)
             recorded = {(str(network), seed): str(done.set_sha256) for network, seed, done in trials if done}
         else:

@@ -6,9 +6,9 @@ import warnings
 import pytest
 from rich.console import Console
 
-from dcbench.cli.display import Display, spell
 from dcbench.core.spec import BUDGETS
 from dcbench.hookspecs import Progress
+from dcbench.run.display import Display, spell
 
 
 @pytest.fixture

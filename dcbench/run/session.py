@@ -1,0 +1,262 @@
+"""A run from outside: what the command and the Python interface have in common.
+
+What is asked for becomes a plan, the plan is carried out with progress bars, and what came of it is returned.
+Nothing here prints a table or ends the process.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dcbench.core.architecture import Architecture
+from dcbench.core.dataset import Dataset
+from dcbench.core.method import Method
+from dcbench.core.spec import get_budget
+from dcbench.engine.engine import choose_engine
+from dcbench.evaluate.protocols import get_protocol
+from dcbench.plugins import Plugins
+from dcbench.results.records import Record
+from dcbench.results.store import Store
+from dcbench.run import defaults
+from dcbench.run.cells import Cell, Plan
+from dcbench.run.display import Display
+from dcbench.run.executors import Executor
+from dcbench.run.executors.processes import Processes
+from dcbench.run.executors.serial import Serial
+from dcbench.run.objects import Build
+from dcbench.run.plan import Request
+from dcbench.run.runner import Runner
+from dcbench.run.scheduler import Outcome
+from dcbench.utils.devices import choose_device
+from dcbench.utils.errors import DcbenchError, StorageError
+from dcbench.utils.files import default_data_root, ensure_writable
+
+_running = threading.Lock()
+"""Held while this process carries out a run: threads and generators of torch are the whole process's."""
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How and where a plan is carried out. The options of `dcbench run` of these names say more.
+
+    Attributes:
+        device, engine: what computes.
+        jobs: cells to work on at once, each in a process of its own.
+        threads: of each cell.
+        executor: ``local`` or ``ray``.
+        address, cpus_per_cell, gpus_per_cell, memory_per_cell: for Ray.
+        results: folder of the results.
+        checkpoint_every: seconds between two checkpoints of a condensation, at least.
+        force: whether what is done is done again.
+    """
+
+    device: str = "auto"
+    engine: str = "auto"
+    jobs: int | None = None
+    threads: int | None = None
+    executor: str = "local"
+    address: str | None = None
+    cpus_per_cell: float | None = None
+    gpus_per_cell: float | None = None
+    memory_per_cell: float | None = None
+    results: Path = Path("results")
+    checkpoint_every: float | None = None
+    force: bool = False
+
+    def choose_executor(self, device: torch.device) -> Executor:
+        """Return who works on the cells.
+
+        Args:
+            device: that the plan is for.
+
+        Raises:
+            DcbenchError: for options that do not go together, or when Ray is not there.
+        """
+        if self.executor == "ray":
+            return self._cluster(device)
+        if self.executor != "local":
+            raise DcbenchError(f"executor {self.executor!r}: use local or ray.")
+        for name in ("address", "cpus_per_cell", "gpus_per_cell", "memory_per_cell"):
+            if getattr(self, name) is not None:
+                raise DcbenchError(f"--{name.replace('_', '-')} goes with --executor ray.")
+        if self.jobs is not None and self.jobs > 1:
+            return Processes(self.jobs, self.threads or max(1, torch.get_num_threads() // self.jobs))
+        return Serial()
+
+    def _cluster(self, device: torch.device) -> Executor:
+        kind, _, index = self.device.partition(":")
+        if index:
+            raise DcbenchError(f"--device {self.device}: Ray says which GPU a cell gets; use --device cuda.")
+        if self.gpus_per_cell is not None and kind == ("cpu" if self.gpus_per_cell else "cuda"):
+            raise DcbenchError(f"--device {kind} does not go with --gpus-per-cell {self.gpus_per_cell:g}.")
+        from dcbench.run.executors.ray_cluster import Needs, RayCluster
+
+        cpus = self.cpus_per_cell or 1.0
+        gpus = float(device.type == "cuda") if self.gpus_per_cell is None else self.gpus_per_cell
+        memory = int(self.memory_per_cell * 2**30) if self.memory_per_cell else None
+        threads = self.threads or max(1, int(cpus))
+        return RayCluster(Needs(cpus, gpus, memory), threads, self.engine, self.address, self.jobs)
+
+
+@dataclass(frozen=True)
+class Completed:
+    """What came of a plan.
+
+    Attributes:
+        plan: what was to be done.
+        store: the results.
+        outcome: what was done now, and what failed.
+        records: the successful records of all trials of the plan, older ones too.
+        made: the cells whose condensed sets were not there before.
+    """
+
+    plan: Plan
+    store: Store
+    outcome: Outcome
+    records: list[Record]
+    made: list[Cell]
+
+
+class Interrupted(KeyboardInterrupt):
+    """The user interrupted a run; says how many new records are kept, and where."""
+
+
+def new_request(
+    plugins: Plugins,
+    *,
+    methods: Sequence[str | Method] = (),
+    datasets: Sequence[str | Dataset] = (),
+    ipcs: Sequence[int] = (),
+    networks: Sequence[str | Architecture | Build] = (),
+    eval_networks: Sequence[str | Architecture | Build] = (),
+    options: Mapping[str, Any] | None = None,
+    budget: str | None = None,
+    sets: int | None = None,
+    evals: int | None = None,
+    protocol: str | None = None,
+    seed: int = 0,
+    baselines: bool | None = None,
+    device: str = "auto",
+    data_root: Path | None = None,
+) -> Request:
+    """Return what a user asks for; what is left out is as `dcbench run` has it.
+
+    Raises:
+        DcbenchError: for a budget, a protocol or a device that is not there.
+    """
+    chosen = get_budget(budget or ("full" if datasets else "quick"))
+    usual = defaults.EVAL_NETWORKS if chosen.official else defaults.QUICK_EVAL_NETWORKS
+    wanted = not datasets if baselines is None else baselines
+    return Request(
+        datasets=tuple(datasets) or (defaults.DATASET,),
+        methods=tuple(methods) or defaults.METHODS,
+        ipcs=tuple(ipcs) or (defaults.IPC,),
+        networks=tuple(networks) or (defaults.NETWORK,),
+        eval_networks=tuple(eval_networks) or usual,
+        options=options or {},
+        protocol=get_protocol(protocol or defaults.PROTOCOL),
+        budget=chosen,
+        sets=sets or chosen.sets,
+        evals=evals or chosen.evals,
+        seed=seed,
+        device=choose_device(device),
+        data_root=data_root or default_data_root(),
+        # An installation without these plugins runs without them.
+        baselines=tuple(name for name in defaults.BASELINES if wanted and name in plugins.methods.items),
+    )
+
+
+def carry_out(plan: Plan, plugins: Plugins, execution: Execution, progress: bool = True) -> Completed:
+    """Carry out a plan, with progress bars on standard error or in the notebook if asked.
+
+    Global state, such as torch's number of threads, is as before when this returns or raises.
+
+    Args:
+        plan: what to do.
+        plugins: whose observers are told.
+        execution: how and where.
+        progress: whether to show bars.
+
+    Raises:
+        DcbenchError: when the results cannot be written, or a run is under way in this process. What was done is
+            kept.
+        Interrupted: when the user interrupts.
+    """
+    executor = execution.choose_executor(plan.device)
+    freely = execution.threads is None
+    engine = choose_engine(execution.engine, plan.device, plan.budget.long, side_by_side=freely)
+    ensure_writable(execution.results)
+    with _alone(), _threads(execution.threads if isinstance(executor, Serial) else None):
+        store = Store(execution.results)
+        made = [cell for cell in plan.cells if execution.force or not store.set_path(cell.spec).exists()]
+        before = len(store.records)
+        try:
+            with _displayed(plan, plugins) if progress else nullcontext():
+                store.clear_left_over()
+                every = execution.checkpoint_every
+                outcome = Runner(plan, plugins, store, execution.force, engine, executor, every).run()
+        except StorageError as error:
+            raise DcbenchError(
+                f"{error} What was done is kept in {store.root}. When this is solved, run the same again to go on."
+            ) from error
+        except KeyboardInterrupt:
+            kept = len(Store(store.root).records) - before  # as they are: the runner may not have counted the last
+            raise Interrupted(
+                f"Interrupted. {kept} new records are kept in {store.root}; the same again goes on from there."
+            ) from None
+        return Completed(plan, store, outcome, plan.covered(store), made)
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    if not _running.acquire(blocking=False):
+        raise DcbenchError("a run is under way in this process: wait for it, or start another process.")
+    try:
+        yield
+    finally:
+        _running.release()
+
+
+@contextmanager
+def _threads(number: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    if number is not None:
+        torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        if torch.get_num_threads() != before:
+            torch.set_num_threads(before)
+
+
+@contextmanager
+def _displayed(plan: Plan, plugins: Plugins) -> Iterator[None]:
+    """Show bars, and warnings above them."""
+    display = Display(plan.budget)
+    plugins.manager.register(display)
+    try:
+        with display:
+            yield
+    finally:
+        plugins.manager.unregister(display)
+
+
+def warn_of_failures(completed: Completed) -> None:
+    """Warn of each part of a run that failed, once all else is done."""
+    for record in completed.outcome.failures:
+        warnings.warn(f"failed: {describe_failure(record)}", stacklevel=3)
+
+
+def describe_failure(record: Record) -> str:
+    """Return what failed, and why, on one line."""
+    where = f", ipc {record.ipc}" if record.ipc is not None else ""
+    where += f", on {record.evaluation_network}" if record.evaluation_network else ""
+    return f"{record.method} on {record.dataset}{where}: {record.error}"
