@@ -85,21 +85,22 @@ def built_by(build: Build) -> Architecture:
     written = getattr(build, "__name__", type(build).__name__)
     name = re.sub(r"\W+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", written)).strip("_").lower() or "network"
 
-    class Built(Architecture):
-        """Networks that a class or a function of the user's builds."""
+    def build_network(self: Architecture, info: DatasetInfo) -> nn.Module:
+        return build(info) if needs_info else build()
 
-        version = code_sha256(build)[:8]
+    def reduce(self: Architecture) -> tuple[Any, ...]:
+        return built_by, (build,)  # so that other processes make the class anew
 
-        def build(self, info: DatasetInfo) -> nn.Module:
-            """Return the network."""
-            return build(info) if needs_info else build()
-
-        def __reduce__(self) -> tuple[Any, ...]:
-            """Let other processes build it anew."""
-            return built_by, (build,)
-
-    Built.name, Built.__module__ = name, getattr(build, "__module__", None) or __name__
-    return Built()
+    facts = {
+        "__doc__": "Networks that a class or a function of the user's builds.",
+        "__module__": getattr(build, "__module__", None) or __name__,
+        "__reduce__": reduce,
+        "name": name,
+        "version": code_sha256(build)[:8],
+        "build": build_network,
+    }
+    made: Architecture = type("Built", (Architecture,), facts)()
+    return made
 
 
 def _takes_an_argument(build: Build) -> bool:
