@@ -20,23 +20,38 @@ if TYPE_CHECKING:
 __all__ = ["Condensed", "DcbenchError", "Results", "condense", "evaluate", "leaderboard", "load_set", "run"]
 __version__ = "0.1.0"
 DISTRIBUTION = "dcbench-suite"
+_FOLDERS = ("condense", "evaluate", "leaderboard", "run")
+
+
+class _Folder(ModuleType):
+    """A folder of this package that is also the function of its name, as in ``dcbench.run(…)``."""
+
+    def __call__(self, *args: Any, **words: Any) -> Any:
+        """Call the function."""
+        return self.__wrapped__(*args, **words)
+
+    @property
+    def __wrapped__(self) -> Any:
+        """The function, whose signature and documentation are shown for the folder."""
+        return getattr(import_module("dcbench.interface"), self.__name__.rpartition(".")[2])
 
 
 class _Package(ModuleType):
-    """This package: ``dcbench.run`` is the function, also once the folder of that name has been imported."""
+    """This package, which imports what the interface offers when it is first asked for."""
 
     def __getattr__(self, name: str) -> Any:
-        """Import what the interface offers when it is first asked for."""
+        """Import a folder, or what else the interface offers."""
         if name not in __all__:
             raise AttributeError(f"module 'dcbench' has no attribute {name!r}")
-        value = getattr(import_module("dcbench.interface"), name)
-        super().__setattr__(name, value)
-        return value
+        if name in _FOLDERS:
+            return import_module(f"dcbench.{name}")
+        return getattr(import_module("dcbench.interface"), name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute, but let no folder take the place of a function."""
-        if not (name in __all__ and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
+        """Let a folder that has been imported be called, too."""
+        if name in _FOLDERS and isinstance(value, ModuleType):
+            value.__class__ = _Folder
+        super().__setattr__(name, value)
 
     def __dir__(self) -> list[str]:
         """List what the interface offers, too."""

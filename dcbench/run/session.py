@@ -7,7 +7,6 @@ Nothing here prints a table or ends the process.
 from __future__ import annotations
 
 import threading
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -70,6 +69,11 @@ class Execution:
     results: Path = Path("results")
     checkpoint_every: float | None = None
     force: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that are too small."""
+        check_number("jobs", self.jobs)
+        check_number("threads", self.threads)
 
     def choose_executor(self, device: torch.device) -> Executor:
         """Return who works on the cells.
@@ -150,8 +154,13 @@ def new_request(
     """Return what a user asks for; what is left out is as `dcbench run` has it.
 
     Raises:
-        DcbenchError: for a budget, a protocol or a device that is not there.
+        DcbenchError: for a budget, a protocol or a device that is not there, or a number that is too small.
     """
+    for ipc in ipcs:
+        check_number("ipc", ipc)
+    check_number("sets", sets)
+    check_number("evals", evals)
+    check_number("seed", seed, least=0)
     chosen = get_budget(budget or ("full" if datasets else "quick"))
     usual = defaults.EVAL_NETWORKS if chosen.official else defaults.QUICK_EVAL_NETWORKS
     wanted = not datasets if baselines is None else baselines
@@ -215,6 +224,12 @@ def carry_out(plan: Plan, plugins: Plugins, execution: Execution, progress: bool
         return Completed(plan, store, outcome, plan.covered(store), made)
 
 
+def check_number(name: str, value: object, least: int = 1) -> None:
+    """Raise a `DcbenchError` for what is neither None nor a whole number of at least so much."""
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+        raise DcbenchError(f"{name} must be a whole number of at least {least}, not {value!r}.")
+
+
 @contextmanager
 def _alone() -> Iterator[None]:
     if not _running.acquire(blocking=False):
@@ -247,12 +262,6 @@ def _displayed(plan: Plan, plugins: Plugins) -> Iterator[None]:
             yield
     finally:
         plugins.manager.unregister(display)
-
-
-def warn_of_failures(completed: Completed) -> None:
-    """Warn of each part of a run that failed, once all else is done."""
-    for record in completed.outcome.failures:
-        warnings.warn(f"failed: {describe_failure(record)}", stacklevel=3)
 
 
 def describe_failure(record: Record) -> str:
