@@ -416,7 +416,7 @@ def _results(completed: Completed) -> Results:
     from dcbench.run.session import describe_failure
 
     for record in completed.outcome.failures:
-        warnings.warn(f"failed: {describe_failure(record)}", stacklevel=3)
+        warnings.warn(f"failed: {describe_failure(record)}", stacklevel=4)
     return Results(completed.records, completed.store.root, completed.outcome.failures)
 
 

@@ -84,15 +84,13 @@ def test_a_run_gives_trials_and_tables_and_is_found_done_again():
     assert set(trials["method"]) == {"means", "random"}
     table = results.table(dataset="tiny", ipc=2)
     assert list(table.columns) == ["matched on", "linear", "mean", "low", "high", "n"]
-    assert sorted(table.index.str.partition(" ")[0]) == ["means", "random"]
+    assert [name.partition(" ")[0] for name in sorted(table.index)] == ["means", "random"]
     mine = trials[(trials["method"] == "random") & (trials["ipc"] == 2)]["accuracy"].mean()
     assert table.loc["random", "linear"] == pytest.approx(mine)
     before = Path("results", RECORDS).read_bytes()
     dcbench.run(**words, **QUICK)
     assert Path("results", RECORDS).read_bytes() == before
-    with pytest.raises(
-        dcbench.DcbenchError, match=r"2 tables are of that kind: name one of dataset='tiny', ipc=1"
-    ):
+    with pytest.raises(dcbench.DcbenchError, match=r"2 tables are of that kind: name one of dataset=.tiny.,"):
         results.table(dataset="tiny")
 
 
@@ -227,7 +225,7 @@ def test_global_state_is_as_before(monkeypatch):
     torch.manual_seed(7)
     before, filters, show = torch.get_rng_state(), list(warnings.filters), warnings.showwarning
     dcbench.run("random", "tiny", threads=2, baselines=False, **QUICK | {"progress": True})
-    monkeypatch.setattr("dcbench.run.cell_runner.evaluate", interrupt)
+    monkeypatch.setattr("dcbench.run.cell_runner.evaluate_all", interrupt)
     with pytest.raises(KeyboardInterrupt, match="0 new records are kept in results; the same again goes on"):
         dcbench.run("means", "tiny", threads=2, baselines=False, **QUICK)
     assert torch.equal(torch.get_rng_state(), before)
@@ -245,14 +243,14 @@ def test_two_runs_at_once_in_one_process_are_refused_and_nothing_is_lost(monkeyp
 
     def wait(self, task):
         begun.set()
-        assert go_on.wait(60)
+        assert go_on.wait(500)
         return original(self, task)
 
     original = Brighter.condense
     monkeypatch.setattr(Brighter, "condense", wait)
     first = threading.Thread(target=lambda: dcbench.run(Brighter(), "tiny", **QUICK))
     first.start()
-    assert begun.wait(60)
+    assert begun.wait(500)
     try:
         dcbench.run("random", "tiny", **QUICK)
     except dcbench.DcbenchError as error:
