@@ -32,6 +32,7 @@ TINY = 1e8
 LANES = 8
 """Networks at once, at most: for more, Python is too slow."""
 
+Progress = Callable[[int, int], None]
 Report = Callable[[int, int, int, int], None]
 """Called as ``report(number of the network, its lane, epochs done, epochs)``; with 0 of 0 when it starts."""
 
@@ -56,7 +57,13 @@ def evaluate_all(
         condensed, test, architecture, protocol, budget: see `dcbench.evaluate.trial.evaluate`.
         report: told what is done, in the caller's thread.
     """
-    one = partial(_attempt, condensed, test, architecture, protocol, budget)
+
+    def one(spec: EvaluationSpec, progress: Progress, draws: bool = True) -> Trial | Exception:
+        try:
+            return evaluate(spec, condensed, test, architecture, protocol, budget, progress, draws)
+        except Exception as error:  # whatever a network may raise
+            return error
+
     lanes = min(_lanes(condensed, test, architecture, protocol), len(specs))
     if lanes:
         yield from _side_by_side(specs, lanes, one, report)
@@ -64,22 +71,6 @@ def evaluate_all(
     for number, spec in enumerate(specs):
         report(number, 0, 0, 0)
         yield one(spec, partial(report, number, 0))
-
-
-def _attempt(
-    condensed: CondensedSet,
-    test: ResidentSplit,
-    architecture: Architecture,
-    protocol: EvaluationProtocol,
-    budget: Budget,
-    spec: EvaluationSpec,
-    progress: Callable[[int, int], None],
-    draws: bool = True,
-) -> Trial | Exception:
-    try:
-        return evaluate(spec, condensed, test, architecture, protocol, budget, progress, draws)
-    except Exception as error:  # whatever a network may raise
-        return error
 
 
 def _lanes(
