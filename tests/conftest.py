@@ -11,10 +11,11 @@ import depth
 import pytest
 import tiny_plugin
 import torch
-from running import RUN, carry_out, checkpointing_always, load_plugins, make_request
+from running import RUN, SHORT, carry_out, checkpointing_always, load_plugins, make_request
 
 from dcbench.core.loaded_dataset import load_dataset
 from dcbench.engine.engine import PLAIN
+from dcbench.evaluate.protocols import PROTOCOLS
 
 # The tests' tensors are too small to share between threads; the processes they start inherit this.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -43,6 +44,14 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.skip(reason="slow: runs with --slow"))
+
+
+@pytest.fixture(scope="module")
+def short():
+    """Train networks for a tenth of the protocol's epochs, in files that are not about how good they get."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PROTOCOLS, "dc", SHORT)
+        yield
 
 
 @pytest.fixture

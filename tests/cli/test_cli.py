@@ -171,9 +171,10 @@ def test_a_failure_gives_exit_code_1_and_the_rest_is_done(dcbench, monkeypatch, 
     assert sorted(statuses) == ["failed", "ok"]
 
 
-def test_ctrl_c_keeps_what_is_recorded_and_the_same_command_goes_on(dcbench_command, tmp_path):
-    line = [*dcbench_command, "run", *SMALL.split(), "--method", "random", "--evals", "400", "--results"]
-    process = subprocess.Popen([*line, str(tmp_path / "a")], stderr=subprocess.PIPE, text=True)
+def test_ctrl_c_keeps_what_is_recorded_and_the_same_command_goes_on(dcbench_command, dcbench, tmp_path):
+    line = f"run {SMALL} --method random --results"
+    words = [*line.split(), "a", "--evals", "400"]
+    process = subprocess.Popen([*dcbench_command, *words], stderr=subprocess.PIPE, text=True)
     path = tmp_path / "a" / RECORDS
     while process.poll() is None and not (path.exists() and path.stat().st_size > 2500):
         time.sleep(0.05)
@@ -185,9 +186,8 @@ def test_ctrl_c_keeps_what_is_recorded_and_the_same_command_goes_on(dcbench_comm
     assert f"Interrupted. {kept} new records are kept" in stderr
     assert 0 < kept < 400
 
-    small = [argument if argument != "400" else str(kept + 2) for argument in line]
-    assert subprocess.run([*small, str(tmp_path / "a")], capture_output=True).returncode == 0
-    assert subprocess.run([*small, str(tmp_path / "b")], capture_output=True).returncode == 0
+    for folder in "ab":
+        assert dcbench(f"{line} {folder} --evals {kept + 2}").exit_code == 0
     interrupted, whole = (
         {record.key: record.accuracy for record in read_records(tmp_path / folder / RECORDS)} for folder in "ab"
     )

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -30,10 +31,18 @@ def typed(tmp_path, monkeypatch):
     return go
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The results that each test gets a copy of."""
+    folder = tmp_path_factory.mktemp("made")
+    words = f"run -d digits -m random --sets 2 --evals 2 --eval-network mlp --engine plain --results {folder}"
+    assert CliRunner().invoke(main, words.split()).exit_code == 0
+    return folder
+
+
 @pytest.fixture
-def results(typed):
-    words = "run -d digits -m random --sets 2 --evals 2 --eval-network mlp --engine plain"
-    assert typed(*words.split()).exit_code == 0
+def results(made, tmp_path):
+    shutil.copytree(made, tmp_path / "results")
 
 
 def test_from_a_run_to_a_verified_row(typed, results, tmp_path):

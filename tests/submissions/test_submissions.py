@@ -24,7 +24,7 @@ from dcbench.core.loss_watch import Diverged
 from dcbench.core.spec import BUDGETS
 from dcbench.core.split import ResidentSplit
 from dcbench.evaluate import side_by_side
-from dcbench.evaluate.protocols import PROTOCOLS, get_protocol
+from dcbench.evaluate.protocols import get_protocol
 from dcbench.evaluate.trial import evaluate
 from dcbench.leaderboard.board import read_leaderboard
 from dcbench.leaderboard.scores import rows
@@ -52,6 +52,8 @@ from dcbench.submissions.verify import Verifier, load_datasets, sample_sets, ver
 from dcbench.utils.errors import DcbenchError
 from dcbench.utils.files import write_atomically
 
+pytestmark = pytest.mark.usefixtures("short")
+
 EVERYTHING = Selection()
 
 
@@ -71,14 +73,6 @@ class Hazy(Dataset):
             return Split(images.to(torch.uint8), labels)
 
         return Splits(split(20), split(100), ("a", "b", "c"))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def short():
-    """Train networks for a tenth of the epochs: nothing here is about how good they are."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(PROTOCOLS, "dc", replace(PROTOCOLS["dc"], epochs=30))
-        yield
 
 
 def with_hazy(plugins):

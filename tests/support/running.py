@@ -40,6 +40,10 @@ def load_plugins():
     return loaded
 
 
+SHORT = replace(get_protocol("dc"), epochs=30)
+"""The protocol, with a tenth of its epochs: few tests are about how good networks get."""
+
+
 def make_request(data_root, **changes):
     """Make a request that is small unless told otherwise."""
     fields = {
@@ -49,7 +53,7 @@ def make_request(data_root, **changes):
         "networks": ("linear",),
         "eval_networks": ("linear",),
         "options": {},
-        "protocol": get_protocol("dc"),
+        "protocol": SHORT,
         "budget": BUDGETS["full"],
         "sets": 1,
         "evals": 1,

@@ -162,7 +162,7 @@ def started_by(tmp_path):
     return [int(path.stem) for path in (tmp_path / "marks").glob("*.started")]
 
 
-@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize("jobs", [pytest.param("1", marks=pytest.mark.slow), "2"])
 def test_two_runs_on_one_folder_do_each_cell_once(start, tmp_path, jobs):
     words = waiting(tmp_path, "--jobs", jobs)
     first = start(*words)
