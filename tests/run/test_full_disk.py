@@ -9,9 +9,11 @@ import sys
 from contextlib import nullcontext
 
 import pytest
+from click.testing import CliRunner
 from file_faults import Faults, disk_full
 from running import SMALL, check_goes_on, outcome
 
+from dcbench.cli import main
 from dcbench.results.store import RECORDS, read_records
 from dcbench.utils.errors import StorageError
 from dcbench.utils.files import write_atomically
@@ -83,11 +85,8 @@ def test_a_full_disk_ends_the_command_which_goes_on_when_there_is_room(small_dis
     words = "run -d digits -m random -m herding --ipc 1 --ipc 2 --sets 2 --evals 1 --budget quick --no-baselines"
     words += " --network mlp:width=8 --eval-network mlp:width=8 -o herding.epochs=1 --results"
 
-    def go(folder):
-        command = [*dcbench_command, *words.split(), str(folder)]
-        return subprocess.run(command, capture_output=True, text=True)
-
-    full = go(small_disk / "r")
+    command = [*dcbench_command, *words.split(), str(small_disk / "r")]
+    full = subprocess.run(command, capture_output=True, text=True)
     assert full.returncode == 2, full.stderr
     *_, message = full.stderr.strip().split("\n")
     assert message.startswith(f"Error: {small_disk}")
@@ -99,8 +98,8 @@ def test_a_full_disk_ends_the_command_which_goes_on_when_there_is_room(small_dis
     assert kept
 
     subprocess.run(["mount", "-o", "remount,size=4m", small_disk], check=True)
-    assert go(small_disk / "r").returncode == 0
-    assert go(tmp_path / "elsewhere").returncode == 0
+    for folder in (small_disk / "r", tmp_path / "elsewhere"):
+        assert CliRunner().invoke(main, [*words.split(), str(folder)]).exit_code == 0
     assert outcome(small_disk / "r") == outcome(tmp_path / "elsewhere")
     assert [record.to_json() for record in read_records(small_disk / "r" / RECORDS)][: len(kept)] == kept
 

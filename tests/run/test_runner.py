@@ -383,7 +383,12 @@ def test_observers_are_told_of_every_record_and_a_broken_one_does_no_harm(plugin
     condensing = [(moment.done, moment.total) for moment in moments if moment.phase == "condense"]
     assert condensing == [(0, 0), (1, 1)]  # also of a method that tells none
     last = moments[-1]
-    assert (last.phase, last.done, last.total, last.run_done + 1) == ("evaluate", 300, 300, last.run_total)
+    assert (last.phase, last.done, last.total, last.run_done + 1) == (
+        "evaluate",
+        SHORT.epochs,
+        SHORT.epochs,
+        last.run_total,
+    )
     assert [moment.pieces_left for moment in moments if moment.phase == "evaluate" and moment.done == 0] == [
         3,
         2,
