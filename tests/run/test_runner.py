@@ -14,6 +14,7 @@ import tiny_plugin
 import torch
 from dcbench_plugins.architectures.convnet import ConvNet
 from dcbench_plugins.architectures.mlp import MLP
+from running import SHORT
 from tiny_plugin import Means, Tiny
 
 from dcbench.api import hookimpl
