@@ -29,12 +29,12 @@ SMALL = 2e10
 A ConvNet's on 70 images of 32x32, whose activations take 200 MB."""
 TINY = 1e8
 """Operations below which networks wait for Python, which is one thread's at a time: then one network at a time."""
-LANES = 8
+SLOTS = 8
 """Networks at once, at most: for more, Python is too slow."""
 
 Progress = Callable[[int, int], None]
 Report = Callable[[int, int, int, int], None]
-"""Called as ``report(number of the network, its lane, epochs done, epochs)``; with 0 of 0 when it starts."""
+"""Called as ``report(number of the network, its slot, epochs done, epochs)``; with 0 of 0 when it starts."""
 
 
 class _Stopped(Exception):
@@ -64,16 +64,16 @@ def evaluate_all(
         except Exception as error:  # whatever a network may raise
             return error
 
-    lanes = min(_lanes(condensed, test, architecture, protocol), len(specs))
-    if lanes:
-        yield from _side_by_side(specs, lanes, one, report)
+    slots = min(_slots(condensed, test, architecture, protocol), len(specs))
+    if slots:
+        yield from _side_by_side(specs, slots, one, report)
         return
     for number, spec in enumerate(specs):
         report(number, 0, 0, 0)
         yield one(spec, partial(report, number, 0))
 
 
-def _lanes(
+def _slots(
     condensed: CondensedSet, test: ResidentSplit, architecture: Architecture, protocol: EvaluationProtocol
 ) -> int:
     """Return how many networks are trained at once, one thread each; 0 for one at a time by all threads."""
@@ -89,11 +89,11 @@ def _lanes(
         return 0
     if draws or flops >= (SHARE_FROM if engine.compiles else SMALL):  # what may be compiled is shared out
         return 0
-    return min(LANES, engine.workers) if flops >= TINY else 1
+    return min(SLOTS, engine.workers) if flops >= TINY else 1
 
 
 def _side_by_side(
-    specs: Sequence[EvaluationSpec], lanes: int, one: Callable[..., Trial | Exception], report: Report
+    specs: Sequence[EvaluationSpec], slots: int, one: Callable[..., Trial | Exception], report: Report
 ) -> Generator[Trial | Exception, None, None]:
     """Evaluate in so many of the engine's threads; what they have to tell goes through a queue."""
     engine, stopped = active_engine(), threading.Event()
@@ -109,22 +109,22 @@ def _side_by_side(
             told.put((number, one(specs[number], partial(progress, number), draws=False)))
 
     running: dict[int, Future[None]] = {}
-    lane_of: dict[int, int] = {}
-    free, results, begun = list(range(lanes)), dict[int, Trial | Exception](), 0
+    slot_of: dict[int, int] = {}
+    free, results, begun = list(range(slots)), dict[int, Trial | Exception](), 0
     try:
         for number in range(len(specs)):
             while number not in results:
                 while free and begun < len(specs):
-                    lane_of[begun] = free.pop(0)
-                    report(begun, lane_of[begun], 0, 0)
+                    slot_of[begun] = free.pop(0)
+                    report(begun, slot_of[begun], 0, 0)
                     running[begun] = engine.pool().submit(work, begun)
                     begun += 1
                 other, news = told.get()
                 if isinstance(news, tuple):
-                    report(other, lane_of[other], *news)
+                    report(other, slot_of[other], *news)
                 else:
                     results[other] = news
-                    free.append(lane_of[other])
+                    free.append(slot_of[other])
             yield results.pop(number)
     finally:
         stopped.set()

@@ -10,10 +10,10 @@ import traceback
 import warnings
 import weakref
 from collections.abc import Callable, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import replace
 from itertools import groupby
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -23,15 +23,13 @@ from dcbench.condense.condensation import stored_set
 from dcbench.core.architecture import Architecture
 from dcbench.core.condensed_set import CondensedSet, Origin
 from dcbench.core.loaded_dataset import LoadedDataset
-from dcbench.core.spec import EvaluationSpec
+from dcbench.core.spec import CondenseSpec, EvaluationSpec
 from dcbench.engine.memory import free_what_failed, is_out_of_memory
 from dcbench.evaluate.side_by_side import evaluate_all
-from dcbench.evaluate.trial import Trial
-from dcbench.results.artefacts import Artefacts, Cost
+from dcbench.results.artefacts import Artefacts
 from dcbench.results.picture import save_picture
 from dcbench.results.provenance import describe_device, git_state, now, source_sha256, sources
 from dcbench.results.records import Record
-from dcbench.run.cells import Cell
 from dcbench.run.events import Assignment, Conditions, Ready, Recorded, Step, Tell
 from dcbench.run.memory_advice import what_would_fit
 from dcbench.utils.errors import NewerFormat, StorageError
@@ -44,15 +42,7 @@ class CellRunner:
     def __init__(
         self, assignment: Assignment, data: LoadedDataset, conditions: Conditions, artefacts: Artefacts, tell: Tell
     ) -> None:
-        """Prepare.
-
-        Args:
-            assignment: the cell.
-            data: its data set.
-            conditions: how to work.
-            artefacts: where its condensed set is or goes.
-            tell: told what happens, in order.
-        """
+        """Prepare; what happens is told in order."""
         self.assignment, self.data, self.conditions = assignment, data, conditions
         self.artefacts, self.tell = artefacts, tell
         self.spec, self.source = assignment.spec, assignment.source
@@ -67,9 +57,8 @@ class CellRunner:
         Raises:
             StorageError: when the results cannot be written.
         """
-        every = self.conditions.checkpoint_every
         engine = self.conditions.engine
-        with engine.active(), nullcontext() if every is None else checkpointing_every(every):
+        with engine.active(), checkpointing_every(self.conditions.checkpoint_every):
             condensed = self._condense()
         if condensed is None:
             return
@@ -91,7 +80,7 @@ class CellRunner:
         try:
             stored = None if self.assignment.afresh else stored_set(spec, train, self.artefacts)
             if stored is None:
-                report = self._reporter("condense", spec.work, f"seed {spec.seed}")
+                report = self._reporter()
                 condensed = self.source.make(spec, train, self.artefacts, report)
                 if self._steps_left:  # of a method that tells no steps, or ends before the last
                     report(1, 1)
@@ -124,13 +113,7 @@ class CellRunner:
                 "If it computes something else now, raise its version, or use --force.",
                 stacklevel=2,
             )
-        self._origin = replace(
-            now,
-            distribution=made_by.distribution,
-            version=made_by.version,
-            source_sha256=made_by.source_sha256,
-            network_source_sha256=made_by.network_source_sha256,
-        )
+        self._origin = replace(made_by, changed_options=now.changed_options, seeded=now.seeded)
 
     def _draw(self, condensed: CondensedSet) -> None:
         """Draw the set's picture unless it is there. A picture that fails does not make the cell fail."""
@@ -163,11 +146,11 @@ class CellRunner:
         work = f"{network} on {len(condensed.images)} images of {self.spec.dataset}"
         started: dict[int, str] = {}
 
-        def report(index: int, lane: int, done: int, total: int) -> None:
+        def report(index: int, slot: int, done: int, total: int) -> None:
             started.setdefault(index, now())
             piece = f"{self.spec.set_in_words}, network {seeds[index]}"
             left = len(seeds) - index
-            self.tell(Step(self.assignment.number, "evaluate", work, piece, done, total, left, lane))
+            self.tell(Step(self.assignment.number, "evaluate", work, piece, done, total, left, slot))
 
         try:
             test = self.data.test_split(condensed.zca)
@@ -181,107 +164,81 @@ class CellRunner:
             for index, (spec, trial) in enumerate(zip(specs, trials, strict=True)):
                 if isinstance(trial, Exception):
                     self._tell_failure(trial, spec, network)
-                else:
-                    self._tell_trial(trial, spec, condensed, network, started[index])
-
-    def _tell_trial(
-        self, trial: Trial, spec: EvaluationSpec, condensed: CondensedSet, network: Architecture, started_at: str
-    ) -> None:
-        self._tell_record(
-            network,
-            status="ok",
-            key=spec.key(),
-            set_sha256=spec.set_sha256,
-            evaluation_network=spec.evaluation_network,
-            track=condensed.track,
-            eval_seed=spec.seed,
-            accuracy=trial.accuracy,
-            eval_seconds=round(trial.seconds, 3),
-            storage_bytes=condensed.storage_bytes,
-            packages=dict(trial.packages),
-            started_at=started_at,
-            threads=trial.threads,
-        )
+                    continue
+                self._tell_record(
+                    spec,
+                    network,
+                    status="ok",
+                    track=condensed.track,
+                    accuracy=trial.accuracy,
+                    eval_seconds=round(trial.seconds, 3),
+                    storage_bytes=condensed.storage_bytes,
+                    packages=dict(trial.packages),
+                    started_at=started[index],
+                    threads=trial.threads,
+                )
 
     def _tell_failure(
         self, error: Exception, trial: EvaluationSpec | None = None, network: Architecture | None = None
     ) -> None:
         """Keep the traceback, and tell a failed record."""
-        key = trial.key() if trial else self.spec.key()
-        self.artefacts.write_traceback(key, "".join(traceback.format_exception(error)))
+        self.artefacts.write_traceback((trial or self.spec).key(), "".join(traceback.format_exception(error)))
         message = f"{type(error).__name__}: {error}"
         if is_out_of_memory(error):
             free_what_failed(error)
-            cell = Cell(self.spec, self.source, self.data, self.assignment.trials)
-            fitting = what_would_fit(cell, trial, self.conditions.engine, self.conditions.protocol)
+            used = network
+            if trial is None and self.spec.matching_network:  # a set made elsewhere has no object of it
+                used = getattr(self.source, "architecture", None)
+            fitting = what_would_fit(self.spec, self.data, used, self.conditions, trial is not None)
             message = f"{message.rstrip('. :')}. {fitting}"
-        self._tell_record(
-            network,
-            status="failed",
-            error=message,
-            key=key,
-            set_sha256=trial.set_sha256 if trial else None,
-            evaluation_network=trial.evaluation_network if trial else None,
-            eval_seed=trial.seed if trial else None,
-            started_at=now(),
-        )
+        self._tell_record(trial, network, status="failed", error=message, started_at=now())
 
-    def _tell_record(
-        self, network: Architecture | None, *, status: Literal["ok", "failed"], **fields: Any
-    ) -> None:
-        """Tell a record, with what the cell and the machine say."""
-        record = describe_work(
-            self.assignment,
-            self.conditions,
-            self.data,
-            self.artefacts.read_cost(self.spec),
-            self._origin,
-            network,
-            status=status,
-            **fields,
-        )
-        self.tell(Recorded(self.assignment.number, record))
+    def _tell_record(self, trial: EvaluationSpec | None, network: Architecture | None, **fields: Any) -> None:
+        """Tell the record of a trial, or of the condensation."""
+        if trial:
+            fields |= {"set_sha256": trial.set_sha256, "eval_seed": trial.seed}
+            fields["evaluation_network"] = trial.evaluation_network
+        fields["key"] = (trial or self.spec).key()
+        about = (self.spec, self.data, self._origin, self.conditions, self.artefacts, network)
+        self.tell(Recorded(self.assignment.number, describe_work(*about, **fields)))
 
-    def _reporter(
-        self, phase: Literal["condense", "evaluate"], work: str, piece: str, left: int = 1
-    ) -> Callable[[int, int], None]:
-        """Return the callback that passes a piece's steps on; says that it starts."""
+    def _reporter(self) -> Callable[[int, int], None]:
+        """Return the callback that passes the steps of the condensation on; say that it starts."""
         # The callback is handed to methods, so it must not lead to this object, which has the test split.
-        number, myself = self.assignment.number, weakref.ref(self)
+        number, spec, myself = self.assignment.number, self.spec, weakref.ref(self)
 
         def report(done: int, total: int) -> None:
-            if worker := myself():
-                worker._steps_left = done < total or total == 0
-                worker.tell(Step(number, phase, work, piece, done, total, left))
+            if runner := myself():
+                runner._steps_left = done < total or total == 0
+                runner.tell(Step(number, "condense", spec.work, f"seed {spec.seed}", done, total))
 
         report(0, 0)
         return report
 
 
 def describe_work(
-    assignment: Assignment,
-    conditions: Conditions,
+    spec: CondenseSpec,
     data: LoadedDataset,
-    cost: Cost | None,
     origin: Origin,
-    network: Architecture | None,
+    conditions: Conditions,
+    artefacts: Artefacts,
+    network: Architecture | None = None,
     threads: int | None = None,
     **fields: Any,
 ) -> Record:
     """Return a record of a cell.
 
     Args:
-        assignment: the cell.
-        conditions: how it was worked on.
+        spec: of the cell.
         data: its data set.
-        cost: what its condensed set took to make, if that is known.
-        origin: of the set.
+        origin: of the condensed set.
+        conditions: of the work.
+        artefacts: know what the set took to make.
         network: that was trained on it, if it came to that.
-        threads: that trained it; those of this thread unless told.
-        fields: of the record, what the others do not say.
+        threads: that trained it; by default those of this thread.
+        fields: of the record that these do not tell.
     """
-    spec = assignment.spec
-    git_sha, git_dirty = git_state()
+    cost, (git_sha, git_dirty) = artefacts.read_cost(spec), git_state()
     return Record(
         condense_key=spec.key(),
         **spec.model_dump(exclude={"seed"}),

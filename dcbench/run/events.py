@@ -13,9 +13,6 @@ from dcbench.evaluate.protocols import EvaluationProtocol
 from dcbench.results.records import Record
 from dcbench.run.cells import SetSource
 
-Trials = tuple[tuple[Architecture, int], ...]
-"""Evaluation networks with their seeds."""
-
 
 @dataclass(frozen=True)
 class Assignment:
@@ -31,7 +28,7 @@ class Assignment:
     number: int
     spec: CondenseSpec
     source: SetSource
-    trials: Trials
+    trials: tuple[tuple[Architecture, int], ...]
     recorded: Mapping[tuple[str, int], str] = field(default_factory=dict)
     afresh: bool = False
 
@@ -56,7 +53,7 @@ class Conditions:
 class Step:
     """So many steps of a piece of work are done; 0 of 0 when it starts. ``left`` counts trials like this one.
 
-    ``lane`` is 0, but for trials that are worked on beside another of the same cell.
+    ``slot`` is 0, but for trials that are worked on beside another of the same cell.
     """
 
     number: int
@@ -66,7 +63,7 @@ class Step:
     done: int
     total: int
     left: int = 1
-    lane: int = 0
+    slot: int = 0
 
 
 @dataclass(frozen=True)

@@ -37,12 +37,12 @@ class Runner:
 
         Args:
             plan: what to do.
-            plugins: whose observers are told.
+            plugins: their observers are told.
             store: the results.
             force: do again what is done.
             engine: how to compute.
-            executor: who works on the cells; this process, one after the other, unless told otherwise.
-            checkpoint_every: see `dcbench.run.cell_runner.Conditions`.
+            executor: who works on the cells; by default this process, one after the other.
+            checkpoint_every: see `dcbench.run.events.Conditions`.
         """
         self.plan, self.plugins, self.store, self.force = plan, plugins, store, force
         self.executor = executor or Serial()
@@ -59,10 +59,13 @@ class Runner:
         Raises:
             StorageError: when the results cannot be written.
         """
-        with Scheduler(self.plan, self.todo, self.store, self.plugins, self.conditions, self.force) as scheduler:
-            self.outcome = scheduler.outcome
+        scheduler = Scheduler(self.plan, self.todo, self.store, self.plugins, self.conditions, self.force)
+        self.outcome = scheduler.outcome
+        try:
             if self.todo:
                 self.executor.run(scheduler)
+        finally:
+            scheduler.release()
         return self.outcome
 
     def _is_to_be_made(self, cell: Cell) -> bool:

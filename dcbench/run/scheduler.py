@@ -12,8 +12,6 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Self
 
 from filelock import BaseFileLock
 
@@ -38,13 +36,7 @@ DatasetKey = tuple[str, str]
 
 @dataclass
 class Outcome:
-    """What a run did.
-
-    Attributes:
-        condensed: condensed sets made.
-        evaluated: trials added.
-        failures: records of what failed.
-    """
+    """What a run did: condensed sets made, trials added, records of what failed."""
 
     condensed: int = 0
     evaluated: int = 0
@@ -52,11 +44,7 @@ class Outcome:
 
 
 class Scheduler:
-    """Hands out the cells of a run and keeps their results. A context manager: at its end it frees every cell.
-
-    Attributes:
-        slots: how many cells are worked on at once.
-    """
+    """Hands out the cells of a run and keeps their results. ``slots`` says how many are worked on at once."""
 
     def __init__(
         self,
@@ -67,23 +55,13 @@ class Scheduler:
         conditions: Conditions,
         force: bool,
     ) -> None:
-        """Take the cells that are not done; next_cell locks each.
-
-        Args:
-            plan: of the run.
-            todo: cells that are not done, with the number of trials that are left of each.
-            store: the results.
-            plugins: whose observers are told.
-            conditions: of the work.
-            force: do again what is done.
-        """
+        """Take the cells that are not done, each with the number of its trials that are left."""
         self.plan, self.store, self.plugins, self.conditions, self.force = plan, store, plugins, conditions, force
         self.cells = [cell for cell, _ in todo]
         self.outcome = Outcome()
         self.slots = 1
         self._pieces = [1 + trials for _, trials in todo]
         self._done = [0] * len(todo)
-        self._run_done = 0
         self._waiting = deque(range(len(todo)))
         self._locks: dict[int, BaseFileLock] = {}
         self._begun: Counter[int] = Counter()
@@ -93,17 +71,10 @@ class Scheduler:
         self._failed: set[int] = set()
         self._warned = False
 
-    def __enter__(self) -> Self:
-        """Return this scheduler."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Release the locks."""
-        for lock in self._locks.values():
-            lock.release()
-        self._locks.clear()
+    def release(self) -> None:
+        """Release the locks of all cells."""
+        while self._locks:
+            self._locks.popitem()[1].release()
 
     def datasets(self) -> dict[DatasetKey, LoadedDataset]:
         """Return the data sets of the cells."""
@@ -158,18 +129,13 @@ class Scheduler:
         return Assignment(number, cell.spec, cell.source, cell.trials, recorded, afresh)
 
     def handle(self, event: Event, slot: int = 0) -> None:
-        """Keep a record, or tell the observers and the user what happens.
-
-        Args:
-            event: what happened.
-            slot: which of the workers that work at once tells it.
-        """
+        """Keep a record, or tell the observers and the user what happens; ``slot`` is the worker's number."""
         match event:
             case Step():
                 self._show(event, slot)
             case Ready():
                 if event.number not in self._ready:
-                    self._advance(event.number)
+                    self._count_piece(event.number)
                 self._ready.add(event.number)
                 self.outcome.condensed += event.made
             case Recorded():
@@ -179,7 +145,7 @@ class Scheduler:
 
     def complete(self, number: int) -> None:
         """Count a cell as worked on, and release its lock."""
-        self._advance(number, self._pieces[number] - self._done[number])
+        self._done[number] = self._pieces[number]
         self._alike[self.cells[number].spec.work] -= 1
         lock = self._locks.pop(number)
         if number not in self._failed:
@@ -189,26 +155,19 @@ class Scheduler:
         lock.release()
 
     def requeue(self, number: int, reason: str) -> None:
-        """Take back a cell whose worker died. After the last attempt it has failed.
-
-        Args:
-            number: of the cell.
-            reason: why the worker died.
-        """
+        """Take back a cell whose worker died for some reason. After the last attempt it has failed."""
         cell = self.cells[number]
         if self._begun[number] < ATTEMPTS:
             warnings.warn(f"a worker died on {cell.spec.work}, seed {cell.spec.seed} ({reason}).", stacklevel=2)
             self._locks.pop(number).release()
             self._waiting.appendleft(number)
             return
-        assignment = Assignment(number, cell.spec, cell.source, cell.trials)
         record = describe_work(
-            assignment,
-            self.conditions,
+            cell.spec,
             cell.data,
-            self.store.read_cost(cell.spec),
             cell.source.origin,
-            network=None,
+            self.conditions,
+            self.store,
             status="failed",
             error=f"the worker died {ATTEMPTS} times, the last time: {reason}",
             key=cell.spec.key(),
@@ -227,24 +186,13 @@ class Scheduler:
         trial = (str(record.evaluation_network), int(record.eval_seed or 0))
         self._added.setdefault(number, {})[trial] = str(record.set_sha256)
         self.outcome.evaluated += 1
-        self._advance(number)
+        self._count_piece(number)
 
-    def _advance(self, number: int, pieces: int = 1) -> None:
-        pieces = min(pieces, self._pieces[number] - self._done[number])
-        self._done[number] += pieces
-        self._run_done += pieces
+    def _count_piece(self, number: int) -> None:
+        self._done[number] = min(self._done[number] + 1, self._pieces[number])
 
     def _show(self, step: Step, slot: int) -> None:
         left = step.left if step.phase == "evaluate" else self._alike[self.cells[step.number].spec.work]
-        moment = Progress(
-            step.phase,
-            step.work,
-            step.piece,
-            step.done,
-            step.total,
-            left,
-            self._run_done,
-            sum(self._pieces),
-            slot + self.slots * step.lane,
-        )
+        piece = (step.phase, step.work, step.piece, step.done, step.total, left)
+        moment = Progress(*piece, sum(self._done), sum(self._pieces), slot + self.slots * step.slot)
         self.plugins.observe("dcbench_progress", progress=moment)

@@ -90,7 +90,7 @@ def test_each_starts_in_a_lane_and_all_is_told_in_the_callers_thread(judge, monk
     monkeypatch.setattr(side_by_side, "TINY", 0)
     _, _, told = judge(TOGETHER, tiny_plugin.Linear())
     assert {thread for thread, *_ in told} == {threading.current_thread()}
-    starts = [(number, lane) for _, number, lane, _, total in told if total == 0]
+    starts = [(number, slot) for _, number, slot, _, total in told if total == 0]
     assert starts[:2] == [(0, 0), (1, 1)]
     assert [number for number, _ in starts] == [0, 1, 2]
     for number in range(3):
@@ -99,7 +99,7 @@ def test_each_starts_in_a_lane_and_all_is_told_in_the_callers_thread(judge, monk
 
 def test_tiny_networks_take_turns(judge):
     _, _, told = judge(TOGETHER, tiny_plugin.Linear())
-    assert {lane for _, _, lane, _, _ in told} == {0}
+    assert {slot for _, _, slot, _, _ in told} == {0}
     assert [number for _, number, *_ in told] == sorted(number for _, number, *_ in told)
 
 
@@ -136,7 +136,7 @@ def test_who_is_interrupted_leaves_no_thread_at_work(judge, monkeypatch):
     monkeypatch.setattr("test_side_by_side.PROTOCOL", replace(DC, epochs=100_000_000))
     monkeypatch.setattr("test_side_by_side.QUICK", replace(QUICK, max_steps=None))
 
-    def interrupt(number, lane, done, total):
+    def interrupt(number, slot, done, total):
         if done == 3:
             raise KeyboardInterrupt
 
