@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dcbench.leaderboard.rules import Rules, read_rules
-from dcbench.leaderboard.scores import Competitor, Row, competitors, official, rows
+from dcbench.leaderboard.scores import Competitor, Row, competitor, official, rows
 from dcbench.leaderboard.standings import Standings, standings
 from dcbench.results.records import Record
 from dcbench.results.submission import SUBMISSIONS, MethodCard, Submission, find_submissions
@@ -15,12 +15,11 @@ from dcbench.utils.errors import DcbenchError
 
 @dataclass(frozen=True)
 class VerificationMark:
-    """How much of a row was verified.
+    """How much of a row was verified: some or all of its sets, on some or all networks (none named: on all).
 
     Attributes:
-        version: of dcbench that did it; several where several did.
-        sets: how many of the row's sets were re-evaluated.
-        of: how many sets the row has.
+        version: of dcbench that did it.
+        sets, of: how many of the row's sets were re-evaluated, and how many it has.
         networks: on which their accuracies were found again; empty for all.
     """
 
@@ -39,14 +38,7 @@ class VerificationMark:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """Everything that tables and page are made from.
-
-    Attributes:
-        submissions: in order of their folders.
-        rules: what a row needs.
-        rows: of all records that may enter a table.
-        tables: of the rows.
-    """
+    """Everything that tables and page are made from: the submissions in the order of their folders, and more."""
 
     submissions: tuple[Submission, ...]
     rules: Rules
@@ -66,18 +58,13 @@ class Leaderboard:
     def mark(self, row: Row) -> VerificationMark | None:
         """Return how much of a row was verified, or None for nothing of it."""
         submission = self.submission(row)
-        verification = submission.verification if submission else None
-        found = [set(verification.verified.get(key, ())) for key in row.condense_keys] if verification else []
-        done = [networks for networks in found if networks]
-        if not verification or not done:
+        if submission is None or submission.verification is None:
             return None
-        everywhere = set.intersection(*done)
+        version, verified = submission.verification.dcbench, submission.verification.verified
+        done = [set(verified[key]) for key in row.condense_keys if verified.get(key)]
+        everywhere = set.intersection(*done) if done else set()
         networks = () if everywhere >= row.scores.keys() else tuple(sorted(everywhere))
-        return (
-            VerificationMark(verification.dcbench, len(done), len(row.condense_keys), networks)
-            if everywhere
-            else None
-        )
+        return VerificationMark(version, len(done), len(row.condense_keys), networks) if everywhere else None
 
 
 def read_leaderboard(folder: Path, all_budgets: bool = False) -> Leaderboard:
@@ -97,9 +84,9 @@ def read_leaderboard(folder: Path, all_budgets: bool = False) -> Leaderboard:
     for each in submissions:
         records = each.records if all_budgets else official(each.records)
         kept += records
-        for record, who in zip(records, competitors(records), strict=True):
+        for record in records:
             of.setdefault(record.condense_key, each)
-            owner = owners.setdefault(who, each)
+            owner = owners.setdefault(competitor(record), each)
             if owner is not each and (folder / SUBMISSIONS).is_dir():
                 raise DcbenchError(
                     f"{owner.name} and {each.name} both have records of {record.method} on {record.dataset}, "

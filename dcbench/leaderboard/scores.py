@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,12 +16,6 @@ from dcbench.core.spec import BUDGETS
 from dcbench.leaderboard.statistics import Replicates, Score, Trials, bootstrap, score
 from dcbench.results.records import OF_ONE_SET, Record
 from dcbench.results.store import RECORDS, latest, read_records
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-COSTS = ("condense_seconds", "peak_memory_bytes", "storage_bytes", "devices", "engines", "commits")
-"""Attributes of a row that say what its sets took."""
 
 
 class Competitor(NamedTuple):
@@ -50,7 +44,8 @@ class Competitor(NamedTuple):
     track: str
 
 
-class Board(NamedTuple):
+@dataclass(frozen=True, order=True)
+class Board:
     """What a row must share with another to be compared with it, but for the images per class."""
 
     dataset: str
@@ -65,9 +60,7 @@ class Row:
     """One competitor of a table.
 
     Attributes:
-        dataset, dataset_sha256, ipc, method, method_version, options, matching_network, protocol, budget,
-            track: who it is; ``options`` spells those that are not the method's defaults, e.g.
-            ``iterations=50``.
+        dataset to track: who it is, as in `Competitor`.
         scores: by evaluation network.
         unseen_mean: mean of the scores, as a fraction, on the networks that no row of the same board was matched
             on, so that rows compare that were matched on different networks. It is None where there is no such
@@ -121,14 +114,6 @@ class Row:
         """What a row must share with another to be compared with it, but for the images per class."""
         return Board(self.dataset, self.dataset_sha256, self.protocol, self.budget, self.track)
 
-    def to_data(self) -> dict[str, Any]:
-        """Return who it is and what it took as plain data, without the scores."""
-        return {
-            each.name: list(value) if isinstance(value := getattr(self, each.name), tuple) else value
-            for each in fields(self)
-            if each.name not in ("scores", "seeded", "condense_keys", "replicates")
-        }
-
 
 def find_records(folder: Path) -> list[Record]:
     """Read every file of records below a results folder. Damaged lines are left out, with a warning."""
@@ -150,37 +135,38 @@ def drop_other_augmentations(records: Iterable[Record]) -> list[Record]:
     Those of which it is not known how are kept.
     """
     kept = list(records)
-    newest: dict[tuple[str, ...], tuple[str, str]] = {}
-    for record in kept:
-        if record.augmentation is not None:
-            board = (record.dataset, record.dataset_sha256, record.protocol)
-            newest[board] = max(newest.get(board, ("", "")), (record.started_at, record.augmentation))
-    return [
-        record
+    known = [
+        (record.started_at, record.augmentation, _judged_by(record))
         for record in kept
-        if record.augmentation is None
-        or record.augmentation == newest[record.dataset, record.dataset_sha256, record.protocol][1]
+        if record.augmentation is not None
     ]
+    newest = {judged_by: augmentation for _, augmentation, judged_by in sorted(known)}
+    return [record for record in kept if record.augmentation in (None, newest.get(_judged_by(record)))]
+
+
+def _judged_by(record: Record) -> tuple[str, str, str]:
+    return record.dataset, record.dataset_sha256, record.protocol
 
 
 def rows(records: Iterable[Record]) -> list[Row]:
     """Summarise records: best first within each data set and ipc; sets of any size at the end."""
     kept = sorted(drop_other_augmentations(latest(records)), key=lambda record: (record.key, record.condense_key))
     groups: dict[Competitor, list[Record]] = defaultdict(list)
-    for record, who in zip(kept, competitors(kept), strict=True):
-        groups[who].append(record)
-    made = [_row(who, groups[who]) for who in sorted(groups)]
-    matched = {(row.board, row.matching_network) for row in made}
-    tried: dict[tuple[Board, int | None], set[str]] = defaultdict(set)
-    for row in made:
-        tried[row.board, row.ipc].update(row.scores)
-    unseen = {
-        (board, ipc): sorted(network for network in networks if (board, network) not in matched)
-        for (board, ipc), networks in tried.items()
-    }
-    made = [replace(row, unseen_mean=row.mean_over(unseen[row.board, row.ipc])) for row in made]
-    common = _common_networks(made)
-    return sorted(made, key=lambda row: _order(row, common[row.board, row.ipc]))
+    for record in kept:
+        groups[competitor(record)].append(record)
+    tables: dict[tuple[Board, int | None], list[Row]] = defaultdict(list)
+    for who in sorted(groups):
+        row = _row(who, groups[who])
+        tables[row.board, row.ipc].append(row)
+    matched = {(board, row.matching_network) for (board, _), table in tables.items() for row in table}
+    made = []
+    for (board, _), table in tables.items():
+        unseen = [network for network in networks_of(table) if (board, network) not in matched]
+        common = sorted(set.intersection(*(set(row.scores) for row in table)))
+        for row in table:
+            row = replace(row, unseen_mean=row.mean_over(unseen))
+            made.append((_order(row, common), row))
+    return [row for _, row in sorted(made, key=lambda pair: pair[0])]
 
 
 def networks_of(table: Sequence[Row]) -> list[str]:
@@ -188,77 +174,26 @@ def networks_of(table: Sequence[Row]) -> list[str]:
     return sorted({network for row in table for network in row.scores})
 
 
-def score_lines(table: Sequence[Row]) -> list[dict[str, Any]]:
-    """Return a table in long form: a line per row and evaluation network, accuracies as fractions."""
-    lines = []
-    for row in table:
-        data = {name: "; ".join(each) if isinstance(each, list) else each for name, each in row.to_data().items()}
-        del data["unseen_mean"]
-        took = {name: data.pop(name) for name in COSTS}
-        for network, result in sorted(row.scores.items()):
-            low, high = result.interval or (None, None)
-            summary = {
-                "mean": result.mean,
-                "between_std": result.between_std,
-                "within_std": result.within_std,
-                "low": low,
-                "high": high,
-                "sets": result.sets,
-                "trials": result.trials,
-            }
-            lines.append({**data, "evaluation_network": network, **summary, **took})
-    return lines
-
-
-def scores_frame(table: Sequence[Row]) -> pd.DataFrame:
-    """Return the lines of `score_lines` as a table of pandas."""
-    import pandas as pd  # takes half a second, and tables on the terminal do without
-
-    frame, whole = pd.DataFrame(score_lines(table)), ("ipc", "peak_memory_bytes", "storage_bytes")
-    return frame.astype(dict.fromkeys(whole, "Int64")) if len(frame) else frame
-
-
 def competitor(record: Record) -> Competitor:
     """Return what tells the row of a record from others."""
-    return next(competitors([record]))
-
-
-def competitors(records: Iterable[Record]) -> Iterator[Competitor]:
-    """Yield for each record what tells its row from others."""
-    spellings: dict[tuple[int, int, str], tuple[Record, str, str]] = {}
-    for record in records:
-        # Records that were read together share their options, so few are to be spelt out. The record is kept, so
-        # that no other options come to stand at the same place in memory.
-        place = (id(record.options), id(record.changed_options), record.plugin)
-        if place not in spellings:
-            spellings[place] = (record, _changed(record), _all_options(record))
-        _, changed, options = spellings[place]
-        yield Competitor(
-            record.dataset,
-            record.dataset_sha256,
-            str(record.ipc or 0),
-            record.method,
-            record.method_version,
-            changed,
-            options,
-            str(record.seeded),
-            record.matching_network or "",
-            record.protocol,
-            record.budget,
-            str(record.track),
-        )
-
-
-def _changed(record: Record) -> str:
-    return ", ".join(f"{name}={record.options[name]}" for name in sorted(record.changed_options))
-
-
-def _all_options(record: Record) -> str:
-    """Spell the options that a row's sets have in common; a set made elsewhere is of no row of those made here."""
-    if not record.imported:
-        return json.dumps(record.options, sort_keys=True)
-    common = {name: value for name, value in record.options.items() if name not in OF_ONE_SET}
-    return f"made elsewhere: {json.dumps(common, sort_keys=True)}"
+    options = record.options
+    changed = ", ".join(f"{name}={options[name]}" for name in sorted(record.changed_options))
+    if record.imported:
+        options = {name: value for name, value in options.items() if name not in OF_ONE_SET}
+    return Competitor(
+        record.dataset,
+        record.dataset_sha256,
+        str(record.ipc or 0),
+        record.method,
+        record.method_version,
+        changed,
+        "made elsewhere: " * record.imported + json.dumps(options, sort_keys=True),
+        str(record.seeded),
+        record.matching_network or "",
+        record.protocol,
+        record.budget,
+        str(record.track),
+    )
 
 
 def _row(who: Competitor, records: Sequence[Record]) -> Row:
@@ -273,9 +208,12 @@ def _row(who: Competitor, records: Sequence[Record]) -> Row:
         condense_seconds=seconds,
         peak_memory_bytes=_greatest(record.peak_memory_bytes for record in records),
         storage_bytes=_greatest(record.storage_bytes for record in records),
-        devices=tuple(sorted({_device(record) for record in records})),
+        # Old records count one thread as "1 threads".
+        devices=tuple(sorted({re.sub(r"\b1 threads$", "1 thread", record.device) for record in records})),
         engines=tuple(sorted({record.engine for record in records})),
-        commits=tuple(sorted({_commit(record) for record in records if record.git_sha})),
+        commits=tuple(
+            sorted({each.git_sha[:10] + "+" * bool(each.git_dirty) for each in records if each.git_sha})
+        ),
         seeded=seeded,
         condense_keys=keys,
         replicates=replicates,
@@ -301,25 +239,8 @@ def _sets(records: Iterable[Record]) -> tuple[tuple[str, ...], float | None]:
     return tuple(seconds), float(np.mean(known)) if known else None
 
 
-def _commit(record: Record) -> str:
-    return f"{str(record.git_sha)[:10]}{'+' if record.git_dirty else ''}"
-
-
-def _device(record: Record) -> str:
-    """Return the device; records of old count one thread as "1 threads"."""
-    return re.sub(r"\b1 threads$", "1 thread", record.device)
-
-
 def _greatest(values: Iterable[int | None]) -> int | None:
     return max((value for value in values if value is not None), default=None)
-
-
-def _common_networks(table: Iterable[Row]) -> dict[tuple[Board, int | None], list[str]]:
-    """Return the networks that all rows of the same board and ipc have in common, sorted."""
-    common: dict[tuple[Board, int | None], set[str]] = {}
-    for row in table:
-        common.setdefault((row.board, row.ipc), set(row.scores)).intersection_update(row.scores)
-    return {place: sorted(networks) for place, networks in common.items()}
 
 
 def _order(row: Row, common: Sequence[str]) -> tuple[object, ...]:

@@ -23,7 +23,7 @@ class Entry:
         reference: ``floor`` or ``ceiling`` for those that the others are measured against, else empty.
         mean: over the table's networks, as a fraction; None where some are missing.
         interval: of 95 % around it.
-        unseen: mean over the table's unseen networks, as a fraction; None where there are none or one is missing.
+        unseen_mean: over the table's unseen networks, as a fraction; None where there are none or one is missing.
         drop: how far that lies below the network matched on, as a fraction.
         gap: share of the gap between floor and ceiling that the mean closes; None where one of them is unknown.
         rank: the best and the worst place that it may have; None where it is not ranked. Two rows tie if their
@@ -35,7 +35,7 @@ class Entry:
     reference: str = ""
     mean: float | None = None
     interval: Interval | None = None
-    unseen: float | None = None
+    unseen_mean: float | None = None
     drop: float | None = None
     gap: float | None = None
     rank: tuple[int, int] | None = None
@@ -43,11 +43,10 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Standings:
+class Standings(Board):
     """One table: rows that may be compared with each other, best first, references at the end.
 
     Attributes:
-        dataset, dataset_sha256, protocol, budget, track: the board.
         ipc: images per class; None for a table of sets of any size alone.
         networks: over which the mean is taken.
         unseen: those of them that no ranked row was matched on, so that all ranked rows compare on them. Where
@@ -56,11 +55,6 @@ class Standings:
         missing: references of which there is no record.
     """
 
-    dataset: str
-    dataset_sha256: str
-    protocol: str
-    budget: str
-    track: str
     ipc: int | None
     networks: tuple[str, ...]
     unseen: tuple[str, ...]
@@ -82,31 +76,22 @@ def standings(
         may_be_reference: whose word counts for what the others are measured against.
     """
     boards: dict[Board, list[Row]] = defaultdict(list)
-    references: dict[tuple[str, ...], list[Row]] = defaultdict(list)
+    references: dict[Board, list[Row]] = defaultdict(list)
     for row in rows:
         boards[row.board].append(row)
         if may_be_reference(row):
-            references[row.board[:-1]].append(row)  # of any track
+            references[replace(row.board, track="any")].append(row)
     made = []
-    for board, here in sorted(boards.items(), key=lambda item: item[0]):
+    for board, here in sorted(boards.items()):
         sizes: list[int | None] = [*sorted({row.ipc for row in here if row.ipc is not None})]
         for ipc in sizes or [None]:
-            made.append(_Maker(references[board[:-1]], rules, here, ipc).table())
+            made.append(_Maker(references[replace(board, track="any")], rules, here, ipc).table())
     return made
 
 
 @dataclass
 class _Maker:
-    """Makes one table.
-
-    Attributes:
-        references: rows of the board, or of another track of it, that may be floor or ceiling.
-        rules: of the leaderboard.
-        board: rows of the table's board.
-        ipc: of the table.
-        networks: over which the mean is taken.
-        unseen: those that no row was matched on.
-    """
+    """Makes one table of the rows of a board; the references may be of another track."""
 
     references: Sequence[Row]
     rules: Rules
@@ -124,29 +109,22 @@ class _Maker:
         self.unseen = tuple(network for network in self.networks if network not in matched)
 
     def table(self) -> Standings:
-        references = {
-            kind: self._reference(name)
-            for kind, name in (("floor", self.rules.floor), ("ceiling", self.rules.ceiling))
-            if name
-        }
-        named = {id(row): kind for kind, row in references.items() if row}
+        names = {"floor": self.rules.floor, "ceiling": self.rules.ceiling}
+        references = {kind: self._reference(name) for kind, name in names.items()}
+        kinds = {id(row): kind for kind, row in references.items()}
         shown = [row for row in self.board if row.ipc in (None, self.ipc)]
         shown += [row for row in references.values() if row and all(row is not each for each in shown)]
-        floor, ceiling = (
-            row.mean_over(self.networks) if row else None for row in map(references.get, ("floor", "ceiling"))
-        )
-        entries = [self._entry(row, named.get(id(row), ""), floor, ceiling) for row in shown]
-        entries = _ranked(entries, [entry for entry in entries if self._can_be_ranked(entry)])
-        entries.sort(key=_order)
-        names = {"floor": self.rules.floor, "ceiling": self.rules.ceiling}
-        missing = tuple(names[kind] for kind, row in references.items() if row is None)
+        floor, ceiling = (row.mean_over(self.networks) if row else None for row in references.values())
+        entries = [self._entry(row, kinds.get(id(row), ""), floor, ceiling) for row in shown]
+        rivals = [entry.interval for entry in entries if entry.interval and self._can_be_ranked(entry)]
+        entries = [_ranked(entry, rivals) if self._can_be_ranked(entry) else entry for entry in entries]
         return Standings(
-            *self.board[0].board,
+            **vars(self.board[0].board),
             ipc=self.ipc,
             networks=self.networks,
             unseen=self.unseen,
-            entries=tuple(entries),
-            missing=missing,
+            entries=tuple(sorted(entries, key=_order)),
+            missing=tuple(name for kind, name in names.items() if name and references[kind] is None),
         )
 
     def _reference(self, name: str) -> Row | None:
@@ -170,7 +148,7 @@ class _Maker:
             reference,
             mean=mean,
             interval=self._interval(row),
-            unseen=unseen,
+            unseen_mean=unseen,
             drop=own.mean - unseen if own and unseen is not None else None,
             gap=gap,
             provisional=tuple(self._lacks(row)),
@@ -209,18 +187,11 @@ class _Maker:
         return reasons
 
 
-def _ranked(entries: Sequence[Entry], able: Sequence[Entry]) -> list[Entry]:
-    """Give those that are able to have one their rank among each other."""
-    made = []
-    for entry in entries:
-        rank = None
-        if entry.interval and any(entry is each for each in able):
-            low, high = entry.interval
-            better = sum(other.interval[0] > high for other in able if other.interval)
-            worse = sum(other.interval[1] < low for other in able if other.interval)
-            rank = (1 + better, len(able) - worse)
-        made.append(replace(entry, rank=rank))
-    return made
+def _ranked(entry: Entry, rivals: Sequence[Interval]) -> Entry:
+    """Give an entry its rank among the intervals of all that are ranked, its own included."""
+    low, high = entry.interval or (0.0, 1.0)
+    better, worse = sum(each[0] > high for each in rivals), sum(each[1] < low for each in rivals)
+    return replace(entry, rank=(1 + better, len(rivals) - worse))
 
 
 def _newest(row: Row) -> tuple[object, ...]:

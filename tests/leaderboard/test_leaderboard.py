@@ -24,7 +24,7 @@ from dcbench.leaderboard.report.tables import (
     seconds,
     terminal_table,
 )
-from dcbench.leaderboard.scores import Row, find_records, networks_of, official, rows, scores_frame
+from dcbench.leaderboard.scores import Row, find_records, networks_of, official, rows
 from dcbench.leaderboard.statistics import Score
 from dcbench.utils.errors import StorageError
 
@@ -147,7 +147,7 @@ def test_rows_say_by_which_code_and_engine_they_were_made():
     ]
     (row,) = rows(records)
     assert (row.commits, row.engines) == (("aaaaaaaaaa+", "bbbbbbbbbb"), ("fast", "plain"))
-    frame = scores_frame([row])
+    frame = pd.read_csv(StringIO(csv([row])))
     assert (frame.commits[0], frame.engines[0]) == ("aaaaaaaaaa+; bbbbbbbbbb", "fast; plain")
 
 
@@ -261,7 +261,6 @@ def test_a_later_failure_does_not_undo_a_success():
 def test_no_records_give_no_rows():
     assert rows([]) == []
     assert rows([make_record(status="failed", accuracy=None, track=None)]) == []
-    assert scores_frame([]).empty
 
 
 def test_networks_are_those_of_any_row():

@@ -11,36 +11,21 @@ from dcbench.leaderboard.standings import Entry, Standings
 
 
 def leaderboard_data(leaderboard: Leaderboard) -> list[dict[str, Any]]:
-    """Return every table as plain data; accuracies, deviations, intervals and shares are fractions."""
-    return [table_data(table, leaderboard) for table in leaderboard.tables]
+    """Return every table as plain data: the fields of `Standings`, and its entries, best first.
 
-
-def table_data(table: Standings, leaderboard: Leaderboard) -> dict[str, Any]:
-    """Return one table as plain data.
-
-    Returns:
-        ``dataset``, ``dataset_sha256``, ``ipc`` (None for sets of any size alone), ``protocol``, ``budget``,
-        ``track``; ``networks``, over which the mean is taken, and ``unseen``, those of them that no ranked row was
-        matched on; ``missing``, references without a record; and ``entries``, best first.
+    Accuracies, deviations, intervals and shares are fractions.
     """
-    return {
-        "dataset": table.dataset,
-        "dataset_sha256": table.dataset_sha256,
-        "ipc": table.ipc,
-        "protocol": table.protocol,
-        "budget": table.budget,
-        "track": table.track,
-        "networks": list(table.networks),
-        "unseen": list(table.unseen),
-        "missing": list(table.missing),
-        "entries": [_entry_data(entry, leaderboard) for entry in table.entries],
-    }
+    return [_table_data(table, leaderboard) for table in leaderboard.tables]
 
 
 def row_data(row: Row) -> dict[str, Any]:
     """Return a row's scores and what it took as plain data."""
-    data = row.to_data()
-    return {**data, "scores": {network: asdict(score) for network, score in sorted(row.scores.items())}}
+    scores = {network: asdict(score) for network, score in sorted(row.scores.items())}
+    return _plain(row, "seeded", "condense_keys", "replicates") | {"scores": scores}
+
+
+def _table_data(table: Standings, leaderboard: Leaderboard) -> dict[str, Any]:
+    return _plain(table) | {"entries": [_entry_data(entry, leaderboard) for entry in table.entries]}
 
 
 def _entry_data(entry: Entry, leaderboard: Leaderboard) -> dict[str, Any]:
@@ -48,15 +33,15 @@ def _entry_data(entry: Entry, leaderboard: Leaderboard) -> dict[str, Any]:
     card, mark = leaderboard.method_card(row), leaderboard.mark(row)
     return {
         **row_data(row),
+        **_plain(entry, "row"),
         "reference": entry.reference or None,
-        "rank": list(entry.rank) if entry.rank else None,
-        "mean": entry.mean,
-        "interval": list(entry.interval) if entry.interval else None,
-        "unseen_mean": entry.unseen,
-        "drop": entry.drop,
-        "gap": entry.gap,
-        "provisional": list(entry.provisional),
         "verified": mark.text if mark else None,
         "submission": submission.name if submission else None,
         "card": card.model_dump(mode="json") if card else None,
     }
+
+
+def _plain(item: Row | Standings | Entry, *without: str) -> dict[str, Any]:
+    """Return the fields of a dataclass, but for some, with lists in the place of tuples."""
+    data = {name: value for name, value in vars(item).items() if name not in without}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in data.items()}

@@ -11,7 +11,7 @@ from pathlib import Path
 from dcbench.leaderboard.board import Leaderboard, read_leaderboard
 from dcbench.leaderboard.report.page import page
 from dcbench.leaderboard.report.readme import with_tables
-from dcbench.leaderboard.report.tables import MARK, STANDINGS_LEGEND, cell, costs, csv, heading, markdown
+from dcbench.leaderboard.report.tables import MARK, cell, costs, csv, heading, legend, markdown
 from dcbench.leaderboard.standings import Standings
 from dcbench.utils.files import slug, write_atomically
 
@@ -63,16 +63,13 @@ def differences(folder: Path) -> list[str]:
     expected, found = generated_files(leaderboard), _existing(folder / TABLES)
     problems = [] if expected else [NO_TABLE]
     for name in sorted(expected.keys() | found.keys()):
-        if name not in found:
-            problems.append(f"{TABLES}/{name} is missing")
-        elif name not in expected:
+        if name not in expected:
             problems.append(f"{TABLES}/{name} is backed by no record")
-        elif expected[name] != found[name]:
-            problems.append(f"{TABLES}/{name} is not what the records give")
-    for path, (old, new) in _readmes(folder, leaderboard).items():
-        if old != new:
-            problems.append(f"a table in {path.resolve().name} is not what the records give")
-    return problems
+        elif expected[name] != found.get(name):
+            problems.append(f"{TABLES}/{name} is {'not what the records give' if name in found else 'missing'}")
+    texts = _readmes(folder, leaderboard)
+    changed = [path.resolve().name for path, (old, new) in texts.items() if old != new]
+    return problems + [f"a table in {name} is not what the records give" for name in changed]
 
 
 def _readmes(folder: Path, leaderboard: Leaderboard) -> dict[Path, tuple[str, str]]:
@@ -94,9 +91,7 @@ def _page_name(dataset: str) -> str:
 
 def _dataset_page(dataset: str, tables: Sequence[Standings], leaderboard: Leaderboard) -> str:
     """Return the page of one data set: for each images per class, the standings, and what sets took."""
-    rules = leaderboard.rules
-    legend = STANDINGS_LEGEND.format(floor=rules.floor or "the floor", ceiling=rules.ceiling or "the ceiling")
-    parts = [f"# {cell(dataset)}", MARK, legend]
+    parts = [f"# {cell(dataset)}", MARK, legend(leaderboard.rules)]
     several_versions = len({table.dataset_sha256 for table in tables}) > 1
     for table in tables:
         parts += [f"## {heading(table, several_versions)}", markdown(table, leaderboard), costs(table)]

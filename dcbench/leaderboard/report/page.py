@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -19,29 +18,12 @@ from markupsafe import Markup
 from dcbench.leaderboard.board import Leaderboard
 from dcbench.leaderboard.report.data import leaderboard_data
 from dcbench.leaderboard.report.pixels import page_pictures
-from dcbench.leaderboard.report.tables import (
-    DASH,
-    MARK,
-    STANDINGS_LEGEND,
-    bounds,
-    heading,
-    label,
-    percent,
-    rank,
-)
+from dcbench.leaderboard.report.tables import DASH, MARK, bounds, heading, label, legend, percent, rank
 from dcbench.leaderboard.rules import Rules
 
 SCRIPTS = (
-    "data.js",
-    "state.js",
-    "columns.js",
-    "standings.js",
-    "heatmap.js",
-    "axes.js",
-    "marks.js",
-    "plots.js",
-    "pictures.js",
-    "main.js",
+    *("data.js", "state.js", "columns.js", "standings.js", "heatmap.js"),
+    *("axes.js", "marks.js", "plots.js", "pictures.js", "main.js"),
 )
 """In the order in which they are put together; each builds on those before it."""
 
@@ -70,7 +52,7 @@ def page(leaderboard: Leaderboard) -> str:
         style=Markup(style),
         script=Markup(script),
         data=Markup(_as_json(_data(leaderboard))),
-        legend=_legend(leaderboard.rules),
+        legend=legend(leaderboard.rules),
         rules=_rules_in_words(leaderboard.rules),
         tables=[(f"{table.dataset}: {heading(table)}".replace("`", ""), table) for table in leaderboard.tables],
     )
@@ -80,11 +62,12 @@ def _data(leaderboard: Leaderboard) -> dict[str, Any]:
     """Return what the scripts show: the tables, a picture for each row that has one, and the cards."""
     tables = leaderboard_data(leaderboard)
     pictures, why_not = page_pictures(leaderboard)
-    named = {entry["submission"] for table in tables for entry in table["entries"]}
-    for table, standing in zip(tables, leaderboard.tables, strict=True):
-        for entry, found in zip(table["entries"], standing.entries, strict=True):
-            key = found.row.condense_keys[0] if found.row.condense_keys else ""
-            entry |= {"picture": key if key in pictures else None, "no_picture": why_not.get(key)}
+    shown = [entry for table in tables for entry in table["entries"]]
+    standing = [entry.row for table in leaderboard.tables for entry in table.entries]
+    for entry, row in zip(shown, standing, strict=True):
+        key = row.condense_keys[0]
+        entry |= {"picture": key if key in pictures else None, "no_picture": why_not.get(key)}
+    named = {entry["submission"] for entry in shown}
     return {
         "tables": tables,
         "pictures": {
@@ -122,16 +105,8 @@ def _rounded(data: Any) -> Any:
 
 def _policy(style: str, script: str) -> str:
     """Return a content security policy that allows just this style sheet and this script, and nothing fetched."""
-    return "; ".join(
-        [
-            "default-src 'none'",
-            f"style-src '{_sha256(style)}'",
-            f"script-src '{_sha256(script)}'",
-            "img-src data:",
-            "base-uri 'none'",
-            "form-action 'none'",
-        ]
-    )
+    allowed = f"style-src '{_sha256(style)}'; script-src '{_sha256(script)}'; img-src data:"
+    return f"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'"
 
 
 def _sha256(text: str) -> str:
@@ -142,21 +117,13 @@ def _read(name: str) -> str:
     return files("dcbench.leaderboard.report").joinpath("page", name).read_text(encoding="utf-8")
 
 
-def _legend(rules: Rules) -> str:
-    return STANDINGS_LEGEND.format(floor=rules.floor or "the floor", ceiling=rules.ceiling or "the ceiling")
-
-
 def _rules_in_words(rules: Rules) -> str:
     """Say what a row needs to be ranked."""
     needed = f"at least {_number(rules.sets, 'condensed set')} and {_number(rules.evals, 'network')} for each"
-    where = [f"on {_listed(rules.networks)}"] if rules.networks else ["on the networks that all rows have"]
-    where += [f"on {_listed(networks)} for {dataset}" for dataset, networks in sorted(rules.datasets.items())]
+    where = [f"on {', '.join(rules.networks) or 'the networks that all rows have'}"]
+    where += [f"on {', '.join(networks)} for {dataset}" for dataset, networks in sorted(rules.datasets.items())]
     return f"To be ranked, a row needs {needed}, {'; '.join(where)}. A row with less is provisional (†)."
 
 
 def _number(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names)

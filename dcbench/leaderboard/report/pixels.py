@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcbench.leaderboard.board import Leaderboard
-from dcbench.leaderboard.scores import Row
 from dcbench.results.stored_pixels import stored_pixels
 
 MOST_OF_A_CLASS = 10
@@ -41,7 +40,8 @@ def page_pictures(leaderboard: Leaderboard) -> tuple[dict[str, Pixels], dict[str
     """
     found: dict[str, Pixels] = {}
     why_not: dict[str, str] = {}
-    for key, row in _first_sets(leaderboard):
+    first = {entry.row.condense_keys[0]: entry.row for table in leaderboard.tables for entry in table.entries}
+    for key, row in first.items():
         submission = leaderboard.submission(row)
         path = submission.set_path(key) if submission else None
         if path is None:
@@ -81,14 +81,3 @@ def _within_page(pictures: Mapping[str, Pixels | None]) -> dict[str, Pixels]:
     return {
         key: each for (key, each), sofar in zip(kept.items(), taken, strict=True) if sofar <= MOST_BYTES_OF_A_PAGE
     }
-
-
-def _first_sets(leaderboard: Leaderboard) -> Iterator[tuple[str, Row]]:
-    """Yield each set whose picture is wanted once, though its row may stand in several tables."""
-    seen = set()
-    for table in leaderboard.tables:
-        for entry in table.entries:
-            for key in entry.row.condense_keys[:1]:
-                if key not in seen:
-                    seen.add(key)
-                    yield key, entry.row
