@@ -11,6 +11,7 @@ import depth
 import pytest
 import tiny_plugin
 import torch
+from hypothesis import settings
 from running import RUN, SHORT, carry_out, checkpointing_always, load_plugins, make_request
 
 from dcbench.core.loaded_dataset import load_dataset
@@ -24,6 +25,9 @@ os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = (
     "0"  # as `dcbench.run.executors.ray_cluster` does, before Ray is imported
 )
 
+# The time of an example says how busy the machine is, not whether it is right.
+settings.register_profile("dcbench", deadline=None)
+settings.load_profile("dcbench")
 
 # What a shell starts in the background ignores interrupts, and so would all that the tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

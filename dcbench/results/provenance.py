@@ -25,6 +25,8 @@ from dcbench.core.architecture import Architecture
 from dcbench.core.condensed_set import Origin
 from dcbench.engine.memory import return_freed_memory
 
+_PLAIN = int | float | complex | str | bytes
+
 
 def now() -> str:
     """Return the time in UTC, to the microsecond, in ISO 8601."""
@@ -55,34 +57,37 @@ def code_sha256(thing: Any) -> str:
 
     For what has no file, such as a cell of a notebook. It is the same for the same code and version of Python.
     """
-    parts: list[object] = []
-    _collect_code(thing, parts, set())
+    parts: list[str] = []
+    _collect_code(thing, {}, parts, set())
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def _collect_code(thing: Any, parts: list[object], seen: set[int]) -> None:
-    """Add what decides what a class, a function or a code object does."""
-    if id(thing) in seen:
+def _collect_code(thing: Any, names: Mapping[str, Any], parts: list[str], seen: set[int]) -> None:
+    """Add what decides what a thing does; ``names`` has the values that its code may use."""
+    within: list[Any] = []
+    if thing is None or isinstance(thing, _PLAIN):
+        parts.append(repr(thing))
+    elif isinstance(thing, frozenset):  # its own order is another one in each process
+        parts += sorted(map(repr, thing))
+    elif isinstance(thing, tuple):
+        within += thing
+    elif id(thing) in seen:
         return
-    seen.add(id(thing))
-    if isinstance(thing, CodeType):
-        parts += [thing.co_code, thing.co_names]
-        for constant in thing.co_consts:
-            _collect_code(constant, parts, seen) if isinstance(constant, CodeType) else parts.append(constant)
     elif isinstance(thing, type):
-        parts.append(thing.__qualname__)
         for name, value in sorted(vars(thing).items()):
-            parts.append(name)
-            _collect_code(getattr(value, "__func__", value), parts, seen)
+            within += [name, getattr(value, "__func__", getattr(value, "fget", value))]
     elif inspect.isfunction(thing):
-        parts.append((thing.__defaults__, thing.__kwdefaults__))
-        _collect_code(thing.__code__, parts, seen)
-        used = inspect.getclosurevars(thing)
-        for _, value in sorted({**used.globals, **used.nonlocals}.items()):
-            if getattr(value, "__module__", None) == thing.__module__ or isinstance(value, int | float | str):
-                parts.append(value) if isinstance(value, int | float | str) else _collect_code(value, parts, seen)
-    elif isinstance(thing, int | float | str | bytes | tuple | frozenset):
-        parts.append(thing)
+        names = {**thing.__globals__, **inspect.getclosurevars(thing).nonlocals}
+        within += [thing.__defaults__, *(thing.__kwdefaults__ or {}).items(), thing.__code__]
+    elif isinstance(thing, CodeType):
+        used = [names.get(name) for name in (*thing.co_names, *thing.co_freevars)]
+        own = [
+            each for each in used if getattr(each, "__module__", names.get("__name__")) == names.get("__name__")
+        ]
+        within += [thing.co_code, thing.co_names, thing.co_consts, *own]
+    seen.add(id(thing))
+    for each in within:
+        _collect_code(each, names, parts, seen)
 
 
 def packages_behind(architecture: type, network: nn.Module) -> dict[str, str]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import from_json
 
 from dcbench.core.spec import CondenseSpec, EvaluationSpec
@@ -21,9 +20,6 @@ OF_ONE_SET = frozenset({"file_sha256", "set", "pixels"})
 """Options of such a record that identify its set and say how its file stores pixels, but not who made it."""
 CHECKSUM = "checksum"
 """The key of a line's checksum, which is no field of a record. Lines have one from schema 3 on."""
-
-Shared = Annotated[str, AfterValidator(sys.intern)]
-"""A long text that many records have in common, and that is kept once."""
 
 
 class Record(BaseModel):
@@ -67,10 +63,10 @@ class Record(BaseModel):
     status: Literal["ok", "failed"]
     error: str = ""
     key: str
-    condense_key: Shared
-    set_sha256: Shared | None = None
+    condense_key: str
+    set_sha256: str | None = None
     dataset: str
-    dataset_sha256: Shared
+    dataset_sha256: str
     ipc: int | None
     method: str
     method_version: str
@@ -94,13 +90,13 @@ class Record(BaseModel):
     storage_bytes: int | None = Field(None, ge=0, lt=2**63)
     plugin: str
     plugin_version: str
-    source_sha256: Shared
+    source_sha256: str
     sources: dict[str, str] = {}
     packages: dict[str, str] = {}
-    device: Shared
+    device: str
     torch: str
     dcbench: str
-    git_sha: Shared | None
+    git_sha: str | None
     git_dirty: bool | None
     started_at: str
 
@@ -173,12 +169,7 @@ class Record(BaseModel):
             raise ValueError(f"{place} {problem['msg']}".strip()) from None
         if (checksum is not None or record.schema_ >= 3) and checksum != checksum_of(fields):
             raise ValueError("it does not have the checksum that it states")
-        # One set of names for all records, because each would take two kilobytes.
-        object.__setattr__(record, "__pydantic_fields_set__", _EVERY_FIELD)
         return record
-
-
-_EVERY_FIELD = set(Record.model_fields)
 
 
 def sealed(fields: Mapping[str, Any]) -> str:

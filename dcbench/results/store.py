@@ -38,45 +38,36 @@ class Store(Artefacts):
         self._clear()
         self.refresh()
 
-    def refresh(self) -> None:
-        """Read what other runs have appended since."""
-        path = self.root / RECORDS
-        try:
-            with path.open("rb") as file:
-                self._read_on(file)
-        except FileNotFoundError:
-            self._clear()
-        except OSError as error:
-            raise unreadable(path, error) from None
-
     def _clear(self) -> None:
         self.records: list[Record] = []
-        self._done: dict[TrialKey, Record] = {}
-        self._newest: dict[str, Record] = {}
-        self._inode = self._lines = self._offset = 0
+        self._trials: dict[TrialKey, Record] = {}
+        self._sets: dict[str, Record] = {}
+        self._state: tuple[int, ...] = ()
 
-    def _read_on(self, file: BinaryIO) -> None:
-        """Read the lines that follow those that were read, or all lines where the file is another one."""
-        about = os.fstat(file.fileno())
-        if about.st_ino != self._inode or about.st_size < self._offset:
+    def refresh(self) -> None:
+        """Read the records anew if another run has changed their file."""
+        path = self.root / RECORDS
+        try:
+            state = _state(path.stat())
+        except FileNotFoundError:
+            return self._clear()
+        except OSError as error:
+            raise unreadable(path, error) from None
+        if state != self._state:
+            records = read_records(path, strict=False)
             self._clear()
-        file.seek(self._offset)
-        is_first, self._inode = not self._inode, about.st_ino
-        records, lines, size = _read_lines(self.root / RECORDS, file, False, self._lines, is_first)
-        self._lines, self._offset = self._lines + lines, self._offset + size
-        for record in records:
-            self._add(record)
+            self._state = state
+            for record in records:
+                self._add(record)
 
     def _add(self, record: Record) -> None:
         self.records.append(record)
-        if record.status == "ok":
-            _keep_later(self._done, record)
-            _keep_newest_set(self._newest, record)
+        _keep(self._trials, self._sets, record)
 
     def find(self, condense_key: str, network: str, protocol: str, budget: str, eval_seed: int) -> Record | None:
         """Return the successful record of a trial on the set of its key that was made last, if there is one."""
-        found = self._done.get((condense_key, network, protocol, budget, eval_seed))
-        return found if found and found.set_sha256 == self._newest[condense_key].set_sha256 else None
+        record = self._trials.get((condense_key, network, protocol, budget, eval_seed))
+        return record if record and record.set_sha256 == self._sets[condense_key].set_sha256 else None
 
     def append(self, record: Record) -> None:
         """Write a record, whole, before returning.
@@ -86,18 +77,14 @@ class Store(Artefacts):
         """
         path = self.root / RECORDS
         with storing(path), FileLock(self.root / f".{RECORDS}.lock"):
-            new = not path.exists()
             with open(path, "ab+") as file:
-                self._read_on(file)  # what others have written in between
-                file.truncate(self._offset)  # which drops a last line that is torn
-                file.seek(max(0, self._offset - 1))
-                end = b"" if file.read(1) in (b"", b"\n") else b"\n"
-                line = end + record.to_json().encode() + b"\n"
-                file.write(line)
+                before = os.fstat(file.fileno())
+                file.write(_end_last_line(file) + record.to_json().encode() + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
-                self._lines, self._offset = self._lines + line.count(b"\n"), self._offset + len(line)
-            if new:
+                if _state(before) == self._state or not (before.st_size or self.records):
+                    self._state = _state(os.fstat(file.fileno()))
+            if not before.st_size:
                 sync_folder(self.root)
         self._add(record)
 
@@ -122,73 +109,59 @@ class Store(Artefacts):
         return lock
 
 
-def trial_key(record: Record) -> TrialKey:
-    """Return which trial a record is of. It is the same for a trial that was done again."""
-    return (
-        record.condense_key,
-        record.evaluation_network,
-        record.protocol,
-        record.budget,
-        record.eval_seed,
-    )
+def _state(about: os.stat_result) -> tuple[int, ...]:
+    """Return what changes when a file does."""
+    return about.st_ino, about.st_size, about.st_mtime_ns
+
+
+def _end_last_line(file: BinaryIO) -> bytes:
+    """Drop a last line that a kill has torn; return the end of line that a whole one lacks, or nothing."""
+    file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
+    if file.read(1) in (b"", b"\n"):
+        return b""
+    file.seek(0)
+    *_, last = file
+    try:
+        Record.from_json(last)
+    except ValueError:
+        file.truncate(file.seek(-len(last), os.SEEK_END))
+        return b""
+    return b"\n"
 
 
 def read_records(path: Path, strict: bool = True) -> list[Record]:
-    """Read a file of records, which is left as it is. A last line torn by a kill is dropped with a warning.
+    """Read a file of records. A last line that a kill has torn is left out with a warning.
 
     Args:
         path: the file.
-        strict: raise for a line that is damaged. Without it, as for results, whose trials can be done again, all
-            such lines are left out with one warning.
+        strict: raise for a damaged line. Without it, as for results, whose trials can be done again, damaged lines
+            are left out with one warning.
 
     Raises:
         DcbenchError: naming the file, when it cannot be read, and the line that is not a record.
     """
+    records: list[Record] = []
+    damaged, torn = [], False
     try:
         with path.open("rb") as file:
-            return _read_lines(path, file, strict)[0]
+            for number, line in enumerate(file, start=1):
+                try:
+                    if line.strip():
+                        records.append(Record.from_json(line))
+                except NewerFormat:
+                    raise newer_format(f"{path}, line {number},") from None
+                except ValueError as error:
+                    torn = not line.endswith(b"\n")
+                    if strict and not torn:
+                        raise DcbenchError(f"{path}, line {number} is not a record: {error}.") from None
+                    damaged.append(number)
     except OSError as error:
         raise unreadable(path, error) from None
-
-
-def _read_lines(
-    path: Path, file: BinaryIO, strict: bool, number: int = 0, is_first: bool = True
-) -> tuple[list[Record], int, int]:
-    """Read the rest of a file of records, and warn of damaged lines.
-
-    Args:
-        path: of the file, for messages.
-        file: open where the rest begins.
-        strict: see `read_records`.
-        number: of lines before the rest.
-        is_first: warn of a torn last line, too. Later it is most likely a line that another run is writing.
-
-    Returns:
-        The records, the number of lines and their bytes. A torn last line is not among them, because it is read
-        again: whoever writes it may not be done, or another run will drop it.
-    """
-    records: list[Record] = []
-    damaged, lines, size, torn = [], 0, 0, False
-    for line in file:
-        place = number + lines + 1
-        try:
-            if line.strip():
-                records.append(Record.from_json(line))
-        except NewerFormat:
-            raise newer_format(f"{path}, line {place},") from None
-        except ValueError as error:
-            torn = not line.endswith(b"\n")
-            if strict and not torn:
-                raise DcbenchError(f"{path}, line {place} is not a record: {error}.") from None
-            if is_first or not torn:
-                damaged.append(place)
-        if not torn:
-            lines, size = lines + line.endswith(b"\n"), size + len(line)
-    if torn and is_first and len(damaged) == 1:
+    if torn and len(damaged) == 1:
         warnings.warn(f"{path}: dropped its last line, which is torn.", stacklevel=2)
     elif damaged:
         warnings.warn(f"{path}: left out {_which(damaged)}; those trials are done again.", stacklevel=2)
-    return records, lines, size
+    return records
 
 
 def unreadable(path: Path, error: OSError) -> DcbenchError:
@@ -210,30 +183,27 @@ def latest(records: Iterable[Record]) -> list[Record]:
     Where the condensed set of a key was made again with other bytes, the records of the former set are left out,
     because an average must be of one set. The result does not depend on the order of the records.
     """
-    newest: dict[TrialKey, Record] = {}
+    trials: dict[TrialKey, Record] = {}
     sets: dict[str, Record] = {}
     for record in records:
-        if record.status == "ok":
-            _keep_later(newest, record)
-            _keep_newest_set(sets, record)
-    kept = (record for record in newest.values() if record.set_sha256 == sets[record.condense_key].set_sha256)
-    return sorted(kept, key=lambda record: (record.started_at, repr(trial_key(record))))
+        _keep(trials, sets, record)
+    kept = (record for record in trials.values() if record.set_sha256 == sets[record.condense_key].set_sha256)
+    return sorted(kept, key=lambda record: (record.started_at, repr(_trial_key(record))))
 
 
-def _keep_later(newest: dict[TrialKey, Record], record: Record) -> None:
-    """Put a record in the place of an earlier one of the same trial."""
-    other = newest.setdefault(trial_key(record), record)
-    if other is not record and _rank(other) < _rank(record):
-        newest[trial_key(record)] = record
+def _keep(trials: dict[TrialKey, Record], sets: dict[str, Record], record: Record) -> None:
+    """Keep a successful record if it is the last one of its trial, and if its set is the last one of its key."""
+    if record.status != "ok":
+        return
+    key = _trial_key(record)
+    other = trials.get(key)
+    if other is None or (other.started_at, other.to_json()) < (record.started_at, record.to_json()):
+        trials[key] = record
+    newest = sets.setdefault(record.condense_key, record)
+    if (newest.started_at, str(newest.set_sha256)) < (record.started_at, str(record.set_sha256)):
+        sets[record.condense_key] = record
 
 
-def _rank(record: Record) -> tuple[str, str]:
-    """Return what is greatest for the record of a trial that counts: its start, then its text."""
-    return record.started_at, record.to_json()
-
-
-def _keep_newest_set(newest: dict[str, Record], record: Record) -> None:
-    """Put a record in the place of one of the same key that was started earlier."""
-    other = newest.setdefault(record.condense_key, record)
-    if (other.started_at, str(other.set_sha256)) < (record.started_at, str(record.set_sha256)):
-        newest[record.condense_key] = record
+def _trial_key(record: Record) -> TrialKey:
+    """Return which trial a record is of. It is the same for a trial that was done again."""
+    return record.condense_key, record.evaluation_network, record.protocol, record.budget, record.eval_seed

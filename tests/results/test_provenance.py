@@ -39,9 +39,24 @@ def test_the_code_of_a_class_is_that_of_its_own_bases_too():
     assert source_sha256(ConvNet) == sha256(Path(inspect.getfile(ConvNet)).read_bytes()).hexdigest()
 
 
-def test_a_class_that_is_in_no_file_has_no_source():
-    typed = type("Typed", (Linear,), {"__module__": "typed_in"})
-    assert source_sha256(typed) == ""
+def typed(source):
+    """Return the class that a text defines in no file, as a cell of a notebook does."""
+    names = {"__name__": "typed_in", "Linear": Linear}
+    exec(source, names)
+    return names["Typed"]
+
+
+def test_the_source_of_a_class_that_is_in_no_file_is_its_code():
+    source = """
+RATE = 2
+def helper(x): return [x * RATE for _ in range(3)]
+class Typed(Linear):
+    def build(self, info): return helper(lambda: info)
+"""
+    digest = source_sha256(typed(source))
+    assert digest == source_sha256(typed(source)) != source_sha256(Linear)
+    for before, after in (("RATE = 2", "RATE = 3"), ("range(3)", "range(4)"), ("lambda: info", "lambda: 1")):
+        assert source_sha256(typed(source.replace(before, after))) != digest
 
 
 def test_what_was_not_installed_is_behind_nothing_and_its_file_is_known():
