@@ -13,7 +13,7 @@ from dcbench.cli.doctor import doctor
 from dcbench.cli.evaluate import evaluate
 from dcbench.cli.leaderboard import leaderboard
 from dcbench.cli.list import list_
-from dcbench.cli.options import add_to_commands, no_plugins_option
+from dcbench.cli.options import add_no_plugins
 from dcbench.cli.plugin import plugin
 from dcbench.cli.run import run
 from dcbench.cli.suite import suite
@@ -65,5 +65,4 @@ def main() -> None:
 
 for command in (run, evaluate, suite, list_, describe, leaderboard, plugin, doctor):
     main.add_command(command)
-main.params.append(no_plugins_option())
-add_to_commands(main)
+add_no_plugins(main)

@@ -12,7 +12,6 @@ import click
 from dcbench.cli.output import print_scores
 
 if TYPE_CHECKING:
-    from dcbench.core.dataset import Dataset
     from dcbench.plugins import Plugins
     from dcbench.results.records import Record
     from dcbench.results.store import Store
@@ -28,22 +27,19 @@ def refuse_downloads(datasets: Iterable[str], plugins: Plugins, root: Path) -> N
     """
     from dcbench.utils.errors import DcbenchError
 
-    absent = [name for name in dict.fromkeys(datasets) if _is_absent(plugins.make_dataset(name), root)]
+    absent = []
+    for name in dict.fromkeys(datasets):
+        dataset = plugins.make_dataset(name)
+        try:
+            if dataset.is_here(root) is False:
+                absent.append(name)
+        except Exception as error:  # whatever a plugin may raise
+            raise DcbenchError(f"dataset {dataset}: its is_here fails: {type(error).__name__}: {error}") from error
     if absent:
-        those = "is" if len(absent) == 1 else "are"
         raise DcbenchError(
-            f"{', '.join(absent)} {those} not in {root}, and --dry-run downloads nothing. Without it the run "
-            "does, where the network allows; --data-root says where else to look."
+            f"not in {root}: {', '.join(absent)}; and --dry-run downloads nothing. Without it the run does, where "
+            "the network allows; --data-root says where else to look."
         )
-
-
-def _is_absent(dataset: Dataset, root: Path) -> bool:
-    from dcbench.utils.errors import DcbenchError
-
-    try:
-        return dataset.is_here(root) is False
-    except Exception as error:  # whatever a plugin may raise
-        raise DcbenchError(f"dataset {dataset}: its is_here fails: {type(error).__name__}: {error}") from error
 
 
 def carry_out(
@@ -55,15 +51,15 @@ def carry_out(
     as_json: bool,
     report: Callable[[list[Record]], None] | None = None,
 ) -> None:
-    """Carry out a plan with progress bars, print what came of it, and exit the process with 1 if a part failed.
+    """Carry out a plan with progress bars, print the result, and exit the process with 1 if a part failed.
 
     Args:
         plan: what to do.
-        plugins: whose observers are told.
-        execution: how and where to.
+        plugins: their observers are told.
+        execution: how and where.
         dry_run: show the plan, and do nothing.
         as_json: print JSON instead of tables.
-        report: prints the outcome from the records that the plan covers, instead of the usual table.
+        report: prints the records that the plan covers, instead of the usual table.
 
     Raises:
         DcbenchError: when results cannot be written; what was done is kept.
@@ -71,7 +67,7 @@ def carry_out(
     import torch
 
     from dcbench.results.store import Store
-    from dcbench.run.session import Interrupted
+    from dcbench.run.session import Interrupted, describe_failure
     from dcbench.run.session import carry_out as carry_out_quietly
     from dcbench.utils.cores import advice_where_shared
 
@@ -90,22 +86,24 @@ def carry_out(
         report(completed.records)
     else:
         _show_scores(completed, as_json)
-    _show_failures(completed)
+    failures = completed.outcome.failures
+    if failures:
+        click.echo(f"Tracebacks of what failed: {completed.store.root / 'failures'}", err=True)
+    for record in failures:
+        click.echo(f"Failed: {describe_failure(record)}", err=True)
     if not as_json:
-        _show_checkpoints(completed)
-        _show_places(completed)
-    sys.exit(1 if completed.outcome.failures else 0)
+        _show_outcome(completed)
+    sys.exit(1 if failures else 0)
 
 
 def _show_plan(plan: Plan, store: Store, force: bool, as_json: bool) -> None:
     """Print the cells and how much of each is done."""
     from dcbench.cli.output import print_rows
 
-    rows, left = [], 0
+    rows = []
     for cell in plan.cells:
         pending = len(plan.pending(cell, store, force))
-        left += pending
-        condensed = store.set_path(cell.spec).exists() and not force
+        condensed = not pending or (store.set_path(cell.spec).exists() and not force)
         rows.append(
             {
                 "data set": cell.spec.dataset,
@@ -113,7 +111,7 @@ def _show_plan(plan: Plan, store: Store, force: bool, as_json: bool) -> None:
                 "method": cell.spec.method,
                 "matched on": cell.spec.matching_network or "–",
                 "seed": str(cell.spec.seed),
-                "condensed": "yes" if condensed or not pending else "no",
+                "condensed": "yes" if condensed else "no",
                 "trials": str(len(cell.trials)),
                 "done": str(len(cell.trials) - pending),
             }
@@ -121,6 +119,7 @@ def _show_plan(plan: Plan, store: Store, force: bool, as_json: bool) -> None:
     print_rows(rows, as_json)
     if not as_json:
         sets = sum(row["condensed"] == "no" for row in rows)
+        left = sum(int(row["trials"]) - int(row["done"]) for row in rows)
         click.echo(f"To do: {sets} of {len(rows)} condensations, {left} evaluations. Budget: {plan.budget.name}.")
 
 
@@ -134,27 +133,13 @@ def _show_scores(completed: Completed, as_json: bool) -> None:
         print_scores(table, f"{datasets}: protocol {plan.protocol.name}, budget {plan.budget.name}", as_json)
 
 
-def _show_failures(completed: Completed) -> None:
-    """Print what failed."""
-    from dcbench.run.session import describe_failure
-
-    if completed.outcome.failures:
-        click.echo(f"Tracebacks of what failed: {completed.store.root / 'failures'}", err=True)
-    for record in completed.outcome.failures:
-        click.echo(f"Failed: {describe_failure(record)}", err=True)
-
-
-def _show_checkpoints(completed: Completed) -> None:
-    """Print what the checkpoints of the sets that were made took."""
-    costs = [cost for cell in completed.made if (cost := completed.store.read_cost(cell.spec))]
+def _show_outcome(completed: Completed) -> None:
+    """Print what checkpoints took, and where everything is."""
+    outcome, store, plan = completed.outcome, completed.store, completed.plan
+    costs = [cost for cell in completed.made if (cost := store.read_cost(cell.spec))]
     written, seconds = sum(cost.checkpoints for cost in costs), sum(cost.checkpoint_seconds for cost in costs)
     if written:
         click.echo(f"{written} checkpoint{'s' * (written != 1)}, {seconds:.1f} s")
-
-
-def _show_places(completed: Completed) -> None:
-    """Print where everything is."""
-    outcome, store, plan = completed.outcome, completed.store, completed.plan
     if not outcome.condensed and not outcome.evaluated and not outcome.failures:
         click.echo("Everything was done already; --force does it again.")
     pictures = [store.picture_path(cell.spec) for cell in plan.cells if cell.spec.ipc is not None]

@@ -10,18 +10,12 @@ from dcbench.checks import ARCHITECTURE_CHECKS, DATASET_CHECKS, METHOD_CHECKS, C
 from dcbench.core.component import Component, Spelling
 from dcbench.core.method import Method
 from dcbench.plugins import Plugins, Registry
-from dcbench.utils.errors import DcbenchError, find_name, unknown_name
+from dcbench.utils.errors import DcbenchError, unknown_name
 
 
 @dataclass(frozen=True)
 class CheckSubject:
-    """An installed component with its options, and the checks of its kind.
-
-    Attributes:
-        title: its kind, name and distribution.
-        component: the component.
-        checks: of its kind.
-    """
+    """A component with its options, the checks of its kind, and a title: kind, name and distribution."""
 
     title: str
     component: Component
@@ -50,17 +44,15 @@ def find_subject(plugins: Plugins, text: str, kind: str | None, options: Mapping
         "dataset": (plugins.datasets, DATASET_CHECKS),
         "architecture": (plugins.architectures, ARCHITECTURE_CHECKS),
     }
-    if kind is not None:
-        kinds = {kind: kinds[kind]}
-    matching = [each for each, (registry, _) in kinds.items() if registry.find(name)]
+    matching = [each for each, (registry, _) in kinds.items() if kind in (None, each) and registry.find(name)]
     if not matching:
-        known = [each for registry, _ in kinds.values() for each in registry]
+        known = [each for this, (registry, _) in kinds.items() if kind in (None, this) for each in registry]
         raise _not_found(plugins, name, kind or "component", known)
     if len(matching) > 1:
         both = " and ".join(f"{'an' if each[0] in 'aeiou' else 'a'} {each}" for each in matching)
         raise DcbenchError(f"{name!r} is the name of {both}. Say which: --kind {matching[0]}.")
     registry, checks = kinds[matching[0]]
-    cls, origin = registry.get(name), registry.origins[find_name(registry.kind, name, registry)]
+    cls, origin = registry.get(name), registry.origins[registry.find(name) or name]
     title = f"{matching[0]} {cls.name}, from {origin.distribution} {origin.version} ({origin.module})"
     return CheckSubject(title, _configure(cls, text, options), checks)
 
@@ -78,15 +70,12 @@ def _configure(cls: type[Component], text: str, options: Mapping[str, str]) -> C
 
 
 def _not_found(plugins: Plugins, name: str, kind: str, known: list[str]) -> DcbenchError:
-    """Return the error for an unknown name, which may be a plugin's that is disabled or failed."""
+    """Return the error for an unknown name, which may be that of a plugin."""
     for info in plugins.infos:
-        if name.replace("-", "_") in (info.name.replace("-", "_"), info.distribution.replace("-", "_")):
-            if info.error:
-                return DcbenchError(f"plugin {info.name!r} of {info.distribution} failed to load: {info.error}")
-            if info.disabled:
-                return DcbenchError(f"plugin {info.name!r} of {info.distribution} is disabled by {info.disabled}.")
-            if info.provides:
-                return DcbenchError(
-                    f"{name!r} is a plugin. Check what it provides, one by one: {', '.join(info.provides)}."
-                )
+        names = (info.name.replace("-", "_"), info.distribution.replace("-", "_"))
+        if name.replace("-", "_") in names and info.error:
+            return DcbenchError(f"plugin {info.name!r} of {info.distribution} failed to load: {info.error}")
+        if name.replace("-", "_") in names and info.provides:
+            provided = ", ".join(info.provides)
+            return DcbenchError(f"{name!r} is a plugin. Check what it provides, one by one: {provided}.")
     return plugins.missing(unknown_name(kind, name, known))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,11 +13,10 @@ from dcbench.cli.options import load_plugins
 from dcbench.cli.output import json_option, print_json
 
 if TYPE_CHECKING:
-    from dcbench.plugins import PluginInfo
+    from dcbench.plugins import PluginInfo, Registry
     from dcbench.suites.file import Suite
 
-
-IN_WORDS = {"long": "compiles", "official": "enters tables"}
+LABELS = {"long": "compiles", "official": "enters tables"}
 """What fields are called where their names say little."""
 
 
@@ -30,51 +31,58 @@ def describe(name: str, as_json: bool) -> None:
     from dcbench.utils.errors import unknown_name
 
     plugins = load_plugins()
-    registries = plugins.registries().values()
-    found: list[dict[str, Any]] = []
-    for registry in registries:
+    result: list[dict[str, Any]] = []
+    for registry in plugins.registries().values():
         if (same := registry.find(name)) is not None:
-            component, origin = registry.get(same), registry.origins[same]
-            found.append(
-                {
-                    "kind": registry.kind,
-                    "name": same,
-                    "summary": component.summary(),
-                    "remarks": component.remarks(),
-                    "citation": component.citation,
-                    "version": component.version,
-                    "sha256": getattr(component, "sha256", ""),
-                    "augmentation": ", ".join(
-                        f"{k}: {v}" for k, v in getattr(component, "augmentation", {}).items()
-                    ),
-                    "quick_budget": ", ".join(f"{k}={v}" for k, v in getattr(component, "quick", {}).items()),
-                    "spelling": f"{component.argument.upper()},option=value".removeprefix(","),
-                    "from": f"{origin.distribution} {origin.version} ({origin.module})",
-                    "options": component.option_rows(),
-                }
-            )
+            result.append(_component_facts(registry, same))
     for kind, constants in (("protocol", PROTOCOLS), ("budget", BUDGETS)):
         if name in constants:
-            found.append({"kind": kind, **asdict(constants[name])})
+            result.append({"kind": kind, **asdict(constants[name])})
     if (same := plugins.suites.find(name)) is not None:
-        found.append(_suite_facts(load_suite(plugins.suite_path(same)), plugins.suites.origins[same]))
-    if not found:
-        known = [*(each for registry in registries for each in registry), *PROTOCOLS, *BUDGETS, *plugins.suites]
-        raise plugins.missing(unknown_name("name", name, known))
+        result.append(_suite_facts(load_suite(plugins.suite_path(same)), plugins.suites.origins[same]))
+    if not result:
+        everything: tuple[Iterable[str], ...] = (
+            *plugins.registries().values(),
+            PROTOCOLS,
+            BUDGETS,
+            plugins.suites,
+        )
+        raise plugins.missing(unknown_name("name", name, chain.from_iterable(everything)))
     if as_json:
-        print_json(found)
+        print_json(result)
         return
-    for each in found:
-        _print_one(each, each.pop("options", []))
+    for facts in result:
+        _print_one(facts, facts.pop("options", []))
+
+
+def _component_facts(registry: Registry[Any], name: str) -> dict[str, Any]:
+    component, origin = registry.get(name), registry.origins[name]
+    augmentation, quick = (getattr(component, field, {}).items() for field in ("augmentation", "quick"))
+    return {
+        "kind": registry.kind,
+        "name": name,
+        "summary": component.summary(),
+        "remarks": component.remarks(),
+        "citation": component.citation,
+        "version": component.version,
+        "sha256": getattr(component, "sha256", ""),
+        "augmentation": ", ".join(f"{key}: {value}" for key, value in augmentation),
+        "quick_budget": ", ".join(f"{key}={value}" for key, value in quick),
+        "spelling": f"{component.argument.upper()},option=value".removeprefix(","),
+        "from": f"{origin.distribution} {origin.version} ({origin.module})",
+        "options": component.option_rows(),
+    }
 
 
 def _suite_facts(suite: Suite, origin: PluginInfo) -> dict[str, Any]:
-    """Return what the suite's file says, lists and options spelt out."""
+    """Return what the suite's file says, with lists and options as text."""
     facts: dict[str, Any] = {"kind": "suite", "name": suite.name}
     for key, value in suite.file.model_dump(mode="json").items():
-        listed = [f"{name}={each}" for name, each in value.items()] if isinstance(value, dict) else value
-        spelt = (" " if key == "notes" else ", ").join(map(str, listed)) if isinstance(listed, list) else listed
-        facts["method_options" if key == "options" else key] = spelt
+        if isinstance(value, dict):
+            value = [f"{name}={each}" for name, each in value.items()]
+        if isinstance(value, list):
+            value = (" " if key == "notes" else ", ").join(map(str, value))
+        facts["method_options" if key == "options" else key] = value
     return {**facts, "from": f"{origin.distribution} {origin.version} ({suite.path})"}
 
 
@@ -82,13 +90,12 @@ def _print_one(facts: dict[str, Any], options: list[dict[str, str]]) -> None:
     """Print the facts, then a paragraph per option, which reads better than a table of long cells."""
     for key, value in facts.items():
         if value not in ("", None) and key != "spelling":
-            said = {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
-            click.echo(f"{IN_WORDS.get(key, key.replace('_', ' ')):>16}  {said}")
+            text = ("yes" if value else "no") if isinstance(value, bool) else value
+            click.echo(f"{LABELS.get(key, key.replace('_', ' ')):>16}  {text}")
     if options:
-        spelt = "-o name=value" if facts["kind"] == "method" else f"{facts['name']}:{facts['spelling']}"
-        click.echo(f"\nOptions, as in {spelt}:")
+        spelling = "-o name=value" if facts["kind"] == "method" else f"{facts['name']}:{facts['spelling']}"
+        click.echo(f"\nOptions, as in {spelling}:")
     for row in options:
-        click.echo(f"\n  {row['option']}  ({row['type']}, default: {row['default']})")
-        click.echo(f"      {row['meaning']}")
+        click.echo(f"\n  {row['option']}  ({row['type']}, default: {row['default']})\n      {row['meaning']}")
         if row["source"]:
             click.echo(f"      from {row['source']}")

@@ -1,6 +1,6 @@
-"""Looking a machine over: disks, devices, plugins, results and data sets. What takes long comes last.
+"""Looking a machine over: packages, disks, devices, plugins, results and data sets. What takes long comes last.
 
-What is imported is imported where it is needed, so that a finding is told before the next import.
+A package is imported where it is needed: a missing one is then a finding, and no finding waits for an import.
 """
 
 from __future__ import annotations
@@ -8,14 +8,18 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
+import sys
 import sysconfig
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from dcbench.cli.installation import Finding, Status
+from dcbench import DISTRIBUTION, __version__
 from dcbench.utils.errors import DcbenchError, NewerFormat
 
 if TYPE_CHECKING:
@@ -26,29 +30,96 @@ GIB = 2**30
 LITTLE_DISK, NO_DISK = 2 * GIB, GIB // 10
 DRIVER = Path("/proc/driver/nvidia/version")
 COMPILERS = ("c++", "g++", "clang++")
+NAMESAKE = "dcbench"
+"""An unrelated distribution on PyPI that has our import name."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that ``dcbench doctor`` looked at.
+
+    Attributes:
+        subject: the thing.
+        result: what was found, in words.
+        status: ``note`` is worth knowing; ``wrong`` needs the remedy.
+        remedy: what to do about it; empty where it is fine.
+        section: what it belongs to.
+    """
+
+    subject: str
+    result: str
+    status: Literal["fine", "note", "wrong"] = "fine"
+    remedy: str = ""
+    section: str = ""
 
 
 def examine(load_plugins: Callable[[], Plugins], data_root: Path, results: Path) -> Iterator[Finding]:
-    """Look at all but the installation. Nothing is downloaded, and neither data nor results are changed.
+    """Look at everything. Nothing is downloaded, and neither data nor results are changed.
 
     Args:
         load_plugins: loads the plugins without being strict, so that those that failed are among them.
         data_root: see `dcbench.utils.files.default_data_root`.
         results: the results folder, which need not be there.
     """
+    plugins = cache(load_plugins)
+    sections = {
+        "Installation": _installation(),
+        "Disk": _disks(data_root, results),
+        "Devices": _devices(),
+        "Plugins": _plugins(plugins),
+        "Results": _results(results),
+        "Data": _data(plugins, data_root),
+    }
+    for section, findings in sections.items():
+        try:
+            for finding in findings:
+                yield replace(finding, section=section)
+        except ImportError as error:
+            remedy = "Repair the packages first."
+            yield Finding("imports", f"{error}: the rest is not looked at", "wrong", remedy, section)
+            return
+
+
+def _installation() -> Iterator[Finding]:
+    """Compare the installed packages with what dcbench requires: their metadata can always be read."""
+    yield Finding("dcbench", f"{__version__} in {Path(__file__).parent.parent}")
+    yield Finding("Python", f"{sys.version.split()[0]}, {sys.executable}")
+    try:
+        needed = requires(DISTRIBUTION) or []
+    except PackageNotFoundError:  # only the code is there, on PYTHONPATH for example
+        result = "is not installed, so no plugin is found, not even its own"
+        yield Finding(DISTRIBUTION, result, "wrong", f"pip install {DISTRIBUTION}")
+        return
+    from packaging.requirements import Requirement
+
+    installed = []
+    for requirement in map(Requirement, needed):
+        optional = requirement.marker is not None and not requirement.marker.evaluate({"extra": ""})
+        present = _version(requirement.name)
+        if present:
+            installed.append(f"{requirement.name} {present}")
+        if (optional and not present) or requirement.specifier.contains(present or "", prereleases=True):
+            continue
+        result = f"is {present}, not {requirement.specifier}" if present else "is missing"
+        remedy = f"pip install '{requirement.name}{requirement.specifier}'"
+        yield Finding(requirement.name, result, "wrong", remedy)
+    yield Finding("packages", ", ".join(installed))
+    if other := _version(NAMESAKE):
+        result = f"{other}, an unrelated package with the same import name, is installed, too"
+        remedy = f"pip uninstall {NAMESAKE}, then pip install --force-reinstall --no-deps {DISTRIBUTION}"
+        yield Finding(f"{NAMESAKE} of PyPI", result, "wrong", remedy)
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
+
+
+def _disks(data_root: Path, results: Path) -> Iterator[Finding]:
     yield _folder("data root", data_root, "Say where data sets are with --data-root or DCBENCH_DATA.")
     yield _folder("results", results, "Choose another folder with --results.")
-    yield from _devices()
-    plugins = load_plugins()
-    yield from _plugins(plugins)
-    yield from _records(results)
-    yield from _sets(results)
-    for name in plugins.datasets:
-        try:
-            dataset = plugins.make_dataset(name)
-        except DcbenchError:  # it reads a file that the user has to name
-            continue
-        yield _dataset(dataset, data_root)
 
 
 def _folder(subject: str, folder: Path, remedy: str) -> Finding:
@@ -57,52 +128,48 @@ def _folder(subject: str, folder: Path, remedy: str) -> Finding:
         there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         free = shutil.disk_usage(there).free
     except OSError as error:
-        return Finding("Disk", subject, f"{folder} cannot be reached: {error.strerror}", "wrong", remedy)
+        return Finding(subject, f"{folder} cannot be reached: {error.strerror}", "wrong", remedy)
     result = f"{folder}, {'' if there == folder else 'not there yet, '}{_size(free)} of disk free"
-    status: Status = "fine"
     if not there.is_dir():
-        status, result = "wrong", f"{there} is not a folder"
-    elif free < NO_DISK:
-        status, remedy = "wrong", f"Make room. {remedy}"
-    elif not os.access(there, os.W_OK):
-        status, result = "note", f"{result}, and cannot be written to"
-    elif free < LITTLE_DISK:
-        status, remedy = "note", "A data set or many condensed sets may not fit."
-    return Finding("Disk", subject, result, status, "" if status == "fine" else remedy)
+        return Finding(subject, f"{there} is not a folder", "wrong", remedy)
+    if free < NO_DISK:
+        return Finding(subject, result, "wrong", f"Make room. {remedy}")
+    if not os.access(there, os.W_OK):
+        return Finding(subject, f"{result}, and cannot be written to", "note", remedy)
+    if free < LITTLE_DISK:
+        return Finding(subject, result, "note", "A data set or many condensed sets may not fit.")
+    return Finding(subject, result)
 
 
 def _devices() -> Iterator[Finding]:
-    section = "Devices"
+    missing = [] if Path(sysconfig.get_path("include"), "Python.h").exists() else ["Python's headers"]
     if not (os.environ.get("CXX") or any(map(shutil.which, COMPILERS))):
-        missing = "a C++ compiler"
-    else:
-        missing = "" if Path(sysconfig.get_path("include"), "Python.h").exists() else "Python's headers"
+        missing.append("a C++ compiler")
     if missing:
-        remedy = f"For faster long runs on the CPU, install {missing}."
-        yield Finding(section, "compiler", "torch cannot compile networks here", "note", remedy)
+        remedy = f"For faster long runs on the CPU, install {' and '.join(missing)}."
+        yield Finding("compiler", "torch cannot compile networks here", "note", remedy)
     import torch
 
     from dcbench.results.provenance import describe_device
 
     kind, _, words = describe_device(torch.device("cpu")).partition(": ")
-    yield Finding(section, kind, words)
+    yield Finding(kind, words)
     if torch.cuda.is_available():
-        for index in range(torch.cuda.device_count()):
-            yield _gpu(section, index)
+        yield from map(_gpu, range(torch.cuda.device_count()))
     elif DRIVER.exists():
         built = f"is built for CUDA {torch.version.cuda}" if torch.version.cuda else "is built without CUDA"
         remedy = "Install the torch that pytorch.org names for this driver."
-        yield Finding(section, "cuda", f"there is an NVIDIA driver, but torch {built}", "wrong", remedy)
+        yield Finding("cuda", f"there is an NVIDIA driver, but torch {built}", "wrong", remedy)
     else:
-        yield Finding(section, "cuda", "none: --device auto is the CPU")
+        yield Finding("cuda", "none: --device auto is the CPU")
     try:  # a torchvision that was built for another torch fails when it is imported
         importlib.import_module("torchvision")
     except Exception as error:
         remedy = "Install a torch and a torchvision that were released together."
-        yield Finding(section, "torchvision", f"cannot be imported: {_first_line(error)}", "wrong", remedy)
+        yield Finding("torchvision", f"cannot be imported: {_first_line(error)}", "wrong", remedy)
 
 
-def _gpu(section: str, index: int) -> Finding:
+def _gpu(index: int) -> Finding:
     import torch
 
     device = torch.device("cuda", index)
@@ -111,65 +178,65 @@ def _gpu(section: str, index: int) -> Finding:
         free, total = torch.cuda.mem_get_info(device)
     except RuntimeError as error:
         remedy = "Look at it with nvidia-smi: it may be full, or lost to the driver. --device cpu does without it."
-        return Finding(section, str(device), f"cannot be used: {_first_line(error)}", "wrong", remedy)
-    name = torch.cuda.get_device_name(device)
-    return Finding(section, str(device), f"{name}, {_size(free)} of {_size(total)} free")
+        return Finding(str(device), f"cannot be used: {_first_line(error)}", "wrong", remedy)
+    return Finding(str(device), f"{torch.cuda.get_device_name(device)}, {_size(free)} of {_size(total)} free")
 
 
-def _plugins(plugins: Plugins) -> Iterator[Finding]:
+def _plugins(plugins: Callable[[], Plugins]) -> Iterator[Finding]:
     from dcbench.plugins import DISABLE
 
-    section = "Plugins"
-    loaded: Counter[str] = Counter()
-    for info in plugins.infos:
-        package = f"{info.distribution} {info.version}"
+    loaded: Counter[tuple[str, str]] = Counter()
+    for info in plugins().infos:
+        package = f"of {info.distribution} {info.version}"
         if info.error:
             remedy = f"Repair it, pip uninstall {info.distribution}, or leave it out: {DISABLE}={info.name}"
-            yield Finding(section, info.name, f"of {package} failed to load: {info.error}", "wrong", remedy)
+            yield Finding(info.name, f"{package} failed to load: {info.error}", "wrong", remedy)
         elif info.disabled:
-            result = f"of {package} is disabled by {info.disabled}"
-            yield Finding(section, info.name, result, "note", "Leave that out to have it again.")
+            remedy = "Leave that out to have it again."
+            yield Finding(info.name, f"{package} is disabled by {info.disabled}", "note", remedy)
         else:
-            loaded[package] += len(info.provides)
-    for package, count in sorted(loaded.items()):
-        name, _, number = package.rpartition(" ")
-        yield Finding(section, name, f"{number}, provides {count}: dcbench plugin list")
+            loaded[info.distribution, info.version] += len(info.provides)
+    for (name, number), count in sorted(loaded.items()):
+        yield Finding(name, f"{number}, provides {count}: dcbench plugin list")
 
 
-def _records(folder: Path) -> Iterator[Finding]:
+def _results(folder: Path) -> Iterator[Finding]:
+    from dcbench.results.set_file import without_images
     from dcbench.results.store import RECORDS, read_records
 
-    path = folder / RECORDS
-    if not path.exists():
-        return
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            records = read_records(path, strict=False)
-    except DcbenchError as error:
-        yield Finding("Results", "records", str(error), "wrong", "Move it away, or choose another with --results.")
-        return
-    for each in caught:
-        remedy = "Remove what is damaged, and run the same command again."
-        yield Finding("Results", "records", f"{each.message}", "wrong", remedy)
-    yield Finding("Results", "records", f"{len(records)}")
-
-
-def _sets(folder: Path) -> Iterator[Finding]:
-    from dcbench.results.set_file import without_images
-
+    if (path := folder / RECORDS).exists():
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                records = read_records(path, strict=False)
+            for each in caught:
+                remedy = "Remove what is damaged, and run the same command again."
+                yield Finding("records", f"{each.message}", "wrong", remedy)
+            yield Finding("records", f"{len(records)}")
+        except DcbenchError as error:
+            yield Finding("records", str(error), "wrong", "Move it away, or choose another with --results.")
     paths, whole = sorted((folder / "sets").glob("*.safetensors")), 0
     for path in paths:
         try:
             without_images(path)
             whole += 1
+        except NewerFormat as error:
+            remedy = "Upgrade dcbench, or choose another folder with --results."
+            yield Finding("condensed set", str(error), "wrong", remedy)
         except DcbenchError as error:
             remedy = "Remove it, and add --force to the command that made it: it is made and evaluated again."
-            if isinstance(error, NewerFormat):
-                remedy = "Upgrade dcbench, or choose another folder with --results."
-            yield Finding("Results", "condensed set", str(error), "wrong", remedy)
+            yield Finding("condensed set", str(error), "wrong", remedy)
     if paths:
-        yield Finding("Results", "condensed sets", f"{len(paths)}, {whole} of them whole")
+        yield Finding("condensed sets", f"{len(paths)}, {whole} of them whole")
+
+
+def _data(plugins: Callable[[], Plugins], root: Path) -> Iterator[Finding]:
+    for name in plugins().datasets:
+        try:
+            dataset = plugins().make_dataset(name)
+        except DcbenchError:  # it reads a file that the user has to name
+            continue
+        yield _dataset(dataset, root)
 
 
 def _dataset(dataset: Dataset, root: Path) -> Finding:
@@ -179,20 +246,17 @@ def _dataset(dataset: Dataset, root: Path) -> Finding:
         here = dataset.is_here(root)
         info = load_dataset(dataset, root).info if here else None
     except Exception as error:  # whatever a plugin may raise
-        result = (
-            str(error)
-            if isinstance(error, DcbenchError)
-            else f"its is_here fails: {type(error).__name__}: {error}"
-        )
+        plain = isinstance(error, DcbenchError)
+        result = str(error) if plain else f"its is_here fails: {type(error).__name__}: {error}"
         remedy = "If its files are whole, it is a defect of the plugin: tell its authors."
-        return Finding("Data", dataset.name, result, "wrong", remedy)
+        return Finding(dataset.name, result, "wrong", remedy)
     if here is None:
-        return Finding("Data", dataset.name, "does not say whether it has to be downloaded")
+        return Finding(dataset.name, "does not say whether it has to be downloaded")
     if info is None:
-        return Finding("Data", dataset.name, "not here: the first run that needs it downloads it")
+        return Finding(dataset.name, "not here: the first run that needs it downloads it")
     size = "x".join(map(str, (info.channels, *info.size)))
-    known = "whole" if dataset.sha256 else "can be read"
-    return Finding("Data", dataset.name, f"{known}: {info.num_classes} classes of {size}")
+    state = "whole" if dataset.sha256 else "can be read"
+    return Finding(dataset.name, f"{state}: {info.num_classes} classes of {size}")
 
 
 def _first_line(error: Exception) -> str:

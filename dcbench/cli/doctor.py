@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import shutil
-import textwrap
-from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 import click
 
 from dcbench.cli.options import data_root_option, load_plugins, results_option
 from dcbench.cli.output import json_option, print_json
+from dcbench.utils.files import default_data_root
 
 if TYPE_CHECKING:
-    from dcbench.cli.installation import Finding
+    from dcbench.cli.diagnosis import Finding
 
 MARKS = {"fine": ("✓", "green"), "note": ("–", "yellow"), "wrong": ("✗", "red")}
 MARGIN = 20
@@ -34,8 +34,10 @@ def doctor(results: Path, data_root: Path | None, as_json: bool) -> None:
 
     Exit code: 0 if nothing is wrong, 1 if something is.
     """
+    from dcbench.cli.diagnosis import examine
+
     findings: list[Finding] = []
-    for finding in _examine(data_root, results):
+    for finding in examine(partial(load_plugins, strict=False), data_root or default_data_root(), results):
         if not as_json:
             _print(finding, is_first=not findings or findings[-1].section != finding.section)
         findings.append(finding)
@@ -48,38 +50,14 @@ def doctor(results: Path, data_root: Path | None, as_json: bool) -> None:
         raise SystemExit(1)
 
 
-def _examine(data_root: Path | None, results: Path) -> Iterator[Finding]:
-    """Look at the installation first, because it may keep the rest from being looked at."""
-    from dcbench.cli.installation import SECTION, Finding, examine_installation
-
-    yield from examine_installation()
-    try:
-        from dcbench.cli.diagnosis import examine
-        from dcbench.utils.files import default_data_root
-
-        yield from examine(partial(load_plugins, strict=False), data_root or default_data_root(), results)
-    except ImportError as error:
-        yield Finding(
-            SECTION, "imports", f"{error}: the rest is not looked at", "wrong", "Repair the above first."
-        )
-
-
 def _print(finding: Finding, is_first: bool) -> None:
+    """Print a finding; paths, which are to be copied, are left whole."""
     if is_first:
         click.secho(f"\n{finding.section}", bold=True)
     mark, colour = MARKS[finding.status]
-    label = f"{finding.subject:<{MARGIN - 4}}"
-    first, *others = _wrapped(finding.result)
-    if len(label) > MARGIN - 4:  # it has a line of its own
-        first, others = "", [first, *others]
-    click.echo(f"{click.style(mark, fg=colour)}  {label} {first}".rstrip())
-    for line in others:
-        click.echo(" " * MARGIN + line)
-    for line in _wrapped(f"→ {finding.remedy}") if finding.remedy else ():
-        click.secho(" " * MARGIN + line, fg=colour)
-
-
-def _wrapped(text: str) -> list[str]:
-    """Break a text into lines that fit beside the margin; paths, which are to be copied, are left whole."""
-    width = max(shutil.get_terminal_size().columns, 60) - MARGIN
-    return textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False) or [""]
+    width, margin = max(shutil.get_terminal_size().columns, 60), " " * MARGIN
+    wrap = partial(fill, width=width, subsequent_indent=margin, break_on_hyphens=False, break_long_words=False)
+    click.secho(mark, fg=colour, nl=False)
+    click.echo(wrap(finding.result, initial_indent=f"   {finding.subject:<{MARGIN - 4}} ")[1:])
+    if finding.remedy:
+        click.secho(wrap(f"→ {finding.remedy}", initial_indent=margin), fg=colour)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from dcbench.cli import options
 from dcbench.cli.carry_out import carry_out, refuse_downloads
-from dcbench.cli.options import execution_options, load_plugins
 from dcbench.cli.output import json_option
 from dcbench.run import defaults
 from dcbench.utils.files import default_data_root
@@ -21,30 +21,20 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--dataset", "-d", required=True, metavar="NAME", help="Data set to test on.")
-@click.option(
-    "--eval-network",
-    "eval_networks",
-    multiple=True,
-    metavar="NAME",
-    help=f"Evaluation network.  [{', '.join(defaults.EVAL_NETWORKS)}]",
+@options.names(
+    "--eval-network", "eval_networks", help=f"Evaluation network.  [{', '.join(defaults.EVAL_NETWORKS)}]"
 )
-@click.option(
-    "--evals", type=click.IntRange(min=1), metavar="N", help="Networks per set and architecture.  [5, quick 2]"
-)
+@options.number("--evals", help="Networks per set and architecture.  [5, quick 2]")
 @click.option("--method", metavar="NAME", help="Who made the sets: their row's name.  [imported (file=…)]")
 @click.option("--matched-on", metavar="NETWORK", help="The network they were matched on, if any.")
 @click.option("--normalised", is_flag=True, help="Images are normalised as the data set is.")
 @click.option("--raw", is_flag=True, help="Images are pixels: 0 to 1, or uint8.")
 @click.option("--zca", is_flag=True, help="Images are pixels of 0 to 1, ZCA-whitened; so is the test set then.")
 @click.option("--labels", type=click.Path(path_type=Path), help="The labels, where FILE has the images alone.")
-@click.option(
-    "--protocol", default=defaults.PROTOCOL, metavar="NAME", show_default=True, help="Evaluation protocol."
-)
+@options.protocol_option
 @click.option("--budget", default="full", metavar="NAME", show_default=True, help="full or quick.")
-@click.option(
-    "--seed", default=0, show_default=True, type=click.IntRange(0, 2**62), metavar="N", help="First seed."
-)
-@execution_options
+@options.first_seed_option
+@options.execution_options
 @json_option
 def evaluate(
     files: tuple[Path, ...],
@@ -53,9 +43,6 @@ def evaluate(
     evals: int | None,
     method: str | None,
     matched_on: str | None,
-    normalised: bool,
-    raw: bool,
-    zca: bool,
     labels: Path | None,
     protocol: str,
     budget: str,
@@ -64,6 +51,7 @@ def evaluate(
     dry_run: bool,
     as_json: bool,
     execution: Execution,
+    **pixels: bool,
 ) -> None:
     """Train fresh networks on condensed sets made anywhere, and test them.
 
@@ -87,16 +75,16 @@ def evaluate(
     from dcbench.utils.devices import choose_device
     from dcbench.utils.errors import DcbenchError
 
-    said = [name for name, given in (("normalised", normalised), ("raw", raw), ("zca", zca)) if given]
-    if len(said) > 1:
-        raise DcbenchError(f"images are one of --{' and --'.join(said)}, not both.")
-    chosen, plugins, root = get_budget(budget), load_plugins(), data_root or default_data_root()
+    claimed = [name for name, given in pixels.items() if given]
+    if len(claimed) > 1:
+        raise DcbenchError(f"images are one of --{' and --'.join(claimed)}, not both.")
+    chosen, plugins, root = get_budget(budget), options.load_plugins(), data_root or default_data_root()
     if dry_run:
         refuse_downloads([dataset], plugins, root)
     request = ImportRequest(
         paths=files,
         dataset=dataset,
-        claim=Claim(method, matched_on, cast(Any, said[0]) if said else None, labels),
+        claim=Claim(method, matched_on, cast(Any, claimed[0]) if claimed else None, labels),
         eval_networks=eval_networks or defaults.EVAL_NETWORKS,
         protocol=get_protocol(protocol),
         budget=chosen,

@@ -20,20 +20,15 @@ def list_(kind: str | None, as_json: bool) -> None:
     from dcbench.suites.file import summary
 
     plugins = load_plugins()
-    rows = []
-    for plural, registry in plugins.registries().items():
-        for name in registry:
-            origin = registry.origins[name].distribution
-            rows.append(_row(plural, name, registry.get(name).summary(), origin))
-    for protocol in PROTOCOLS.values():
-        rows.append(_row("protocols", protocol.name, protocol.summary, "core"))
-    for budget in BUDGETS.values():
-        rows.append(_row("budgets", budget.name, budget.summary, "core"))
+    rows = [
+        (plural, name, registry.get(name).summary(), registry.origins[name].distribution)
+        for plural, registry in plugins.registries().items()
+        for name in registry
+    ]
+    rows += [("protocols", each.name, each.summary, "core") for each in PROTOCOLS.values()]
+    rows += [("budgets", each.name, each.summary, "core") for each in BUDGETS.values()]
     for name in plugins.suites:
         origin = plugins.suites.origins[name].distribution
-        rows.append(_row("suites", name, summary(plugins.suite_path(name)), origin))
-    print_rows([row for row in rows if kind in (None, row["kind"])], as_json)
-
-
-def _row(kind: str, name: str, summary: str, origin: str) -> dict[str, str]:
-    return {"kind": kind, "name": name, "summary": summary, "from": origin}
+        rows.append(("suites", name, summary(plugins.suite_path(name)), origin))
+    keys = ("kind", "name", "summary", "from")
+    print_rows([dict(zip(keys, row, strict=True)) for row in rows if kind in (None, row[0])], as_json)

@@ -1,29 +1,75 @@
-"""The options by which plans are carried out: where results go, what computes them, in how many processes."""
+"""The options of the commands. What several commands take is made here once."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from dcbench.run import defaults
+from dcbench.utils.errors import DcbenchError
 
 if TYPE_CHECKING:
     from dcbench.plugins import Plugins
 
-device_option = click.option(
-    "--device", default="auto", metavar="NAME", show_default=True, help="auto, cpu, cuda or cuda:N."
+F = TypeVar("F", bound=Callable[..., Any])
+
+POSITIVE = click.IntRange(min=1)
+FOLDER = click.Path(file_okay=False, path_type=Path)
+
+number = partial(click.option, type=POSITIVE, metavar="N")
+amount = partial(click.option, type=click.FloatRange(min=0, min_open=True), metavar="N")
+names = partial(click.option, multiple=True, metavar="NAME")
+"""An option that may be repeated."""
+sizes = partial(names, "--ipc", "ipcs", type=POSITIVE, metavar="N")
+
+
+def apply(*options: Callable[[F], F]) -> Callable[[F], F]:
+    """Return a decorator that gives a command several options, in this order."""
+
+    def decorate(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def parse_options(options: tuple[str, ...]) -> dict[str, str]:
+    """Split what users give with ``-o``.
+
+    Raises:
+        DcbenchError: when one is not of the form ``name=value``, or is given twice.
+    """
+    parsed = {}
+    for text in options:
+        name, equals, value = map(str.strip, text.partition("="))
+        if not equals or not name:
+            raise DcbenchError(f"-o {text}: options are written NAME=VALUE or METHOD.NAME=VALUE.")
+        if name in parsed:
+            raise DcbenchError(f"-o {text}: option {name!r} is given twice.")
+        parsed[name] = value
+    return parsed
+
+
+method_option = partial(
+    click.option,
+    *("--option", "-o", "options"),
+    multiple=True,
+    metavar="[METHOD.]NAME=VALUE",
+    callback=lambda _, __, given: parse_options(given),
 )
-engine_option = click.option(
-    "--engine",
-    default="auto",
-    metavar="NAME",
-    show_default=True,
-    help="plain computes as the papers' code does; fast and, on the CPU, compiled differ by rounding alone; "
-    "auto is the one that suits the device and the budget.",
+protocol_option = click.option(
+    "--protocol", default=defaults.PROTOCOL, metavar="NAME", show_default=True, help="Evaluation protocol."
 )
+seed_option = partial(
+    click.option, "--seed", default=0, show_default=True, type=click.IntRange(0, 2**62), metavar="N"
+)
+first_seed_option = seed_option(help="First seed.")
 data_root_option = click.option(
     "--data-root",
     envvar="DCBENCH_DATA",
@@ -33,18 +79,27 @@ data_root_option = click.option(
 results_option = click.option(
     "--results", default="results", show_default=True, type=click.Path(path_type=Path), help="Results folder."
 )
-EXECUTION_OPTIONS = (
+compute_options: Callable[[F], F] = apply(
+    click.option("--device", default="auto", metavar="NAME", show_default=True, help="auto, cpu, cuda or cuda:N."),
     click.option(
+        "--engine",
+        default="auto",
+        metavar="NAME",
+        show_default=True,
+        help="plain computes as the papers' code does; fast and, on the CPU, compiled differ by rounding alone; "
+        "auto is the one that suits the device and the budget.",
+    ),
+    data_root_option,
+)
+_execution_options: Callable[[F], F] = apply(
+    compute_options,
+    number(
         "--jobs",
-        type=click.IntRange(min=1),
-        metavar="N",
         help="Cells to work on at once, each in a process with its share of the threads, or a GPU of its own.  "
         "[1; with ray, as many as there is room for]",
     ),
-    click.option(
+    number(
         "--threads",
-        type=click.IntRange(min=1),
-        metavar="N",
         help="Threads for each cell. On the CPU the last digits of a result depend on it.  "
         "[all cores / jobs, but one for each small evaluation network, several of which are then trained at once; "
         "with ray, the CPUs of a cell]",
@@ -62,26 +117,19 @@ EXECUTION_OPTIONS = (
         help="Ray: the head of the cluster; auto for the one that this machine is in.  [RAY_ADDRESS, else one of "
         "this machine alone, started for the run]",
     ),
-    click.option(
-        "--cpus-per-cell",
-        type=click.FloatRange(min=0, min_open=True),
-        metavar="N",
-        help="Ray: CPUs that a cell takes.  [1]",
-    ),
-    click.option(
+    amount("--cpus-per-cell", help="Ray: CPUs that a cell takes.  [1]"),
+    amount(
         "--gpus-per-cell",
         type=click.FloatRange(min=0),
-        metavar="N",
         help="Ray: GPUs that a cell takes; with 0.25, four cells share one.  [1 where the device is cuda, else 0]",
     ),
-    click.option(
+    amount(
         "--memory-per-cell",
-        type=click.FloatRange(min=0, min_open=True),
         metavar="GIB",
         help="Ray: memory that a cell takes, in GiB; no more cells go to a node than fit.",
     ),
     results_option,
-    click.option(
+    amount(
         "--checkpoint-every",
         type=click.FloatRange(min=0),
         metavar="SECONDS",
@@ -91,13 +139,6 @@ EXECUTION_OPTIONS = (
     click.option("--dry-run", is_flag=True, help="Show the plan and what of it is done; do nothing."),
     click.option("--force", is_flag=True, help="Do again what is done."),
 )
-
-
-def compute_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of where and how to compute."""
-    for option in (data_root_option, engine_option, device_option):
-        command = option(command)
-    return command
 
 
 def execution_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -110,34 +151,26 @@ def execution_options(command: Callable[..., None]) -> Callable[..., None]:
         execution = Execution(**{field.name: words.pop(field.name) for field in fields(Execution)})
         command(**words, execution=execution)
 
-    for option in reversed(EXECUTION_OPTIONS):
-        gathered = option(gathered)
-    return compute_options(gathered)
+    return _execution_options(gathered)
 
 
 _OWN_ONLY = "dcbench.own_only"
 
-HELP = "Load dcbench's own plugins alone, to see whether another's is at fault; also after the command."
 
+def add_no_plugins(command: click.Command, hidden: bool = False) -> None:
+    """Let a command and, hidden, every one below it take the flag: users write it on either side."""
 
-def no_plugins_option(hidden: bool = False) -> click.Option:
-    """Return the flag, for the group and, hidden, for every command: users write it on either side."""
-    return click.Option(
-        ["--no-plugins"], is_flag=True, expose_value=False, callback=_note, help=HELP, hidden=hidden
+    def note(context: click.Context, _: click.Parameter, given: bool) -> None:
+        if given:
+            context.meta[_OWN_ONLY] = True
+
+    text = "Load dcbench's own plugins alone, to see whether another's is at fault; also after the command."
+    flag = click.Option(
+        ["--no-plugins"], is_flag=True, expose_value=False, callback=note, help=text, hidden=hidden
     )
-
-
-def _note(ctx: click.Context, _: click.Parameter, given: bool) -> None:
-    if given:
-        ctx.meta[_OWN_ONLY] = True
-
-
-def add_to_commands(group: click.Group) -> None:
-    """Let every command below a group take the flag."""
-    for command in group.commands.values():
-        command.params.append(no_plugins_option(hidden=True))
-        if isinstance(command, click.Group):
-            add_to_commands(command)
+    command.params.append(flag)
+    for below in command.commands.values() if isinstance(command, click.Group) else ():
+        add_no_plugins(below, hidden=True)
 
 
 def load_plugins(strict: bool = True, suites_only: bool = False) -> Plugins:

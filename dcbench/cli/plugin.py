@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dcbench.cli.options import data_root_option, load_plugins
+from dcbench.cli.options import FOLDER, data_root_option, load_plugins, method_option
 from dcbench.cli.output import json_option, print_json, print_rows
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ def list_(as_json: bool) -> None:
     """List every plugin: its distribution, what it provides, and the error if it failed to load."""
     infos = load_plugins(strict=False).infos
     if as_json:
-        print_json([_facts(info) for info in infos])
+        rows = map(asdict, infos)
+        print_json([{"plugin": row.pop("name"), **row, "provides": ", ".join(row["provides"])} for row in rows])
         return
     print_rows([_row(info) for info in infos], as_json)
     for info in infos:
@@ -45,11 +47,6 @@ def list_(as_json: bool) -> None:
     disabled = sorted({info.disabled for info in infos if info.disabled})
     if disabled:
         click.echo(f"Disabled by {' and '.join(disabled)}.")
-
-
-def _facts(info: PluginInfo) -> dict[str, str]:
-    facts = asdict(info)
-    return {"plugin": facts.pop("name"), **facts, "provides": ", ".join(info.provides)}
 
 
 def _row(info: PluginInfo) -> dict[str, str]:
@@ -70,10 +67,10 @@ def _row(info: PluginInfo) -> dict[str, str]:
 @plugin.command()
 @click.argument("name")
 @click.option("--kind", type=click.Choice(KINDS), help="Needed where two components have the name.")
-@click.option("--option", "-o", "options", multiple=True, metavar="NAME=VALUE", help="Option of a method.")
+@method_option(metavar="NAME=VALUE", help="Option of a method.")
 @data_root_option
 @json_option
-def check(name: str, kind: str | None, options: tuple[str, ...], data_root: Path | None, as_json: bool) -> None:
+def check(name: str, kind: str | None, options: dict[str, str], data_root: Path | None, as_json: bool) -> None:
     """Check that an installed method, data set or architecture keeps its contract.
 
     A method is tried on a few small, made-up images with the options of the quick budget. This takes seconds.
@@ -89,10 +86,9 @@ def check(name: str, kind: str | None, options: tuple[str, ...], data_root: Path
       dcbench plugin check npz:my_set.npz
     """
     from dcbench.cli.check_subject import find_subject
-    from dcbench.cli.run import parse_options
     from dcbench.utils.files import using_data_root
 
-    subject = find_subject(load_plugins(), name, kind, parse_options(options))
+    subject = find_subject(load_plugins(), name, kind, options)
     with using_data_root(data_root):
         results = subject.run()
     if as_json:
@@ -112,10 +108,15 @@ def _print_results(title: str, results: list[Result]) -> None:
         if result.remark:
             click.secho(f"      {result.remark}", dim=True)
         if result.status == "failed":
-            rows = (("check", result.check), ("expected", result.expected), ("found", result.found))
-            for key, value in (*rows, ("to do", result.advice)):
+            rows = {
+                "check": result.check,
+                "expected": result.expected,
+                "found": result.found,
+                "to do": result.advice,
+            }
+            for key, value in rows.items():
                 click.echo(f"      {key + ':':<9} {value}")
-    counts = {status: sum(result.status == status for result in results) for status in MARKS}
+    counts = Counter(result.status for result in results)
     blocked = f", {counts['blocked']} cannot be tried until others pass" if counts["blocked"] else ""
     not_tried = f", {counts['not tried']} not tried here" if counts["not tried"] else ""
     click.echo(f"\n{counts['passed']} passed, {counts['failed']} failed{blocked}{not_tried}.")
@@ -125,11 +126,7 @@ def _print_results(title: str, results: list[Result]) -> None:
 @click.argument("name")
 @click.option("--kind", type=click.Choice(KINDS), default="method", show_default=True, help="What to write.")
 @click.option(
-    "--into",
-    type=click.Path(path_type=Path),
-    default=".",
-    metavar="DIR",
-    help="Where to put the folder of the package.  [here]",
+    "--into", type=FOLDER, default=".", metavar="DIR", help="Where to put the folder of the package.  [here]"
 )
 def new(name: str, kind: str, into: Path) -> None:
     """Write a plugin: a folder NAME with a package that works at once. Install it with pip.
@@ -140,17 +137,16 @@ def new(name: str, kind: str, into: Path) -> None:
       dcbench plugin new my-images --kind dataset
       dcbench plugin new my-network --kind architecture
     """
-    from dcbench.cli.scaffold import new_plugin, write_plugin
+    from dcbench.cli.scaffold import component_name, write_plugin
 
-    made = new_plugin(name, kind, load_plugins(strict=False))
-    folder = into / name
-    for path in write_plugin(made, folder):
+    component, folder = component_name(name, kind, load_plugins(strict=False)), into / name
+    for path in write_plugin(component, kind, folder):
         click.echo(f"Written: {path}")
     how = {"method": "--method", "dataset": "--budget quick --dataset", "architecture": "--eval-network"}[kind]
     pip = "pip" if find_spec("pip") else "uv pip"  # not in environments that uv makes
     click.echo(
-        f"\nIt works as it is. Put your code into {folder / made.module}.py.\n\n"
+        f"\nIt works as it is. Put your code into {folder}/dcbench_{component}.py.\n\n"
         f"  {pip} install -e {folder if folder.is_absolute() else f'./{folder}'}\n"
-        f"  dcbench plugin check {made.name}\n"
-        f"  dcbench run {how} {made.name}"
+        f"  dcbench plugin check {component}\n"
+        f"  dcbench run {how} {component}"
     )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from dcbench.cli.options import load_plugins
+from dcbench.cli import options
 
 
 @click.command()
@@ -15,24 +16,17 @@ from dcbench.cli.options import load_plugins
     "--into",
     default="leaderboards/submissions",
     show_default=True,
-    type=click.Path(file_okay=False, path_type=Path),
+    type=options.FOLDER,
     help="Where submissions are.",
 )
 @click.option("--name", metavar="NAME", help="Of the submission's folder.  [methods and data sets]")
 @click.option("--title", metavar="TEXT", help="Of the submission, for its card.")
-@click.option("--by", "submitted_by", multiple=True, metavar="WHO", help="Who submits, for its card.")
-@click.option("--dataset", "-d", "datasets", multiple=True, metavar="NAME", help="Only this data set.")
-@click.option("--method", "-m", "methods", multiple=True, metavar="NAME", help="Only this method.")
-@click.option("--ipc", "ipcs", multiple=True, type=click.IntRange(min=1), help="Only this many images per class.")
+@options.names("--by", "submitted_by", metavar="WHO", help="Who submits, for its card.")
+@options.names("--dataset", "-d", "datasets", help="Only this data set.")
+@options.names("--method", "-m", "methods", help="Only this method.")
+@options.sizes(help="Only this many images per class.")
 def submit(
-    results: Path,
-    into: Path,
-    name: str | None,
-    title: str | None,
-    submitted_by: tuple[str, ...],
-    datasets: tuple[str, ...],
-    methods: tuple[str, ...],
-    ipcs: tuple[int, ...],
+    results: Path, into: Path, name: str | None, title: str | None, submitted_by: tuple[str, ...], **words: Any
 ) -> None:
     """Make a submission from RESULTS: records, condensed sets, and a card to fill in.
 
@@ -45,14 +39,14 @@ def submit(
     from dcbench.utils.errors import DcbenchError
     from dcbench.utils.files import slug
 
-    selection = Selection(datasets, methods, ipcs)
+    selection = Selection(**words)
     chosen = selection.of(find_records(results))
     parts = [*sorted({each.method for each in chosen}), *sorted({each.dataset for each in chosen})]
     name = name or slug("-".join(parts))
     if slug(name) != name:
         raise DcbenchError(f"--name {name!r} cannot be a folder's name; {slug(name)!r} can.")
     target = into / name
-    records = make_submission(results, target, selection, title or name, submitted_by, load_plugins())
+    records = make_submission(results, target, selection, title or name, submitted_by, options.load_plugins())
     sets = len({record.condense_key for record in records})
     click.echo(f"{target}: {len(records)} records of {sets} condensed sets")
     for line in _provisional(target):

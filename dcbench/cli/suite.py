@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from dcbench.cli import options
 from dcbench.cli.carry_out import carry_out, refuse_downloads
-from dcbench.cli.options import execution_options, load_plugins, results_option
+from dcbench.cli.options import load_plugins
 from dcbench.cli.output import json_option, print_json, print_rows
 from dcbench.utils.files import default_data_root
 
@@ -19,46 +20,23 @@ if TYPE_CHECKING:
     from dcbench.run.session import Execution
     from dcbench.suites.selection import SuiteSelection
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-SELECTION_OPTIONS = (
-    click.option("--dataset", "-d", "datasets", multiple=True, metavar="NAME", help="Only this data set."),
-    click.option("--method", "-m", "methods", multiple=True, metavar="NAME", help="Only this method."),
-    click.option(
-        "--ipc", "ipcs", multiple=True, type=click.IntRange(min=1), metavar="N", help="Only this many per class."
-    ),
-    click.option("--network", "networks", multiple=True, metavar="NAME", help="Only this matching network."),
-    click.option(
-        "--eval-network", "eval_networks", multiple=True, metavar="NAME", help="Only this evaluation network."
-    ),
-    click.option(
-        "--sets", type=click.IntRange(min=1), metavar="N", help="Condensed sets, not the suite's number."
-    ),
-    click.option(
-        "--evals", type=click.IntRange(min=1), metavar="N", help="Evaluation networks, not the suite's number."
-    ),
+selection_options: Callable[[Callable[..., None]], Callable[..., None]] = options.apply(
+    options.names("--dataset", "-d", "datasets", help="Only this data set."),
+    options.names("--method", "-m", "methods", help="Only this method."),
+    options.sizes(help="Only this many per class."),
+    options.names("--network", "networks", help="Only this matching network."),
+    options.names("--eval-network", "eval_networks", help="Only this evaluation network."),
+    options.number("--sets", help="Condensed sets, not the suite's number."),
+    options.number("--evals", help="Evaluation networks, not the suite's number."),
     click.option(
         "--budget", metavar="NAME", help="Another budget than the suite's: not compared with what is published."
     ),
-    click.option(
-        "--option",
-        "-o",
-        "options",
-        multiple=True,
-        metavar="[METHOD.]NAME=VALUE",
-        help="Method option beside the suite's: the method is then not compared with what is published.",
+    options.method_option(
+        help="Method option beside the suite's: the method is then not compared with what is published."
     ),
-    click.option(
-        "--seed", default=0, show_default=True, type=click.IntRange(0, 2**62), metavar="N", help="First seed."
-    ),
+    options.first_seed_option,
 )
-
-
-def selection_options(command: F) -> F:
-    """Add the options that choose a part of a suite: the same words run it and show it."""
-    for option in reversed(SELECTION_OPTIONS):
-        command = option(command)
-    return command
+"""Choose a part of a suite: the same words run it and show it."""
 
 
 @click.group()
@@ -108,7 +86,7 @@ def list_(as_json: bool) -> None:
 @suite.command()
 @click.argument("name")
 @selection_options
-@results_option
+@options.results_option
 @json_option
 def show(name: str, results: Path, as_json: bool, **words: Any) -> None:
     """Show a suite's numbers beside the published ones, and how much of it is done.
@@ -125,15 +103,10 @@ def show(name: str, results: Path, as_json: bool, **words: Any) -> None:
 @suite.command()
 @click.argument("name")
 @selection_options
-@execution_options
+@options.execution_options
 @json_option
 def run(
-    name: str,
-    data_root: Path | None,
-    dry_run: bool,
-    as_json: bool,
-    execution: Execution,
-    **words: Any,
+    name: str, data_root: Path | None, dry_run: bool, as_json: bool, execution: Execution, **words: Any
 ) -> None:
     """Run a suite, or a part of it, and show its numbers beside the published ones.
 
@@ -147,24 +120,20 @@ def run(
     if dry_run:
         refuse_downloads(selection.datasets, plugins, root)
     plan = selection.plan(plugins, choose_device(execution.device), root)
-    carry_out(
-        plan,
-        plugins,
-        execution,
-        dry_run=dry_run,
-        as_json=as_json,
-        report=lambda records: _print(selection, records, lambda: plugins, as_json),
-    )
+
+    def report(records: list[Record]) -> None:
+        _print(selection, records, lambda: plugins, as_json)
+
+    carry_out(plan, plugins, execution, dry_run=dry_run, as_json=as_json, report=report)
 
 
 def _select(name: str, words: dict[str, Any], plugins: Plugins) -> SuiteSelection:
-    """Return the part of a suite that `SELECTION_OPTIONS` choose."""
-    from dcbench.cli.run import parse_options
+    """Return the part of a suite that `selection_options` choose."""
     from dcbench.suites.file import load_suite
     from dcbench.suites.selection import SuiteFilter, select
 
     suite = load_suite(Path(name) if name.endswith(".toml") else plugins.suite_path(name))
-    return select(suite, SuiteFilter(**{**words, "options": parse_options(words["options"])}))
+    return select(suite, SuiteFilter(**words))
 
 
 def _print(

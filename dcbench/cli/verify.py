@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from dcbench.cli.options import compute_options, load_plugins
+from dcbench.cli import options
 from dcbench.cli.output import json_option, print_json
 
 if TYPE_CHECKING:
-    from dcbench.results.store import Store
     from dcbench.submissions.verify import VerificationResult
 
 LINE_SECONDS = 30.0
@@ -25,39 +27,25 @@ ESTIMATE_SECONDS = 3600.0
 
 @click.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--sample", type=click.IntRange(min=1), metavar="N", help="Evaluate only N condensed sets.  [all]")
-@click.option(
+@options.number("--sample", help="Evaluate only N condensed sets.  [all]")
+@options.number(
     "--evals",
     default=10,
     show_default=True,
     type=click.IntRange(min=2),
-    metavar="N",
     help="Networks for each set and architecture; more of them narrow the tolerance.",
 )
-@click.option(
-    "--seed",
-    default=0,
-    show_default=True,
-    type=click.IntRange(0, 2**62),
-    help="Of the sample and of the networks.",
-)
-@click.option(
-    "--dataset",
-    "-d",
-    "datasets",
-    multiple=True,
-    metavar="NAME",
-    help="Where a data set is, for example npz:my_set.npz.",
-)
+@options.seed_option(help="Of the sample and of the networks.")
+@options.names("--dataset", "-d", "datasets", help="Where a data set is, for example npz:my_set.npz.")
 @click.option(
     "--keep",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=options.FOLDER,
     metavar="DIR",
     help="Keep records of the networks in this folder. The same command then continues after an interruption, and "
     "needs to train only the difference when --evals is larger.",
 )
 @click.option("--mark", is_flag=True, help="Write verification.json, which marks the rows, if all is well.")
-@compute_options
+@options.compute_options
 @json_option
 def verify(
     folder: Path,
@@ -79,16 +67,19 @@ def verify(
     1 if they do not, or if records, sets and data contradict each other.
     """
     from dcbench.engine.engine import choose_engine
+    from dcbench.results.store import Store
     from dcbench.results.submission import read_submission, write_verification
     from dcbench.submissions.verify import Verifier, load_datasets, verification
     from dcbench.utils.devices import choose_device
-    from dcbench.utils.files import default_data_root
+    from dcbench.utils.files import default_data_root, ensure_writable
 
-    submission, plugins, chosen = read_submission(folder), load_plugins(), choose_device(device)
+    submission, plugins, chosen = read_submission(folder), options.load_plugins(), choose_device(device)
     loaded = load_datasets(submission, datasets, plugins, data_root or default_data_root(), chosen)
-    with _Bar() as bar, choose_engine(engine, chosen, long=True, side_by_side=True).active():
-        store = _store(keep)
-        verifier = Verifier(submission, loaded, plugins, evals, sample, seed, bar.update, store)
+    with _progress() as progress, choose_engine(engine, chosen, long=True, side_by_side=True).active():
+        if keep:
+            ensure_writable(keep, "--keep")
+        store = Store(keep) if keep else None
+        verifier = Verifier(submission, loaded, plugins, evals, sample, seed, progress, store)
         try:
             result = verifier.run()
         except KeyboardInterrupt:
@@ -106,45 +97,28 @@ def verify(
     sys.exit(0 if result.ok else 1)
 
 
-def _store(keep: Path | None) -> Store | None:
-    """Return the records in a folder, which is made if it is not there."""
-    from dcbench.results.store import Store
-    from dcbench.utils.files import ensure_writable
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """Show on standard error how many networks are trained: a bar; a line now and then without a terminal."""
+    from rich.console import Console
+    from rich.progress import Progress
 
-    if keep is None:
-        return None
-    ensure_writable(keep, "--keep")
-    return Store(keep)
+    from dcbench.run.display import spell
 
+    shown = -math.inf
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, speed_estimate_period=ESTIMATE_SECONDS) as bars:
+        task = bars.add_task("networks trained", total=None)
 
-class _Bar:
-    """A progress bar on stderr that appears when there is something to count."""
+        def update(done: int, total: int) -> None:
+            nonlocal shown
+            bars.update(task, completed=done, total=total)
+            if not console.is_terminal and (done in (0, total) or time.monotonic() - shown > LINE_SECONDS):
+                shown, left = time.monotonic(), bars.tasks[0].time_remaining
+                rest = f", about {spell(left)} to go" if left else ""
+                console.print(f"{done} of {total} networks trained{rest}", markup=False, highlight=False)
 
-    def __enter__(self) -> _Bar:
-        from rich.console import Console
-        from rich.progress import Progress
-
-        self._console, self._told = Console(stderr=True), 0.0
-        self._bars = Progress(console=self._console, transient=True, speed_estimate_period=ESTIMATE_SECONDS)
-        self._task = self._bars.add_task("networks trained", total=None)
-        self._bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bars.stop()
-
-    def update(self, done: int, total: int) -> None:
-        """Show how many networks are trained; without a terminal, by a line now and then."""
-        from dcbench.run.display import spell
-
-        self._bars.update(self._task, completed=done, total=total)
-        now = time.monotonic()
-        if self._console.is_terminal or not (done in (0, total) or now - self._told > LINE_SECONDS):
-            return
-        self._told = now
-        left = self._bars.tasks[self._task].time_remaining
-        rest = f", about {spell(left)} to go" if left else ""
-        self._console.print(f"{done} of {total} networks trained{rest}", markup=False, highlight=False)
+        yield update
 
 
 def _print(result: VerificationResult, folder: Path) -> None:
@@ -157,6 +131,7 @@ def _print(result: VerificationResult, folder: Path) -> None:
 
     for problem in result.problems:
         click.echo(f"{problem.where}: {problem.what}")
+    verdict = "verified" if result.ok else "NOT verified"
     if result.comparisons:
         shown = Table(box=None, padding=(0, 1), pad_edge=False)
         shown.add_column("row", overflow="fold")
@@ -169,17 +144,14 @@ def _print(result: VerificationResult, folder: Path) -> None:
             shown.add_row(escape(each.what), escape(each.network), *numbers, percent(each.tolerance), sign)
         make_console().print(shown)
         wrong = sum(not each.ok for each in result.comparisons)
-        total = result.evaluated + result.left_out
+        telling = sum(each.telling for each in result.comparisons)
         click.echo(
-            f"{result.evaluated} of {total} condensed sets evaluated anew; {wrong} of {len(result.comparisons)} "
-            f"comparisons lie outside the tolerance"
+            f"{result.evaluated} of {result.evaluated + result.left_out} condensed sets evaluated anew; "
+            f"{wrong} of {len(result.comparisons)} comparisons lie outside the tolerance"
         )
-        if not all(each.telling for each in result.comparisons):
+        if telling < len(result.comparisons):
             click.echo(
                 "?: the tolerance is so wide that the comparison tells nothing; more --evals make it narrower"
             )
-    tells_nothing = result.comparisons and not any(each.telling for each in result.comparisons)
-    verdict = (
-        "verified" if result.ok else "NOT verified" + (": no comparison tells anything" if tells_nothing else "")
-    )
+        verdict += "" if telling else ": no comparison tells anything"
     click.echo(f"{folder}: {verdict}")

@@ -17,10 +17,8 @@ import torch
 from click.testing import CliRunner
 from running import SMALL
 
-from dcbench.cli import diagnosis as doctor
-from dcbench.cli import installation, main
-from dcbench.cli.diagnosis import examine
-from dcbench.cli.installation import Finding, examine_installation
+from dcbench.cli import diagnosis, main
+from dcbench.cli.diagnosis import Finding, examine
 from dcbench.plugins import PluginInfo
 from dcbench.results.store import RECORDS
 
@@ -32,7 +30,7 @@ def look(plugins, tmp_path):
     """Look at this machine with the tests' plugin."""
 
     def go(data=tmp_path / "data", results=tmp_path / "r"):
-        return [*examine_installation(), *examine(lambda: plugins, data, results)]
+        return [*examine(lambda: plugins, data, results)]
 
     return go
 
@@ -103,7 +101,7 @@ def pretending(monkeypatch, **versions):
             raise PackageNotFoundError(name)
         return version(name) if found == "as it is" else found
 
-    monkeypatch.setattr(installation, "version", pretended)
+    monkeypatch.setattr(diagnosis, "version", pretended)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +125,7 @@ def test_code_that_is_there_without_being_installed(look, monkeypatch):
     def fail(name):
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(installation, "requires", fail)
+    monkeypatch.setattr(diagnosis, "requires", fail)
     (finding,) = not_fine(look(), "Installation")
     assert finding.status == "wrong"
     assert finding.remedy == "pip install dcbench-suite"
@@ -144,7 +142,7 @@ def test_a_torchvision_of_another_torch(look, monkeypatch):
     def fail(name):
         raise RuntimeError("operator torchvision::nms does not exist\nand more")
 
-    monkeypatch.setattr(doctor.importlib, "import_module", fail)
+    monkeypatch.setattr(diagnosis.importlib, "import_module", fail)
     (finding,) = not_fine(look(), "Devices")
     assert finding.result == "cannot be imported: operator torchvision::nms does not exist"
     assert "released together" in finding.remedy
@@ -168,7 +166,7 @@ def test_without_a_compiler_it_is_said_what_that_means(look, monkeypatch, target
 @pytest.mark.skipif(torch.cuda.is_available(), reason="pretends that there is no GPU, or another")
 @pytest.mark.parametrize("built", [None, "12.9"])
 def test_a_gpu_that_torch_is_not_built_for(look, monkeypatch, tmp_path, built):
-    monkeypatch.setattr(doctor, "DRIVER", tmp_path)
+    monkeypatch.setattr(diagnosis, "DRIVER", tmp_path)
     monkeypatch.setattr(torch.version, "cuda", built)
     (finding,) = not_fine(look(), "Devices")
     assert finding.status == "wrong"
@@ -299,7 +297,7 @@ def test_a_folder_that_cannot_be_reached_is_said(look, monkeypatch):
 
 def test_without_a_package_that_the_rest_needs_the_installation_is_looked_at(monkeypatch, tmp_path):
     pretending(monkeypatch, safetensors=None)
-    monkeypatch.setitem(sys.modules, "dcbench.cli.diagnosis", None)
+    monkeypatch.setitem(sys.modules, "dcbench.results.provenance", None)
     done = CliRunner().invoke(main, ["doctor", "--json", "--results", str(tmp_path)])
     assert done.exit_code == 1
     wrong = [each["subject"] for each in json.loads(done.output) if each["status"] == "wrong"]

@@ -13,7 +13,7 @@ import pytest
 
 from dcbench.cli.check_subject import find_subject
 from dcbench.cli.plugin import KINDS
-from dcbench.cli.scaffold import NewPlugin, new_plugin, write_plugin
+from dcbench.cli.scaffold import component_name, write_plugin
 from dcbench.plugins import PluginInfo, Plugins
 from dcbench.utils.errors import DcbenchError
 
@@ -31,22 +31,21 @@ AWKWARD = ("none", "task", "tensor", "path", "torch", "exception", "x2", "method
     ("kind", "name"), [*((kind, "my-own") for kind in KINDS), *(("method", name) for name in AWKWARD)]
 )
 def test_what_is_written_keeps_the_contract_whatever_its_name(kind, name, installed, tmp_path):
-    made = new_plugin(name, kind, installed)
-    written = write_plugin(made, tmp_path / name)
+    component = component_name(name, kind, installed)
+    written = write_plugin(component, kind, tmp_path / name)
     assert all(path.is_file() for path in written)
-    module = types.ModuleType(made.module)
-    exec((tmp_path / name / f"{made.module}.py").read_text(), vars(module))
+    module = types.ModuleType(f"dcbench_{component}")
+    exec((tmp_path / name / f"dcbench_{component}.py").read_text(), vars(module))
     plugins = Plugins()
-    plugins.add(module, PluginInfo(made.name, made.module, "my-package", "0.1.0"))
+    plugins.add(module, PluginInfo(component, module.__name__, "my-package", "0.1.0"))
     assert not plugins.infos[0].error
     failed = [each for each in find_subject(plugins, name, None, {}).run() if not each.ok]
     assert not failed
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_is_a_package_with_an_entry_point_a_readme_and_a_test(kind, installed, tmp_path):
-    made = new_plugin("my-own", kind, installed)
-    write_plugin(made, tmp_path / "my-own")
+def test_it_is_a_package_with_an_entry_point_a_readme_and_a_test(kind, tmp_path):
+    write_plugin("my_own", kind, tmp_path / "my-own")
     project = tomllib.loads((tmp_path / "my-own" / "pyproject.toml").read_text())["project"]
     assert project["name"] == "dcbench-my-own"
     assert project["entry-points"]["dcbench"] == {"my_own": "dcbench_my_own"}
@@ -57,9 +56,8 @@ def test_it_is_a_package_with_an_entry_point_a_readme_and_a_test(kind, installed
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_written_is_linted_and_imports_nothing_of_the_core_but_the_api(kind, installed, tmp_path):
-    made = new_plugin("my-own", kind, installed)
-    write_plugin(made, tmp_path / "my-own")
+def test_what_is_written_is_linted_and_imports_nothing_of_the_core_but_the_api(kind, tmp_path):
+    write_plugin("my_own", kind, tmp_path / "my-own")
     source = tmp_path / "my-own" / "dcbench_my_own.py"
     imported = {
         node.module for node in ast.walk(ast.parse(source.read_text())) if isinstance(node, ast.ImportFrom)
@@ -70,22 +68,22 @@ def test_what_is_written_is_linted_and_imports_nothing_of_the_core_but_the_api(k
     assert done.returncode == 0, done.stdout
 
 
-def test_a_folder_that_is_there_is_left_as_it_is(installed, tmp_path):
+def test_a_folder_that_is_there_is_left_as_it_is(tmp_path):
     folder = tmp_path / "my-own"
     folder.mkdir()
     with pytest.raises(DcbenchError, match="already exists and was not changed"):
-        write_plugin(new_plugin("my-own", "method", installed), folder)
+        write_plugin("my_own", "method", folder)
     assert os.listdir(tmp_path) == ["my-own"]
     assert not os.listdir(folder)
 
 
-def test_nothing_half_written_is_left(installed, tmp_path, monkeypatch):
+def test_nothing_half_written_is_left(tmp_path, monkeypatch):
     def fail(*arguments, **options):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("pathlib.Path.write_text", fail)
     with pytest.raises(DcbenchError, match="cannot be written: No space left on device"):
-        write_plugin(new_plugin("my-own", "method", installed), tmp_path / "my-own")
+        write_plugin("my_own", "method", tmp_path / "my-own")
     assert not os.listdir(tmp_path)
 
 
@@ -103,8 +101,8 @@ def test_nothing_half_written_is_left(installed, tmp_path, monkeypatch):
 )
 def test_a_name_that_will_not_do_is_a_message(name, kind, message, installed):
     with pytest.raises(DcbenchError, match=message):
-        new_plugin(name, kind, installed)
+        component_name(name, kind, installed)
 
 
 def test_a_name_of_another_kind_may_be_taken(installed):
-    assert new_plugin("random", "dataset", installed) == NewPlugin("dataset", "random")
+    assert component_name("random", "dataset", installed) == "random"
