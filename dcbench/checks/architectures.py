@@ -32,10 +32,9 @@ def builds_for_images_of_some_size(subject: Subject) -> str:
     """It builds a network for 8, 28, 32 or 64 pixels, and refuses the others with a `DcbenchError`."""
     accepted, refused = _shapes(configured(subject))
     if not accepted:
+        advice = "take the size from info.size, the channels from info.channels"
         raise CheckFailed(
-            "a network for grey images of 8 or 28 pixels, or coloured ones of 32 or 64",
-            f"all refused: {'; '.join(refused)}",
-            "take the size from info.size, the channels from info.channels",
+            "a network for images of one of these sizes", f"all refused: {'; '.join(refused)}", advice
         )
     spelling = ", ".join("x".join(map(str, shape)) for shape in accepted)
     return f"takes {spelling}" + (f"; refuses: {' '.join(refused)}" if refused else "")
@@ -46,12 +45,10 @@ def gives_logits(subject: Subject) -> None:
     for shape in _accepted(subject):
         for train in (True, False):
             logits = _network(subject, shape).train(train)(_images(shape))
-            if not _is_finite(logits, 2) or logits.shape != (BATCH, CLASSES) or logits.dtype != torch.float32:
-                raise CheckFailed(
-                    f"finite float32 logits ({BATCH}, {CLASSES}) of {BATCH} images {shape} in {CLASSES} classes",
-                    _describe(logits),
-                    "end with nn.Linear(features, info.num_classes); look at the initialisation",
-                )
+            if not _is_finite(logits) or logits.shape != (BATCH, CLASSES) or logits.dtype != torch.float32:
+                expected = f"finite float32 logits ({BATCH}, {CLASSES}) of {BATCH} images in {CLASSES} classes"
+                advice = "end with nn.Linear(features, info.num_classes); look at the initialisation"
+                raise CheckFailed(expected, _describe(logits), advice)
 
 
 def resolved_spelling_gives_the_same_network(subject: Subject) -> None:
@@ -61,11 +58,8 @@ def resolved_spelling_gives_the_same_network(subject: Subject) -> None:
     try:
         again = type(architecture).from_spelling(str(resolved))
     except DcbenchError as error:
-        raise CheckFailed(
-            f"a spelling that can be read: {resolved}",
-            str(error),
-            "use numbers, booleans and plain words as options",
-        ) from None
+        advice = "use numbers, booleans and plain words as options"
+        raise CheckFailed(f"a spelling that can be read: {resolved}", str(error), advice) from None
     networks = _network(resolved, shape), _network(again, shape)
     if str(again.resolve(_info(shape))) != str(resolved) or not _equal(*networks):
         advice = "return from resolve() what it is given, with the open options filled in"
@@ -80,23 +74,16 @@ def seed_gives_the_parameters(subject: Subject) -> None:
         with watching(turn) as observed:
             networks.append(_network(subject, shape, seed))
         if moved := [*observed.generators, *observed.settings]:
-            raise CheckFailed(
-                "the same settings and other generators after a network is built as before",
-                f"{', '.join(moved)} changed",
-                "initialise with torch.nn and torch.nn.init alone",
-            )
+            found, advice = f"changed: {', '.join(moved)}", "initialise with torch.nn and torch.nn.init alone"
+            raise CheckFailed("the same settings and other generators after a network is built", found, advice)
     if not _equal(networks[0], networks[1]):
-        raise CheckFailed(
-            "the same parameters from the same seed",
-            "others when the network is built again",
-            "draw from torch's global generator, as torch.nn does; keep nothing between builds",
-        )
+        advice = "draw from torch's global generator, as torch.nn does; keep nothing between builds"
+        raise CheckFailed("the same parameters from the same seed", "others when it is built again", advice)
     if _equal(networks[1], networks[2]):
-        raise CheckFailed(
-            "other parameters from another seed",
-            "the same",
-            "initialise at random: no pretrained weights, no torch.manual_seed, no network kept between builds",
+        advice = (
+            "initialise at random: no pretrained weights, no torch.manual_seed, no network kept between builds"
         )
+        raise CheckFailed("other parameters from another seed", "the same", advice)
 
 
 def features_are_rows(subject: Subject) -> str:
@@ -108,12 +95,10 @@ def features_are_rows(subject: Subject) -> str:
             features = configured(subject).features(network, images)
         except DcbenchError as error:
             raise CheckFailed("penultimate features", str(error), "override features(network, images)") from None
-        if not _is_finite(features, 2) or len(features) != BATCH or not features.requires_grad:
-            raise CheckFailed(
-                f"finite features ({BATCH}, D) through which gradients pass",
-                _describe(features),
-                "override features(): flatten(1) what the classifier gets, without torch.no_grad() and detach()",
-            )
+        if not _is_finite(features) or features.shape[:-1] != (BATCH,) or not features.requires_grad:
+            expected = f"finite features ({BATCH}, D) through which gradients pass"
+            advice = "override features(): flatten(1) what the classifier gets, without no_grad() and detach()"
+            raise CheckFailed(expected, _describe(features), advice)
         widths.add(features.shape[1])
     return f"{', '.join(map(str, sorted(widths)))} features"
 
@@ -126,12 +111,9 @@ def gradients_reach_every_parameter(subject: Subject) -> None:
     parameters = dict(network.named_parameters())
     without = [name for name, each in parameters.items() if not _is_finite(each.grad)]
     if without or not parameters:
-        raise CheckFailed(
-            "a finite gradient for every parameter",
-            f"none for {', '.join(without[:5])} ({len(without)} of {len(parameters)})",
-            "use every layer in forward(), leave out those that are not needed, freeze none; "
-            "look at the initialisation",
-        )
+        found = f"none for {', '.join(without[:5])} ({len(without)} of {len(parameters)})"
+        advice = "use every layer in forward(), leave out unneeded ones, freeze none; look at the initialisation"
+        raise CheckFailed("a finite gradient for every parameter", found, advice)
 
 
 def gradients_can_be_matched(subject: Subject) -> str | None:
@@ -155,18 +137,17 @@ def images_pass_independently(subject: Subject) -> None:
     for shape in _accepted(subject):
         network, images = _network(subject, shape).eval(), _images(shape)
         with torch.no_grad():
-            together = network(images)
-            # The first of these is the whole batch again.
-            for n in range(BATCH, 0, -1):
-                outputs = torch.cat([network(part) for part in torch.split(images, n)])
-                apart = TOLERANCE * (float(together.abs().max()) or 1.0)
-                if outputs.shape != together.shape or float((outputs - together).abs().max()) > apart:
-                    raise CheckFailed(
-                        f"the same outputs for {BATCH} images of {shape} in evaluation mode, every time",
-                        f"others when {n} at a time are passed once more",
-                        "in eval(), draw nothing at random (F.dropout needs training=self.training) and use no "
-                        "statistics of the batch; flatten with flatten(1), not flatten()",
-                    )
+            together, again = network(images), network(images)
+            alone = torch.cat([network(image) for image in torch.split(images, 1)])
+        apart = TOLERANCE * (float(together.abs().max()) or 1.0)
+        for outputs, when in ((again, "once more"), (alone, "one by one")):
+            if outputs.shape != together.shape or float((outputs - together).abs().max()) > apart:
+                raise CheckFailed(
+                    f"the same outputs for {BATCH} images of {shape} in evaluation mode, every time",
+                    f"others when they are passed {when}",
+                    "in eval(), draw nothing at random (F.dropout needs training=self.training) and use no "
+                    "statistics of the batch; flatten with flatten(1), not flatten()",
+                )
 
 
 ARCHITECTURE_CHECKS: tuple[Callable[[Any], str | None], ...] = (
@@ -184,10 +165,10 @@ ARCHITECTURE_CHECKS: tuple[Callable[[Any], str | None], ...] = (
 
 def _info(shape: Shape) -> DatasetInfo:
     """Return facts of a made-up data set of such images."""
-    channels, height, width = shape
+    channels, *size = shape
     names = tuple(f"class {label}" for label in range(CLASSES))
     mean, std = (0.5,) * channels, (0.25,) * channels
-    return DatasetInfo("images of the checks", names, channels, (height, width), mean, std, "0" * 64, {})
+    return DatasetInfo("images of the checks", names, channels, (size[0], size[1]), mean, std, "0" * 64, {})
 
 
 def _images(shape: Shape) -> Tensor:
@@ -215,16 +196,14 @@ def _shapes(architecture: Architecture) -> tuple[list[Shape], list[str]]:
     refused: list[str] = []
     for shape in SHAPES:
         try:
-            network = _network(architecture, shape).eval()
             with torch.no_grad():
-                network(_images(shape))
+                _network(architecture, shape).eval()(_images(shape))
+            accepted.append(shape)
         except DcbenchError as error:
             refused.append(str(error))
         except Exception as error:
             advice = "raise a DcbenchError for a size that it cannot take"
             raise unexpected(error, f"for images of {shape}", advice) from None
-        else:
-            accepted.append(shape)
     return accepted, refused
 
 
@@ -238,9 +217,8 @@ def _accepted(subject: Subject) -> list[Shape]:
     return _shapes(configured(subject))[0]
 
 
-def _is_finite(value: object, dimensions: int | None = None) -> bool:
-    """Say whether a value is a tensor without NaN and infinity, and of that many dimensions if told."""
-    return isinstance(value, Tensor) and dimensions in (None, value.ndim) and bool(torch.isfinite(value).all())
+def _is_finite(value: object) -> bool:
+    return isinstance(value, Tensor) and bool(torch.isfinite(value).all())
 
 
 def _describe(value: object) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -14,6 +13,7 @@ import dcbench
 from dcbench.utils.errors import DcbenchError
 
 Check = Callable[[Any], str | None]
+Status = Literal["passed", "failed", "blocked", "not tried"]
 
 
 class CheckFailed(AssertionError):
@@ -23,6 +23,8 @@ class CheckFailed(AssertionError):
         expected, found, advice: a sentence each, without a full stop.
     """
 
+    status: Status = "failed"
+
     def __init__(self, expected: str, found: str, advice: str) -> None:
         """Keep the three."""
         super().__init__(f"expected: {expected}\n   found: {found}\n   to do: {advice}")
@@ -31,6 +33,8 @@ class CheckFailed(AssertionError):
 
 class CheckBlocked(CheckFailed):
     """Nothing can be said until another check passes."""
+
+    status = "blocked"
 
 
 class NotTried(str):
@@ -53,7 +57,7 @@ class Result:
 
     check: str
     statement: str
-    status: Literal["passed", "failed", "blocked", "not tried"]
+    status: Status
     expected: str = ""
     found: str = ""
     advice: str = ""
@@ -75,31 +79,30 @@ def run_checks(checks: Iterable[Check], component: Any) -> list[Result]:
 
 
 def _run(check: Check, component: Any) -> Result:
-    statement = (check.__doc__ or "").strip().split("\n")[0]
+    statement = (check.__doc__ or "").split("\n")[0]
     try:
-        remark = check(component)
+        remark = check(component) or ""
     except DcbenchError:
         raise
     except Exception as error:
         failure = error if isinstance(error, CheckFailed) else unexpected(error)
-        blocked = isinstance(failure, CheckBlocked)
-        texts = (failure.expected, failure.found, failure.advice)
-        return Result(check.__name__, statement, "blocked" if blocked else "failed", *texts)
-    not_tried = isinstance(remark, NotTried)
-    return Result(check.__name__, statement, "not tried" if not_tried else "passed", remark=remark or "")
+        return Result(check.__name__, statement, failure.status, failure.expected, failure.found, failure.advice)
+    return Result(
+        check.__name__, statement, "not tried" if isinstance(remark, NotTried) else "passed", remark=remark
+    )
 
 
-def unexpected(error: BaseException, when: str = "", advice: str = "") -> CheckFailed:
+def unexpected(error: Exception, when: str = "", advice: str = "") -> CheckFailed:
     """Return the failure for an exception that the component should not have raised.
 
     The advice names the last line of the traceback in the author's code: neither dcbench's nor torch's.
     """
-    packages = [Path(module.__file__).parent for module in (dcbench, torch) if module.__file__]
+    packages = (*dcbench.__path__, *torch.__path__)
     frames = traceback.extract_tb(error.__traceback__)
-    own = [each for each in frames if not any(Path(each.filename).is_relative_to(one) for one in packages)]
+    own = [each for each in frames if not each.filename.startswith(packages)]
     place = f"start at {own[-1].filename}:{own[-1].lineno}, in {own[-1].name}" if own else "read the message"
-    text = " ".join(traceback.format_exception_only(error)[-1].split())
-    return CheckFailed(f"no exception {when}".strip(), text, f"{advice}; {place}" if advice else place)
+    message = " ".join(f"{type(error).__name__}: {error}".split())
+    return CheckFailed(f"no exception {when}".strip(), message, f"{advice}; {place}" if advice else place)
 
 
 def require_passed(check: Check, component: Any) -> None:

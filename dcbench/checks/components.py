@@ -34,37 +34,25 @@ def has_a_name_a_version_and_a_summary(component: Component | type[Component]) -
     cls = class_of(component)
     name = getattr(cls, "name", None)
     if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise CheckFailed(
-            "a name of lower-case letters, digits and single underscores, which starts with a letter",
-            repr(name),
-            f'write name = "my_{cls.kind}" in {cls.__name__}',
-        )
+        expected = "a name of lower-case letters, digits and single underscores, which starts with a letter"
+        raise CheckFailed(expected, repr(name), f'write name = "my_{cls.kind}" in {cls.__name__}')
     if not isinstance(cls.version, str) or not cls.version:
         raise CheckFailed("a version, a string that is not empty", repr(cls.version), 'write version = "1"')
     if "__doc__" not in vars(cls) or not cls.summary():
-        raise CheckFailed(
-            "a docstring, whose first line `dcbench list` shows",
-            "none",
-            f"say in a sentence below `class {cls.__name__}` what it is",
-        )
+        advice = f"say in a sentence below `class {cls.__name__}` what it is"
+        raise CheckFailed("a docstring, whose first line `dcbench list` shows", "none", advice)
 
 
 def options_are_documented(component: Component | type[Component]) -> str | None:
     """Every option has a meaning and a default; only the option that `argument` names needs no default."""
     cls = class_of(component)
     for name, field in cls.model_fields.items():
-        if not (field.description or "").strip():
-            raise CheckFailed(
-                f"a description of option {name!r}, which `dcbench describe {cls.name}` shows",
-                "none",
-                f'declare it {name}: … = option(default, "what it means, with its unit")',
-            )
+        if not field.description:
+            advice = f'declare it {name}: … = option(default, "what it means, with its unit")'
+            raise CheckFailed(f"a description of option {name!r}", "none", advice)
         if field.is_required() and name != cls.argument:
-            raise CheckFailed(
-                f"a default for option {name!r}",
-                "none: a user who leaves that option out gets an error",
-                f'give a default, or say argument = "{name}" if it is what users write after the colon',
-            )
+            advice = f'give a default, or say argument = "{name}" if users write it after the colon'
+            raise CheckFailed(f"a default for option {name!r}", "none", advice)
     return None if cls.model_fields else "it has no options"
 
 
@@ -77,17 +65,10 @@ def options_survive_json(component: Component | type[Component]) -> None:
         recorded = json.loads(json.dumps(configured(component).model_dump(mode="json"), allow_nan=False))
         again = cls.configure(recorded).model_dump(mode="json")
     except (TypeError, ValueError, DcbenchError) as error:
-        raise CheckFailed(
-            "valid options that can be written as JSON and read again",
-            f"{type(error).__name__}: {error}",
-            "use numbers, strings, booleans, lists of those, and Literal for choices; check the defaults",
-        ) from None
+        advice = "use numbers, strings, booleans, lists of those, and Literal for choices; check the defaults"
+        raise CheckFailed("valid options that JSON can hold", f"{type(error).__name__}: {error}", advice) from None
     if again != recorded:
-        raise CheckFailed(
-            f"the recorded options {recorded} to give these options again",
-            str(again),
-            "write validators that leave their own result as it is",
-        )
+        raise CheckFailed(f"again {recorded}", str(again), "let validators leave their own result as it is")
 
 
 COMPONENT_CHECKS = (

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from dcbench.checks.check import CheckFailed, require_passed, unexpected
 from dcbench.checks.components import COMPONENT_CHECKS, class_of, configured
-from dcbench.checks.watch import watching
+from dcbench.checks.watch import Observed, watching
 from dcbench.core.dataset import Dataset, Splits
 from dcbench.core.loaded_dataset import channel_statistics, load_dataset
 from dcbench.engine.augment import parse_strategy
@@ -23,21 +21,21 @@ from dcbench.utils.files import default_data_root
 Subject = Dataset | type[Dataset]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Loaded:
     """What two loads of a data set gave.
 
     Attributes:
         splits: of the first.
+        observed: what else the second load did to the process.
         problem: why a run cannot use them; empty where it can.
-        differs: the splits that were not the same the second time.
-        moved: settings and global generators that the second load changed.
+        differs: whether the second load gave other splits.
     """
 
     splits: Splits
+    observed: Observed
     problem: str = ""
-    differs: list[str] = field(default_factory=list)
-    moved: list[str] = field(default_factory=list)
+    differs: bool = False
 
 
 @lru_cache(1)  # since data sets are large
@@ -50,20 +48,16 @@ def _load(dataset: Dataset) -> Loaded:
     root = default_data_root()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        loaded = Loaded(dataset.load(root))
+        splits = dataset.load(root)
         torch.manual_seed(1)
-        try:
-            with watching(seed=1) as observed:
+        with watching(seed=1) as observed:
+            try:
                 again = load_dataset(dataset, root)
-        except DcbenchError as error:
-            loaded.problem = str(error)
-            return loaded
-    loaded.moved = [*observed.settings, *observed.generators]
-    for name, split in (("train", again.host_train), ("test", again.host_test)):
-        first = getattr(loaded.splits, name)
-        if not (torch.equal(first.images, split.images) and torch.equal(first.labels, split.labels)):
-            loaded.differs.append(name)
-    return loaded
+            except DcbenchError as error:
+                return Loaded(splits, observed, problem=str(error))
+    pairs = ((splits.train, again.host_train), (splits.test, again.host_test))
+    same = [torch.equal(a.images, b.images) and torch.equal(a.labels, b.labels) for a, b in pairs]
+    return Loaded(splits, observed, differs=not all(same))
 
 
 def _usable(subject: Subject) -> Loaded:
@@ -84,18 +78,15 @@ def loads(subject: Subject) -> str:
         raise
     except Exception as error:
         raise unexpected(error, "when it loads") from None
-    splits = loaded.splits
     if loaded.problem:
+        expected = "Splits(Split(images, labels), Split(images, labels), class_names), as their docstrings state"
         raise CheckFailed(
-            "Splits(Split(images, labels), Split(images, labels), class_names)",
-            loaded.problem,
-            "return images as uint8 tensors (N, C, H, W) from 0 to 255, of one shape in both splits, and labels "
-            "as int64 tensors (N,) from 0, one class name for each; torch.from_numpy makes tensors of arrays",
+            expected, loaded.problem, "torch.from_numpy makes tensors of arrays; labels count from 0"
         )
-    shape = "x".join(map(str, splits.train.images.shape[1:]))
+    train, test, names = loaded.splits.train, loaded.splits.test, loaded.splits.class_names
+    shape = "x".join(map(str, train.images.shape[1:]))
     return (
-        f"{len(splits.train.images):,} images of {shape} to train on, {len(splits.test.images):,} to test, "
-        f"{len(splits.class_names)} classes"
+        f"{len(train.images):,} images of {shape} to train on, {len(test.images):,} to test, {len(names)} classes"
     )
 
 
@@ -105,25 +96,21 @@ def every_class_is_trained(subject: Subject) -> str | None:
     names = splits.class_names
     if len(set(names)) != len(names) or not all(isinstance(name, str) and name for name in names):
         raise CheckFailed("class names that are strings, each its own", str(names)[:100], "correct class_names")
-    absent = [
-        ", ".join([name for label, name in enumerate(names) if not bool((labels == label).any())][:5])
-        for labels in (splits.train.labels, splits.test.labels)
-    ]
-    if absent[0]:
-        raise CheckFailed(
-            "a training image of every class",
-            f"none of {absent[0]}",
-            "leave out classes that have no training images, and count the others from 0",
-        )
-    return f"no test image of {absent[1]}" if absent[1] else None
+    untrained, untested = (
+        ", ".join([name for label, name in enumerate(names) if not bool((split.labels == label).any())][:5])
+        for split in (splits.train, splits.test)
+    )
+    if untrained:
+        advice = "leave out classes that have no training images, and count the others from 0"
+        raise CheckFailed("a training image of every class", f"none of {untrained}", advice)
+    return f"no test image of {untested}" if untested else None
 
 
 def loads_the_same_twice(subject: Subject) -> None:
     """Loading again gives the same bytes, whatever the state of the global generators."""
-    differs = _usable(subject).differs
-    if differs:
+    if _usable(subject).differs:
         raise CheckFailed(
-            f"the same {' and '.join(differs)} images and labels in the same order every time",
+            "the same images and labels in the same order every time",
             "others when it is loaded again",
             "sort file names; split and shuffle with a generator of a fixed seed: "
             "torch.randperm(n, generator=torch.Generator().manual_seed(0))",
@@ -135,28 +122,24 @@ def loaded_it_is_here(subject: Subject) -> None:
     _usable(subject)
     here = configured(subject).is_here(default_data_root())
     if here not in (True, None):
-        advice = "let is_here look for the files that load reads"
-        raise CheckFailed("True, or None where that cannot be told", repr(here), advice)
+        raise CheckFailed("True, or None", repr(here), "let is_here look for the files that load reads")
 
 
 def loading_leaves_settings_alone(subject: Subject) -> None:
     """Global generators, grad mode, default dtype and working directory are the same before and after."""
-    moved = _usable(subject).moved
-    if moved:
-        raise CheckFailed(
-            "the same settings and global generators of the process after loading as before",
-            f"{', '.join(moved)} changed",
-            "use generators of your own: torch.Generator(), numpy.random.default_rng(0), random.Random(0)",
-        )
+    observed = _usable(subject).observed
+    if moved := [*observed.settings, *observed.generators]:
+        advice = "use generators of your own: torch.Generator(), numpy.random.default_rng(0), random.Random(0)"
+        raise CheckFailed("the same settings and generators after loading", f"changed: {'; '.join(moved)}", advice)
 
 
 def splits_do_not_share_images(subject: Subject) -> str | None:
     """The test split does not consist of training images; the check prints how many images both have."""
     splits = _usable(subject).splits
-    train = set(map(_digest, splits.train.images))
-    shared, n_test = sum(_digest(image) in train for image in splits.test.images), len(splits.test.images)
-    message = f"{shared} of {n_test} test images are training images too, byte for byte"
-    if shared > n_test / 2:
+    train = {hash(image.numpy().tobytes()) for image in splits.train.images}
+    shared = sum(hash(image.numpy().tobytes()) in train for image in splits.test.images)
+    message = f"{shared} of {len(splits.test.images)} test images are training images too, byte for byte"
+    if shared > len(splits.test.images) / 2:
         advice = "check which files load() reads for which split"
         raise CheckFailed("test images that are not training images", message, advice)
     return message if shared else None
@@ -168,11 +151,8 @@ def normalisation_fits(subject: Subject) -> str | None:
     if not splits.mean:
         return None
     if max(*splits.mean, *splits.std) > 1:
-        raise CheckFailed(
-            "mean and std from 0 to 1",
-            f"mean {splits.mean}, std {splits.std}",
-            "divide by 255, or leave them out: they are then measured on the training split",
-        )
+        advice = "divide by 255, or leave them out: they are then measured on the training split"
+        raise CheckFailed("mean and std from 0 to 1", f"mean {splits.mean}, std {splits.std}", advice)
     mean, _ = channel_statistics(splits.train.images)
     apart = max(abs(one - other) for one, other in zip(mean, splits.mean, strict=True))
     return f"the training split's mean is {mean}, not {splits.mean}" if apart > 0.02 else None
@@ -184,9 +164,8 @@ def augmentation_is_known(subject: Subject) -> None:
         try:
             parse_strategy(strategy)
         except Exception as error:
-            raise CheckFailed(
-                f"a strategy for protocol {protocol!r}", f"{strategy!r}: {error}", "see dcbench.engine.augment"
-            ) from None
+            expected, found = f"a strategy for protocol {protocol!r}", f"{strategy!r}: {error}"
+            raise CheckFailed(expected, found, "see dcbench.engine.augment") from None
 
 
 DATASET_CHECKS: tuple[Callable[[Any], str | None], ...] = (
@@ -200,7 +179,3 @@ DATASET_CHECKS: tuple[Callable[[Any], str | None], ...] = (
     normalisation_fits,
     augmentation_is_known,
 )
-
-
-def _digest(image: Tensor) -> bytes:
-    return hashlib.blake2b(image.numpy().tobytes(), digest_size=16).digest()

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from dcbench.checks.check import CheckFailed, unexpected
-from dcbench.checks.tryout import Scenario, Subject, Tryout, condense, difference, method_of, same, usable
+from dcbench.checks.tryout import Scenario, Subject, Tryout, condense, difference, method_of, usable
 from dcbench.core.method import Method
 from dcbench.utils.files import default_data_root
 
@@ -16,13 +16,10 @@ SOON = 5.0
 
 
 def leaves_its_inputs_alone(subject: Subject) -> None:
-    """The training split and the method's options are not changed."""
+    """The training split is not changed."""
     if changed := usable(subject).changed:
-        raise CheckFailed(
-            "the same inputs afterwards as before",
-            f"changed: {', '.join(changed)}",
-            "work on a copy: task.train.images.clone(); normalised() and draw() already return new tensors",
-        )
+        advice = "work on a copy: task.train.images.clone(); normalised() and draw() already return new tensors"
+        raise CheckFailed("the same inputs afterwards as before", f"changed: {', '.join(changed)}", advice)
 
 
 def draws_from_its_generator_alone(subject: Subject) -> None:
@@ -39,11 +36,8 @@ def draws_from_its_generator_alone(subject: Subject) -> None:
 def leaves_settings_alone(subject: Subject) -> None:
     """Grad mode, default dtype, number of threads and working directory are the same before and after."""
     if settings := usable(subject).observed.settings:
-        raise CheckFailed(
-            "the same settings of the process afterwards as before",
-            "; ".join(f"{name} is {after} (was {before})" for name, (before, after) in settings.items()),
-            "use torch.no_grad() as a decorator or in a with statement, and leave the other settings alone",
-        )
+        advice = "use torch.no_grad() as a decorator or in a with statement, and leave the other settings alone"
+        raise CheckFailed("the same settings afterwards as before", "; ".join(settings), advice)
 
 
 def never_sees_the_test_split(subject: Subject) -> str | None:
@@ -56,12 +50,9 @@ def never_sees_the_test_split(subject: Subject) -> str | None:
     seen = [f"the data set {name!r} was loaded" for name in sorted(set(tryout.observed.datasets))]
     seen += [f"{path} was read" for path in read if Path(path).is_relative_to(root)]
     if seen:
-        raise CheckFailed(
-            "a method that uses the images it is given",
-            "; ".join(seen[:3]),
-            "use task.train; a data set has a test split, which a method may not see",
-        )
-    if not same(tryout.condensed, other.condensed):
+        advice = "use task.train; a data set has a test split, which a method may not see"
+        raise CheckFailed("a method that uses the images it is given", "; ".join(seen[:3]), advice)
+    if difference(tryout.condensed, other.condensed):
         raise CheckFailed(
             "the same set from the same training split, whatever the test split",
             "another set: from task.info.sha256, which covers the test split, or from something it reads",
@@ -86,34 +77,25 @@ def _interrupt_and_go_on(method: Method, whole: Tryout, save_at: int) -> str | N
         path = Path(folder) / "checkpoint"
         first = condense(method, Scenario(), path, save_at)
         if first.error is not None:
-            advice = "offer a dict of finite tensors under names of your own"
-            raise unexpected(first.error, "when a checkpoint is saved", advice)
-        if not first.stopped and whole.offers > save_at:
-            advice = "do not catch BaseException in condense"
-            raise CheckFailed("an interruption to end the method", "it went on", advice)
+            raise unexpected(first.error, "when a checkpoint is saved", "offer a dict of finite tensors")
         second = condense(method, Scenario(), path)
     if second.error is not None:
         raise unexpected(second.error, "when going on from a checkpoint")
     if not second.loads:
-        raise CheckFailed(
-            "a method that goes on from what it saved",
-            "it offers checkpoints, and never calls task.checkpoint.load()",
-            "begin with state = task.checkpoint.load(); where it is not None, put it back",
-        )
+        found = "it offers checkpoints, and never calls task.checkpoint.load()"
+        advice = "begin with state = task.checkpoint.load(); where it is not None, put it back"
+        raise CheckFailed("a method that goes on from what it saved", found, advice)
     where = f"after an interruption at offer {save_at} of {whole.offers}"
     if second.offers >= whole.offers > 1:
-        raise CheckFailed(
-            f"{whole.offers - save_at} steps {where}",
-            f"{second.offers} offers: it began at the beginning",
-            "keep the number of steps done in the state, and start the loop there",
-        )
-    if second.problem() or not same(second.condensed, whole.condensed):
+        found = f"{second.offers} offers: it began at the beginning"
+        advice = "keep the number of steps done in the state, and start the loop there"
+        raise CheckFailed(f"{whole.offers - save_at} steps {where}", found, advice)
+    if found := second.problem() or difference(second.condensed, whole.condensed):
         raise CheckFailed(
             f"the set of an uninterrupted run, {where}",
-            second.problem() or difference(second.condensed, whole.condensed),
-            "keep all that the next step needs: images, optimiser state (momentum), running means, steps done; "
-            "draw nothing between offer() and the next step, nor between load() and it. The generator's state "
-            "is kept for you",
+            found,
+            "save all that the next step needs: images, optimiser state, running means, steps done, but not the "
+            "generator's state; draw nothing between offer() and the next step, nor between load() and it",
         )
     curves = [{name: curve.tolist() for name, curve in each.condensed.history.items()} for each in (second, whole)]
     return None if repr(curves[0]) == repr(curves[1]) else f"{where} the history is another one: save it too"
@@ -122,21 +104,15 @@ def _interrupt_and_go_on(method: Method, whole: Tryout, save_at: int) -> str | N
 def tells_its_progress(subject: Subject) -> str | None:
     """`task.progress(done, total)` counts up to a total that does not change."""
     tryout = usable(subject)
-    calls = tryout.progress
-    if not calls and tryout.seconds > SOON:
-        raise CheckFailed(
-            f"progress from a method that takes {tryout.seconds:.0f} s here",
-            "task.progress is never called",
-            "call task.progress(done, total) after each step",
-        )
+    calls, advice = tryout.progress, "call task.progress(done, total) after each step, with done from 1 to total"
     if not calls:
-        return "it tells no progress, and is done at once"
+        if tryout.seconds <= SOON:
+            return "it tells no progress, and is done at once"
+        expected = f"progress from a method that takes {tryout.seconds:.0f} s here"
+        raise CheckFailed(expected, "task.progress is never called", advice)
     done, totals = zip(*calls, strict=True)
     if list(done) != sorted(done) or {done[-1]} != set(totals) or done[0] < 0:
-        shown = [f"progress({done}, {total})" for done, total in calls]
-        raise CheckFailed(
-            "steps done that never fall, up to a total that stays the same",
-            ", ".join(shown if len(shown) <= 6 else [*shown[:3], "…", *shown[-3:]]),
-            "call task.progress(done, total) with done from 1 to total, in steps of equal work",
-        )
+        shown = calls if len(calls) <= 6 else [*calls[:3], *calls[-3:]]
+        found = ", ".join(f"progress({done}, {total})" for done, total in shown)
+        raise CheckFailed("steps done that never fall, up to a total that stays the same", found, advice)
     return None

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 import torch
 
 import dcbench.checks.tryout as tryouts
 from dcbench.checks.check import CheckBlocked, CheckFailed, NotTried, unexpected
-from dcbench.checks.tryout import Scenario, Subject, difference, ipcs_of, method_of, same, try_out, usable
+from dcbench.checks.tryout import Scenario, Subject, difference, ipcs_of, method_of, try_out, usable
 from dcbench.core.condensed_set import CondensedSet
-from dcbench.results.set_file import load_set, save_set
 from dcbench.utils.errors import DcbenchError
 
 
@@ -21,27 +17,18 @@ def condenses(subject: Subject) -> str:
     for ipc in ipcs_of(subject):
         tryout = try_out(method_of(subject), Scenario(ipc))
         if isinstance(tryout.error, DcbenchError):
-            raise CheckFailed(
-                f"a condensed set of {ipc} images per class, where the smallest class has 7",
-                f"it refuses: {tryout.error}",
-                "serve coloured images of 8x8 pixels, or say in the README what the method is for",
-            )
+            advice = "serve coloured images of 8x8 pixels, or say in the README what the method is for"
+            raise CheckFailed(f"a condensed set of {ipc} images per class", f"it refuses: {tryout.error}", advice)
         if tryout.error is not None:
             raise unexpected(tryout.error, f"at {ipc} images per class")
         if tryout.seconds > tryouts.LIMIT_SECONDS:
-            raise CheckFailed(
-                f"at most {tryouts.LIMIT_SECONDS:g} seconds for 28 images of 3x8x8 pixels",
-                f"{'stopped after ' if tryout.stopped else ''}{tryout.seconds:.0f} seconds",
-                'give `quick` smaller options, as in quick = {"iterations": 50}',
-            )
+            found = f"{'stopped after ' if tryout.stopped else ''}{tryout.seconds:.0f} seconds"
+            advice = 'give `quick` smaller options, as in quick = {"iterations": 50}'
+            raise CheckFailed(f"at most {tryouts.LIMIT_SECONDS:g} seconds", found, advice)
         if not isinstance(tryout.result, CondensedSet):
-            raise CheckFailed(
-                "a CondensedSet",
-                f"{type(tryout.result).__name__}: {str(tryout.result)[:80]}",
-                "return CondensedSet(images, labels), or CondensedSet.select(task.train, indices)",
-            )
-        slowest = max(slowest, tryout.seconds)
-        steps = max(steps, len(tryout.progress))
+            advice = "return CondensedSet(images, labels), or CondensedSet.select(task.train, indices)"
+            raise CheckFailed("a CondensedSet", type(tryout.result).__name__, advice)
+        slowest, steps = max(slowest, tryout.seconds), max(steps, len(tryout.progress))
     return f"{slowest:.2g} s" + (f" for {steps} steps" if steps else "")
 
 
@@ -54,9 +41,8 @@ def returns_a_usable_set(subject: Subject) -> str | None:
         raise CheckFailed(
             "images, labels, indices and history as the docstring of CondensedSet states them",
             problem,
-            "make images of shape (N, task.info.channels, *task.info.size), return images.detach().cpu(), a label "
-            "for each as in task.synthetic_labels(), and indices only of unchanged training images; where values "
-            "are not finite, look for a division by zero or too large a learning rate",
+            "return images.detach().cpu(), the labels of task.synthetic_labels(), and indices only of unchanged "
+            "training images; if values are not finite, look for a division by zero or a large learning rate",
         )
     remarks = []
     if (largest := float(tryout.condensed.images.abs().max())) > 30:
@@ -72,31 +58,9 @@ def every_class_gets_its_images(subject: Subject) -> str | None:
         return "declared: the number of images is the method's own"
     for ipc in ipcs_of(subject):
         if problem := usable(subject, Scenario(ipc)).problem(ipc):
-            raise CheckFailed(
-                f"{ipc} images of every class",
-                problem,
-                "make task.ipc images of every class; a method that decides for itself declares it by a "
-                "depends_on without 'ipc'",
-            )
+            advice = "make task.ipc images of each class; if the method decides, leave 'ipc' out of depends_on"
+            raise CheckFailed(f"{ipc} images of every class", problem, advice)
     return None
-
-
-def survives_saving(subject: Subject) -> None:
-    """Saved and loaded, the set is the same."""
-    tryout = usable(subject)
-    condensed = tryout.condensed
-    header = {"set_sha256": condensed.sha256(), "train_size": len(tryout.train)}
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "set.safetensors"
-        try:
-            save_set(path, condensed, {**header, "normalisation": {"zca": condensed.zca}})
-            load_set(path, tryout.train)  # which compares the hashes of what was saved
-        except Exception as error:
-            raise CheckFailed(
-                "a set that can be saved and loaded",
-                f"{type(error).__name__}: {error}",
-                "return plain, contiguous tensors, history as a dict from names to tensors",
-            ) from None
 
 
 def returns_to_the_cpu(subject: Subject) -> str | None:
@@ -116,10 +80,10 @@ def returns_to_the_cpu(subject: Subject) -> str | None:
 def same_seed_gives_the_same_bytes(subject: Subject) -> None:
     """The same task gives the same images and labels, byte for byte."""
     one, other = (usable(subject, Scenario(turn=turn)).condensed for turn in (0, 1))
-    if not same(one, other):
+    if found := difference(one, other):
         raise CheckFailed(
             "the same bytes from two runs of the same task",
-            difference(one, other),
+            found,
             "draw every random number from task.generator; no NumPy or Python generator, no clock, no hash(), "
             "no state kept in the class or the module",
         )
@@ -128,26 +92,23 @@ def same_seed_gives_the_same_bytes(subject: Subject) -> None:
 def depends_on_the_seed_as_it_says(subject: Subject) -> None:
     """Another seed gives another set if and only if `depends_on` names the seed."""
     first, *others = (usable(subject, Scenario(seed=seed)).condensed for seed in (0, 1, 2))
-    differs, declared = not all(same(first, each) for each in others), _declares(subject, "seed")
+    differs, declared = any(difference(first, each) for each in others), _declares(subject, "seed")
     if differs != declared:
         raise CheckFailed(
             f"{'another' if declared else 'the same'} set from another seed, as depends_on says",
             f"{'another' if differs else 'the same'} set from the seeds 0, 1 and 2",
-            "where a run is to make several sets, name 'seed' in depends_on and draw from task.generator; "
-            "otherwise leave it out and draw nothing at random",
+            "name 'seed' in depends_on and draw from task.generator, or leave it out and draw nothing at random",
         )
 
 
 def depends_on_the_network_as_it_says(subject: Subject) -> str | None:
     """Another matching network changes nothing where `depends_on` leaves the network out."""
     one, other = (usable(subject, Scenario(width=width)).condensed for width in (6, 4))
-    differs, declared = not same(one, other), _declares(subject, "network")
+    differs, declared = bool(difference(one, other)), _declares(subject, "network")
     if differs and not declared:
-        raise CheckFailed(
-            "the same set whatever the matching network, since depends_on leaves 'network' out",
-            "another set with another network",
-            "add 'network' to depends_on, so that results say which network it was",
-        )
+        expected = "the same set whatever the matching network, since depends_on leaves 'network' out"
+        advice = "add 'network' to depends_on, so that results say which network it was"
+        raise CheckFailed(expected, "another set with another network", advice)
     if declared and not differs:
         return "two networks gave the same set: if it never depends on it, leave 'network' out of depends_on"
     return None

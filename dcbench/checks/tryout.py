@@ -42,11 +42,10 @@ class Scenario:
     """What a method is asked for.
 
     Attributes:
-        ipc, seed: as in a run.
+        ipc, seed, device: as in a run.
         width: of the matching network.
         test_seed: of the test split, which the method is not given.
         turn: the number of the repetition, which seeds the global generators that dcbench does not.
-        device: where to compute.
     """
 
     ipc: int = 2
@@ -63,20 +62,20 @@ class Tryout:
 
     Attributes:
         train: a copy of the training split that was given, as it was before.
+        method: as resolved; before that, as configured.
         observed: what else was done to the process.
-        method: as resolved.
         result: what the method returned.
         error: what it raised instead.
         seconds: how long it took.
         progress: the calls of ``task.progress``.
         offers, loads: how often the checkpoint was offered a state, and asked for one.
-        changed: what of the inputs was changed.
+        changed: what of the training split was changed.
         stopped: whether it was interrupted.
     """
 
     train: ResidentSplit
+    method: Method
     observed: Observed = field(default_factory=Observed)
-    method: Method | None = None
     result: Any = None
     error: Exception | None = None
     seconds: float = 0.0
@@ -109,7 +108,7 @@ class WatchedCheckpoint(FileCheckpoint):
     def __init__(self, path: Path, generator: torch.Generator, tryout: Tryout, save_at: int | None) -> None:
         """Count into ``tryout``; save at that offer, counted from 1, or never."""
         super().__init__(path, generator)
-        self._tryout, self._save_at, self._saved = tryout, save_at, False
+        self._tryout, self._save_at = tryout, save_at
 
     def load(self) -> dict[str, Tensor] | None:
         """Count, and return what was saved."""
@@ -123,11 +122,10 @@ class WatchedCheckpoint(FileCheckpoint):
         if self._tryout.offers == self._save_at:
             self._next = -float("inf")
             super().offer(state)
-            self._saved = True
 
     def interrupt(self) -> None:
         """Stop the method if the state has been saved and work was done since, or its time is over."""
-        if self._saved or time.monotonic() - self._started > LIMIT_SECONDS:
+        if (self._save_at and self.written) or time.monotonic() - self._started > LIMIT_SECONDS:
             self._tryout.stopped = True
             raise Stopped
 
@@ -150,7 +148,7 @@ def condense(method: Method, scenario: Scenario, path: Path, save_at: int | None
     """
     data, device = load_dataset(CheckImages(test_seed=scenario.test_seed), Path()), torch.device(scenario.device)
     train = ResidentSplit.place(data.host_train, data.info, device)
-    tryout = Tryout(ResidentSplit(train.images.clone(), train.labels.clone(), data.info))
+    tryout = Tryout(ResidentSplit(train.images.clone(), train.labels.clone(), data.info), method)
     network = CheckNetwork(width=scenario.width)
     ipc = scenario.ipc if "ipc" in method.dependencies() else 0
     generator = new_generator("check", scenario.seed)
@@ -167,29 +165,27 @@ def condense(method: Method, scenario: Scenario, path: Path, save_at: int | None
         torch.set_num_threads(1)
         stack.enter_context(seeded_globals(derive_seed("check globals", scenario.seed), device))
         tryout.observed = stack.enter_context(watching(scenario.turn))
-        started, before = time.monotonic(), _state(train)
+        started = time.monotonic()
         try:
             tryout.method = method.resolve(Setting(data.info, CLASS_COUNTS, scenario.ipc, str(network)))
-            options = tryout.method.model_dump()
             tryout.result = tryout.method.condense(task)
             task.losses.settle()
-            after = _state(train)
-            tryout.changed = [name for name in before if not torch.equal(before[name], after[name])]
-            tryout.changed += ["its own options"] if tryout.method.model_dump() != options else []
         except Stopped:
-            tryout.stopped = True
+            pass
         except Exception as error:
             tryout.error = error
         tryout.seconds = time.monotonic() - started
+    before, after = _state(tryout.train), _state(train)
+    tryout.changed = [name for name in before if not torch.equal(before[name], after[name])]
     tryout.observed.read = [each for each in tryout.observed.read if Path(each) != path]  # which the task opens
     return tryout
 
 
 def _state(train: ResidentSplit) -> dict[str, Tensor]:
-    """Return copies of what a method could change of the training split; normalised, for its statistics too."""
+    """Return what a method could change of the training split; images normalised, for the statistics too."""
     return {
         "task.train.images": train.normalised(slice(None)),
-        "task.train.labels": train.labels.clone(),
+        "task.train.labels": train.labels,
         "task.train.class_indices": torch.cat(train.class_indices),
     }
 
@@ -221,15 +217,14 @@ def usable(subject: Subject, scenario: Scenario | None = None) -> Tryout:
     return tryout
 
 
-def same(one: CondensedSet, other: CondensedSet) -> bool:
-    """Say whether two sets have the same images and labels, byte for byte."""
-    return one.sha256() == other.sha256()
-
-
 def difference(one: CondensedSet, other: CondensedSet) -> str:
-    """Say how many images of two sets of the same shape differ."""
-    differ = (one.images != other.images).flatten(1).any(1)
-    return f"{int(differ.sum())} of {len(differ)} images differ" if bool(differ.any()) else "other labels"
+    """Say how two sets differ; empty if they have the same images and labels, byte for byte."""
+    if one.sha256() == other.sha256():
+        return ""
+    if one.images.shape != other.images.shape:
+        return f"{len(one.images)} and {len(other.images)} images"
+    differ = int((one.images != other.images).flatten(1).any(1).sum())
+    return f"{differ} of {len(one.images)} images differ" if differ else "other labels"
 
 
 CLASS_COUNTS = (12, 9, 7)
@@ -245,12 +240,11 @@ class CheckImages(Dataset):
 
     def load(self, root: Path) -> Splits:
         """Draw both splits: 28 training and 12 test images of 3x8x8 pixels; ``root`` is not used."""
-        train = _draw(CLASS_COUNTS, torch.Generator().manual_seed(20210504))
-        test = _draw((4, 4, 4), torch.Generator().manual_seed(self.test_seed))
-        return Splits(train, test, ("left", "middle", "right"))
+        return Splits(_draw(CLASS_COUNTS, 20210504), _draw((4, 4, 4), self.test_seed), ("left", "middle", "right"))
 
 
-def _draw(counts: tuple[int, ...], generator: torch.Generator) -> Split:
+def _draw(counts: tuple[int, ...], seed: int) -> Split:
+    generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
     labels = labels[torch.randperm(len(labels), generator=generator)]
     images = torch.randint(0, 160, (len(labels), 3, 8, 8), generator=generator)
@@ -268,12 +262,7 @@ class CheckNetwork(Architecture):
 
     def build(self, info: DatasetInfo) -> nn.Module:
         """Return the network."""
-        features = self.width * (info.size[0] // 2) * (info.size[1] // 2)
-        return nn.Sequential(
-            nn.Conv2d(info.channels, self.width, 3, padding=1),
-            nn.GroupNorm(self.width, self.width),
-            nn.ReLU(),
-            nn.AvgPool2d(2),
-            nn.Flatten(),
-            nn.Linear(features, info.num_classes),
-        )
+        convolution = nn.Conv2d(info.channels, self.width, 3, padding=1)
+        head = nn.Linear(self.width * (info.size[0] // 2) * (info.size[1] // 2), info.num_classes)
+        layers = (nn.GroupNorm(self.width, self.width), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten())
+        return nn.Sequential(convolution, *layers, head)

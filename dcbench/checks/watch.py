@@ -6,18 +6,19 @@ import os
 import random
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import cache, wraps
+from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
 
 from dcbench.core.dataset import Dataset
 
-CODE = (".py", ".pyc", ".so", ".pyd", ".dll", ".pth", ".dylib", ".h")
+NOT_DATA = (".py", ".pyc", ".so", ".pyd", ".dll", ".pth", ".dylib", ".h")
 """Endings of files that Python and its libraries read when code is imported, compiled or shown in a traceback."""
 SYSTEM = ("/proc/", "/sys/", "/dev/")
 
@@ -42,20 +43,19 @@ class Observed:
     """What was seen.
 
     Attributes:
-        settings: those of `SETTINGS` that were changed, each with before and after.
+        settings: those of `SETTINGS` that were changed, each with its value before and after.
         generators: those of `GENERATORS` that were drawn from, or seeded.
         datasets: names of the data sets that were loaded.
         read: files that were opened for reading, except code and the system's own, and machines connected to.
     """
 
-    settings: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    settings: list[str] = field(default_factory=list)
     generators: list[str] = field(default_factory=list)
     datasets: list[str] = field(default_factory=list)
     read: list[str] = field(default_factory=list)
 
 
-_observed: list[Observed] = []
-"""Who watches now; the last one is told."""
+_watchers: list[Observed] = []
 
 
 @contextmanager
@@ -65,48 +65,40 @@ def watching(seed: int) -> Iterator[Observed]:
     Args:
         seed: of NumPy's and Python's global generators, which dcbench itself neither seeds nor draws from.
     """
+    _install_hook()
     observed = Observed()
     numpy_before, python_before = np.random.get_state(), random.getstate()  # noqa: NPY002
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002
     settings = {name: read() for name, (read, _) in SETTINGS.items()}
     generators = {name: read() for name, read in GENERATORS.items()}
-    _install_hook()
-    _observed.append(observed)
-    try:
-        with _noting_loads(observed):
+    with ExitStack() as patches:
+        for cls in _subclasses(Dataset):
+            if "load" in vars(cls):
+                patches.enter_context(patch.object(cls, "load", _noting(vars(cls)["load"], observed)))
+        _watchers.append(observed)
+        try:
             yield observed
-    finally:
-        _observed.pop()
-        for name, (read, restore) in SETTINGS.items():
-            if (now := read()) != settings[name]:
-                observed.settings[name] = (settings[name], now)
-                restore(settings[name])
-        observed.generators += [name for name, read in GENERATORS.items() if read() != generators[name]]
-        random.setstate(python_before)
-        np.random.set_state(numpy_before)  # noqa: NPY002
+        finally:
+            _watchers.remove(observed)
+            for name, (read, restore) in SETTINGS.items():
+                before, now = settings[name], read()
+                if now != before:
+                    observed.settings.append(f"{name} is {now} (was {before})")
+                    restore(before)
+            observed.generators += [name for name, read in GENERATORS.items() if read() != generators[name]]
+            random.setstate(python_before)
+            np.random.set_state(numpy_before)  # noqa: NPY002
 
 
-@contextmanager
-def _noting_loads(observed: Observed) -> Iterator[None]:
-    """Note which data sets' `load` is called within."""
+def _noting(load: Callable[[Dataset, Path], Any], observed: Observed) -> Callable[[Dataset, Path], Any]:
+    """Return a `Dataset.load` that notes its call."""
 
-    def noting(original: Callable[[Dataset, Path], Any]) -> Callable[[Dataset, Path], Any]:
-        @wraps(original)
-        def load(self: Dataset, root: Path) -> Any:
-            observed.datasets.append(self.name)
-            return original(self, root)
+    def noting(self: Dataset, root: Path) -> Any:
+        observed.datasets.append(self.name)
+        return load(self, root)
 
-        return load
-
-    originals = {cls: vars(cls)["load"] for cls in _subclasses(Dataset) if "load" in vars(cls)}
-    for cls, original in originals.items():
-        cls.load = noting(original)
-    try:
-        yield
-    finally:
-        for cls, original in originals.items():
-            cls.load = original
+    return noting
 
 
 def _subclasses(cls: type[Any]) -> set[type[Any]]:
@@ -119,17 +111,12 @@ def _install_hook() -> None:
 
 
 def _hook(event: str, arguments: tuple[Any, ...]) -> None:
-    """Note the files that are opened and the machines that are connected to."""
-    if not _observed:
+    """Note the files that are opened for reading, and the machines that are connected to."""
+    if not _watchers:
         return
     if event == "socket.connect":
-        _observed[-1].read.append(str(arguments[1]))
-    elif event == "open":
-        path, mode, flags = arguments
-        writes = "w" in mode if isinstance(mode, str) else bool(flags and flags & (os.O_WRONLY | os.O_RDWR))
-        if isinstance(path, str | bytes) and not writes and _is_data(os.fsdecode(path)):
-            _observed[-1].read.append(os.path.abspath(os.fsdecode(path)))
-
-
-def _is_data(path: str) -> bool:
-    return not (path.endswith(CODE) or path.startswith(SYSTEM) or os.path.isdir(path))
+        _watchers[-1].read.append(str(arguments[1]))
+    elif event == "open" and isinstance(arguments[0], str | bytes):
+        path, writes = os.fsdecode(arguments[0]), (arguments[2] or 0) & (os.O_WRONLY | os.O_CREAT)
+        if not (writes or path.endswith(NOT_DATA) or path.startswith(SYSTEM) or os.path.isdir(path)):
+            _watchers[-1].read.append(os.path.abspath(path))

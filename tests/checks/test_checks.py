@@ -140,13 +140,6 @@ class WrongWord(Good):
     depends_on = frozenset({"seeds", "network", "ipc"})
 
 
-class Sparse(Good):
-    """Its history cannot be written."""
-
-    def give(self, task, images, labels):
-        return CondensedSet(images, labels, history={"loss": torch.ones(3).to_sparse()})
-
-
 class WrongQuick(Good):
     """Its quick option is mistyped."""
 
@@ -395,7 +388,6 @@ BROKEN = [
     (FromOne, "returns_a_usable_set", "must lie in 0..2"),
     (OneTooFew, "every_class_gets_its_images", r"\[0, 1, 1\]"),
     (WrongIndices, "returns_a_usable_set", "indices choose"),
-    (Sparse, "survives_saving", "Error"),
     (GlobalTorch, "draws_from_its_generator_alone", "torch's global generator moved"),
     (GlobalNumPy, "draws_from_its_generator_alone", "NumPy's global generator moved"),
     (Clock, "same_seed_gives_the_same_bytes", "6 of 6 images differ"),
@@ -416,7 +408,6 @@ BROKEN = [
     (StopsShort, "tells_its_progress", r"progress\(6, 7\)"),
 ]
 FOLLOWS = {
-    Sparse: {"goes_on_from_a_checkpoint"},
     WrongWord: {"depends_on_the_seed_as_it_says"},
     GlobalNumPy: {
         "same_seed_gives_the_same_bytes",
