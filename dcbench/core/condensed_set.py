@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from dcbench.core.spec import HARD_LABELS, SOFT_LABELS
 from dcbench.core.split import ResidentSplit
+from dcbench.utils.hashes import hash_set
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,8 @@ class CondensedSet:
 
     def sha256(self) -> str:
         """Return the hash of the images and labels (shapes, types, values) and of ``zca``; nothing else counts."""
-        digest = hashlib.sha256(b"zca" if self.zca else b"")
-        for tensor in (self.images, self.labels):
-            digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-            digest.update(tensor.contiguous().numpy().data)
-        return digest.hexdigest()
+        images, labels = (each.contiguous().numpy() for each in (self.images, self.labels))
+        return hash_set(images, labels, self.zca)
 
 
 @dataclass(frozen=True)

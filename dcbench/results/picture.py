@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
 
 from dcbench.core.condensed_set import CondensedSet
 from dcbench.core.dataset import DatasetInfo
-from dcbench.results.stored_pixels import to_pixels as array_to_pixels
+from dcbench.results.stored_pixels import to_pixels
 from dcbench.utils.files import write_atomically
 
 TILE = 64
@@ -50,18 +48,8 @@ def draw_picture(condensed: CondensedSet, info: DatasetInfo, columns: int) -> Im
         top = GAP + row * (tile_height + GAP)
         draw.text((GAP, top + tile_height // 2), name, fill="black", font=font, anchor="lm")
         shown = torch.nonzero(labels == row).flatten()[:columns]
-        for column, pixels in enumerate(to_pixels(condensed.images[shown], mean, std)):
-            tile = _image(pixels).resize((tile_width, tile_height), Image.Resampling.NEAREST)
+        for column, pixels in enumerate(to_pixels(condensed.images[shown].numpy(), mean, std)):
+            levels = pixels.transpose(1, 2, 0) if len(pixels) == 3 else pixels[0]
+            tile = Image.fromarray(levels).resize((tile_width, tile_height), Image.Resampling.NEAREST)
             picture.paste(tile, (margin + column * (tile_width + GAP), top))
     return picture
-
-
-def _image(pixels: Tensor) -> Image.Image:
-    if pixels.shape[0] == 3:
-        return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
-    return Image.fromarray(pixels[0].contiguous().numpy())
-
-
-def to_pixels(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Undo the normalisation; see `dcbench.results.stored_pixels.to_pixels`, which this calls for tensors."""
-    return torch.from_numpy(array_to_pixels(images.numpy(), mean, std))

@@ -26,6 +26,7 @@ def save_set(path: Path, condensed: CondensedSet, header: Mapping[str, Any]) -> 
     The images are left out where the set is the whole training split, which would only be copied.
     """
     tensors = {f"history.{name}": curve for name, curve in condensed.history.items()}
+    tensors |= {name: each.float() for name, each in tensors.items() if each.dtype == torch.bfloat16}
     tensors["labels"] = condensed.labels
     if condensed.indices is not None:
         tensors["indices"] = condensed.indices

@@ -1,12 +1,25 @@
-"""Seeds by hashing; without torch, so that what needs no generator starts quickly."""
+"""Hashes of seeds and of condensed sets; without torch, so that what needs no tensors starts quickly."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 def derive_seed(*parts: str | int | None) -> int:
     """Return a 63-bit seed that depends on every part and on nothing else."""
     digest = hashlib.sha256(json.dumps(parts).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
+
+
+def hash_set(images: NDArray[Any], labels: NDArray[Any], zca: bool) -> str:
+    """Hash types, shapes and values of a condensed set, in contiguous arrays, and whether it is whitened."""
+    digest = hashlib.sha256(b"zca" if zca else b"")
+    for array in (images, labels):
+        digest.update(f"torch.{array.dtype}{array.shape}".encode())
+        digest.update(array.data)
+    return digest.hexdigest()

@@ -10,9 +10,14 @@ from helpers import make_info, make_set, make_train
 from PIL import Image
 
 from dcbench.core.condensed_set import CondensedSet
-from dcbench.results.picture import GAP, MOST_COLUMNS, draw_picture, save_picture, to_pixels
+from dcbench.results.picture import GAP, MOST_COLUMNS, draw_picture, save_picture
+from dcbench.results.stored_pixels import to_pixels as array_to_pixels
 
 TILE = 64
+
+
+def to_pixels(images, mean, std):
+    return torch.from_numpy(array_to_pixels(images.numpy(), mean, std))
 
 
 def plain_set(levels, labels, channels=1):

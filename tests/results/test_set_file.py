@@ -12,7 +12,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from dcbench.core.condensed_set import CondensedSet, check_set
-from dcbench.results.set_file import FIRST_FORMAT, FORMAT, load_set, save_set, without_images
+from dcbench.results.set_file import load_set, save_set, without_images
+from dcbench.results.set_header import FIRST_FORMAT, FORMAT
 from dcbench.utils.errors import DcbenchError
 
 
