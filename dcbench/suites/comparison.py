@@ -31,7 +31,7 @@ from dcbench.leaderboard.scores import rows
 from dcbench.leaderboard.statistics import Score
 from dcbench.results.records import Record
 from dcbench.suites.file import Published
-from dcbench.suites.records import NetworkNames, suite_records
+from dcbench.suites.records import SuiteRecords, suite_records
 from dcbench.suites.selection import Key, SuiteSelection
 
 if TYPE_CHECKING:
@@ -43,13 +43,9 @@ ROUNDING = 0.001 / math.sqrt(12)
 
 @dataclass(frozen=True)
 class Line:
-    """One number of a suite.
+    """One number of a suite: ours and the published one, each None where there is none.
 
     Attributes:
-        key: what was condensed: data set, images per class, method, matching network.
-        evaluation_network: what it was evaluated on.
-        score: ours; None where there is none yet.
-        published: the published one; None where there is none.
         comparable: whether ours was made as the suite says.
         seeded: whether the method depends on the seed.
     """
@@ -71,7 +67,7 @@ class Line:
     @property
     def uncertainty(self) -> float | None:
         """Combined standard error of the difference, a fraction; None where it cannot be told."""
-        if self.score is None or self.published is None or not self.comparable:
+        if self.difference is None or self.score is None or self.published is None:
             return None
         ours, theirs = our_error(self.score, self.published.std, self.seeded), published_error(self.published)
         return None if ours is None or theirs is None else math.hypot(ours, theirs)
@@ -92,10 +88,7 @@ class Comparison:
         lines: one for each experiment and evaluation network.
         sets_done, sets: condensed sets that have been evaluated at all, and all there are to be.
         trials_done, trials: networks trained, and all there are to be.
-        other_data: records left out since they are of other data under the same name.
-        spellings: of the networks that are not recorded as the suite spells them; see there which count.
-        altered: methods whose records were made with other options than the suite's: what they give is not to be
-            compared with the published numbers.
+        own: the records that count.
     """
 
     lines: tuple[Line, ...]
@@ -103,19 +96,11 @@ class Comparison:
     sets: int
     trials_done: int
     trials: int
-    other_data: int
-    spellings: tuple[NetworkNames, ...] = ()
-    altered: frozenset[str] = frozenset()
+    own: SuiteRecords
 
 
 def our_error(score: Score, published_std: float | None, seeded: bool) -> float | None:
-    """Return the standard error of our mean; None where it cannot be told.
-
-    Args:
-        score: ours.
-        published_std: the published deviation, which stands for ours between sets where we have one set.
-        seeded: whether there could be other sets.
-    """
+    """Return the standard error of our mean, as this module says; None where it cannot be told."""
     if score.between_std is not None:
         return score.between_std / math.sqrt(score.sets)
     within = None if score.within_std is None else score.within_std / math.sqrt(score.trials)
@@ -132,13 +117,7 @@ def published_error(published: Published) -> float | None:
 
 
 def compare(selection: SuiteSelection, records: Iterable[Record], plugins: Callable[[], Plugins]) -> Comparison:
-    """Put our scores beside the published ones.
-
-    Args:
-        selection: the suite, or a part of it.
-        records: of any kind.
-        plugins: loads them, if need be; see `dcbench.suites.records`.
-    """
+    """Put our scores beside the published ones; `suite_records` says which records count."""
     own = suite_records(selection, records, plugins)
     scores = {
         ((row.dataset, row.ipc, row.method, row.matching_network), network): score
@@ -166,7 +145,5 @@ def compare(selection: SuiteSelection, records: Iterable[Record], plugins: Calla
         sets=sum(experiment.sets for experiment in experiments),
         trials_done=len(own.records),
         trials=sum(experiment.sets * experiment.evals for experiment in experiments) * networks,
-        other_data=own.other_data,
-        spellings=own.spellings,
-        altered=own.altered,
+        own=own,
     )

@@ -29,14 +29,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
-from dcbench.utils.errors import DcbenchError, unknown_name
+from dcbench.utils.errors import DcbenchError
 from dcbench.utils.text_files import mistake, read_text, read_toml
 
 
@@ -57,6 +57,7 @@ def _flat(options: Any) -> Any:
 
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
 Count = Annotated[int, Field(ge=1, le=10**9)]
+Percentage = Annotated[float, Field(ge=0, le=100)]
 StrictCount = Annotated[Count, Field(strict=True)]
 """For TOML, which tells true from 1."""
 
@@ -69,17 +70,14 @@ class SuiteFile(_Row):
     """What a suite's file says.
 
     Attributes:
-        title: one line.
         source: where the published numbers are from, or whose experiments these are.
         notes: what a reader of the comparison has to know.
         datasets, methods, ipcs, networks, eval_networks: as for `dcbench run`; the suite is their product.
-        sets: condensed sets of each combination.
-        evals: evaluation networks per set and architecture.
+        sets, evals: condensed sets of each combination; evaluation networks per set and architecture.
         fixed: methods that ignore the seed and thus have one set. Those with a published number for all images
             need not be named. `dcbench suite list` counts by it; a run asks the methods themselves.
         fixed_evals: evaluation networks, in all, for methods that ignore the seed; ``sets * evals`` unless given,
             which for the whole training set is work without much use.
-        protocol, budget: names.
         options: method options, as ``option`` or ``method.option``, to values as users type them.
         published: name of the CSV file beside it; empty for none.
     """
@@ -120,8 +118,8 @@ class Published(_Row):
     method: str
     matching_network: str | None = None
     evaluation_network: str
-    mean: float
-    std: float | None = None
+    mean: Percentage
+    std: Percentage | None = None
     n_sets: Count | None = None
     n_evals: Count | None = None
     checked: Literal["paper", "readme", "citing", "recalled"]
@@ -134,22 +132,13 @@ class Published(_Row):
     @field_validator("mean", "std", mode="after")
     @classmethod
     def _fraction(cls, value: float | None) -> float | None:
-        if value is None:
-            return None
-        if not 0 <= value <= 100:
-            raise ValueError("should be between 0 and 100")
-        return round(value / 100, 6)  # since 64.9 / 100 has more digits than anybody printed
+        # 64.9 / 100 has more digits than anybody printed.
+        return None if value is None else round(value / 100, 6)
 
 
 @dataclass(frozen=True)
 class Suite:
-    """A suite as its files have it; nothing in it has been looked up yet.
-
-    Attributes:
-        path: of the TOML file.
-        file: its content.
-        published: the numbers beside it.
-    """
+    """A suite as its files have it, before anything is looked up: the TOML file and the numbers beside it."""
 
     path: Path
     file: SuiteFile
@@ -180,33 +169,12 @@ def summary(path: Path) -> str:
 
 
 def _read_published(path: Path) -> tuple[Published, ...]:
-    # Not `str.splitlines`, for which more ends a line than for others.
-    lines = io.StringIO(read_text(path), newline=None)
-    reader = csv.DictReader(lines, strict=True, restkey="a column too many")
-    rows = []
+    lines = io.StringIO(read_text(path), newline="")
+    reader = csv.DictReader(lines, strict=True, skipinitialspace=True, restkey="a column too many")
     try:
-        _check_header(path, reader.fieldnames or ())
-        for row in reader:
-            # Blanks alone: what else `strip` takes away are characters that nobody typed.
-            stripped = {key: value.strip(" \t") for key, value in row.items() if isinstance(value, str)}
-            filled = {key: value for key, value in stripped.items() if value}
-            surplus = {key: value for key, value in row.items() if isinstance(value, list)}
-            rows.append(Published.model_validate(filled | surplus))
+        filled = ({name: value for name, value in row.items() if value} for row in reader)
+        return tuple(map(Published.model_validate, filled))
     except ValidationError as error:
         raise mistake(f"{path}, line {reader.line_num}", "column", Published, error) from None
     except csv.Error as error:
         raise DcbenchError(f"{path}, line {reader.line_num} is not CSV: {error}.") from None
-    return tuple(rows)
-
-
-def _check_header(path: Path, header: Sequence[str]) -> None:
-    """Refuse a file without rows, too, where its columns are not those of `Published`."""
-    fields = Published.model_fields
-    for name in header:
-        if name not in fields:
-            raise DcbenchError(f"{path}, line 1: {unknown_name('column', name, fields)}")
-        if header.count(name) > 1:
-            raise DcbenchError(f"{path}, line 1: column {name!r} is there twice.")
-    for name, field in fields.items():
-        if field.is_required() and name not in header:
-            raise DcbenchError(f"{path}, line 1: column {name!r} is missing.")

@@ -7,6 +7,7 @@ network is recorded with more options than the suite states: either the images o
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -56,7 +57,8 @@ class SuiteRecords:
     Attributes:
         records: those that count, one for each trial, with names as the suite spells them.
         depends: what the sets of methods depend on, of those that have records.
-        altered: methods whose records were made with other options than the suite's.
+        altered: methods whose records were made with other options than the suite's: what they give is not to be
+            compared with the published numbers.
         other_data: how many were left out since they are of other data under the same name.
         spellings: of the networks that are not recorded as the suite spells them.
     """
@@ -74,26 +76,20 @@ def suite_records(
     """Find the records of a suite: of its combinations, seeds, protocol and budget, made with its options.
 
     The newest record says which version of the data and of a method is meant. There is never more than one record
-    for a trial.
-
-    Args:
-        selection: the suite, or a part of it.
-        records: of any kind.
-        plugins: loads them, if need be.
+    for a trial. Plugins are loaded if need be.
     """
     names = _Names(selection, plugins)
-    alike = drop_other_augmentations(latest(records))
     pairs = [
         (record, renamed)
-        for record in alike
-        if (renamed := names.renamed(record)) and _belongs(renamed, selection) and _made_with(renamed, selection)
+        for record in drop_other_augmentations(latest(records))
+        if (renamed := names.renamed(record)) and _belongs(renamed, selection)
     ]
     current = _like_the_newest(pairs, lambda record: record.dataset, lambda record: record.dataset_sha256)
     kept = _like_the_newest(current, _key, _making)
-    spellings: dict[tuple[str, str], set[str]] = {}
+    spellings: dict[tuple[str, str], set[str]] = defaultdict(set)
     for record, renamed in kept:
         for network, spelling in _networks(record, renamed):
-            spellings.setdefault((renamed.dataset, network), set()).add(spelling)
+            spellings[renamed.dataset, network].add(spelling)
     known = {place: NetworkNames(*place, tuple(sorted(each))) for place, each in sorted(spellings.items())}
     kept = [
         (record, renamed)
@@ -140,15 +136,12 @@ class _Names:
         if spelling is None or (same := tidy(spelling)) in networks:
             return spelling and same
         name = Spelling.of(spelling).name
-        fitting = {
-            each: left
-            for each in networks
-            if Spelling.of(each).name == name and (left := self._fits(same, each)) is not None
-        }
-        return min(fitting, key=lambda each: fitting[each], default=spelling)
+        left = {each: self._left_open(same, each) for each in networks if Spelling.of(each).name == name}
+        fitting = [(count, each) for each, count in left.items() if count is not None]
+        return min(fitting)[1] if fitting else spelling
 
-    def _fits(self, spelling: str, network: str) -> int | None:
-        """Count the options that a network leaves to the images, if they may have made of it another spelling."""
+    def _left_open(self, spelling: str, network: str) -> int | None:
+        """Count the options that a network leaves to the images; None if they cannot have made it the spelling."""
         from dcbench.core.architecture import Architecture
 
         try:
@@ -156,14 +149,11 @@ class _Names:
             recorded = type(stated).from_spelling(spelling)
         except DcbenchError:
             return None
-        if str(stated) == str(recorded):
-            return 0
         values, theirs = stated.model_dump(mode="json"), recorded.model_dump(mode="json")
-        if type(stated).resolve is Architecture.resolve or any(
-            value not in (None, theirs[name]) for name, value in values.items()
-        ):
-            return None
-        return sum(value is None for value in values.values())
+        left = [name for name, value in values.items() if value is None and theirs[name] is not None]
+        resolves = type(stated).resolve is not Architecture.resolve
+        same = all(value == theirs[name] for name, value in values.items() if name not in left)
+        return len(left) if same and (resolves or not left) else None
 
 
 def _networks(record: Record, renamed: Record) -> list[tuple[str, str]]:
@@ -199,9 +189,14 @@ def _depends_on(record: Record) -> frozenset[str]:
 
 
 def _belongs(record: Record, selection: SuiteSelection) -> bool:
-    """Say whether a record, with the suite's names, is of the suite's combinations and seeds."""
+    """Say whether a record, with the suite's names, is of the suite's combinations, seeds and options.
+
+    Options of the user go before those of the suite.
+    """
     sets, evals = selection.count(record.seeded)
     first = selection.seed
+    bare = {key for key in selection.given if "." not in key}
+    own = {key: each for key, each in selection.suite.file.options.items() if key.rpartition(".")[2] not in bare}
     return (
         (record.protocol, record.budget) == (selection.suite.file.protocol, selection.budget.name)
         and record.ipc in (None, *selection.ipcs)
@@ -209,14 +204,8 @@ def _belongs(record: Record, selection: SuiteSelection) -> bool:
         and record.evaluation_network in selection.eval_networks
         and record.condense_seed in (range(first, first + sets) if record.seeded else range(1))
         and record.eval_seed in range(first, first + evals)
+        and _has(record, own | dict(selection.given))
     )
-
-
-def _made_with(record: Record, selection: SuiteSelection) -> bool:
-    """Say whether a record was made with the options of the suite and of the user, who goes first."""
-    bare = {key for key in selection.given if "." not in key}
-    own = {key: each for key, each in selection.suite.file.options.items() if key.rpartition(".")[2] not in bare}
-    return _has(record, own | dict(selection.given))
 
 
 def _has(record: Record, options: Mapping[str, str]) -> bool:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dcbench.core.component import Spelling
 from dcbench.core.spec import Budget, get_budget
@@ -27,6 +28,14 @@ T = TypeVar("T")
 Key = tuple[str, int | None, str, str | None]
 """Data set, images per class, method and matching network."""
 
+KINDS = {
+    "datasets": "dataset",
+    "methods": "method",
+    "networks": "matching network",
+    "eval_networks": "evaluation network",
+}
+"""What the lists of names in a suite's file are of."""
+
 EVERYTHING = frozenset({"ipc", "network", "seed"})
 """What the sets of a method depend on, unless something says otherwise."""
 
@@ -36,8 +45,6 @@ class SuiteFilter:
     """What a user wants of a suite; what is empty or None is as the suite has it.
 
     Attributes:
-        datasets, methods, ipcs, networks, eval_networks: the only ones wanted.
-        sets, evals, budget: instead of the suite's.
         options: method options, as ``option`` or ``method.option``, to values as typed; added to the suite's.
         seed: the first seed.
     """
@@ -56,13 +63,10 @@ class SuiteFilter:
 
 @dataclass(frozen=True)
 class Experiment:
-    """One combination of a suite, with all its condensed sets.
+    """One combination of a suite, with its numbers of condensed sets and of networks for each.
 
-    Attributes:
-        key: which; size and network are None where the method does not depend on them.
-        sets: condensed sets.
-        evals: evaluation networks per set and architecture.
-        seeded: whether the condensed set depends on the seed. If not, there is only one.
+    Size and network are None in the key of a method that does not depend on them. One that ignores the seed has
+    one set.
     """
 
     key: Key
@@ -76,11 +80,8 @@ class SuiteSelection:
     """A suite, or the part of it that a user wants.
 
     Attributes:
-        suite: the suite.
         datasets, methods, ipcs, networks, eval_networks: the lists that multiply; names as the suite spells them.
         given: method options of the user's, to values as typed.
-        sets, evals, seed: as in `dcbench.suites.file.SuiteFile` and `SuiteFilter`.
-        budget: of the work.
         depends: by method, what its sets depend on as far as the suite's files tell. A method with a published
             number for all images ignores size and seed; one with a number for no matching network ignores that.
         published: the numbers beside the suite, by what was condensed and the evaluation network.
@@ -108,13 +109,10 @@ class SuiteSelection:
         """
         known = {**self.depends, **(depends or {})}
         made: dict[Key, Experiment] = {}
-        for dataset in self.datasets:
-            for ipc in self.ipcs:
-                for method in self.methods:
-                    for network in self.networks:
-                        on = known[method]
-                        key = (dataset, ipc if "ipc" in on else None, method, network if "network" in on else None)
-                        made[key] = Experiment(key, *self.count("seed" in on), "seed" in on)
+        for dataset, ipc, method, network in product(self.datasets, self.ipcs, self.methods, self.networks):
+            on = known[method]
+            key = (dataset, ipc if "ipc" in on else None, method, network if "network" in on else None)
+            made[key] = Experiment(key, *self.count("seed" in on), "seed" in on)
         order = self.datasets.index
         return sorted(made.values(), key=lambda each: (order(each.key[0]), each.key[1] or math.inf))
 
@@ -181,44 +179,35 @@ def select(suite: Suite, wanted: SuiteFilter | None = None) -> SuiteSelection:
     Raises:
         DcbenchError: for a name that is not in the suite, or a published number that is of no experiment in it.
     """
-    file, wanted, of = suite.file, wanted or SuiteFilter(), f"of suite {suite.name}"
+    file, wanted = suite.file, wanted or SuiteFilter()
     try:
         budget = get_budget(file.budget)
     except DcbenchError as error:
         raise DcbenchError(f"{suite.path}: key 'budget': {error}") from None
     whole = SuiteSelection(
-        suite=suite,
-        datasets=_tidy(file.datasets),
-        methods=_tidy(file.methods),
+        suite,
+        **{name: _tidy(getattr(file, name)) for name in KINDS},
         ipcs=tuple(sorted(set(file.ipcs))),
-        networks=_tidy(file.networks),
-        eval_networks=_tidy(file.eval_networks),
         given=wanted.options,
-        sets=file.sets,
-        evals=file.evals,
+        sets=wanted.sets or file.sets,
+        evals=wanted.evals or file.evals,
         seed=wanted.seed,
         budget=budget,
         depends=_dependencies(suite),
         published={},
     )
-    published = _published(whole)
+    chosen: dict[str, Any] = {
+        name: _chosen(f"{kind} of suite {suite.name}", getattr(wanted, name), getattr(whole, name))
+        for name, kind in KINDS.items()
+    }
+    for owner in {key.rpartition(".")[0] for key in wanted.options} - {""}:
+        find_name(f"method of suite {suite.name}", owner, chosen["methods"])
+    ipcs = _chosen(f"ipc of suite {suite.name}", map(str, wanted.ipcs), map(str, whole.ipcs))
+    part = replace(whole, **chosen, ipcs=tuple(map(int, ipcs)), published=_published(whole))
     if wanted.budget and wanted.budget != budget.name:
         budget = get_budget(wanted.budget)
-        whole = replace(whole, budget=budget, sets=budget.sets, evals=budget.evals)
-    methods = _chosen(f"method {of}", wanted.methods, whole.methods)
-    for owner in {key.rpartition(".")[0] for key in wanted.options} - {""}:
-        find_name(f"method {of}", owner, methods)
-    return replace(
-        whole,
-        datasets=_chosen(f"dataset {of}", wanted.datasets, whole.datasets),
-        methods=methods,
-        ipcs=tuple(map(int, _chosen(f"ipc {of}", map(str, wanted.ipcs), map(str, whole.ipcs)))),
-        networks=_chosen(f"matching network {of}", wanted.networks, whole.networks),
-        eval_networks=_chosen(f"evaluation network {of}", wanted.eval_networks, whole.eval_networks),
-        sets=wanted.sets or whole.sets,
-        evals=wanted.evals or whole.evals,
-        published=published,
-    )
+        part = replace(part, budget=budget, sets=wanted.sets or budget.sets, evals=wanted.evals or budget.evals)
+    return part
 
 
 def tidy(text: str) -> str:
@@ -241,37 +230,31 @@ def _chosen(what: str, wanted: Iterable[str], offered: Iterable[str]) -> tuple[s
 
 def _dependencies(suite: Suite) -> dict[str, frozenset[str]]:
     """Return for each method what its sets depend on, as far as the suite's files tell."""
-    depends = {}
-    for method in _tidy(suite.file.methods):
-        numbers = [number for number in suite.published if tidy(number.method) == method]
-        on = set(EVERYTHING)
-        if method in _tidy(suite.file.fixed):
-            on -= {"seed"}
-        if any(number.ipc is None for number in numbers):
-            on -= {"ipc", "seed"}
-        if any(number.matching_network is None for number in numbers):
-            on -= {"network"}
-        depends[method] = frozenset(on)
+    fixed = _tidy(suite.file.fixed)
+    depends = {
+        method: EVERYTHING - ({"seed"} if method in fixed else set()) for method in _tidy(suite.file.methods)
+    }
+    for number in suite.published:
+        ignored = {"ipc", "seed"} if number.ipc is None else set()
+        ignored |= set() if number.matching_network else {"network"}
+        depends[tidy(number.method)] = depends.get(tidy(number.method), EVERYTHING) - ignored
     return depends
 
 
 def _published(whole: SuiteSelection) -> dict[tuple[Key, str], Published]:
     """Find the experiment of each published number."""
-    keys = {experiment.key for experiment in whole.experiments()}
+    keys = {(each.key, network) for each in whole.experiments() for network in whole.eval_networks}
     placed: dict[tuple[Key, str], Published] = {}
     for number in whole.suite.published:
-        matching = number.matching_network and tidy(number.matching_network)
-        evaluated = tidy(number.evaluation_network)
-        key = (tidy(number.dataset), number.ipc, tidy(number.method), matching or None)
-        names = (number.dataset, number.ipc or "all", number.method, number.matching_network or "no network")
-        where = f"{whole.suite.path.with_name(whole.suite.file.published)}: the number of " + ", ".join(
-            map(str, (*names, number.evaluation_network))
-        )
-        if key not in keys or evaluated not in whole.eval_networks:
-            raise DcbenchError(f"{where}, is of no experiment of the suite.")
-        if (key, evaluated) in placed:
-            raise DcbenchError(f"{where}, is there twice.")
-        placed[key, evaluated] = number
+        matching = tidy(number.matching_network) if number.matching_network else None
+        key = (tidy(number.dataset), number.ipc, tidy(number.method), matching), tidy(number.evaluation_network)
+        if key not in keys or key in placed:
+            names = (number.dataset, number.ipc or "all", number.method, number.matching_network or "no network")
+            what = ", ".join(map(str, (*names, number.evaluation_network)))
+            wrong = "is there twice" if key in placed else "is of no experiment of the suite"
+            file = whole.suite.path.with_name(whole.suite.file.published)
+            raise DcbenchError(f"{file}: the number of {what}, {wrong}.")
+        placed[key] = number
     return placed
 
 

@@ -68,14 +68,14 @@ def _warnings(selection: SuiteSelection, comparison: Comparison) -> list[str]:
     warnings = []
     if selection.budget.name != selection.suite.file.budget:
         warnings.append(f"Budget {selection.budget.name}: not comparable with the published numbers.")
-    elif comparison.altered:
+    elif comparison.own.altered:
         warnings.append(
-            f"{', '.join(sorted(comparison.altered))}: with other options than the suite's, thus not compared "
+            f"{', '.join(sorted(comparison.own.altered))}: with other options than the suite's, thus not compared "
             "with the published numbers."
         )
-    if comparison.other_data:
-        warnings.append(f"Left out: {comparison.other_data:,} records of other data than the newest record's.")
-    for each in comparison.spellings:
+    if comparison.own.other_data:
+        warnings.append(f"Left out: {comparison.own.other_data:,} records of other data than the newest record's.")
+    for each in comparison.own.spellings:
         if each.taken:
             warnings.append(f"{each.network} on {each.dataset}: as recorded, {each.taken}.")
         else:
@@ -101,20 +101,16 @@ def as_data(selection: SuiteSelection, comparison: Comparison) -> dict[str, Any]
         "sets": comparison.sets,
         "trials_done": comparison.trials_done,
         "trials": comparison.trials,
-        "other_data": comparison.other_data,
-        "spellings": [{**asdict(each), "taken": each.taken} for each in comparison.spellings],
+        "other_data": comparison.own.other_data,
+        "spellings": [{**asdict(each), "taken": each.taken} for each in comparison.own.spellings],
     }
 
 
 def _line_data(line: Line) -> dict[str, Any]:
-    dataset, ipc, method, matching_network = line.key
     number = line.published
     about = {"mean", "std", "n_sets", "n_evals", "checked"}
     return {
-        "dataset": dataset,
-        "ipc": ipc,
-        "method": method,
-        "matching_network": matching_network,
+        **dict(zip(("dataset", "ipc", "method", "matching_network"), line.key, strict=True)),
         "evaluation_network": line.evaluation_network,
         "ours": asdict(line.score) if line.score else None,
         "published": number.model_dump(include=about) if number else None,
