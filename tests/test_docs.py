@@ -210,3 +210,17 @@ def test_every_command_of_the_guide_parses():
             name, command, rest = command.resolve_command(context, rest)
             context = command.make_context(name, list(rest), parent=context)
             rest = [*context._protected_args, *context.args]
+
+
+@pytest.mark.slow
+def test_the_python_example_of_the_readme_runs(tmp_path, monkeypatch):
+    (code,) = (block for block in blocks(README, "python") if "import dcbench\n" in block)
+    monkeypatch.chdir(tmp_path)
+    shown = {}
+    exec(code, shown)
+    assert set(shown["results"].table(dataset="digits", ipc=1).index.str.split(" ").str[0]) == {
+        "herding",
+        "random",
+    }
+    assert shown["condensed"].images.shape == (10, 1, 8, 8)
+    assert len(shown["score"].records) == 5
