@@ -13,12 +13,13 @@ command line. Nothing is printed but progress, the process never ends, and a mis
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from dcbench.utils.errors import DcbenchError, unknown_name
 from dcbench.utils.files import write_atomically
@@ -43,7 +44,28 @@ if TYPE_CHECKING:
 
 __all__ = ["Condensed", "DcbenchError", "Results", "condense", "evaluate", "leaderboard", "load_set", "run"]
 
+P = ParamSpec("P")
+T = TypeVar("T")
+_running = threading.Lock()
+"""Held while this process carries out a run: threads and generators of torch are the whole process's."""
 
+
+def _alone(function: Callable[P, T]) -> Callable[P, T]:
+    """Let no two runs be under way in this process at once."""
+
+    @wraps(function)
+    def alone(*args: P.args, **words: P.kwargs) -> T:
+        if not _running.acquire(blocking=False):
+            raise DcbenchError("a run is under way in this process: wait for it, or start another process.")
+        try:
+            return function(*args, **words)
+        finally:
+            _running.release()
+
+    return alone
+
+
+@_alone
 def run(
     methods: str | Method | Sequence[str | Method] = (),
     dataset: str | Dataset | Sequence[str | Dataset] = (),
@@ -115,6 +137,7 @@ def run(
     return _results(_carry_out(make_plan(request, plugins), plugins, how, progress))
 
 
+@_alone
 def condense(
     method: str | Method,
     dataset: str | Dataset,
@@ -165,6 +188,7 @@ def condense(
     return _read(completed.store.set_path(cell.spec), cell.data.train)
 
 
+@_alone
 def evaluate(
     images: Tensor | Condensed | str | Path | Sequence[str | Path],
     labels: Tensor | str | Path | None = None,
@@ -416,7 +440,7 @@ def _results(completed: Completed) -> Results:
     from dcbench.run.session import describe_failure
 
     for record in completed.outcome.failures:
-        warnings.warn(f"failed: {describe_failure(record)}", stacklevel=4)
+        warnings.warn(f"failed: {describe_failure(record)}", stacklevel=5)
     return Results(completed.records, completed.store.root, completed.outcome.failures)
 
 

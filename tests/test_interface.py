@@ -16,11 +16,10 @@ from dcbench_plugins.datasets.digits import Digits
 from dcbench_plugins.methods.random import Random
 from torch import nn
 
-import dcbench
+import dcbench.interface
 import dcbench.plugins
 from dcbench.api import CondensedSet, Method, option
 from dcbench.results.store import RECORDS, read_records
-from dcbench.run import session
 
 QUICK = {"budget": "quick", "networks": ["linear"], "evals": 1, "progress": False}
 
@@ -259,7 +258,7 @@ def test_two_runs_at_once_in_one_process_are_refused_and_nothing_is_lost(monkeyp
     first.join()
     assert errors == ["a run is under way in this process: wait for it, or start another process."]
     assert len(read_records(Path("results", RECORDS))) == 1
-    assert not session._running.locked()
+    assert not dcbench.interface._running.locked()
     dcbench.run("random", "tiny", baselines=False, **QUICK)
 
 

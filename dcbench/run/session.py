@@ -6,7 +6,6 @@ Nothing here prints a table or ends the process.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -37,9 +36,6 @@ from dcbench.run.scheduler import Outcome
 from dcbench.utils.devices import choose_device
 from dcbench.utils.errors import DcbenchError, StorageError
 from dcbench.utils.files import default_data_root, ensure_writable
-
-_running = threading.Lock()
-"""Held while this process carries out a run: threads and generators of torch are the whole process's."""
 
 
 @dataclass(frozen=True)
@@ -195,15 +191,14 @@ def carry_out(plan: Plan, plugins: Plugins, execution: Execution, progress: bool
         progress: whether to show bars.
 
     Raises:
-        DcbenchError: when the results cannot be written, or a run is under way in this process. What was done is
-            kept.
+        DcbenchError: when the results cannot be written. What was done is kept.
         Interrupted: when the user interrupts.
     """
     executor = execution.choose_executor(plan.device)
     freely = execution.threads is None
     engine = choose_engine(execution.engine, plan.device, plan.budget.long, side_by_side=freely)
     ensure_writable(execution.results)
-    with _alone(), _threads(execution.threads if isinstance(executor, Serial) else None):
+    with _threads(execution.threads if isinstance(executor, Serial) else None):
         store = Store(execution.results)
         made = [cell for cell in plan.cells if execution.force or not store.set_path(cell.spec).exists()]
         before = len(store.records)
@@ -228,16 +223,6 @@ def check_number(name: str, value: object, least: int = 1) -> None:
     """Raise a `DcbenchError` for what is neither None nor a whole number of at least so much."""
     if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
         raise DcbenchError(f"{name} must be a whole number of at least {least}, not {value!r}.")
-
-
-@contextmanager
-def _alone() -> Iterator[None]:
-    if not _running.acquire(blocking=False):
-        raise DcbenchError("a run is under way in this process: wait for it, or start another process.")
-    try:
-        yield
-    finally:
-        _running.release()
 
 
 @contextmanager
