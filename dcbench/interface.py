@@ -448,7 +448,7 @@ def _sets_to_judge(
     images: Any, labels: Any, pixels: Pixels | None
 ) -> tuple[tuple[Path | ForeignFile, ...], Path | None]:
     """Return what is to be judged, and the file with the labels if there is one."""
-    from dcbench.formats.tensors import from_tensors
+    from dcbench.formats.foreign import from_tensors
 
     if isinstance(images, Condensed):
         return (images.path,), None

@@ -6,7 +6,7 @@ import inspect
 import os
 import traceback
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from importlib.machinery import PathFinder
 from importlib.metadata import Distribution, EntryPoint, entry_points
@@ -175,17 +175,12 @@ class Plugins:
 
     def _provided(self, plugin: object) -> list[tuple[Registry[Any], str, Any]]:
         """Call the registration hooks of this one plugin; return what it provides, by registry and name."""
-        hook = self.manager.hook
-        callers: Iterable[tuple[pluggy.HookCaller, Registry[Any]]] = (
-            (hook.dcbench_register_datasets, self.datasets),
-            (hook.dcbench_register_architectures, self.architectures),
-            (hook.dcbench_register_methods, self.methods),
-        )
         provided: list[tuple[Registry[Any], str, Any]] = []
-        for caller, registry in callers:
-            components = (_checked(component, registry.kind) for component in _returned(caller, plugin))
+        for plural, registry in self.registries().items():
+            hook: pluggy.HookCaller = getattr(self.manager.hook, f"dcbench_register_{plural}")
+            components = (_checked(component, registry.kind) for component in _returned(hook, plugin))
             provided += [(registry, component.name, component) for component in components]
-        paths = (_checked_path(path) for path in _returned(hook.dcbench_register_suites, plugin))
+        paths = (_checked_path(path) for path in _returned(self.manager.hook.dcbench_register_suites, plugin))
         return provided + [(self.suites, path.stem, path) for path in paths]
 
     def observe(self, hook: str, **arguments: Any) -> None:
@@ -284,19 +279,9 @@ def _may_provide_suites(point: EntryPoint) -> bool:
     return bool(point.attr) or "dcbench_register_suites" in source or "import *" in source
 
 
-def _bases() -> dict[str, type[Component]]:
-    """Return what components of each kind inherit from. It is imported late because it imports torch."""
-    from dcbench.core.architecture import Architecture
-    from dcbench.core.dataset import Dataset
-    from dcbench.core.method import Method
-
-    return {base.kind: base for base in (Dataset, Architecture, Method)}
-
-
 def _checked(component: Any, kind: str) -> type[Component]:
-    base = _bases()[kind]
-    if not (isinstance(component, type) and issubclass(component, base)):
-        raise TypeError(f"registered {component!r}, which is not a subclass of {base.__name__}")
+    if not (isinstance(component, type) and issubclass(component, Component) and component.kind == kind):
+        raise TypeError(f"registered {component!r}, which is not a class of a {kind}")
     if inspect.isabstract(component):
         missing = ", ".join(sorted(component.__abstractmethods__))
         raise TypeError(f"{component.__name__} lacks the methods {missing}")

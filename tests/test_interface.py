@@ -201,7 +201,7 @@ X, Y = torch.zeros(3, 1, 8, 8), torch.arange(3)
         (lambda: dcbench.evaluate(X[:2], Y, dataset="tiny", raw=True), "found (2, 1, 8, 8) and (3,)"),
         (lambda: dcbench.evaluate(X[0], Y, dataset="tiny", raw=True), "found (1, 8, 8) and (3,)"),
         (lambda: dcbench.evaluate(X[..., 1:], Y, dataset="tiny", raw=True), "images of 1x8x7"),
-        (lambda: dcbench.evaluate(X.long(), Y, dataset="tiny", raw=True), "images are torch.int64"),
+        (lambda: dcbench.evaluate(X.long(), Y, dataset="tiny", raw=True), "images of type int64"),
         (lambda: dcbench.evaluate(X, Y + 0.5, dataset="tiny", raw=True), "not whole numbers"),
         (lambda: dcbench.evaluate(X, Y + 9, dataset="tiny", raw=True), "labels must lie in 0..2"),
         (lambda: dcbench.evaluate(X / 0, Y, dataset="tiny", normalised=True), "finite"),

@@ -55,11 +55,6 @@ class Spelling(NamedTuple):
         name, _, version = head.partition("@")
         return cls(name, version, options)
 
-    @property
-    def unversioned(self) -> str:
-        """The spelling with the version left open."""
-        return f"{self.name}:{self.options}" if self.options else self.name
-
 
 class Component(BaseModel):
     """A frozen, typed set of options with a name. The base of `Dataset`, `Architecture` and `Method`.

@@ -38,8 +38,8 @@ from torch import Tensor
 from dcbench.core.dataset import DatasetInfo
 from dcbench.formats.images import IMAGE_ENDINGS, open_image
 from dcbench.formats.npz import open_arrays
-from dcbench.formats.unpickle import first_line, load_data
-from dcbench.utils.errors import DcbenchError
+from dcbench.formats.unpickle import load_data
+from dcbench.utils.errors import DcbenchError, first_line
 
 Pixels = Literal["normalised", "raw", "zca"]
 """Normalised with the data set's mean and deviation; raw; or raw and then ZCA-whitened."""
@@ -100,11 +100,11 @@ def read_foreign(path: Path, info: DatasetInfo, labels: Path | None = None) -> F
         if path.is_dir():
             return _read_folder(path, info)
         digest = hashlib.sha256(path.read_bytes())
-        content = _lone_images(_read_content(path))
+        content = _lone(_read_content(path), 0)
         if isinstance(content, Tensor):
             partner = labels or _partner(path)
             digest.update(partner.read_bytes())
-            content = (content, _lone_labels(_read_content(partner)))
+            content = (content, _lone(_read_content(partner), 1))
         elif labels:
             raise DcbenchError(f"{path} has labels of its own, or no images: --labels is for images alone.")
     except OSError as error:
@@ -115,43 +115,29 @@ def read_foreign(path: Path, info: DatasetInfo, labels: Path | None = None) -> F
             f"{path} has no condensed set of a known form: neither pairs of images and labels under 'data', nor "
             f"{' nor '.join(repr(' and '.join(pair)) for pair in PAIRS)}, nor a pair of tensors."
         )
-    for each in sets:
-        _check_tensors(each, path)
-    return ForeignFile(path, digest.hexdigest(), tuple(map(_in_memory, sets)), _stated(content))
+    sets = tuple(_in_memory(each, path) for each in sets)
+    return ForeignFile(path, digest.hexdigest(), sets, _stated(content))
 
 
-def _check_tensors(foreign: ForeignSet, path: Path) -> None:
-    """Refuse tensors that are empty or not plain numbers."""
+def _in_memory(foreign: ForeignSet, path: Path) -> ForeignSet:
+    """Return a set that is no longer part of a file; refuse tensors that are empty or not plain numbers."""
     for what, tensor, types in (("images", foreign.images, IMAGE_TYPES), ("labels", foreign.labels, LABEL_TYPES)):
         if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.dtype not in types:
             kind = f"{tensor.dtype}".removeprefix("torch.")
-            raise DcbenchError(
-                f"{path} has {what} of type {kind} ({tensor.layout}); uint8 or float32, say, will do."
-            )
+            raise DcbenchError(f"{path} has {what} of type {kind} ({tensor.layout}): use uint8 or float32, say.")
         if not tensor.numel():
             raise DcbenchError(f"{path} has no {what}: a tensor of shape {tuple(tensor.shape)}.")
-
-
-def _in_memory(foreign: ForeignSet) -> ForeignSet:
-    """Return a set that is no longer part of a file, which may change."""
     # torch may note that numbers are to be negated, and numpy cannot read that.
     images, labels = (each.resolve_neg().clone() for each in (foreign.images, foreign.labels))
     return replace(foreign, images=images, labels=labels)
 
 
-def _lone_images(content: Any) -> Any:
-    """Return the tensor of a file that has images under one of their names, and nothing else of a pair."""
+def _lone(content: Any, which: int) -> Any:
+    """Return the images (``which`` 0) of a file that has no labels for them, or the labels (1) of a file."""
     if isinstance(content, Mapping):
-        for images, labels in PAIRS:
-            if isinstance(content.get(images), Tensor) and labels not in content:
-                return content[images]
-    return content
-
-
-def _lone_labels(content: Any) -> Any:
-    if isinstance(content, Mapping):
-        found = [content[labels] for _, labels in PAIRS if labels in content]
-        return found[0] if found else content
+        for pair in PAIRS:
+            if isinstance(content.get(pair[which]), Tensor) and (which == 1 or pair[1] not in content):
+                return content[pair[which]]
     return content
 
 
@@ -192,25 +178,21 @@ def _partner(path: Path) -> Path:
 
 def _sets(content: Any) -> tuple[ForeignSet, ...]:
     """Find the pairs of images and labels in what a file holds."""
-    if isinstance(content, Mapping):
-        if isinstance(content.get("data"), Sequence):
-            # Their code keeps what it trains on, which is normalised; it has no whitening.
-            pixels: Pixels | None = "normalised" if "accs_all_exps" in content else None
-            pairs = [_pair(each, pixels) for each in content["data"]]
-            return tuple(pair for pair in pairs if pair) if all(pairs) else ()
-        found = [
-            pair for a, b in PAIRS if a in content and b in content and (pair := _pair((content[a], content[b])))
-        ]
-        return tuple(found) if len(found) == 1 else ()
-    if isinstance(content, Sequence) and not isinstance(content, str):
-        if single := _pair(content):
-            return (single,)
-        pairs = [_pair(each) for each in content]
-        return tuple(pair for pair in pairs if pair) if all(pairs) else ()
-    return ()
+    pixels: Pixels | None = None
+    if isinstance(content, Mapping) and isinstance(content.get("data"), Sequence):
+        # The authors' code keeps what it trains on, which is normalised; it has no whitening.
+        pixels = "normalised" if "accs_all_exps" in content else None
+        content = content["data"]
+    elif isinstance(content, Mapping):
+        named = [(content[a], content[b]) for a, b in PAIRS if isinstance(content.get(a), Tensor) and b in content]
+        content = named if len(named) == 1 else ()
+    elif single := _pair(content, None):
+        return (single,)
+    pairs = [_pair(each, pixels) for each in content] if isinstance(content, Sequence) else [None]
+    return tuple(pair for pair in pairs if pair) if all(pairs) else ()
 
 
-def _pair(value: Any, pixels: Pixels | None = None) -> ForeignSet | None:
+def _pair(value: Any, pixels: Pixels | None) -> ForeignSet | None:
     if not isinstance(value, Sequence) or len(value) != 2:
         return None
     images, labels = value
@@ -276,3 +258,36 @@ def _read_image(file: Path, info: DatasetInfo) -> NDArray[np.uint8]:
             found, expected = (f"{height}x{width}" for height, width in ((image.height, image.width), info.size))
             raise ValueError(f"it has {found} pixels, {info.name} has {expected}")
         return np.array(image.convert("L" if info.channels == 1 else "RGB"))
+
+
+def from_tensors(images: Any, labels: Any, pixels: Pixels | None) -> ForeignFile:
+    """Return tensors, or what torch makes tensors of, as if they had been read from a file.
+
+    Args:
+        images: uint8 or floating, shape (N, C, H, W).
+        labels: of shape (N,) or (N, K).
+        pixels: what the user says that the images' values are; uint8 is raw.
+
+    Raises:
+        DcbenchError: for other shapes or types, or where it is open what the values are.
+    """
+    try:
+        tensors = [torch.as_tensor(each).detach().cpu().contiguous() for each in (images, labels)]
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DcbenchError(f"images and labels must be tensors or arrays: {error}") from None
+    if tensors[0].ndim != 4 or len(tensors[0]) != len(tensors[1]):
+        shapes = " and ".join(str(tuple(tensor.shape)) for tensor in tensors)
+        raise DcbenchError(f"images must be of shape (N, C, H, W) and labels (N,) or (N, K): found {shapes}.")
+    raw = tensors[0].dtype == torch.uint8
+    if not raw and pixels is None:
+        raise DcbenchError(
+            "say what the images' values are: raw=True for pixels from 0 to 1, normalised=True for values "
+            "normalised as those of the data set are, or zca=True for pixels that were ZCA-whitened."
+        )
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
+    path = Path("tensors")
+    only = _in_memory(ForeignSet(tensors[0], tensors[1], "raw" if raw else None, certain=raw), path)
+    return ForeignFile(path, digest.hexdigest(), (only,))

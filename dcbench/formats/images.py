@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from dcbench.utils.errors import DcbenchError
+from dcbench.utils.errors import DcbenchError, first_line
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".pgm", ".ppm")
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
@@ -31,5 +31,4 @@ def open_image(file: Path) -> Iterator[Image.Image]:
                     whole.verify()
             yield image
     except Exception as error:  # there is hardly one that PIL does not raise for some damaged file
-        reason = (str(error).strip() or type(error).__name__).split("\n")[0].rstrip(".")
-        raise DcbenchError(f"{file} cannot be read as an image: {reason}.") from None
+        raise DcbenchError(f"{file} cannot be read as an image: {first_line(error)}.") from None

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from dcbench.utils.errors import DcbenchError
+from dcbench.utils.errors import DcbenchError, first_line
 
 DAMAGE = (BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, RuntimeError)
 """What is raised for files that are no zip, cut off or encrypted."""
@@ -75,14 +75,10 @@ def open_arrays(path: Path, expected: str = "") -> Iterator[ArrayFile]:
         with ZipFile(path) as archive:
             yield ArrayFile(archive)
     except DAMAGE as error:
-        raise DcbenchError(f"{path} is not a whole .npz file: {_sentence(error)}") from None
+        raise DcbenchError(f"{path} is not a whole .npz file: {first_line(error)}.") from None
     except MemoryError:
         raise DcbenchError(f"{path} does not fit in memory.") from None
     except OSError as error:
         raise DcbenchError(f"{path} cannot be read: {error.strerror or error}.") from None
     except (ValueError, SyntaxError, TypeError, RecursionError, OverflowError) as error:
-        raise DcbenchError(f"{path} cannot be used: {_sentence(error)} {expected}".rstrip()) from None
-
-
-def _sentence(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).split("\n")[0].rstrip(".") + "."
+        raise DcbenchError(f"{path} cannot be used: {first_line(error)}. {expected}".rstrip()) from None

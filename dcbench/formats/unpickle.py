@@ -17,7 +17,7 @@ from zipfile import ZipFile, is_zipfile
 import numpy as np
 import torch
 
-from dcbench.utils.errors import DcbenchError
+from dcbench.utils.errors import DcbenchError, first_line
 
 _SCALAR = np.float64(0).__reduce__()[0]
 NUMPY_NUMBERS: list[Any] = [
@@ -50,8 +50,3 @@ def load_data(path: Path) -> Any:
         ) from None
     except Exception as error:  # there is hardly one that a damaged pickle cannot raise
         raise DcbenchError(f"{path} cannot be read as a torch file: {first_line(error)}.") from None
-
-
-def first_line(error: Exception) -> str:
-    """Return an error's message without what follows its first line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-
 from dcbench.utils.errors import DcbenchError, newer_format
 
 FORMAT = "dcbench-set/2"
@@ -24,9 +22,6 @@ fields, damage that makes sense goes unnoticed."""
 
 FORMATS = re.compile(r"dcbench-set/[1-9][0-9]{0,5}")
 
-UNREADABLE = (OSError, SafetensorError, ValueError, OverflowError, IndexError, TypeError, RecursionError)
-"""What a damaged or forged file raises. Memory that runs out is no fault of a file, and not among these."""
-
 StoredTensor = tuple[str, tuple[int, ...], bytes | bytearray | memoryview]
 """The name of the type as torch has it, such as ``torch.float32``; the shape; the bytes."""
 
@@ -36,9 +31,11 @@ def reading(path: Path) -> Iterator[None]:
     """Bring what a damaged or forged file raises to one message that names it."""
     try:
         yield
+    except (DcbenchError, MemoryError):
+        raise
     except KeyError as error:
         raise DcbenchError(f"{path} is not a condensed set: it has no {error}.") from None
-    except UNREADABLE as error:
+    except Exception as error:  # there is hardly one that a damaged or forged file cannot raise
         raise DcbenchError(f"{path} cannot be read as a condensed set: {error}.") from None
 
 

@@ -55,3 +55,8 @@ def find_name(kind: str, name: str, known: Iterable[str]) -> str:
     if len(same) != 1:
         raise unknown_name(kind, name, names)
     return same[0]
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or the error's type, without a full stop."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
