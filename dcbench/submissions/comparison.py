@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from dcbench.results.records import Record
 from dcbench.submissions.integrity import SubmittedSet
 
 ERROR_RATE = 0.01
@@ -26,7 +27,6 @@ class StatedAndFound:
 
     Attributes:
         what: the row, in words.
-        network: evaluation network.
         keys: condense keys of the sets compared.
         stated_n, found_n: networks trained, over all sets.
         stated, found: means over sets of the means over networks.
@@ -88,7 +88,7 @@ def _compare(network: str, row: Sequence[SubmittedSet], found: Accuracies, level
         part**2 / (len(after) - 1) for part, after in zip(parts, anew, strict=True)
     )  # Satterthwaite's
     return StatedAndFound(
-        what=_row_name(row[0]),
+        what=_row_name(row[0].records[0]),
         network=network,
         keys=tuple(each.key for each in row),
         stated_n=sum(map(len, stated)),
@@ -99,9 +99,6 @@ def _compare(network: str, row: Sequence[SubmittedSet], found: Accuracies, level
     )
 
 
-def _row_name(submitted: SubmittedSet) -> str:
-    record = submitted.records[0]
+def _row_name(record: Record) -> str:
     changed = ", ".join(f"{name}={record.options[name]}" for name in sorted(record.changed_options))
-    ipc = f"ipc {record.ipc}" if record.ipc is not None else "all images"
-    matched = f", matched on {record.matching_network}" if record.matching_network else ""
-    return f"{record.method}{f' ({changed})' if changed else ''}, {record.dataset}, {ipc}{matched}"
+    return record.condense_spec().work + (f" ({changed})" if changed else "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -31,12 +32,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class SubmittedSet:
-    """A condensed set of a submission, with the accuracies stated for it.
-
-    Attributes:
-        checked: the set, as its file has it.
-        records: of its trials.
-    """
+    """A condensed set of a submission as its file has it, with the records of its trials."""
 
     checked: CheckedSet
     records: tuple[Record, ...]
@@ -90,13 +86,14 @@ def check_submission(
         problems += [Problem(_name(row[0]), each) for each in what]
     sets = []
     for key, records in sorted(by_set.items()):
-        submitted, wrong = _read_set(submission, key, records, datasets)
-        problems += wrong
-        sets += [submitted] if submitted else []
+        read = _read_set(submission.set_path(key), records, datasets[records[0].dataset])
+        if isinstance(read, SubmittedSet):
+            sets.append(read)
+        else:
+            problems += read
     backed = {submission.set_path(key) for key in by_set}
-    for path in sorted((submission.folder / SETS).glob("*.safetensors")):
-        if path not in backed:
-            problems.append(Problem(f"{SETS}/{path.name}", "no record is of this set"))
+    kept = sorted((submission.folder / SETS).glob("*.safetensors"))
+    problems += [Problem(f"{SETS}/{path.name}", "no record is of this set") for path in kept if path not in backed]
     return problems, sets
 
 
@@ -111,11 +108,9 @@ def _folder_problems(submission: Submission) -> list[Problem]:
 
 def record_problems(record: Record) -> list[str]:
     """Say what in a record contradicts the rest of it; nothing if it is consistent."""
-    names: tuple[str | None, ...]
-    names = (record.dataset, record.method, record.method_version, record.matching_network, record.device)
-    names += (record.evaluation_network, record.engine, record.plugin, record.torch, record.dcbench)
-    names += (*record.packages, *record.packages.values(), *record.sources.values(), record.git_sha)
-    problems = [f"the name {name!r} cannot be printed" for name in names if name and not name.isprintable()]
+    texts = [*vars(record).values(), *record.packages, *record.packages.values(), *record.sources.values()]
+    names = [text for text in texts if isinstance(text, str)]
+    problems = [f"the name {name!r} cannot be printed" for name in names if not name.isprintable()]
     if record.condense_key != record.condense_spec().key():
         problems.append("its condense key is not that of what it says was condensed")
     if record.key != record.evaluation_spec().key():
@@ -137,24 +132,19 @@ def _card_problems(submission: Submission, records: Sequence[Record]) -> list[Pr
     return [Problem(CARD, f"it describes {_listed(described)}; the records are of {_listed(recorded)}")]
 
 
-def _read_set(
-    submission: Submission, key: str, records: Sequence[Record], datasets: Mapping[str, LoadedDataset]
-) -> tuple[SubmittedSet | None, list[Problem]]:
-    """Read the set that some records are of, and compare the two."""
-    first, path = records[0], submission.set_path(key)
+def _read_set(path: Path | None, records: Sequence[Record], data: LoadedDataset) -> SubmittedSet | list[Problem]:
+    """Read the set that some records are of; return the problems where the two do not fit together."""
+    name, stated, ours = _name(records[0]), records[0].dataset_sha256, data.info.sha256
     if path is None:
-        return None, [Problem(_name(first), f"its condensed set is not in {SETS}/")]
-    where = f"{SETS}/{path.name}"
-    data = datasets[first.dataset]
-    if first.dataset_sha256 != data.info.sha256:
-        ours = data.info.sha256[:12]
-        return None, [Problem(_name(first), f"its data {first.dataset_sha256[:12]} are not those here, {ours}")]
+        return [Problem(name, f"its condensed set is not in {SETS}/")]
+    if stated != ours:
+        return [Problem(name, f"its data {stated[:12]} are not those here, {ours[:12]}")]
     try:
         checked = read_checked_set(path, data)
+        problems = _set_problems(checked, records, data)
     except DcbenchError as error:
-        return None, [Problem(where, str(error).removeprefix(f"{path} ").rstrip("."))]
-    problems = [Problem(where, what) for what in _set_problems(checked, records, data)]
-    return (None if problems else SubmittedSet(checked, tuple(records))), problems
+        problems = [str(error).removeprefix(f"{path} ").rstrip(".")]
+    return [Problem(f"{SETS}/{path.name}", what) for what in problems] or SubmittedSet(checked, tuple(records))
 
 
 def _set_problems(checked: CheckedSet, records: Sequence[Record], data: LoadedDataset) -> list[str]:
@@ -192,12 +182,8 @@ def _listed(values: Iterable[object]) -> str:
 
 def _name(record: Record) -> str:
     """Return a record in words."""
-    ipc = f"ipc {record.ipc}" if record.ipc is not None else "all"
-    network = f" on {record.evaluation_network}" if record.evaluation_network else ""
-    return (
-        f"record {record.key[:12]} ({record.method}, {record.dataset}, {ipc}, seed {record.condense_seed}"
-        f"{network}, seed {record.eval_seed})"
-    )
+    of = record.condense_spec().set_in_words
+    return f"record {record.key[:12]} ({of}; {record.evaluation_network}, seed {record.eval_seed})"
 
 
 def _seed_problems(row: Sequence[Record]) -> Iterator[str]:

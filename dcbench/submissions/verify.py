@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 
 import torch
@@ -26,7 +27,7 @@ from dcbench.evaluate.side_by_side import evaluate_all
 from dcbench.evaluate.trial import Trial
 from dcbench.leaderboard.scores import official
 from dcbench.plugins import Plugins
-from dcbench.results.provenance import describe_device, git_state, now, source_sha256, sources
+from dcbench.results.provenance import describe_device, git_state, now, sources
 from dcbench.results.records import RECORD_SCHEMA, Record
 from dcbench.results.store import Store
 from dcbench.results.submission import Submission, Verification, records_sha256
@@ -39,13 +40,10 @@ from dcbench.utils.seeds import derive_seed
 
 @dataclass
 class VerificationResult:
-    """What verifying a submission gave.
+    """What verifying a submission gave: what does not fit together, or how the accuracies of each row compare.
 
     Attributes:
-        problems: what does not fit together.
-        comparisons: of accuracies, of every row on every network.
-        evaluated: how many sets were evaluated anew.
-        left_out: how many were not.
+        evaluated, left_out: how many sets were evaluated anew, and how many were not.
     """
 
     problems: list[Problem] = field(default_factory=list)
@@ -62,11 +60,11 @@ class VerificationResult:
     @property
     def verified(self) -> dict[str, tuple[str, ...]]:
         """Evaluation networks on which accuracies were found again, by condense key."""
-        found: dict[str, tuple[str, ...]] = {}
+        found: dict[str, tuple[str, ...]] = defaultdict(tuple)
         for each in self.comparisons:
             for key in each.keys if each.ok and each.telling else ():
-                found[key] = (*found.get(key, ()), each.network)
-        return found
+                found[key] += (each.network,)
+        return dict(found)
 
 
 @dataclass(frozen=True)
@@ -74,8 +72,7 @@ class Verifier:
     """Evaluates the condensed sets of a submission anew.
 
     Attributes:
-        submission: what was submitted.
-        datasets: its data sets by name, see `load_datasets`.
+        datasets: those of the submission by name, see `load_datasets`.
         plugins: where evaluation networks come from.
         evals: networks for each set and architecture, two at least.
         sample: evaluate only so many sets, spread over the rows; None for all of them.
@@ -108,7 +105,11 @@ class Verifier:
         return VerificationResult(failed, comparisons, len(chosen), len(sets) - len(chosen))
 
     def _evaluate(self, sets: Sequence[SubmittedSet]) -> tuple[Accuracies, list[Problem]]:
-        """Train networks anew, from seeds that are not the stated ones; return what failed besides."""
+        """Train networks anew, from seeds that are not the stated ones; return what failed besides.
+
+        Raises:
+            DcbenchError: where memory ran out, which is no fault of the submission.
+        """
         todo = [(submitted, network) for submitted in sets for network in submitted.networks]
         found: Accuracies = {}
         failed: list[Problem] = []
@@ -123,24 +124,19 @@ class Verifier:
                     for accuracy in each:
                         accuracies.append(accuracy)
                         self.progress(self.evals * index + len(accuracies), total)
+                found[submitted.key, network] = accuracies
             except DcbenchError:
                 raise
             except Exception as error:  # whatever a network may raise on whatever a set may hold
-                failed.append(self._failure(submitted, network, len(accuracies), error))
-                continue
-            found[submitted.key, network] = accuracies
+                where, number = submitted.checked.spec.set_in_words, len(accuracies)
+                what = f"network {number} from seed {self._seed(number)} of {network}"
+                if is_out_of_memory(error):
+                    raise DcbenchError(f"{where}: {what}: memory ran out.") from error
+                failed.append(Problem(where, f"{what} failed: {type(error).__name__}: {error}"))
         return found, failed
 
-    def _failure(self, submitted: SubmittedSet, network: str, number: int, error: Exception) -> Problem:
-        """Return what to say of a network that could not be trained.
-
-        Raises:
-            DcbenchError: where memory ran out, which is no fault of the submission.
-        """
-        what = f"network {number} from seed {derive_seed('verify', self.seed, number)} of {network}"
-        if is_out_of_memory(error):
-            raise DcbenchError(f"{submitted.checked.spec.set_in_words}: {what}: memory ran out.") from error
-        return Problem(submitted.checked.spec.set_in_words, f"{what} failed: {type(error).__name__}: {error}")
+    def _seed(self, number: int) -> int:
+        return derive_seed("verify", self.seed, number)
 
     def _architecture(self, network: str, data: LoadedDataset) -> Architecture:
         architecture = fit(self.plugins.make_architecture(network), data.info)
@@ -153,14 +149,31 @@ class Verifier:
     ) -> Generator[float, None, None]:
         """Yield the accuracy of each network trained anew; those that are kept are not trained again."""
         first, data = submitted.records[0], self.datasets[submitted.checked.spec.dataset]
-        seeds = [derive_seed("verify", self.seed, number) for number in range(self.evals)]
-        kept = {seed: known for seed in seeds if (known := self._kept(first, network, architecture, data, seed))}
-        specs = [
-            first.evaluation_spec().model_copy(update={"evaluation_network": network, "seed": seed})
-            for seed in seeds
-            if seed not in kept
+        protocol, behind = get_protocol(first.protocol), sources(submitted.checked.origin, architecture)
+        here = {
+            "set_sha256": first.set_sha256,
+            "augmentation": protocol.augmentation(data.info),
+            "torch": torch.__version__,
+            "dcbench": dcbench.__version__,
+        }
+
+        def known_accuracy(seed: int) -> float | None:
+            """Return the accuracy of a network that was trained before by what would train it now."""
+            at = (first.condense_key, network, first.protocol, first.budget, seed)
+            kept = self.store.find(*at) if self.store else None
+            if kept is None:
+                return None
+            by = (kept.engine.removesuffix(IN_PART), kept.sources.get("evaluation_network"))
+            same = by == (active_engine().name, behind["evaluation_network"])
+            return kept.accuracy if same and all(getattr(kept, name) == here[name] for name in here) else None
+
+        every = [
+            first.evaluation_spec().model_copy(update={"evaluation_network": network, "seed": self._seed(number)})
+            for number in range(self.evals)
         ]
-        yield from (float(record.accuracy or 0.0) for record in kept.values())
+        known = {spec.seed: known_accuracy(spec.seed) for spec in every}
+        yield from (accuracy for accuracy in known.values() if accuracy is not None)
+        specs = [spec for spec in every if known[spec.seed] is None]
         if not specs:
             return
         started: dict[int, str] = {}
@@ -168,48 +181,28 @@ class Verifier:
         def note_start(index: int, *_: int) -> None:
             started.setdefault(index, now())
 
-        trials = evaluate_all(
-            specs,
-            submitted.checked.condensed,
-            data.test_split(submitted.checked.condensed.zca),
-            architecture,
-            get_protocol(first.protocol),
-            BUDGETS[first.budget],
-            note_start,
-        )
+        condensed, budget = submitted.checked.condensed, BUDGETS[first.budget]
+        test = data.test_split(condensed.zca)
+        trials = evaluate_all(specs, condensed, test, architecture, protocol, budget, note_start)
         with closing(trials):
             for index, (spec, trial) in enumerate(zip(specs, trials, strict=True)):
                 if isinstance(trial, Exception):
                     raise trial
                 if self.store:
-                    behind = sources(submitted.checked.origin, architecture)
-                    self.store.append(_record(first, spec, trial, data, behind, started[index]))
+                    about = {**here, "sources": behind, "started_at": started[index]}
+                    self.store.append(_record(first, spec, trial, data, about))
                 yield trial.accuracy
-
-    def _kept(
-        self, first: Record, network: str, architecture: Architecture, data: LoadedDataset, seed: int
-    ) -> Record | None:
-        """Return the record of a network that was trained before, of the same set, by what would train it now."""
-        kept = self.store and self.store.find(first.condense_key, network, first.protocol, first.budget, seed)
-        augmentation = get_protocol(first.protocol).augmentation(data.info)
-        here = (first.set_sha256, source_sha256(type(architecture)), augmentation, active_engine().name, *_here())
-        return kept if kept and kept.accuracy is not None and _origin(kept) == here else None
 
 
 def load_datasets(
     submission: Submission, spellings: Iterable[str], plugins: Plugins, data_root: Path, device: torch.device
 ) -> dict[str, LoadedDataset]:
-    """Load the data sets of a submission.
+    """Load the data sets of a submission, and return them by their name in the records.
 
     Args:
         submission: what was submitted.
         spellings: data sets as users spell them, for those whose name in the records does not say where they are.
-        plugins: where data sets come from.
-        data_root: where their files are.
-        device: where to compute.
-
-    Returns:
-        The data sets by their name in the records.
+        plugins, data_root, device: where data sets come from, where their files are, and where to compute.
 
     Raises:
         DcbenchError: when one cannot be had.
@@ -222,9 +215,8 @@ def load_datasets(
                 raise DcbenchError(f"the records name the data set {name!r}.")
             datasets[name] = load_named(plugins.make_dataset(name), plugins, data_root, device)
         except DcbenchError as error:
-            raise DcbenchError(
-                f"{error} Say where the data set {name!r} is with --dataset, as in npz:FILE."
-            ) from None
+            hint = f"Say where the data set {name!r} is with --dataset, as in npz:FILE."
+            raise DcbenchError(f"{error} {hint}") from None
     return datasets
 
 
@@ -243,8 +235,7 @@ def sample_sets(sets: Sequence[SubmittedSet], sample: int | None, seed: int) -> 
         draw.shuffle(each)
     order = sorted(by_row)
     draw.shuffle(order)
-    rounds = max(map(len, by_row.values()))
-    spread = [by_row[row][number] for number in range(rounds) for row in order if number < len(by_row[row])]
+    spread = [each for some in zip_longest(*(by_row[row] for row in order)) for each in some if each]
     spread.sort(key=lambda submitted: submitted.checked.spec.ipc is None)
     return sorted(spread[:sample], key=lambda submitted: submitted.key)
 
@@ -260,20 +251,8 @@ def verification(verifier: Verifier, result: VerificationResult) -> Verification
     )
 
 
-def _here() -> tuple[str, str]:
-    """Return what computes, besides the engine: torch, dcbench."""
-    return torch.__version__, dcbench.__version__
-
-
-def _origin(record: Record) -> tuple[str | None, str, str | None, str, str, str]:
-    """Return the set of a record, the hash of its network's code, the augmentation, and what computed it."""
-    network = record.sources.get("evaluation_network", "")
-    engine = record.engine.removesuffix(IN_PART)
-    return record.set_sha256, network, record.augmentation, engine, record.torch, record.dcbench
-
-
 def _record(
-    first: Record, spec: EvaluationSpec, trial: Trial, data: LoadedDataset, behind: dict[str, str], started_at: str
+    first: Record, spec: EvaluationSpec, trial: Trial, data: LoadedDataset, about: Mapping[str, object]
 ) -> Record:
     """Return the record of a network trained anew, given one of the same set."""
     git_sha, git_dirty = git_state()
@@ -285,14 +264,10 @@ def _record(
         "eval_seed": spec.seed,
         "accuracy": trial.accuracy,
         "eval_seconds": round(trial.seconds, 3),
-        "sources": behind,
-        "augmentation": get_protocol(first.protocol).augmentation(data.info),
         "packages": dict(trial.packages),
         "engine": active_engine().statement(),
-        **dict(zip(("torch", "dcbench"), _here(), strict=True)),
         "device": describe_device(data.device, trial.threads),
         "git_sha": git_sha,
         "git_dirty": git_dirty,
-        "started_at": started_at,
     }
-    return Record.model_validate({**first.model_dump(by_alias=True), **changes})
+    return Record.model_validate({**first.model_dump(by_alias=True), **changes, **about})
