@@ -227,7 +227,7 @@ def evaluate(
         DcbenchError: for images or labels that do not fit the data set, and for whatever else cannot be served.
     """
     from dcbench.plugins import Plugins
-    from dcbench.run.imported_sets import Claim, ImportRequest, plan_imports
+    from dcbench.run.imported_sets import Claim, plan_imports
     from dcbench.run.session import new_request
 
     said = [name for name, given in (("normalised", normalised), ("raw", raw), ("zca", zca)) if given]
@@ -247,19 +247,7 @@ def evaluate(
         data_root=_path(data_root),
     )
     paths, label_file = _sets_to_judge(images, labels, pixels)
-    imports = ImportRequest(
-        paths=paths,
-        dataset=dataset,
-        claim=Claim(method, matched_on, pixels, label_file),
-        eval_networks=request.eval_networks,
-        protocol=request.protocol,
-        budget=request.budget,
-        evals=request.evals,
-        seed=seed,
-        device=request.device,
-        data_root=request.data_root,
-    )
-    plan, _ = plan_imports(imports, plugins)
+    plan, _ = plan_imports(paths, Claim(method, matched_on, pixels, label_file), request, plugins)
     return _results(_carry_out(plan, plugins, how, progress))
 
 

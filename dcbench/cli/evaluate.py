@@ -69,31 +69,29 @@ def evaluate(
       dcbench evaluate images_best.pt -d cifar10 --zca --method mtt --eval-network convnet
       dcbench evaluate results/sets/*.safetensors -d digits --eval-network resnet18
     """
-    from dcbench.core.spec import get_budget
-    from dcbench.evaluate.protocols import get_protocol
-    from dcbench.run.imported_sets import Claim, ImportRequest, plan_imports
-    from dcbench.utils.devices import choose_device
+    from dcbench.run.imported_sets import Claim, plan_imports
+    from dcbench.run.session import new_request
     from dcbench.utils.errors import DcbenchError
 
     claimed = [name for name, given in pixels.items() if given]
     if len(claimed) > 1:
         raise DcbenchError(f"images are one of --{' and --'.join(claimed)}, not both.")
-    chosen, plugins, root = get_budget(budget), options.load_plugins(), data_root or default_data_root()
+    plugins, root = options.load_plugins(), data_root or default_data_root()
     if dry_run:
         refuse_downloads([dataset], plugins, root)
-    request = ImportRequest(
-        paths=files,
-        dataset=dataset,
-        claim=Claim(method, matched_on, cast(Any, claimed[0]) if claimed else None, labels),
+    request = new_request(
+        plugins,
+        datasets=(dataset,),
         eval_networks=eval_networks or defaults.EVAL_NETWORKS,
-        protocol=get_protocol(protocol),
-        budget=chosen,
-        evals=evals or chosen.evals,
+        protocol=protocol,
+        budget=budget,
+        evals=evals,
         seed=seed,
-        device=choose_device(execution.device),
+        device=execution.device,
         data_root=root,
     )
-    plan, foreign = plan_imports(request, plugins)
+    claim = Claim(method, matched_on, cast(Any, claimed[0]) if claimed else None, labels)
+    plan, foreign = plan_imports(files, claim, request, plugins)
     if not as_json:
         for file in foreign:
             _show_file(file)

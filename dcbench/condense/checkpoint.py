@@ -10,8 +10,9 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -20,6 +21,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from dcbench.core.loss_watch import Diverged, LossWatch
+from dcbench.results.artefacts import Cost
 from dcbench.utils.files import write_atomically
 
 CHECKPOINT_SECONDS = 30.0
@@ -51,40 +53,16 @@ def checkpointing_every(seconds: float | None) -> Iterator[None]:
         _chosen.reset(token)
 
 
-@dataclass(frozen=True)
-class Circumstances:
-    """The machine that makes a condensed set.
-
-    Attributes:
-        engine: its name, or those of several, one after the other.
-        device: likewise.
-        peak_memory_bytes: the most so far.
-    """
-
-    engine: str = ""
-    device: str = ""
-    peak_memory_bytes: int = 0
-
-    def after(self, earlier: Circumstances) -> Circumstances:
-        """Return them for the whole of a condensation that was interrupted."""
-        return Circumstances(
-            _and_then(earlier.engine, self.engine),
-            _and_then(earlier.device, self.device),
-            max(earlier.peak_memory_bytes, self.peak_memory_bytes),
-        )
+def _unknown() -> Cost:
+    return Cost(seconds=0.0, peak_memory_bytes=0, engine="")
 
 
 class FileCheckpoint:
     """A method's state in a file, written now and then.
 
-    The states of the task's and of the global generators and the seconds spent so far are kept along with it.
-    A file that is damaged, or was saved by other code of the method or its network, is not used, with a warning;
-    the next save replaces it.
-
-    Attributes:
-        path: the file.
-        written: checkpoints written for this condensation, those before an interruption included.
-        writing_seconds: what these took.
+    The states of the task's and of the global generators and the cost so far are kept along with it. A file that
+    is damaged, or was saved by other code of the method or its network, is not used, with a warning; the next save
+    replaces it.
     """
 
     def __init__(
@@ -93,7 +71,7 @@ class FileCheckpoint:
         generator: torch.Generator,
         source: str = "",
         losses: LossWatch | None = None,
-        here: Callable[[], Circumstances] = Circumstances,
+        here: Callable[[], Cost] = _unknown,
     ) -> None:
         """Start the clock.
 
@@ -102,25 +80,28 @@ class FileCheckpoint:
             generator: the task's.
             source: hashes of the code of the method and its network.
             losses: of the task; while they are out of bounds, no state is saved.
-            here: returns the circumstances of this process.
+            here: returns the engine, the device and the peak memory of this process.
         """
         self.path = path
         self.written, self.writing_seconds = 0, 0.0
         self._source = source
         self._generator = generator
         self._losses = losses or LossWatch()
-        self._here, self._earlier = here, Circumstances()
+        self._here, self._before = here, _unknown()
         self._started = time.monotonic()
         self._next = self._started + checkpoint_seconds()
-        self._seconds_before = 0.0
 
-    def seconds(self) -> float:
-        """Return the seconds spent on this condensation, those before an interruption included."""
-        return self._seconds_before + time.monotonic() - self._started
-
-    def circumstances(self) -> Circumstances:
-        """Return the circumstances of this condensation, those before an interruption included."""
-        return self._here().after(self._earlier)
+    def cost(self) -> Cost:
+        """Return what this condensation has taken, before interruptions, too."""
+        before, here = self._before, self._here()
+        return Cost(
+            seconds=before.seconds + time.monotonic() - self._started,
+            peak_memory_bytes=max(before.peak_memory_bytes, here.peak_memory_bytes),
+            engine=_and_then(before.engine, here.engine),
+            checkpoints=self.written,
+            checkpoint_seconds=self.writing_seconds,
+            device=_and_then(before.device, here.device),
+        )
 
     def load(self) -> dict[str, Tensor] | None:
         """Return the saved state, and set the generators back to it; None where there is none that can be used."""
@@ -139,7 +120,7 @@ class FileCheckpoint:
         tensors = load_tensors(data)
         own = {name.removeprefix(OWN): tensors.pop(name) for name in list(tensors) if name.startswith(OWN)}
         try:
-            self._put_back(own, Circumstances(**json.loads(metadata.get("circumstances", "{}"))))
+            self._put_back(own, json.loads(metadata.get("circumstances", "{}")))
         except (
             KeyError,
             RuntimeError,
@@ -169,8 +150,11 @@ class FileCheckpoint:
             if not bool(torch.isfinite(tensor).all()):
                 done = self._losses.iteration
                 raise Diverged(f"{name!r} of the state is not finite after iteration {done}", done)
-        own = {OWN + name: tensor for name, tensor in self._own_state().items()}
-        circumstances = json.dumps(asdict(self.circumstances()))
+        cost = self.cost()
+        own = {OWN + name: tensor for name, tensor in self._own_state(cost.seconds).items()}
+        circumstances = json.dumps(
+            {name: getattr(cost, name) for name in ("engine", "device", "peak_memory_bytes")}
+        )
         header = {"source": self._source, "circumstances": circumstances, "sha256": NO_DIGEST}
         write_atomically(self.path, _seal(save_tensors({**tensors, **own}, header)))
         took = time.monotonic() - began
@@ -178,12 +162,12 @@ class FileCheckpoint:
         self.writing_seconds += took
         self._next = time.monotonic() + max(checkpoint_seconds(), WORTH * took)
 
-    def _own_state(self) -> dict[str, Tensor]:
+    def _own_state(self, seconds: float) -> dict[str, Tensor]:
         """Return what is kept along with a method's state."""
         own = {
             "generator": self._generator.get_state(),
             "cpu": torch.get_rng_state(),
-            "seconds": torch.tensor(self.seconds(), dtype=torch.float64),
+            "seconds": torch.tensor(seconds, dtype=torch.float64),
             "written": torch.tensor(self.written + 1),
             "writing_seconds": torch.tensor(self.writing_seconds, dtype=torch.float64),
         }
@@ -194,20 +178,19 @@ class FileCheckpoint:
             own["iteration"] = torch.tensor(self._losses.iteration)
         return own
 
-    def _put_back(self, own: Mapping[str, Tensor], earlier: Circumstances) -> None:
+    def _put_back(self, own: Mapping[str, Tensor], circumstances: Mapping[str, Any]) -> None:
         seconds, written, writing = (own[name].item() for name in ("seconds", "written", "writing_seconds"))
+        before = replace(_unknown(), seconds=seconds, **circumstances)
         if "cuda" in own:  # first what may fail: the generators are then as they were
             torch.cuda.set_rng_state(own["cuda"])
         torch.set_rng_state(own["cpu"])
         self._generator.set_state(own["generator"])
         if "first_loss" in own:
             self._losses.first, self._losses.iteration = own["first_loss"].item(), int(own["iteration"])
-        self._seconds_before, self.written, self.writing_seconds = seconds, int(written), writing
-        self._earlier = earlier
+        self._before, self.written, self.writing_seconds = before, int(written), writing
 
     def _refuse(self, problem: str) -> dict[str, Tensor] | None:
-        message = f"{self.path} {problem}: it is not used, and the condensation starts again."
-        warnings.warn(message, stacklevel=3)
+        warnings.warn(f"{self.path} {problem}: it is not used, and the condensation starts again.", stacklevel=3)
         return None
 
 

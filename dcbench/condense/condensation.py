@@ -11,7 +11,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 import dcbench
-from dcbench.condense.checkpoint import Circumstances, FileCheckpoint
+from dcbench.condense.checkpoint import FileCheckpoint
 from dcbench.core.architecture import Architecture
 from dcbench.core.condensed_set import CondensedSet, Origin, check_set
 from dcbench.core.loss_watch import Diverged, LossWatch
@@ -27,21 +27,10 @@ from dcbench.utils.files import remove
 from dcbench.utils.seeds import derive_seed, new_generator, seeded_globals
 
 
-@dataclass(frozen=True)
-class StoredSet:
-    """A condensed set in the results.
-
-    Attributes:
-        condensed: the set.
-        origin: where its file says that it comes from; None for old files, which do not say it.
-    """
-
-    condensed: CondensedSet
-    origin: Origin | None
-
-
-def stored_set(spec: CondenseSpec, train: ResidentSplit, artefacts: Artefacts) -> StoredSet | None:
-    """Return the condensed set of a spec if the results hold it undamaged, else None."""
+def stored_set(
+    spec: CondenseSpec, train: ResidentSplit, artefacts: Artefacts
+) -> tuple[CondensedSet, Origin | None] | None:
+    """Return the condensed set of a spec, and its origin if known, if the results hold it undamaged, else None."""
     path = artefacts.set_path(spec)
     if not path.exists():
         return None
@@ -55,20 +44,14 @@ def stored_set(spec: CondenseSpec, train: ResidentSplit, artefacts: Artefacts) -
     if header.get("condense_key") != spec.key():
         return None
     try:
-        return StoredSet(condensed, TypeAdapter(Origin).validate_python(header.get("origin")))
-    except ValidationError:
-        return StoredSet(condensed, None)
+        return condensed, TypeAdapter(Origin).validate_python(header.get("origin"))
+    except ValidationError:  # old files do not state it
+        return condensed, None
 
 
 @dataclass(frozen=True)
 class Condensation:
-    """How a method makes a condensed set.
-
-    Attributes:
-        method: resolved, as in the spec.
-        architecture: that of the matching network, resolved; methods that do not depend on it ignore it.
-        origin: that of the method.
-    """
+    """How a method makes a condensed set. The method and the architecture of the matching network are resolved."""
 
     method: Method
     architecture: Architecture
@@ -97,7 +80,7 @@ class Condensation:
             generator,
             self.origin.code,
             losses,
-            lambda: Circumstances(active_engine().statement(), device, memory.read()),
+            lambda: Cost(0.0, memory.read(), active_engine().statement(), device=device),
         )
         task = Task(
             train=train,
@@ -112,18 +95,7 @@ class Condensation:
         with seeded_globals(derive_seed("globals", spec.key()), train.device):
             condensed = _watched(method, task)
         check_set(condensed, train, spec.ipc)
-        made = checkpoint.circumstances()
-        artefacts.write_cost(
-            spec,
-            Cost(
-                checkpoint.seconds(),
-                made.peak_memory_bytes,
-                made.engine,
-                checkpoint.written,
-                checkpoint.writing_seconds,
-                made.device,
-            ),
-        )
+        artefacts.write_cost(spec, checkpoint.cost())
         # The cost is written first, because a set that is there is not made again.
         save_set(artefacts.set_path(spec), condensed, header(spec, condensed, train, self.origin))
         remove(checkpoint.path)
@@ -147,14 +119,7 @@ def _watched(method: Method, task: Task) -> CondensedSet:
 
 
 def header(spec: CondenseSpec, condensed: CondensedSet, train: ResidentSplit, origin: Origin) -> Mapping[str, Any]:
-    """Return the provenance for the header of a set. Nothing in it differs between two runs of a spec.
-
-    Args:
-        spec: that of the set.
-        condensed: the set.
-        train: the training split.
-        origin: where it comes from.
-    """
+    """Return the provenance for the header of a set. Nothing in it differs between two runs of a spec."""
     return {
         "condense_key": spec.key(),
         "spec": spec.model_dump(mode="json"),

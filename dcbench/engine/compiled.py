@@ -73,7 +73,9 @@ def compile_network(network: nn.Module, images: Tensor, gradients: bool) -> Forw
         torch._dynamo.maybe_mark_dynamic(images, 0)
         return run(images)  # type: ignore[no-any-return]
 
-    key = _structure(network, images, gradients)
+    # A name for the networks that one compilation serves. Torch compiles again where it is too wide.
+    shapes = [tuple(parameter.shape) for parameter in network.parameters()]
+    key = f"{network}{shapes}{tuple(images.shape[1:])}{images.dtype}{network.training}{gradients}"
     with _compiling:
         if key not in _known:
             with torch.inference_mode(not gradients):
@@ -115,12 +117,6 @@ def count_weight_flops(network: nn.Module, images: Tensor) -> int:
         for hook in hooks:
             hook.remove()
     return total // len(images)
-
-
-def _structure(network: nn.Module, images: Tensor, gradients: bool) -> str:
-    """Return a name for the networks that one compilation serves. Torch compiles again where it is too wide."""
-    shapes = [tuple(parameter.shape) for parameter in network.parameters()]
-    return f"{network}{shapes}{tuple(images.shape[1:])}{images.dtype}{network.training}{gradients}"
 
 
 def _try(forward: Forward, network: nn.Module, images: Tensor) -> bool:

@@ -24,7 +24,7 @@ from __future__ import annotations
 import ctypes
 import platform
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -60,7 +60,7 @@ class Engine:
     """One way to compute.
 
     Attributes:
-        name: as users type it.
+        name: as users write it.
         workers: threads that have work of their own.
         micro_batch: images of a class, or of a test split, that pass through a network at a time; None for all.
         compiles: whether networks are compiled for work of some length.
@@ -108,8 +108,7 @@ class Engine:
 
         Its next call may overwrite what it returned. See `dcbench.engine.graphs.Replayed`.
         """
-        work = Replayed if self.replays else partial
-        return work(function, network, *constants)
+        return (Replayed if self.replays else partial)(function, network, *constants)
 
     def statement(self) -> str:
         """Return what records state: the name, unless something could not be compiled or recorded."""
@@ -150,19 +149,18 @@ class Engine:
 
         After an operation OpenMP's other threads stay awake for a while, and take time from the workers.
         """
-        if self.workers == 1:
-            yield
-            return
         before = torch.get_num_threads()
-        torch.set_num_threads(1)
+        if self.workers > 1:
+            torch.set_num_threads(1)
         try:
             yield
         finally:
-            torch.set_num_threads(before)
+            if self.workers > 1:
+                torch.set_num_threads(before)
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Use this engine for what is computed within, by this thread."""
+        """Use this engine for what this thread computes within; then forget recordings and what fell back."""
         try:
             with self.current():
                 yield
@@ -172,7 +170,7 @@ class Engine:
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        """Do what `active` does in one of several threads, which ends nothing for the others."""
+        """Use this engine for what this thread computes within."""
         token = _current.set(self)
         try:
             yield
@@ -241,13 +239,13 @@ def choose_engine(name: str, device: torch.device, long: bool = False, side_by_s
 
 def _keeps_batch_statistics(network: nn.Module) -> bool:
     """Say whether a pass depends on which images are in a batch, or changes the network."""
-    layers = [each for each in network.modules() if isinstance(each, nn.modules.batchnorm._NormBase)]
-    return any(
-        layer.training or layer.running_mean is None
-        if isinstance(layer, nn.modules.batchnorm._BatchNorm)
-        else layer.training and layer.track_running_stats
-        for layer in layers
-    )
+    for layer in network.modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            if layer.training or layer.running_mean is None:
+                return True
+        elif isinstance(layer, nn.modules.batchnorm._NormBase) and layer.training and layer.track_running_stats:
+            return True
+    return False
 
 
 def draws_or_changes(network: nn.Module, images: Tensor) -> tuple[bool, bool]:
@@ -256,20 +254,20 @@ def draws_or_changes(network: nn.Module, images: Tensor) -> tuple[bool, bool]:
     Generators and buffers are left as they were.
     """
     devices = [images.device] if images.is_cuda else []
+
+    def states() -> list[Tensor]:
+        return [torch.get_rng_state(), *map(torch.cuda.get_rng_state, devices)]
+
     buffers = list(network.buffers())
     versions, values = [each._version for each in buffers], [each.clone() for each in buffers]
     with GLOBALS, torch.random.fork_rng(devices=devices), torch.no_grad():
-        states = _random_states(devices)
+        before = states()
         network(images)
-        drew = any(not torch.equal(a, b) for a, b in zip(states, _random_states(devices), strict=True))
+        drew = not all(map(torch.equal, before, states()))
         changed = versions != [each._version for each in buffers]
         for buffer, value in zip(buffers, values, strict=True) if changed else ():
             buffer.copy_(value)
     return drew, changed
-
-
-def _random_states(devices: Sequence[torch.device]) -> list[Tensor]:
-    return [torch.get_rng_state(), *map(torch.cuda.get_rng_state, devices)]
 
 
 @cache

@@ -17,7 +17,6 @@ import io
 import pickle
 import uuid
 import warnings
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
@@ -37,8 +36,9 @@ WARM_UPS = 2
 TOLERANCE = 1e-3
 """Relative difference up to which a replayed result agrees with the computed one."""
 
-_recordings: OrderedDict[Hashable, Recording] = OrderedDict()
-_called_once: OrderedDict[Hashable, None] = OrderedDict()
+_recordings: dict[Hashable, Recording] = {}
+"""The one that was used last is the last."""
+_called_once: set[Hashable] = set()
 _refused: set[Hashable] = set()
 """What cannot be recorded."""
 
@@ -51,10 +51,10 @@ class Replayed:
     """
 
     def __init__(self, function: Callable[..., Outputs], network: nn.Module, *constants: Any) -> None:
-        """Prepare.
+        """Prepare for calls as ``function(network, *constants, *tensors)``.
 
         Args:
-            function: called as ``function(network, *constants, *tensors)``.
+            function: the work.
             network: in the mode in which it is used.
             constants: the same for every call; where one has no hash, nothing is recorded.
         """
@@ -70,7 +70,7 @@ class Replayed:
         except TypeError:  # a constant without a hash
             return self._call(tensors)
         if recording is not None:
-            _recordings.move_to_end(key)
+            _recordings[key] = _recordings.pop(key)
             return recording.replay(self._state, tensors)
         before = _versions(self._state)
         result = self._call(tensors)
@@ -79,11 +79,12 @@ class Replayed:
         if _versions(self._state) != before:
             self._refuse(key, "it changes when it is used")
         elif key in _called_once:  # it will be called often
-            del _called_once[key]
+            _called_once.remove(key)
             self._record(key, tensors, result)
         else:
-            _called_once[key] = None
-            _drop_oldest(_called_once, NOTED)
+            if len(_called_once) == NOTED:
+                _called_once.clear()
+            _called_once.add(key)
         return result
 
     def _call(self, tensors: Sequence[Tensor]) -> Outputs:
@@ -100,7 +101,8 @@ class Replayed:
         """Make a recording that gives what is expected; where that fails, warn."""
         if not all(each is None or each.isfinite().all() for each in expected):
             return  # there is nothing to compare with, and the work is about to fail
-        _drop_oldest(_recordings, KEPT - 1)  # this makes room for one more
+        while len(_recordings) >= KEPT:
+            del _recordings[next(iter(_recordings))]
         try:
             recording = Recording(self._function, self._network, self._constants, tensors)
             result = recording.replay(self._state, tensors)
@@ -163,11 +165,7 @@ def fell_back() -> bool:
 
 
 def capture(work: Callable[[], Outputs]) -> tuple[Outputs, Replay]:
-    """Record work on the current GPU.
-
-    Returns:
-        The tensors that it returns, and a function that fills them again from the current values of its inputs.
-    """
+    """Record work on the current GPU; return its tensors, and a function that fills them again from its inputs."""
     # A stream of its own: libraries may free what they keep for a stream together with a recording made on it.
     graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
     current = torch.cuda.current_stream()
@@ -182,11 +180,6 @@ def capture(work: Callable[[], Outputs]) -> tuple[Outputs, Replay]:
         torch.cuda.set_stream(current)  # where recording fails, another may be current
         current.wait_stream(stream)
     return outputs, graph.replay
-
-
-def _drop_oldest(known: OrderedDict[Hashable, Any], keep: int) -> None:
-    while len(known) > keep:
-        known.popitem(last=False)
 
 
 def _state_of(network: nn.Module) -> tuple[Tensor, ...]:

@@ -87,8 +87,8 @@ class CellRunner:
                 remove(self.artefacts.picture_path(spec))
                 made = True
             else:
-                condensed = stored.condensed
-                self._take_origin(stored.origin)
+                condensed, made_by = stored
+                self._take_origin(made_by)
                 remove(self.artefacts.checkpoint_path(spec))  # left by a run that was killed just then
         except (StorageError, NewerFormat):
             raise

@@ -43,20 +43,13 @@ class SetSource(Protocol):
             spec: what to make.
             train: the training split, on the device. The test split is not an argument.
             artefacts: where checkpoints and the result go.
-            progress: told the steps done and their number.
+            progress: called with the steps done and their number.
         """
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One condensed set and all its evaluations.
-
-    Attributes:
-        spec: of the condensation.
-        source: makes the set.
-        data: the data set.
-        trials: evaluation networks with their seeds.
-    """
+    """One condensed set and all its evaluations; ``trials`` has the evaluation networks with their seeds."""
 
     spec: CondenseSpec
     source: SetSource
@@ -76,31 +69,20 @@ class Plan:
     def trials(self, cell: Cell, store: Store) -> Iterator[tuple[Architecture, int, Record | None]]:
         """Yield the trials of a cell, each with its successful record in the results, if there is one."""
         key = cell.spec.key()
-        # Trials may be many, networks are few, and spelling one takes longer than looking a trial up.
-        networks = {id(network): network for network, _ in cell.trials}
-        names = {place: str(network) for place, network in networks.items()}
-        for network, seed in cell.trials:
-            name = names[id(network)]
-            yield network, seed, self._found(cell, key, name, seed, store)
-
-    def _found(self, cell: Cell, key: str, network: str, seed: int, store: Store) -> Record | None:
-        record = store.find(key, network, self.protocol.name, self.budget.name, seed)
         # No key has it: the protocol's name stands for what the data set says that the protocol does.
         augmented = (None, self.protocol.augmentation(cell.data.info))
-        return record if record and record.augmentation in augmented else None
+        names: dict[int, str] = {}  # writing a network's name takes longer than finding a record
+        for network, seed in cell.trials:
+            name = names.get(id(network)) or names.setdefault(id(network), str(network))
+            record = store.find(key, name, self.protocol.name, self.budget.name, seed)
+            yield network, seed, record if record and record.augmentation in augmented else None
 
     def covered(self, store: Store) -> list[Record]:
         """Return the successful records of all trials that the results have."""
         return [record for cell in self.cells for _, _, record in self.trials(cell, store) if record]
 
     def pending(self, cell: Cell, store: Store, force: bool = False) -> list[tuple[Architecture, int]]:
-        """Return the trials of a cell that the results do not have yet.
-
-        Args:
-            cell: the cell.
-            store: the results.
-            force: count all trials.
-        """
+        """Return the trials of a cell that the results do not have yet; with ``force``, all of them."""
         set_sha256 = cell.source.set_sha256
         return [
             (network, seed)

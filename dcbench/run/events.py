@@ -22,7 +22,7 @@ class Assignment:
         number: of the cell in the run.
         spec, source, trials: of the cell.
         recorded: for trials that are done, by network and seed, the hash of the set that was evaluated.
-        afresh: make the set anew, also if it is there.
+        afresh: make the set again even if it is there.
     """
 
     number: int

@@ -9,18 +9,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 
 from dcbench.condense.condensation import header
 from dcbench.core import whitening
-from dcbench.core.architecture import Architecture, fit
+from dcbench.core.architecture import fit
 from dcbench.core.condensed_set import CondensedSet, Origin
-from dcbench.core.dataset import Dataset, DatasetInfo
-from dcbench.core.loaded_dataset import LoadedDataset
-from dcbench.core.spec import Budget, CondenseSpec
+from dcbench.core.dataset import DatasetInfo
+from dcbench.core.spec import CondenseSpec
 from dcbench.core.split import ResidentSplit
-from dcbench.evaluate.protocols import EvaluationProtocol
 from dcbench.formats.conversion import to_condensed
 from dcbench.formats.foreign import ForeignFile, Pixels, read_foreign
 from dcbench.plugins import Plugins
@@ -29,8 +26,8 @@ from dcbench.results.checked_set import read_checked_set, size_of_imported, unev
 from dcbench.results.records import IMPORTED
 from dcbench.results.set_file import save_set
 from dcbench.run.cells import Cell, Plan
-from dcbench.run.objects import Build, architecture_of, dataset_of
-from dcbench.run.plan import load_named, unique
+from dcbench.run.objects import architecture_of, dataset_of
+from dcbench.run.plan import Request, load_named, unique
 from dcbench.utils.errors import DcbenchError
 
 UNNAMED = "imported"
@@ -41,13 +38,7 @@ METHOD = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,59}"
 
 @dataclass(frozen=True)
 class ImportedSet:
-    """A condensed set that was made elsewhere: making it is keeping it in the results.
-
-    Attributes:
-        condensed: the set, in the data set's normalised space.
-        origin: where it comes from.
-        cost: what it took to make, where that is known.
-    """
+    """A condensed set that was made elsewhere, and its cost if it is known. It only has to be kept."""
 
     condensed: CondensedSet
     origin: Origin
@@ -77,8 +68,8 @@ class Claim:
     """What a user says of files that do not say it themselves.
 
     Attributes:
-        method: who made the sets, as a row is to be named; None for nobody in particular.
-        network: canonical name of the network they were matched on, if any.
+        method: who made the sets, as a row is to be named.
+        network: the network that they were matched on.
         pixels: what the images' values are.
         labels: the file with the labels, where the sets' file has the images alone.
     """
@@ -89,53 +80,35 @@ class Claim:
     labels: Path | None = None
 
 
-@dataclass(frozen=True)
-class ImportRequest:
-    """Which sets to judge, and how.
+def plan_imports(
+    paths: Sequence[Path | ForeignFile], claim: Claim, request: Request, plugins: Plugins
+) -> tuple[Plan, list[ForeignFile]]:
+    """Read condensed sets, check that everything fits, and make a cell of each.
 
-    Attributes:
+    Args:
         paths: files or folders: ours, or of a form that `dcbench.formats.foreign` knows; or what was read of one.
-        dataset, eval_networks: as users spell them, or objects in place of names.
         claim: what the files do not say.
-        protocol, budget: how to judge.
-        evals: networks per set and architecture, with seeds ``seed``, ``seed + 1``, …
-        seed: the first seed.
-        device: where to compute.
-        data_root: where data sets are.
-    """
-
-    paths: tuple[Path | ForeignFile, ...]
-    dataset: str | Dataset
-    eval_networks: tuple[str | Architecture | Build, ...]
-    claim: Claim
-    protocol: EvaluationProtocol
-    budget: Budget
-    evals: int
-    seed: int
-    device: torch.device
-    data_root: Path
-
-
-def plan_imports(request: ImportRequest, plugins: Plugins) -> tuple[Plan, list[ForeignFile]]:
-    """Read all sets, check that everything fits, and list the cells.
+        request: how to judge, on its one data set.
+        plugins: what is installed.
 
     Returns:
         The plan, and the foreign files among the paths.
 
     Raises:
-        DcbenchError: for whatever cannot be served, before any work.
+        DcbenchError: when a file cannot be read, does not fit the data set, or leaves open what its values are,
+            and for whatever else cannot be served, before any work.
     """
-    claim, method = request.claim, request.claim.method
+    method = claim.method
     if method is not None and not re.fullmatch(METHOD, method):
         raise DcbenchError(f"--method {method!r}: a name has at most 60 letters, digits, '-', '_', '.', '+'.")
-    if claim.labels and len(request.paths) > 1:
+    if claim.labels and len(paths) > 1:
         raise DcbenchError("--labels is for a single FILE.")
     if method is not None and method in plugins.methods:
         raise DcbenchError(
             f"--method {method}: the sets would share a row with those that the installed {method!r} makes. "
             f"Give them a name of their own, such as {method}_authors."
         )
-    dataset = dataset_of(request.dataset, plugins)
+    dataset = dataset_of(request.datasets[0], plugins)
     networks = [architecture_of(each, plugins) for each in request.eval_networks]
     matched = plugins.make_architecture(claim.network) if claim.network else None
     data = load_named(dataset, plugins, request.data_root, request.device)
@@ -143,36 +116,15 @@ def plan_imports(request: ImportRequest, plugins: Plugins) -> tuple[Plan, list[F
         claim = replace(claim, network=str(fit(matched, data.info)))
     fitting = unique(fit(network, data.info) for network in networks)
     trials = tuple((each, request.seed + number) for each in fitting for number in range(request.evals))
-    cells, files = import_cells(request.paths, data, claim, trials)
-    return Plan(tuple(cells), request.protocol, request.budget, request.device), files
-
-
-def import_cells(
-    paths: Sequence[Path | ForeignFile],
-    data: LoadedDataset,
-    claim: Claim,
-    trials: tuple[tuple[Architecture, int], ...],
-) -> tuple[list[Cell], list[ForeignFile]]:
-    """Read condensed sets and make a cell of each.
-
-    Args:
-        paths: as of `ImportRequest`.
-        data: the data set they are judged on.
-        claim: what the files do not say.
-        trials: evaluation networks with their seeds.
-
-    Returns:
-        The cells, and the foreign files among the paths.
-
-    Raises:
-        DcbenchError: when a file cannot be read, does not fit the data set, or leaves open what its values are.
-    """
     cells: dict[str, Cell] = {}  # each set once: ours by their spec, others by what is in them
     files: list[ForeignFile] = []
     for path in paths:
         if isinstance(path, Path) and path.suffix == ".safetensors" and _is_ours(path):
-            cell = _own_cell(path, data, claim, trials)
-            cells.setdefault(cell.spec.key(), cell)
+            if claim != Claim():
+                raise DcbenchError(f"{path} is a dcbench set: it says who made it and what its pixels are.")
+            own = read_checked_set(path, data)  # the cell is that of the run that made it: its records join
+            source = ImportedSet(own.condensed, own.origin, cost_beside(path))
+            cells.setdefault(own.spec.key(), Cell(own.spec, source, data, trials))
             continue
         file = path if isinstance(path, ForeignFile) else read_foreign(path, data.info, claim.labels)
         files.append(file)
@@ -191,7 +143,7 @@ def import_cells(
             )
             source = ImportedSet(condensed, Origin(IMPORTED, "", file.sha256, shown))
             cells.setdefault(source.set_sha256, Cell(spec, source, data, trials))
-    return list(cells.values()), files
+    return Plan(tuple(cells.values()), request.protocol, request.budget, request.device), files
 
 
 def _is_ours(path: Path) -> bool:
@@ -200,14 +152,6 @@ def _is_ours(path: Path) -> bool:
             return "dcbench" in (file.metadata() or {})
     except (OSError, SafetensorError):
         return False  # the reader of foreign files says what is wrong
-
-
-def _own_cell(path: Path, data: LoadedDataset, claim: Claim, trials: tuple[tuple[Architecture, int], ...]) -> Cell:
-    """Return the cell of a set of ours: that of the run that made it, so that its records join that run's."""
-    if claim != Claim():
-        raise DcbenchError(f"{path} is a dcbench set, which says itself who made it and what its pixels are.")
-    own = read_checked_set(path, data)
-    return Cell(own.spec, ImportedSet(own.condensed, own.origin, cost_beside(path)), data, trials)
 
 
 def _foreign_options(

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -63,98 +64,83 @@ class Request:
     baselines: tuple[str, ...] = ()
 
 
-@dataclass
-class _Planner:
-    """Resolves a request against what is installed."""
+def make_plan(request: Request, plugins: Plugins) -> Plan:
+    """Resolve a request: load its data sets, check that everything fits, and list the cells.
 
-    request: Request
-    plugins: Plugins
+    Raises:
+        DcbenchError: for any name, option, value or combination that cannot be served, before any work.
+    """
+    # By what they mean, not by how they are spelt: mlp and mlp:width=128 are the same.
+    datasets = unique(dataset_of(each, plugins) for each in request.datasets)
+    networks = unique(architecture_of(each, plugins) for each in request.networks)
+    eval_networks = unique(architecture_of(each, plugins) for each in request.eval_networks)
+    methods = _methods(request, plugins)  # unknown options are found before any data is read
 
-    def plan(self) -> Plan:
-        request, plugins = self.request, self.plugins
-        # By what they mean, not by how they are spelt: mlp and mlp:width=128 are the same.
-        datasets = unique(dataset_of(each, plugins) for each in request.datasets)
-        networks = unique(architecture_of(each, plugins) for each in request.networks)
-        eval_networks = unique(architecture_of(each, plugins) for each in request.eval_networks)
-        methods = self._methods()  # unknown options are found before any data is read
+    cells: dict[str, Cell] = {}
+    hashes: dict[str, str] = {}
+    for dataset in datasets:
+        data = load_named(dataset, plugins, request.data_root, request.device)
+        other = hashes.setdefault(data.info.name, data.info.sha256)
+        if other != data.info.sha256:
+            raise DcbenchError(f"two different data sets of this run are called {data.info.name!r}.")
+        evaluated = unique(fit(network, data.info) for network in eval_networks)
+        for ipc, method, network in product(sorted(set(request.ipcs)), methods, networks):
+            for cell in _cells(request, plugins, data, method, ipc, network, evaluated):
+                cells.setdefault(cell.spec.key(), cell)
+    return Plan(tuple(cells.values()), request.protocol, request.budget, request.device)
 
-        cells: dict[str, Cell] = {}
-        hashes: dict[str, str] = {}
-        for dataset in datasets:
-            data = load_named(dataset, plugins, request.data_root, request.device)
-            other = hashes.setdefault(data.info.name, data.info.sha256)
-            if other != data.info.sha256:
-                raise DcbenchError(f"two different data sets of this run are called {data.info.name!r}.")
-            evaluated = unique(fit(network, data.info) for network in eval_networks)
-            for ipc in sorted(set(request.ipcs)):
-                for method in methods:
-                    for network in networks:
-                        for cell in self._cells(data, method, ipc, network, evaluated):
-                            cells.setdefault(cell.spec.key(), cell)
-        return Plan(tuple(cells.values()), request.protocol, request.budget, request.device)
 
-    def _methods(self) -> list[Method]:
-        """Return the methods with their options; those that were given as objects are as they are."""
-        request, plugins = self.request, self.plugins
-        names = [each for each in request.methods if isinstance(each, str)]
-        named = list(dict.fromkeys(map(plugins.method_class, names)))
-        classes = list(dict.fromkeys([*named, *map(plugins.method_class, request.baselines)]))
-        chosen = distribute_options(request.options, classes, named)
-        given = [method_of(each, plugins) for each in request.methods if not isinstance(each, str)]
-        return [*(cls.for_budget(request.budget, chosen[cls.name]) for cls in classes), *given]
+def _methods(request: Request, plugins: Plugins) -> list[Method]:
+    """Return the methods with their options; those that were given as objects are as they are."""
+    names = [each for each in request.methods if isinstance(each, str)]
+    named = list(dict.fromkeys(map(plugins.method_class, names)))
+    classes = list(dict.fromkeys([*named, *map(plugins.method_class, request.baselines)]))
+    chosen = distribute_options(request.options, classes, named)
+    given = [method_of(each, plugins) for each in request.methods if not isinstance(each, str)]
+    return [*(cls.for_budget(request.budget, chosen[cls.name]) for cls in classes), *given]
 
-    def _cells(
-        self,
-        data: LoadedDataset,
-        configured: Method,
-        ipc: int,
-        network: Architecture,
-        eval_networks: list[Architecture],
-    ) -> list[Cell]:
-        """Return the cells of one combination, one for each condensed set."""
-        request, info, cls = self.request, data.info, type(configured)
-        with _naming(configured, f"on {info.name} with {ipc} images per class"):
-            depends = configured.dependencies()
-        if "network" in depends:
-            network = fit(network, info)
-        counts = torch.bincount(data.host_train.labels, minlength=info.num_classes)
-        setting = Setting(info, tuple(counts.tolist()), ipc, str(network))
-        with _naming(configured, f"on {info.name} with {ipc} images per class"):
-            method = configured.resolve(setting)
-            changed = method.changed_from_defaults(setting)
-        plugin = origin_of(configured, self.plugins.methods)
-        seeded, matched = "seed" in depends, "network" in depends
-        origin = Origin(
-            plugin.distribution,
-            plugin.version,
-            source_sha256(cls),
-            tuple(sorted(changed)),
-            seeded,
-            source_sha256(type(network)) if matched else "",
-        )
-        # A method that ignores the seed has one set; it gets all the evaluations that several would have.
-        sets, evals = request.sets, request.evals
-        if not seeded:
-            sets, evals = 1, sets * evals
-        trials = tuple((each, request.seed + number) for each in eval_networks for number in range(evals))
-        return [
-            Cell(
-                CondenseSpec(
-                    dataset=info.name,
-                    dataset_sha256=info.sha256,
-                    method=cls.name,
-                    method_version=cls.version,
-                    options=method.model_dump(mode="json"),
-                    ipc=ipc if "ipc" in depends else None,
-                    matching_network=str(network) if matched else None,
-                    seed=request.seed + number if seeded else 0,
-                ),
-                Condensation(method, network, origin),
-                data,
-                trials,
-            )
-            for number in range(sets)
-        ]
+
+def _cells(
+    request: Request,
+    plugins: Plugins,
+    data: LoadedDataset,
+    configured: Method,
+    ipc: int,
+    network: Architecture,
+    eval_networks: list[Architecture],
+) -> list[Cell]:
+    """Return the cells of one combination, one for each condensed set."""
+    info, cls = data.info, type(configured)
+    with _naming(configured, f"on {info.name} with {ipc} images per class"):
+        depends = configured.dependencies()
+    seeded, matched = "seed" in depends, "network" in depends
+    if matched:
+        network = fit(network, info)
+    counts = torch.bincount(data.host_train.labels, minlength=info.num_classes)
+    setting = Setting(info, tuple(counts.tolist()), ipc, str(network))
+    with _naming(configured, f"on {info.name} with {ipc} images per class"):
+        method = configured.resolve(setting)
+        changed = method.changed_from_defaults(setting)
+    plugin = origin_of(configured, plugins.methods)
+    network_code = source_sha256(type(network)) if matched else ""
+    origin = Origin(
+        plugin.distribution, plugin.version, source_sha256(cls), tuple(sorted(changed)), seeded, network_code
+    )
+    # A method that ignores the seed has one set; it gets all the evaluations that several would have.
+    sets, evals = (request.sets, request.evals) if seeded else (1, request.sets * request.evals)
+    trials = tuple((each, request.seed + number) for each in eval_networks for number in range(evals))
+    spec = CondenseSpec(
+        dataset=info.name,
+        dataset_sha256=info.sha256,
+        method=cls.name,
+        method_version=cls.version,
+        options=method.model_dump(mode="json"),
+        ipc=ipc if "ipc" in depends else None,
+        matching_network=str(network) if matched else None,
+        seed=request.seed if seeded else 0,
+    )
+    specs = [spec.model_copy(update={"seed": spec.seed + number}) for number in range(sets)]
+    return [Cell(each, Condensation(method, network, origin), data, trials) for each in specs]
 
 
 @contextmanager
@@ -165,18 +151,8 @@ def _naming(method: Method, where: str) -> Iterator[None]:
     except DcbenchError:
         raise
     except Exception as error:  # whatever it may be
-        raise DcbenchError(
-            f"method {str(method)!r} cannot be used {where}: {type(error).__name__}: {error}"
-        ) from error
-
-
-def make_plan(request: Request, plugins: Plugins) -> Plan:
-    """Resolve a request: load its data sets, check that everything fits, and list the cells.
-
-    Raises:
-        DcbenchError: for any name, option, value or combination that cannot be served, before any work.
-    """
-    return _Planner(request, plugins).plan()
+        message = f"method {str(method)!r} cannot be used {where}: {type(error).__name__}: {error}"
+        raise DcbenchError(message) from error
 
 
 def load_named(dataset: Dataset, plugins: Plugins, data_root: Path, device: torch.device) -> LoadedDataset:
@@ -206,8 +182,8 @@ def distribute_options(
 ) -> dict[str, dict[str, Any]]:
     """Give each method its options.
 
-    ``method.option`` goes to that method; a bare ``option`` to every method that has it, of those ``named`` if
-    given.
+    ``method.option`` goes to that method, a bare ``option`` to every method (of those ``named``, if given) that
+    has it.
 
     Raises:
         DcbenchError: for a method that is not in the run, or an option that none of them has.

@@ -92,7 +92,7 @@ class Runner:
         for cell, _ in self.todo:
             path, brought = self.store.set_path(cell.spec), cell.source.set_sha256
             stored = stored_set(cell.spec, cell.data.train, self.store) if brought else None
-            if stored and stored.condensed.sha256() != brought:
+            if stored and stored[0].sha256() != brought:
                 raise DcbenchError(f"{path} is another set of the same spec: use other --results for yours.")
 
 

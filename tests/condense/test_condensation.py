@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dcbench.condense.checkpoint import Circumstances, FileCheckpoint, checkpointing_every
+from dcbench.condense.checkpoint import FileCheckpoint, checkpointing_every
 from dcbench.core.loss_watch import Diverged, LossWatch
+from dcbench.results.artefacts import Cost
 from dcbench.utils.seeds import new_generator, seeded_globals
 
 
@@ -33,23 +34,24 @@ def test_seconds_before_an_interruption_count(tmp_path, monkeypatch):
     second = FileCheckpoint(tmp_path / "c", new_generator("test"))
     second.load()
     clock[0] = 1003.0
-    assert second.seconds() == 43.0
+    assert second.cost().seconds == 43.0
 
 
 def test_a_condensation_that_went_on_elsewhere_says_where_it_began(tmp_path, monkeypatch):
     monkeypatch.setattr("dcbench.condense.checkpoint.CHECKPOINT_SECONDS", 0.0)
 
     def gone_on(engine, device, peak):
-        here = Circumstances(engine, device, peak)
+        here = Cost(0.0, peak, engine, device=device)
         checkpoint = FileCheckpoint(tmp_path / "c", new_generator("test"), here=lambda: here)
         checkpoint.load()
         checkpoint.offer(lambda: {})
-        return checkpoint.circumstances()
+        cost = checkpoint.cost()
+        return cost.engine, cost.device, cost.peak_memory_bytes
 
-    assert gone_on("plain", "cpu", 100) == Circumstances("plain", "cpu", 100)
-    assert gone_on("plain", "cpu", 300) == Circumstances("plain", "cpu", 300)
-    assert gone_on("fast", "cuda", 200) == Circumstances("plain, then fast", "cpu, then cuda", 300)
-    assert gone_on("fast", "cuda", 200) == Circumstances("plain, then fast", "cpu, then cuda", 300)
+    assert gone_on("plain", "cpu", 100) == ("plain", "cpu", 100)
+    assert gone_on("plain", "cpu", 300) == ("plain", "cpu", 300)
+    assert gone_on("fast", "cuda", 200) == ("plain, then fast", "cpu, then cuda", 300)
+    assert gone_on("fast", "cuda", 200) == ("plain, then fast", "cpu, then cuda", 300)
 
 
 def test_a_checkpoint_is_written_every_half_minute_at_most(tmp_path, monkeypatch):
@@ -135,7 +137,7 @@ def test_generators_are_left_alone_where_a_checkpoint_is_for_another_machine(tmp
 
 
 def own_state_of_a_gpu(original):
-    return lambda self: {**original(self), "cuda": torch.zeros(16, dtype=torch.uint8)}
+    return lambda self, seconds: {**original(self, seconds), "cuda": torch.zeros(16, dtype=torch.uint8)}
 
 
 def no_gpu(state):

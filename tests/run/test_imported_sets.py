@@ -21,7 +21,7 @@ from dcbench.evaluate.trial import evaluate
 from dcbench.leaderboard.scores import rows
 from dcbench.results.set_file import load_set, save_set
 from dcbench.results.store import RECORDS, Store, read_records
-from dcbench.run.imported_sets import Claim, ImportRequest, plan_imports
+from dcbench.run.imported_sets import Claim, plan_imports
 from dcbench.run.runner import Runner
 from dcbench.utils.errors import DcbenchError
 
@@ -31,35 +31,23 @@ LABELS = torch.tensor([0, 0, 1, 1, 2, 2])
 
 
 @pytest.fixture
-def request_of(tmp_path):
-    """Make a request to judge files on the tests' data set."""
+def plan_of(plugins, request_for):
+    """Plan to judge files on the tests' data set."""
 
-    def make(*paths, **changes):
-        fields = {
-            "paths": paths,
-            "dataset": "tiny",
-            "eval_networks": ("linear",),
-            "claim": Claim(),
-            "protocol": get_protocol("dc"),
-            "budget": BUDGETS["quick"],
-            "evals": 1,
-            "seed": 0,
-            "device": torch.device("cpu"),
-            "data_root": tmp_path,
-        }
-        return ImportRequest(**(fields | changes))
+    def plan(*paths, claim=None, **changes):
+        changes = {"protocol": get_protocol("dc"), "budget": BUDGETS["quick"], **changes}
+        return plan_imports(paths, claim or Claim(), request_for(**changes), plugins)[0]
 
-    return make
+    return plan
 
 
 @pytest.fixture
-def judge(plugins, request_of):
+def judge(plugins, plan_of):
     """Judge files into a folder and return its records."""
 
     def go(folder, *paths, **changes):
         folder.mkdir(exist_ok=True)
-        plan, _ = plan_imports(request_of(*paths, **changes), plugins)
-        runner = Runner(plan, plugins, Store(folder))
+        runner = Runner(plan_of(*paths, **changes), plugins, Store(folder))
         assert not runner.run().failures
         return read_records(folder / RECORDS)
 
@@ -290,7 +278,7 @@ def test_a_header_that_does_not_hold_is_refused(tmp_path, run, judge, changes, m
 def test_committed_sets_of_old_are_known_by_their_records(judge, tmp_path):
     folder = Path(__file__).parents[2] / "leaderboards" / "submissions" / "digits-baselines"
     (path,) = (folder / "sets").glob("digits_ipc10_gradmatch_convnet_seed0_*.safetensors")
-    (record,) = judge(tmp_path / "r", path, dataset="digits", eval_networks=("mlp",))
+    (record,) = judge(tmp_path / "r", path, datasets=("digits",), eval_networks=("mlp",))
     assert (record.method, record.changed_options, record.plugin) == ("gradmatch", ["iterations"], "dcbench-suite")
 
 
@@ -298,14 +286,14 @@ def test_our_own_set_of_other_data_is_refused(tmp_path, run, judge, plugins):
     run(tmp_path / "r")
     (path,) = (tmp_path / "r" / "sets").glob("*.safetensors")
     with pytest.raises(DcbenchError, match=r"was made from tiny \w{12}, not from digits \w{12}"):
-        judge(tmp_path / "e", path, dataset="digits", eval_networks=("mlp",))
-    with pytest.raises(DcbenchError, match="is a dcbench set, which says itself"):
+        judge(tmp_path / "e", path, datasets=("digits",), eval_networks=("mlp",))
+    with pytest.raises(DcbenchError, match="is a dcbench set: it says who made it"):
         judge(tmp_path / "e", path, claim=Claim(pixels="raw"))
 
 
-def test_force_judges_again(tmp_path, plugins, request_of):
+def test_force_judges_again(tmp_path, plugins, plan_of):
     path = saved(tmp_path, [PIXELS, LABELS])
-    plan, _ = plan_imports(request_of(path, claim=Claim(pixels="raw")), plugins)
+    plan = plan_of(path, claim=Claim(pixels="raw"))
     (tmp_path / "r").mkdir()
     for _ in range(2):
         assert Runner(plan, plugins, Store(tmp_path / "r"), force=True).run().evaluated == 1

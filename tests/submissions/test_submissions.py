@@ -21,7 +21,6 @@ from dcbench.api import Dataset, Split, Splits
 from dcbench.core.condensed_set import CondensedSet
 from dcbench.core.loaded_dataset import load_dataset
 from dcbench.core.loss_watch import Diverged
-from dcbench.core.spec import BUDGETS
 from dcbench.core.split import ResidentSplit
 from dcbench.evaluate import side_by_side
 from dcbench.evaluate.protocols import get_protocol
@@ -42,7 +41,7 @@ from dcbench.results.submission import (
     records_sha256,
     write_verification,
 )
-from dcbench.run.imported_sets import Claim, ImportRequest, plan_imports
+from dcbench.run.imported_sets import Claim, plan_imports
 from dcbench.run.runner import Runner
 from dcbench.submissions.comparison import ERROR_RATE, compare_with_stated
 from dcbench.submissions.integrity import check_submission, record_problems
@@ -142,19 +141,8 @@ def judge(plugins, tmp_path):
     """Judge files of others, by the method 'theirs', and submit what comes of it."""
 
     def go(*paths):
-        request = ImportRequest(
-            paths=paths,
-            dataset="hazy",
-            eval_networks=("linear",),
-            claim=Claim("theirs"),
-            protocol=get_protocol("dc"),
-            budget=BUDGETS["full"],
-            evals=3,
-            seed=0,
-            device=torch.device("cpu"),
-            data_root=tmp_path,
-        )
-        plan, _ = plan_imports(request, plugins)
+        request = make_request(tmp_path, datasets=("hazy",), protocol=get_protocol("dc"), evals=3)
+        plan, _ = plan_imports(paths, Claim("theirs"), request, plugins)
         (tmp_path / "r").mkdir(exist_ok=True)
         assert not Runner(plan, plugins, Store(tmp_path / "r")).run().failures
         make_submission(tmp_path / "r", tmp_path / "board" / "theirs", EVERYTHING, "Theirs", ("They",), plugins)

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -41,14 +40,13 @@ class Processes:
     """
 
     def __init__(self, jobs: int, threads: int) -> None:
-        """Prepare; processes start when there is work.
-
-        Args:
-            jobs: how many processes at most.
-            threads: of each, to compute with.
-        """
+        """Take how many processes there are at most, and the threads of each."""
         self.jobs, self.threads = jobs, threads
-        self._context = _context()
+        # From a server that has imported what they need, where the system has that.
+        forkserver = "forkserver" in multiprocessing.get_all_start_methods()
+        self._context = multiprocessing.get_context("forkserver" if forkserver else "spawn")
+        if forkserver:
+            self._context.set_forkserver_preload([__name__])
 
     def run(self, scheduler: Scheduler) -> None:
         """Work on all cells of a run."""
@@ -129,15 +127,6 @@ def reason_of(exitcode: int | None) -> str:
     return f"exit code {exitcode}"
 
 
-def _context() -> BaseContext:
-    """Return how processes start: from a server that has imported what they need, where the system has that."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    return context
-
-
 def _work_for_run(
     connection: Connection,
     datasets: Mapping[DatasetKey, LoadedDataset],
@@ -145,7 +134,7 @@ def _work_for_run(
     computer: Computer,
     artefacts: Artefacts,
 ) -> None:
-    """Work on the cells that come through a connection until it ends: the main function of a worker."""
+    """Work on the cells that come through a connection until it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the user interrupts the run, which ends its workers
     threading.Thread(target=_die_with_run, daemon=True).start()
     work(iter(connection.recv, None), datasets.__getitem__, conditions, computer, artefacts, connection.send)

@@ -20,9 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from dcbench.core.spec import CondenseSpec
 from dcbench.results.provenance import digests_of_code
-from dcbench.results.store import Store
 from dcbench.run.events import Assignment
 from dcbench.run.executors.worker import Computer, Finished, Message, Stopped
 from dcbench.run.scheduler import POLL_SECONDS, Scheduler
@@ -51,12 +49,7 @@ LOOK_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Needs:
-    """What a cell takes of a node.
-
-    Attributes:
-        cpus, gpus: how many; fractions share one.
-        memory: in bytes; None for no reservation.
-    """
+    """What a cell takes of a node: CPUs and GPUs, of which fractions share one, and bytes of memory."""
 
     cpus: float = 1.0
     gpus: float = 0.0
@@ -75,13 +68,9 @@ class Needs:
 
 @dataclass
 class _RaySlot:
-    """A cell that is with the cluster.
+    """A cell that is with the cluster: the number of its place and its node, once it has begun.
 
-    Attributes:
-        assignment: the cell.
-        number: of its place, once it has begun.
-        node, host: where it has begun.
-        is_over: the worker has said its last word; its task has still to end.
+    ``is_over`` says that the worker has sent its last message, and its task has still to end.
     """
 
     assignment: Assignment
@@ -106,11 +95,11 @@ class RayCluster:
 
         Args:
             needs: of a cell.
-            threads: of each, to compute with on the CPU.
+            threads: of each, on the CPU.
             engine: as the user names it.
             address: of the cluster's head; ``auto`` for the cluster that this machine is a node of; None for
-                RAY_ADDRESS, else one of this machine alone, which is started for this run.
-            at_once: cells at most; None for as many as there is room for.
+                RAY_ADDRESS, else for a cluster of this machine alone, which is started for this run.
+            at_once: cells at most.
         """
         self.needs, self.address, self.at_once = needs, address, at_once
         self.computer = Computer("cuda" if needs.gpus else "cpu", engine, threads)
@@ -134,11 +123,22 @@ class RayCluster:
                 memory=self.needs.memory,
                 name="dcbench cell",
             )
-            job = ray.put(self._job(scheduler))
+            modules = ["dcbench", *(info.module for info in scheduler.plugins.infos)]
+            job = ray.put(
+                Job(
+                    {key: ray.put(pack(data)) for key, data in scheduler.datasets().items()},
+                    scheduler.conditions,
+                    self.computer,
+                    digests_of_code({module.replace(":", ".").partition(".")[0] for module in modules}),
+                )
+            )
             try:
                 while scheduler.left or self._running:
                     while len(self._running) < self._room() and (assignment := scheduler.next_cell()):
-                        files = _files_of(assignment.spec, scheduler.store)
+                        root, paths = scheduler.store.root, scheduler.store.paths(assignment.spec)
+                        files = {
+                            path.relative_to(root).as_posix(): path.read_bytes() for path in paths if path.exists()
+                        }
                         self._running[task.remote(assignment, files, job)] = _RaySlot(assignment)
                     if self._running:
                         self._listen(scheduler)
@@ -147,16 +147,6 @@ class RayCluster:
                         scheduler.wait_for_others()
             finally:
                 self._end()
-
-    def _job(self, scheduler: Scheduler) -> Job:
-        """Put the data sets of a run where the nodes find them; return what all cells need."""
-        modules = ["dcbench", *(info.module for info in scheduler.plugins.infos)]
-        return Job(
-            datasets={key: ray.put(pack(data)) for key, data in scheduler.datasets().items()},
-            conditions=scheduler.conditions,
-            computer=self.computer,
-            code=digests_of_code({module.replace(":", ".").partition(".")[0] for module in modules}),
-        )
 
     def _room(self) -> int:
         """Return how many cells may be with the cluster: those that it has room for, and some that wait there.
@@ -220,12 +210,6 @@ class RayCluster:
             ending = [stream.completed() for stream in self._running]
             ray.wait(ending, num_returns=len(ending), timeout=END_SECONDS)
         self._running.clear()
-
-
-def _files_of(spec: CondenseSpec, store: Store) -> Files:
-    """Return the files that the results have of a cell."""
-    paths = [path for path in store.paths(spec) if path.exists()]
-    return {path.relative_to(store.root).as_posix(): path.read_bytes() for path in paths}
 
 
 def _handle(message: Message, files: Files, slot: _RaySlot, scheduler: Scheduler) -> None:

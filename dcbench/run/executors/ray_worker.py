@@ -8,6 +8,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -26,7 +27,9 @@ from dcbench.utils.errors import DcbenchError, StorageError
 from dcbench.utils.files import write_atomically
 
 PackedDataset = tuple[DatasetInfo, list[Any]]
-"""A data set as arrays: Ray keeps those in memory that the processes of a node share."""
+"""A data set as arrays, which Ray keeps in memory that the processes of a node share."""
+Files = Mapping[str, bytes | None]
+"""Files by their paths relative to the results, with slashes; None for one that was removed."""
 
 
 def pack(data: LoadedDataset) -> PackedDataset:
@@ -40,19 +43,15 @@ def unpack(packed: PackedDataset) -> LoadedDataset:
     info, arrays = packed
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-        train_images, train_labels, test_images, test_labels = map(torch.from_numpy, arrays)
-    return LoadedDataset(info, Split(train_images, train_labels), Split(test_images, test_labels))
+        tensors = [torch.from_numpy(each) for each in arrays]
+    return LoadedDataset(info, Split(*tensors[:2]), Split(*tensors[2:]))
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is the same for all cells of a run.
+    """What is the same for all cells of a run; ``code`` has the hashes of the modules that the run has imported.
 
-    Attributes:
-        datasets: references to `PackedDataset`; Ray copies each once to a node that needs it.
-        conditions: how to work; the computer says with which engine.
-        computer: how to compute. Ray says which GPU ``cuda`` is.
-        code: the hashes of the modules that the run has imported.
+    Ray copies each data set once to a node that needs it, and decides which GPU ``cuda`` is.
     """
 
     datasets: Mapping[DatasetKey, ray.ObjectRef[PackedDataset]]
@@ -69,20 +68,12 @@ class Begun:
     host: str
 
 
-Files = Mapping[str, bytes | None]
-"""Files by their paths relative to the results, with slashes; None for one that was removed."""
-
 _datasets: dict[DatasetKey, LoadedDataset] = {}
-"""The data sets that this process has used: a worker belongs to one process that runs."""
+"""The data sets that this process has used."""
 
 
 def work_on_one(assignment: Assignment, files: Files, job: Job) -> Iterator[Begun | tuple[Message, Files]]:
-    """Work on a cell: the task. Yields what happens, each time with the files that changed before.
-
-    Args:
-        assignment: the cell.
-        files: those that the results have of it.
-        job: the run's.
+    """Work on a cell, of which the results have some files. Yield what happens, with the files that have changed.
 
     Raises:
         DcbenchError: when the code here is not that of the run.
@@ -93,30 +84,27 @@ def work_on_one(assignment: Assignment, files: Files, job: Job) -> Iterator[Begu
         raise DcbenchError(f"it has other code than the run: {', '.join(other[:5])}")
     yield Begun(ray.get_runtime_context().get_node_id(), socket.gethostname())
     reports: SimpleQueue[tuple[Message, Files] | None] = SimpleQueue()
-    threading.Thread(target=_work, args=(assignment, files, job, reports), daemon=True).start()
+
+    def work_in_folder() -> None:
+        try:
+            with tempfile.TemporaryDirectory(prefix="dcbench-", ignore_cleanup_errors=True) as name:
+                folder = Folder(Path(name), files)
+                work(
+                    [assignment],
+                    partial(_dataset, job),
+                    job.conditions,
+                    job.computer,
+                    Artefacts(folder.root),
+                    lambda message: reports.put((message, folder.changes())),
+                )
+        except (OSError, StorageError) as error:
+            reports.put((Stopped(StorageError(f"{error}")), {}))
+        finally:
+            reports.put(None)
+
+    threading.Thread(target=work_in_folder, daemon=True).start()
     while (report := reports.get()) is not None:  # no `yield from`: Ray sends values to the generator
         yield report
-
-
-def _work(
-    assignment: Assignment, files: Files, job: Job, reports: SimpleQueue[tuple[Message, Files] | None]
-) -> None:
-    """Put what comes of a cell into a queue, and None at the end."""
-    try:
-        with tempfile.TemporaryDirectory(prefix="dcbench-", ignore_cleanup_errors=True) as name:
-            folder = Folder(Path(name), files)
-            work(
-                [assignment],
-                lambda key: _dataset(job, key),
-                job.conditions,
-                job.computer,
-                Artefacts(folder.root),
-                lambda message: reports.put((message, folder.changes())),
-            )
-    except (OSError, StorageError) as error:
-        reports.put((Stopped(StorageError(f"{error}")), {}))
-    finally:
-        reports.put(None)
 
 
 def _dataset(job: Job, key: DatasetKey) -> LoadedDataset:

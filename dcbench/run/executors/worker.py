@@ -43,14 +43,7 @@ Message = Event | Finished | Stopped
 
 @dataclass(frozen=True)
 class Computer:
-    """How a worker computes.
-
-    Attributes:
-        device: as the user names it.
-        engine: as the user names it; each worker chooses it for its device.
-        threads: of the CPU.
-        side_by_side: see `dcbench.engine.engine.choose_engine`.
-    """
+    """How a worker computes; see `dcbench.engine.engine.choose_engine`, which each worker calls."""
 
     device: str
     engine: str
@@ -71,7 +64,7 @@ def work(
     Args:
         assignments: the cells. `EOFError` means that the run has ended.
         dataset_of: returns a data set for the device of this worker.
-        conditions: how to work; the computer says with which engine.
+        conditions: how to work; but the computer says with which engine.
         computer: how to compute.
         artefacts: where condensed sets are and go.
         send: takes events, `Finished` after each cell, and `Stopped` at the end if there is an error.
