@@ -20,12 +20,6 @@ from dcbench.cli.suite import suite
 from dcbench.utils.errors import DcbenchError
 
 
-class UserError(click.ClickException):
-    """How a `DcbenchError` reaches the terminal: one message, exit code 2."""
-
-    exit_code = 2
-
-
 class Commands(click.Group):
     """A group of commands in which a user's mistake, or a warning, is a message without lines of code."""
 
@@ -33,25 +27,13 @@ class Commands(click.Group):
         """Run the command."""
         try:
             with warnings.catch_warnings():
-                _show_warnings_as_messages()
+                warnings.showwarning = lambda message, *_, **__: click.echo(f"Warning: {message}", err=True)
                 return super().invoke(ctx)
         except DcbenchError as error:
-            raise UserError(str(error)) from None
+            raise click.UsageError(str(error)) from None  # exit code 2
         except KeyboardInterrupt:
             click.echo("\nInterrupted.", err=True)
             ctx.exit(130)
-
-
-def _show_warnings_as_messages() -> None:
-    show = warnings.showwarning
-
-    def message_alone(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-        if category is UserWarning:
-            click.echo(f"Warning: {message}", err=True)
-        else:
-            show(message, category, *where, **more)
-
-    warnings.showwarning = message_alone
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -27,13 +27,9 @@ class CheckSubject:
 
 
 def find_subject(plugins: Plugins, text: str, kind: str | None, options: Mapping[str, str]) -> CheckSubject:
-    """Find what a user names.
+    """Find what a user names: ``text``, with the options of a data set or an architecture in it.
 
-    Args:
-        plugins: what is installed.
-        text: a name; data sets and architectures may have options in it.
-        kind: method, dataset or architecture, or None for whichever has the name.
-        options: of a method.
+    The kind is method, dataset or architecture, or None for whichever has the name; the options are a method's.
 
     Raises:
         DcbenchError: when there is none of that name, several, or an option does not fit.

@@ -12,7 +12,8 @@ import sys
 import sysconfig
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -56,15 +57,15 @@ class Finding:
 def examine(load_plugins: Callable[[], Plugins], data_root: Path, results: Path) -> Iterator[Finding]:
     """Look at everything. Nothing is downloaded, and neither data nor results are changed.
 
-    Args:
-        load_plugins: loads the plugins without being strict, so that those that failed are among them.
-        data_root: see `dcbench.utils.files.default_data_root`.
-        results: the results folder, which need not be there.
+    The plugins must be loaded without being strict, so that those that failed are among them.
     """
     plugins = cache(load_plugins)
-    sections = {
+    sections: dict[str, Iterable[Finding]] = {
         "Installation": _installation(),
-        "Disk": _disks(data_root, results),
+        "Disk": (
+            _folder("data root", data_root, "Say where data sets are with --data-root or DCBENCH_DATA."),
+            _folder("results", results, "Choose another folder with --results."),
+        ),
         "Devices": _devices(),
         "Plugins": _plugins(plugins),
         "Results": _results(results),
@@ -75,8 +76,8 @@ def examine(load_plugins: Callable[[], Plugins], data_root: Path, results: Path)
             for finding in findings:
                 yield replace(finding, section=section)
         except ImportError as error:
-            remedy = "Repair the packages first."
-            yield Finding("imports", f"{error}: the rest is not looked at", "wrong", remedy, section)
+            result = f"{error}: the rest is not looked at"
+            yield Finding("imports", result, "wrong", "Repair the packages first.", section)
             return
 
 
@@ -115,11 +116,6 @@ def _version(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return ""
-
-
-def _disks(data_root: Path, results: Path) -> Iterator[Finding]:
-    yield _folder("data root", data_root, "Say where data sets are with --data-root or DCBENCH_DATA.")
-    yield _folder("results", results, "Choose another folder with --results.")
 
 
 def _folder(subject: str, folder: Path, remedy: str) -> Finding:
@@ -206,8 +202,7 @@ def _results(folder: Path) -> Iterator[Finding]:
 
     if (path := folder / RECORDS).exists():
         try:
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always")
+            with warnings.catch_warnings(record=True, action="always") as caught:
                 records = read_records(path, strict=False)
             for each in caught:
                 remedy = "Remove what is damaged, and run the same command again."
@@ -220,11 +215,10 @@ def _results(folder: Path) -> Iterator[Finding]:
         try:
             without_images(path)
             whole += 1
-        except NewerFormat as error:
-            remedy = "Upgrade dcbench, or choose another folder with --results."
-            yield Finding("condensed set", str(error), "wrong", remedy)
         except DcbenchError as error:
             remedy = "Remove it, and add --force to the command that made it: it is made and evaluated again."
+            if isinstance(error, NewerFormat):
+                remedy = "Upgrade dcbench, or choose another folder with --results."
             yield Finding("condensed set", str(error), "wrong", remedy)
     if paths:
         yield Finding("condensed sets", f"{len(paths)}, {whole} of them whole")
@@ -232,11 +226,8 @@ def _results(folder: Path) -> Iterator[Finding]:
 
 def _data(plugins: Callable[[], Plugins], root: Path) -> Iterator[Finding]:
     for name in plugins().datasets:
-        try:
-            dataset = plugins().make_dataset(name)
-        except DcbenchError:  # it reads a file that the user has to name
-            continue
-        yield _dataset(dataset, root)
+        with suppress(DcbenchError):  # of one that reads a file that the user has to name
+            yield _dataset(plugins().make_dataset(name), root)
 
 
 def _dataset(dataset: Dataset, root: Path) -> Finding:

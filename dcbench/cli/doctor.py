@@ -13,7 +13,6 @@ import click
 
 from dcbench.cli.options import data_root_option, load_plugins, results_option
 from dcbench.cli.output import json_option, print_json
-from dcbench.utils.files import default_data_root
 
 if TYPE_CHECKING:
     from dcbench.cli.diagnosis import Finding
@@ -27,7 +26,7 @@ MARGIN = 20
 @results_option
 @data_root_option
 @json_option
-def doctor(results: Path, data_root: Path | None, as_json: bool) -> None:
+def doctor(results: Path, data_root: Path, as_json: bool) -> None:
     """Check the installation, disks, devices, plugins, results and data sets, and say how to repair what is wrong.
 
     Nothing is downloaded, and neither data nor results are changed. What takes long comes last.
@@ -37,7 +36,7 @@ def doctor(results: Path, data_root: Path | None, as_json: bool) -> None:
     from dcbench.cli.diagnosis import examine
 
     findings: list[Finding] = []
-    for finding in examine(partial(load_plugins, strict=False), data_root or default_data_root(), results):
+    for finding in examine(partial(load_plugins, strict=False), data_root, results):
         if not as_json:
             _print(finding, is_first=not findings or findings[-1].section != finding.section)
         findings.append(finding)

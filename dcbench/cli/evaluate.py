@@ -10,8 +10,6 @@ import click
 from dcbench.cli import options
 from dcbench.cli.carry_out import carry_out, refuse_downloads
 from dcbench.cli.output import json_option
-from dcbench.run import defaults
-from dcbench.utils.files import default_data_root
 
 if TYPE_CHECKING:
     from dcbench.formats.foreign import ForeignFile
@@ -21,10 +19,8 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--dataset", "-d", required=True, metavar="NAME", help="Data set to test on.")
-@options.names(
-    "--eval-network", "eval_networks", help=f"Evaluation network.  [{', '.join(defaults.EVAL_NETWORKS)}]"
-)
-@options.number("--evals", help="Networks per set and architecture.  [5, quick 2]")
+@options.eval_network_option
+@options.evals_option
 @click.option("--method", metavar="NAME", help="Who made the sets: their row's name.  [imported (file=…)]")
 @click.option("--matched-on", metavar="NETWORK", help="The network they were matched on, if any.")
 @click.option("--normalised", is_flag=True, help="Images are normalised as the data set is.")
@@ -39,19 +35,16 @@ if TYPE_CHECKING:
 def evaluate(
     files: tuple[Path, ...],
     dataset: str,
-    eval_networks: tuple[str, ...],
-    evals: int | None,
     method: str | None,
     matched_on: str | None,
+    normalised: bool,
+    raw: bool,
+    zca: bool,
     labels: Path | None,
-    protocol: str,
-    budget: str,
-    seed: int,
-    data_root: Path | None,
     dry_run: bool,
     as_json: bool,
     execution: Execution,
-    **pixels: bool,
+    **words: Any,
 ) -> None:
     """Train fresh networks on condensed sets made anywhere, and test them.
 
@@ -73,24 +66,14 @@ def evaluate(
     from dcbench.run.session import new_request
     from dcbench.utils.errors import DcbenchError
 
-    claimed = [name for name, given in pixels.items() if given]
-    if len(claimed) > 1:
-        raise DcbenchError(f"images are one of --{' and --'.join(claimed)}, not both.")
-    plugins, root = options.load_plugins(), data_root or default_data_root()
+    pixels = [name for name, given in (("normalised", normalised), ("raw", raw), ("zca", zca)) if given]
+    if len(pixels) > 1:
+        raise DcbenchError(f"images are one of --{' and --'.join(pixels)}, not both.")
+    plugins = options.load_plugins()
+    request = new_request(plugins, datasets=(dataset,), device=execution.device, **words)
     if dry_run:
-        refuse_downloads([dataset], plugins, root)
-    request = new_request(
-        plugins,
-        datasets=(dataset,),
-        eval_networks=eval_networks or defaults.EVAL_NETWORKS,
-        protocol=protocol,
-        budget=budget,
-        evals=evals,
-        seed=seed,
-        device=execution.device,
-        data_root=root,
-    )
-    claim = Claim(method, matched_on, cast(Any, claimed[0]) if claimed else None, labels)
+        refuse_downloads([dataset], plugins, request.data_root)
+    claim = Claim(method, matched_on, cast(Any, pixels[0]) if pixels else None, labels)
     plan, foreign = plan_imports(files, claim, request, plugins)
     if not as_json:
         for file in foreign:
@@ -100,10 +83,10 @@ def evaluate(
 
 def _show_file(file: ForeignFile) -> None:
     """Say what a foreign file has, and which accuracies it states."""
-    first = file.sets[0]
+    first, count = file.sets[0], len(file.sets)
     shape = "x".join(map(str, first.images.shape))
     taken = "" if first.certain or not first.pixels else f"; files of this form are taken as {first.pixels}"
-    click.echo(f"{file.path}: {len(file.sets)} set{'s' * (len(file.sets) != 1)}, the first of {shape}{taken}")
+    click.echo(f"{file.path}: {count} set{'s' * (count != 1)}, the first of {shape}{taken}")
     if file.stated:
         means = (f"{name} {100 * sum(each) / len(each):.2f} (n={len(each)})" for name, each in file.stated.items())
         click.echo(f"  accuracies that the file states, in %: {', '.join(means)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,11 +15,12 @@ from dcbench.cli.verify import verify
 
 if TYPE_CHECKING:
     from dcbench.leaderboard.board import Leaderboard
+    from dcbench.leaderboard.scores import Row
+    from dcbench.leaderboard.standings import Standings
 
 folder_argument = click.argument(
     "folder", default="leaderboards", type=click.Path(exists=True, file_okay=False, path_type=Path)
 )
-FORMATS = ("terminal", "markdown", "latex", "csv", "json")
 
 
 @click.group()
@@ -85,33 +87,28 @@ def check(folder: Path, as_json: bool) -> None:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(FORMATS),
+    type=click.Choice(("terminal", "markdown", "latex", "csv", "json")),
     default="terminal",
     show_default=True,
     help="terminal shows the rows; markdown, latex (booktabs) and json their ranks, intervals and gaps, too.",
 )
-@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
-def show(folder: Path, dataset: str | None, ipc: int | None, form: str, as_json: bool) -> None:
+@click.option("--json", "form", flag_value="json", help="The same as --format json.")
+def show(folder: Path, dataset: str | None, ipc: int | None, form: str) -> None:
     """Show all successful records of FOLDER as tables, quick ones included."""
     from dcbench.leaderboard.board import read_leaderboard
-
-    board = _narrowed(read_leaderboard(folder, all_budgets=True), folder, dataset, ipc, as_json or form == "json")
-    _print(board, folder, "json" if as_json else form)
-
-
-def _narrowed(board: Leaderboard, folder: Path, dataset: str | None, ipc: int | None, quiet: bool) -> Leaderboard:
-    """Keep the rows and tables of one data set and number of images per class."""
-    from dataclasses import replace
-
     from dcbench.utils.errors import DcbenchError, find_name
 
+    board = read_leaderboard(folder, all_budgets=True)
     if dataset is not None:
         dataset = find_name("data set in these records", dataset, {row.dataset for row in board.rows})
-    rows = [row for row in board.rows if dataset in (None, row.dataset) and ipc in (None, row.ipc or ipc)]
-    tables = [each for each in board.tables if dataset in (None, each.dataset) and ipc in (None, each.ipc or ipc)]
-    if not rows and not quiet:
+
+    def wanted(each: Row | Standings) -> bool:
+        return dataset in (None, each.dataset) and ipc in (None, each.ipc or ipc)
+
+    board = replace(board, rows=tuple(filter(wanted, board.rows)), tables=tuple(filter(wanted, board.tables)))
+    if not board.rows and form != "json":
         raise DcbenchError(f"{folder} has no records of that kind.")
-    return replace(board, rows=tuple(rows), tables=tuple(tables))
+    _print(board, folder, form)
 
 
 def _print(board: Leaderboard, folder: Path, form: str) -> None:

@@ -12,6 +12,7 @@ import click
 
 from dcbench.run import defaults
 from dcbench.utils.errors import DcbenchError
+from dcbench.utils.files import default_data_root
 
 if TYPE_CHECKING:
     from dcbench.plugins import Plugins
@@ -63,6 +64,12 @@ method_option = partial(
     metavar="[METHOD.]NAME=VALUE",
     callback=lambda _, __, given: parse_options(given),
 )
+eval_network_option = names(
+    "--eval-network",
+    "eval_networks",
+    help=f"Evaluation network.  [{', '.join(defaults.EVAL_NETWORKS)}; quick without alexnet]",
+)
+evals_option = number("--evals", help="Evaluation networks per set and architecture.  [5, quick 2]")
 protocol_option = click.option(
     "--protocol", default=defaults.PROTOCOL, metavar="NAME", show_default=True, help="Evaluation protocol."
 )
@@ -72,7 +79,7 @@ seed_option = partial(
 first_seed_option = seed_option(help="First seed.")
 data_root_option = click.option(
     "--data-root",
-    envvar="DCBENCH_DATA",
+    default=default_data_root,
     type=click.Path(path_type=Path),
     help="Where data sets are, laid out as torchvision does.  [DCBENCH_DATA, else a cache folder]",
 )
@@ -157,18 +164,15 @@ def execution_options(command: Callable[..., None]) -> Callable[..., None]:
 _OWN_ONLY = "dcbench.own_only"
 
 
+def _note(context: click.Context, _: click.Parameter, given: bool) -> None:
+    context.meta[_OWN_ONLY] = given or context.meta.get(_OWN_ONLY, False)
+
+
 def add_no_plugins(command: click.Command, hidden: bool = False) -> None:
     """Let a command and, hidden, every one below it take the flag: users write it on either side."""
-
-    def note(context: click.Context, _: click.Parameter, given: bool) -> None:
-        if given:
-            context.meta[_OWN_ONLY] = True
-
     text = "Load dcbench's own plugins alone, to see whether another's is at fault; also after the command."
-    flag = click.Option(
-        ["--no-plugins"], is_flag=True, expose_value=False, callback=note, help=text, hidden=hidden
-    )
-    command.params.append(flag)
+    settings: dict[str, Any] = {"is_flag": True, "expose_value": False, "callback": _note, "help": text}
+    command.params.append(click.Option(["--no-plugins"], hidden=hidden, **settings))
     for below in command.commands.values() if isinstance(command, click.Group) else ():
         add_no_plugins(below, hidden=True)
 

@@ -70,7 +70,7 @@ def _row(info: PluginInfo) -> dict[str, str]:
 @method_option(metavar="NAME=VALUE", help="Option of a method.")
 @data_root_option
 @json_option
-def check(name: str, kind: str | None, options: dict[str, str], data_root: Path | None, as_json: bool) -> None:
+def check(name: str, kind: str | None, options: dict[str, str], data_root: Path, as_json: bool) -> None:
     """Check that an installed method, data set or architecture keeps its contract.
 
     A method is tried on a few small, made-up images with the options of the quick budget. This takes seconds.

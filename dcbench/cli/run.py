@@ -25,11 +25,7 @@ if TYPE_CHECKING:
 @options.names("--dataset", "-d", "datasets", help=f"Data set.  [{defaults.DATASET}]")
 @options.sizes(help="Images per class.  [1]")
 @options.names("--network", "networks", help=f"Matching network.  [{defaults.NETWORK}]")
-@options.names(
-    "--eval-network",
-    "eval_networks",
-    help=f"Evaluation network.  [{', '.join(defaults.EVAL_NETWORKS)}; quick without alexnet]",
-)
+@options.eval_network_option
 @options.method_option(
     help="Method option, e.g. -o lr_img=0.05. With several methods, -o gradmatch.iterations=20 goes to that "
     "method alone; without a prefix, to every --method that has the option."
@@ -41,7 +37,7 @@ if TYPE_CHECKING:
     "tables.  [full if a data set is named, else quick]",
 )
 @options.number("--sets", help="Condensed sets per setting, a cell each.  [1]")
-@options.number("--evals", help="Evaluation networks per set and architecture.  [5, quick 2]")
+@options.evals_option
 @options.protocol_option
 @options.first_seed_option
 @options.execution_options

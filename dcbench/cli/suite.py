@@ -12,7 +12,6 @@ from dcbench.cli import options
 from dcbench.cli.carry_out import carry_out, refuse_downloads
 from dcbench.cli.options import load_plugins
 from dcbench.cli.output import json_option, print_json, print_rows
-from dcbench.utils.files import default_data_root
 
 if TYPE_CHECKING:
     from dcbench.plugins import Plugins
@@ -105,9 +104,7 @@ def show(name: str, results: Path, as_json: bool, **words: Any) -> None:
 @selection_options
 @options.execution_options
 @json_option
-def run(
-    name: str, data_root: Path | None, dry_run: bool, as_json: bool, execution: Execution, **words: Any
-) -> None:
+def run(name: str, data_root: Path, dry_run: bool, as_json: bool, execution: Execution, **words: Any) -> None:
     """Run a suite, or a part of it, and show its numbers beside the published ones.
 
     What the results folder has already is not done again. --dry-run shows what is left to do. Exit codes are
@@ -116,10 +113,10 @@ def run(
     from dcbench.utils.devices import choose_device
 
     plugins = load_plugins()
-    selection, root = _select(name, words, plugins), data_root or default_data_root()
+    selection = _select(name, words, plugins)
     if dry_run:
-        refuse_downloads(selection.datasets, plugins, root)
-    plan = selection.plan(plugins, choose_device(execution.device), root)
+        refuse_downloads(selection.datasets, plugins, data_root)
+    plan = selection.plan(plugins, choose_device(execution.device), data_root)
 
     def report(records: list[Record]) -> None:
         _print(selection, records, lambda: plugins, as_json)

@@ -57,7 +57,7 @@ def verify(
     mark: bool,
     device: str,
     engine: str,
-    data_root: Path | None,
+    data_root: Path,
     as_json: bool,
 ) -> None:
     """Check that the parts of the submission in FOLDER fit together, and that its accuracies are found again.
@@ -71,10 +71,10 @@ def verify(
     from dcbench.results.submission import read_submission, write_verification
     from dcbench.submissions.verify import Verifier, load_datasets, verification
     from dcbench.utils.devices import choose_device
-    from dcbench.utils.files import default_data_root, ensure_writable
+    from dcbench.utils.files import ensure_writable
 
     submission, plugins, chosen = read_submission(folder), options.load_plugins(), choose_device(device)
-    loaded = load_datasets(submission, datasets, plugins, data_root or default_data_root(), chosen)
+    loaded = load_datasets(submission, datasets, plugins, data_root, chosen)
     with _progress() as progress, choose_engine(engine, chosen, long=True, side_by_side=True).active():
         if keep:
             ensure_writable(keep, "--keep")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
+from contextlib import ExitStack
 from statistics import median
-from types import TracebackType
 from typing import Self
 
 from rich.console import Console
@@ -43,6 +43,7 @@ class Display:
             expand=True,
             speed_estimate_period=math.inf,  # a step may take minutes
         )
+        self._shown = ExitStack()
         self._run = self._add_bar("run")
         self._slots: dict[int, Task] = {}
         self._ended: dict[int, str] = {}  # the last piece of each slot that has ended
@@ -53,20 +54,14 @@ class Display:
 
     def __enter__(self) -> Self:
         """Show the bars."""
-        self._catch = warnings.catch_warnings()
-        self._catch.__enter__()
-        warnings.showwarning = lambda message, *_, **__: self.console.print(
-            f"Warning: {message}", markup=False, soft_wrap=True
-        )
-        self._bars.start()
+        self._shown.enter_context(warnings.catch_warnings())
+        warnings.showwarning = lambda message, *_, **__: self._print(f"Warning: {message}")
+        self._shown.enter_context(self._bars)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Take the bars away."""
-        self._bars.stop()
-        self._catch.__exit__(kind, error, trace)
+        self._shown.close()
 
     @hookimpl
     def dcbench_progress(self, progress: Progress) -> None:
@@ -81,12 +76,11 @@ class Display:
         description = escape(f"{progress.piece}: {work}")
         total = progress.total or None
         self._bars.update(bar.id, description=description, completed=progress.done, total=total)
-        step = 1 / bar.speed if bar.speed and (bar.elapsed or 0) > SETTLE_SECONDS else None
-        if step:
+        if bar.speed and (bar.elapsed or 0) > SETTLE_SECONDS:
             self._bars.update(bar.id, to_go=f"{spell(bar.time_remaining or 0)} to go")
-            pieces = progress.pieces_left - bar.finished
-            self._left[work] = (pieces, step * (progress.total * progress.pieces_left - progress.done))
-            self._announce(progress, work, step)
+            left = progress.total * progress.pieces_left - progress.done
+            self._left[work] = (progress.pieces_left - bar.finished, left / bar.speed)
+            self._announce(progress, work, 1 / bar.speed)
         if bar.finished and total:
             self._end(progress, f"{work}, {progress.piece}", bar.elapsed or 0.0)
         self._show_run(progress, bar)
@@ -101,18 +95,15 @@ class Display:
 
     def _announce(self, progress: Progress, work: str, step: float) -> None:
         """Say once for each kind of long work how long it will take here."""
-        if work in self._announced:
-            return
-        self._announced.add(work)
         pieces, at_once = progress.pieces_left, self._at_once(progress.pieces_left)
         expected = self._left[work][1] / at_once
-        if expected < ANNOUNCE_SECONDS:
-            return
-        times = f" for {pieces} of them" if pieces > 1 else ""
-        shared = f", {at_once} at once" if at_once > 1 else ""
-        long = expected > LONG_SECONDS and self._budget.official
-        advice = " --budget quick gives a first look in far less." if long else ""
-        self._print(f"{work}: about {spell(expected)} here{times} ({step:.2g} s a step{shared}).{advice}")
+        if work not in self._announced and expected >= ANNOUNCE_SECONDS:
+            times = f" for {pieces} of them" if pieces > 1 else ""
+            shared = f", {at_once} at once" if at_once > 1 else ""
+            long = expected > LONG_SECONDS and self._budget.official
+            advice = " --budget quick gives a first look in far less." if long else ""
+            self._print(f"{work}: about {spell(expected)} here{times} ({step:.2g} s a step{shared}).{advice}")
+        self._announced.add(work)
 
     def _end(self, progress: Progress, piece: str, seconds: float) -> None:
         """Take note that a piece has ended; print a line where there are no bars."""
@@ -130,8 +121,7 @@ class Display:
         self._bars.update(self._run.id, completed=progress.run_done, total=progress.run_total)
         pieces = progress.run_total - progress.run_done
         unknown = max(0, pieces - sum(each for each, _ in self._left.values()))
-        seconds = sum(each for _, each in self._left.values())
-        seconds += unknown * median(self._took) if self._took else 0.0
+        seconds = sum(each for _, each in self._left.values()) + unknown * median(self._took or [0.0])
         if seconds:
             left = max(seconds / self._at_once(pieces), bar.time_remaining or 0.0)
             self._bars.update(self._run.id, to_go=f"{spell(left)} to go")

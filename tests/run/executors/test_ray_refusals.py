@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dcbench.cli import main
-from dcbench.cli.options import Execution
+from dcbench.run.session import Execution
 from dcbench.utils.errors import DcbenchError
 
 pytest.importorskip("ray", reason="Ray is not there for this Python or system")
@@ -62,12 +62,6 @@ def test_options_of_ray_are_refused_without_it(capsys, tmp_path):
     ],
 )
 def test_devices_that_gpus_contradict_are_refused(device, gpus, message):
-    execution = Execution(
-        device=device,
-        executor="ray",
-        gpus_per_cell=float(gpus),
-        **dict.fromkeys(("engine", "jobs", "threads", "address", "cpus_per_cell", "memory_per_cell", "results")),
-        **dict.fromkeys(("checkpoint_every", "dry_run", "force")),
-    )
+    execution = Execution(device=device, executor="ray", gpus_per_cell=float(gpus))
     with pytest.raises(DcbenchError, match=re.escape(message)):
         execution.choose_executor(torch.device("cpu"))
