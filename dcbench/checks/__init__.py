@@ -9,8 +9,8 @@
         check(MyMethod)
 
 A check takes a component, the class or a configured instance; of a class it takes the defaults, for methods with
-the options of the quick budget. It raises `CheckFailed`, which says what was expected, what was found and what to
-do; or it returns a remark, or None. `dcbench plugin check NAME` runs the same functions.
+the options of the quick budget. It raises `CheckFailed`, which says what was found and what to do; or it returns a
+remark, or None. `dcbench plugin check NAME` runs the same functions.
 """
 
 from dcbench.checks.architectures import ARCHITECTURE_CHECKS

@@ -33,9 +33,7 @@ def builds_for_images_of_some_size(subject: Subject) -> str:
     accepted, refused = _shapes(configured(subject))
     if not accepted:
         advice = "take the size from info.size, the channels from info.channels"
-        raise CheckFailed(
-            "a network for images of one of these sizes", f"all refused: {'; '.join(refused)}", advice
-        )
+        raise CheckFailed(f"all refused: {'; '.join(refused)}", advice)
     spelling = ", ".join("x".join(map(str, shape)) for shape in accepted)
     return f"takes {spelling}" + (f"; refuses: {' '.join(refused)}" if refused else "")
 
@@ -46,9 +44,8 @@ def gives_logits(subject: Subject) -> None:
         for train in (True, False):
             logits = _network(subject, shape).train(train)(_images(shape))
             if not _is_finite(logits) or logits.shape != (BATCH, CLASSES) or logits.dtype != torch.float32:
-                expected = f"finite float32 logits ({BATCH}, {CLASSES}) of {BATCH} images in {CLASSES} classes"
                 advice = "end with nn.Linear(features, info.num_classes); look at the initialisation"
-                raise CheckFailed(expected, _describe(logits), advice)
+                raise CheckFailed(f"{_describe(logits)}, for N = {BATCH} and K = {CLASSES}", advice)
 
 
 def resolved_spelling_gives_the_same_network(subject: Subject) -> None:
@@ -59,11 +56,11 @@ def resolved_spelling_gives_the_same_network(subject: Subject) -> None:
         again = type(architecture).from_spelling(str(resolved))
     except DcbenchError as error:
         advice = "use numbers, booleans and plain words as options"
-        raise CheckFailed(f"a spelling that can be read: {resolved}", str(error), advice) from None
+        raise CheckFailed(str(error), advice) from None
     networks = _network(resolved, shape), _network(again, shape)
     if str(again.resolve(_info(shape))) != str(resolved) or not _equal(*networks):
         advice = "return from resolve() what it is given, with the open options filled in"
-        raise CheckFailed(f"the same network from {resolved}", f"another: {again}", advice)
+        raise CheckFailed(f"another network from {resolved}: {again}", advice)
 
 
 def seed_gives_the_parameters(subject: Subject) -> None:
@@ -74,16 +71,15 @@ def seed_gives_the_parameters(subject: Subject) -> None:
         with watching(turn) as observed:
             networks.append(_network(subject, shape, seed))
         if moved := [*observed.generators, *observed.settings]:
-            found, advice = f"changed: {', '.join(moved)}", "initialise with torch.nn and torch.nn.init alone"
-            raise CheckFailed("the same settings and other generators after a network is built", found, advice)
+            raise CheckFailed(f"changed: {', '.join(moved)}", "initialise with torch.nn and torch.nn.init alone")
     if not _equal(networks[0], networks[1]):
         advice = "draw from torch's global generator, as torch.nn does; keep nothing between builds"
-        raise CheckFailed("the same parameters from the same seed", "others when it is built again", advice)
+        raise CheckFailed("other parameters when it is built again", advice)
     if _equal(networks[1], networks[2]):
         advice = (
             "initialise at random: no pretrained weights, no torch.manual_seed, no network kept between builds"
         )
-        raise CheckFailed("other parameters from another seed", "the same", advice)
+        raise CheckFailed("the same parameters from another seed", advice)
 
 
 def features_are_rows(subject: Subject) -> str:
@@ -94,11 +90,10 @@ def features_are_rows(subject: Subject) -> str:
         try:
             features = configured(subject).features(network, images)
         except DcbenchError as error:
-            raise CheckFailed("penultimate features", str(error), "override features(network, images)") from None
+            raise CheckFailed(str(error), "override features(network, images)") from None
         if not _is_finite(features) or features.shape[:-1] != (BATCH,) or not features.requires_grad:
-            expected = f"finite features ({BATCH}, D) through which gradients pass"
             advice = "override features(): flatten(1) what the classifier gets, without no_grad() and detach()"
-            raise CheckFailed(expected, _describe(features), advice)
+            raise CheckFailed(f"{_describe(features)}, for N = {BATCH}", advice)
         widths.add(features.shape[1])
     return f"{', '.join(map(str, sorted(widths)))} features"
 
@@ -111,9 +106,9 @@ def gradients_reach_every_parameter(subject: Subject) -> None:
     parameters = dict(network.named_parameters())
     without = [name for name, each in parameters.items() if not _is_finite(each.grad)]
     if without or not parameters:
-        found = f"none for {', '.join(without[:5])} ({len(without)} of {len(parameters)})"
+        found = f"no finite gradient for {', '.join(without[:5])} ({len(without)} of {len(parameters)})"
         advice = "use every layer in forward(), leave out unneeded ones, freeze none; look at the initialisation"
-        raise CheckFailed("a finite gradient for every parameter", found, advice)
+        raise CheckFailed(found, advice)
 
 
 def gradients_can_be_matched(subject: Subject) -> str | None:
@@ -143,8 +138,7 @@ def images_pass_independently(subject: Subject) -> None:
         for outputs, when in ((again, "once more"), (alone, "one by one")):
             if outputs.shape != together.shape or float((outputs - together).abs().max()) > apart:
                 raise CheckFailed(
-                    f"the same outputs for {BATCH} images of {shape} in evaluation mode, every time",
-                    f"others when they are passed {when}",
+                    f"other outputs when {BATCH} images of {shape} are passed {when}",
                     "in eval(), draw nothing at random (F.dropout needs training=self.training) and use no "
                     "statistics of the batch; flatten with flatten(1), not flatten()",
                 )
@@ -187,11 +181,7 @@ def _loss(network: nn.Module, images: Tensor) -> Tensor:
 
 @lru_cache(1)
 def _shapes(architecture: Architecture) -> tuple[list[Shape], list[str]]:
-    """Return the shapes of images that it takes, and its message for each other one.
-
-    Raises:
-        CheckFailed: when it neither takes nor refuses a size.
-    """
+    """Return the shapes of images that it takes, and its message for each that it refuses."""
     accepted: list[Shape] = []
     refused: list[str] = []
     for shape in SHAPES:
@@ -203,16 +193,12 @@ def _shapes(architecture: Architecture) -> tuple[list[Shape], list[str]]:
             refused.append(str(error))
         except Exception as error:
             advice = "raise a DcbenchError for a size that it cannot take"
-            raise unexpected(error, f"for images of {shape}", advice) from None
+            raise unexpected(error, f"for images of {shape}:", advice) from None
     return accepted, refused
 
 
 def _accepted(subject: Subject) -> list[Shape]:
-    """Return the shapes it takes.
-
-    Raises:
-        CheckBlocked: when there are none.
-    """
+    """Return the shapes it takes; raise `CheckBlocked` when there are none."""
     require_passed(builds_for_images_of_some_size, subject)
     return _shapes(configured(subject))[0]
 

@@ -20,15 +20,15 @@ class CheckFailed(AssertionError):
     """A component breaks its contract.
 
     Attributes:
-        expected, found, advice: a sentence each, without a full stop.
+        found, advice: what was found and what to do, a sentence each, without a full stop.
     """
 
     status: Status = "failed"
 
-    def __init__(self, expected: str, found: str, advice: str) -> None:
-        """Keep the three."""
-        super().__init__(f"expected: {expected}\n   found: {found}\n   to do: {advice}")
-        self.expected, self.found, self.advice = expected, found, advice
+    def __init__(self, found: str, advice: str) -> None:
+        """Keep both."""
+        super().__init__(f"found: {found}\nto do: {advice}")
+        self.found, self.advice = found, advice
 
 
 class CheckBlocked(CheckFailed):
@@ -51,14 +51,13 @@ class Result:
         check: its name.
         statement: what it states, the first line of its docstring.
         status: passed, failed, blocked by another check that failed, or not tried, for the reason in the remark.
-        expected, found, advice: of a failure, else empty.
+        found, advice: of a failure, else empty.
         remark: what else there is to say.
     """
 
     check: str
     statement: str
     status: Status
-    expected: str = ""
     found: str = ""
     advice: str = ""
     remark: str = ""
@@ -86,10 +85,9 @@ def _run(check: Check, component: Any) -> Result:
         raise
     except Exception as error:
         failure = error if isinstance(error, CheckFailed) else unexpected(error)
-        return Result(check.__name__, statement, failure.status, failure.expected, failure.found, failure.advice)
-    return Result(
-        check.__name__, statement, "not tried" if isinstance(remark, NotTried) else "passed", remark=remark
-    )
+        return Result(check.__name__, statement, failure.status, failure.found, failure.advice)
+    status: Status = "not tried" if isinstance(remark, NotTried) else "passed"
+    return Result(check.__name__, statement, status, remark=remark)
 
 
 def unexpected(error: Exception, when: str = "", advice: str = "") -> CheckFailed:
@@ -101,17 +99,13 @@ def unexpected(error: Exception, when: str = "", advice: str = "") -> CheckFaile
     frames = traceback.extract_tb(error.__traceback__)
     own = [each for each in frames if not each.filename.startswith(packages)]
     place = f"start at {own[-1].filename}:{own[-1].lineno}, in {own[-1].name}" if own else "read the message"
-    message = " ".join(f"{type(error).__name__}: {error}".split())
-    return CheckFailed(f"no exception {when}".strip(), message, f"{advice}; {place}" if advice else place)
+    found = " ".join(f"{when} {type(error).__name__}: {error}".split())
+    return CheckFailed(found, f"{advice}; {place}" if advice else place)
 
 
 def require_passed(check: Check, component: Any) -> None:
-    """Run a check that others build on.
-
-    Raises:
-        CheckBlocked: when it fails.
-    """
+    """Run a check that others build on; raise `CheckBlocked` when it fails."""
     try:
         check(component)
     except CheckFailed as failure:
-        raise CheckBlocked(failure.expected, failure.found, f"see the check {check.__name__}") from None
+        raise CheckBlocked(failure.found, f"see the check {check.__name__}") from None

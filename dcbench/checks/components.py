@@ -34,13 +34,11 @@ def has_a_name_a_version_and_a_summary(component: Component | type[Component]) -
     cls = class_of(component)
     name = getattr(cls, "name", None)
     if not isinstance(name, str) or not NAME.fullmatch(name):
-        expected = "a name of lower-case letters, digits and single underscores, which starts with a letter"
-        raise CheckFailed(expected, repr(name), f'write name = "my_{cls.kind}" in {cls.__name__}')
+        raise CheckFailed(f"name = {name!r}", f'use lower-case words joined by underscores, as in "my_{cls.kind}"')
     if not isinstance(cls.version, str) or not cls.version:
-        raise CheckFailed("a version, a string that is not empty", repr(cls.version), 'write version = "1"')
+        raise CheckFailed(f"version = {cls.version!r}", 'write version = "1"')
     if "__doc__" not in vars(cls) or not cls.summary():
-        advice = f"say in a sentence below `class {cls.__name__}` what it is"
-        raise CheckFailed("a docstring, whose first line `dcbench list` shows", "none", advice)
+        raise CheckFailed("no docstring", f"say in a sentence below `class {cls.__name__}` what it is")
 
 
 def options_are_documented(component: Component | type[Component]) -> str | None:
@@ -49,10 +47,10 @@ def options_are_documented(component: Component | type[Component]) -> str | None
     for name, field in cls.model_fields.items():
         if not field.description:
             advice = f'declare it {name}: … = option(default, "what it means, with its unit")'
-            raise CheckFailed(f"a description of option {name!r}", "none", advice)
+            raise CheckFailed(f"no description of option {name!r}", advice)
         if field.is_required() and name != cls.argument:
             advice = f'give a default, or say argument = "{name}" if users write it after the colon'
-            raise CheckFailed(f"a default for option {name!r}", "none", advice)
+            raise CheckFailed(f"no default for option {name!r}", advice)
     return None if cls.model_fields else "it has no options"
 
 
@@ -66,9 +64,9 @@ def options_survive_json(component: Component | type[Component]) -> None:
         again = cls.configure(recorded).model_dump(mode="json")
     except (TypeError, ValueError, DcbenchError) as error:
         advice = "use numbers, strings, booleans, lists of those, and Literal for choices; check the defaults"
-        raise CheckFailed("valid options that JSON can hold", f"{type(error).__name__}: {error}", advice) from None
+        raise CheckFailed(f"{type(error).__name__}: {error}", advice) from None
     if again != recorded:
-        raise CheckFailed(f"again {recorded}", str(again), "let validators leave their own result as it is")
+        raise CheckFailed(f"{again}, not {recorded}", "let validators leave their own result as it is")
 
 
 COMPONENT_CHECKS = (

@@ -23,14 +23,7 @@ Subject = Dataset | type[Dataset]
 
 @dataclass(frozen=True)
 class Loaded:
-    """What two loads of a data set gave.
-
-    Attributes:
-        splits: of the first.
-        observed: what else the second load did to the process.
-        problem: why a run cannot use them; empty where it can.
-        differs: whether the second load gave other splits.
-    """
+    """What two loads of a data set gave: the first's splits, what the second did to the process, and problems."""
 
     splits: Splits
     observed: Observed
@@ -40,11 +33,7 @@ class Loaded:
 
 @lru_cache(1)  # since data sets are large
 def _load(dataset: Dataset) -> Loaded:
-    """Load twice, the second time as a run does, with different states of the global generators.
-
-    Raises:
-        DcbenchError: where the data cannot be had.
-    """
+    """Load twice, the second time as a run does, with different states of the global generators."""
     root = default_data_root()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -61,11 +50,7 @@ def _load(dataset: Dataset) -> Loaded:
 
 
 def _usable(subject: Subject) -> Loaded:
-    """Return what was loaded.
-
-    Raises:
-        CheckBlocked: when no run can use it.
-    """
+    """Return what was loaded; raise `CheckBlocked` when no run can use it."""
     require_passed(loads, subject)
     return _load(configured(subject))
 
@@ -77,12 +62,9 @@ def loads(subject: Subject) -> str:
     except DcbenchError:
         raise
     except Exception as error:
-        raise unexpected(error, "when it loads") from None
+        raise unexpected(error, "when it loads:") from None
     if loaded.problem:
-        expected = "Splits(Split(images, labels), Split(images, labels), class_names), as their docstrings state"
-        raise CheckFailed(
-            expected, loaded.problem, "torch.from_numpy makes tensors of arrays; labels count from 0"
-        )
+        raise CheckFailed(loaded.problem, "return Splits and Split as their docstrings state")
     train, test, names = loaded.splits.train, loaded.splits.test, loaded.splits.class_names
     shape = "x".join(map(str, train.images.shape[1:]))
     return (
@@ -95,26 +77,23 @@ def every_class_is_trained(subject: Subject) -> str | None:
     splits = _usable(subject).splits
     names = splits.class_names
     if len(set(names)) != len(names) or not all(isinstance(name, str) and name for name in names):
-        raise CheckFailed("class names that are strings, each its own", str(names)[:100], "correct class_names")
+        raise CheckFailed(f"class_names are {str(names)[:100]}", "use strings, each its own")
     untrained, untested = (
         ", ".join([name for label, name in enumerate(names) if not bool((split.labels == label).any())][:5])
         for split in (splits.train, splits.test)
     )
     if untrained:
-        advice = "leave out classes that have no training images, and count the others from 0"
-        raise CheckFailed("a training image of every class", f"none of {untrained}", advice)
+        raise CheckFailed(
+            f"no training image of {untrained}", "leave out these classes, and count the others from 0"
+        )
     return f"no test image of {untested}" if untested else None
 
 
 def loads_the_same_twice(subject: Subject) -> None:
     """Loading again gives the same bytes, whatever the state of the global generators."""
     if _usable(subject).differs:
-        raise CheckFailed(
-            "the same images and labels in the same order every time",
-            "others when it is loaded again",
-            "sort file names; split and shuffle with a generator of a fixed seed: "
-            "torch.randperm(n, generator=torch.Generator().manual_seed(0))",
-        )
+        advice = "sort file names; split and shuffle with generator=torch.Generator().manual_seed(0)"
+        raise CheckFailed("other images or labels, or another order, the second time", advice)
 
 
 def loaded_it_is_here(subject: Subject) -> None:
@@ -122,15 +101,14 @@ def loaded_it_is_here(subject: Subject) -> None:
     _usable(subject)
     here = configured(subject).is_here(default_data_root())
     if here not in (True, None):
-        raise CheckFailed("True, or None", repr(here), "let is_here look for the files that load reads")
+        raise CheckFailed(repr(here), "let is_here look for the files that load reads")
 
 
 def loading_leaves_settings_alone(subject: Subject) -> None:
     """Global generators, grad mode, default dtype and working directory are the same before and after."""
     observed = _usable(subject).observed
     if moved := [*observed.settings, *observed.generators]:
-        advice = "use generators of your own: torch.Generator(), numpy.random.default_rng(0), random.Random(0)"
-        raise CheckFailed("the same settings and generators after loading", f"changed: {'; '.join(moved)}", advice)
+        raise CheckFailed(f"changed: {'; '.join(moved)}", "use a generator of your own, as torch.Generator()")
 
 
 def splits_do_not_share_images(subject: Subject) -> str | None:
@@ -140,8 +118,7 @@ def splits_do_not_share_images(subject: Subject) -> str | None:
     shared = sum(hash(image.numpy().tobytes()) in train for image in splits.test.images)
     message = f"{shared} of {len(splits.test.images)} test images are training images too, byte for byte"
     if shared > len(splits.test.images) / 2:
-        advice = "check which files load() reads for which split"
-        raise CheckFailed("test images that are not training images", message, advice)
+        raise CheckFailed(message, "check which files load() reads for which split")
     return message if shared else None
 
 
@@ -151,8 +128,7 @@ def normalisation_fits(subject: Subject) -> str | None:
     if not splits.mean:
         return None
     if max(*splits.mean, *splits.std) > 1:
-        advice = "divide by 255, or leave them out: they are then measured on the training split"
-        raise CheckFailed("mean and std from 0 to 1", f"mean {splits.mean}, std {splits.std}", advice)
+        raise CheckFailed(f"mean {splits.mean}, std {splits.std}", "divide by 255, or leave both out")
     mean, _ = channel_statistics(splits.train.images)
     apart = max(abs(one - other) for one, other in zip(mean, splits.mean, strict=True))
     return f"the training split's mean is {mean}, not {splits.mean}" if apart > 0.02 else None
@@ -164,8 +140,7 @@ def augmentation_is_known(subject: Subject) -> None:
         try:
             parse_strategy(strategy)
         except Exception as error:
-            expected, found = f"a strategy for protocol {protocol!r}", f"{strategy!r}: {error}"
-            raise CheckFailed(expected, found, "see dcbench.engine.augment") from None
+            raise CheckFailed(f"{protocol!r}: {strategy!r}: {error}", "see dcbench.engine.augment") from None
 
 
 DATASET_CHECKS: tuple[Callable[[Any], str | None], ...] = (

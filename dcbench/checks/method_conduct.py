@@ -18,26 +18,22 @@ SOON = 5.0
 def leaves_its_inputs_alone(subject: Subject) -> None:
     """The training split is not changed."""
     if changed := usable(subject).changed:
-        advice = "work on a copy: task.train.images.clone(); normalised() and draw() already return new tensors"
-        raise CheckFailed("the same inputs afterwards as before", f"changed: {', '.join(changed)}", advice)
+        raise CheckFailed(
+            f"changed: {', '.join(changed)}", "work on a copy, as of normalised(), draw() or clone()"
+        )
 
 
 def draws_from_its_generator_alone(subject: Subject) -> None:
     """It does not draw from global generators and does not seed them."""
     if generators := usable(subject).observed.generators:
-        raise CheckFailed(
-            "the same state of the global generators afterwards as before",
-            f"{' and '.join(generators)} moved",
-            "pass generator=task.generator to torch.rand, randn, randint and randperm; make networks with "
-            "task.new_network(); wrap what takes no generator in torch.random.fork_rng() and seed it from a draw",
-        )
+        advice = "pass generator=task.generator to torch's functions; make networks with task.new_network()"
+        raise CheckFailed(f"{' and '.join(generators)} moved", advice)
 
 
 def leaves_settings_alone(subject: Subject) -> None:
     """Grad mode, default dtype, number of threads and working directory are the same before and after."""
     if settings := usable(subject).observed.settings:
-        advice = "use torch.no_grad() as a decorator or in a with statement, and leave the other settings alone"
-        raise CheckFailed("the same settings afterwards as before", "; ".join(settings), advice)
+        raise CheckFailed("; ".join(settings), "change settings in a with statement, as with torch.no_grad()")
 
 
 def never_sees_the_test_split(subject: Subject) -> str | None:
@@ -50,14 +46,10 @@ def never_sees_the_test_split(subject: Subject) -> str | None:
     seen = [f"the data set {name!r} was loaded" for name in sorted(set(tryout.observed.datasets))]
     seen += [f"{path} was read" for path in read if Path(path).is_relative_to(root)]
     if seen:
-        advice = "use task.train; a data set has a test split, which a method may not see"
-        raise CheckFailed("a method that uses the images it is given", "; ".join(seen[:3]), advice)
+        raise CheckFailed("; ".join(seen[:3]), "use task.train: a method may not see the test split")
     if difference(tryout.condensed, other.condensed):
-        raise CheckFailed(
-            "the same set from the same training split, whatever the test split",
-            "another set: from task.info.sha256, which covers the test split, or from something it reads",
-            "use nothing of task.info but the classes, channels, size, mean and std",
-        )
+        found = "another set: from task.info.sha256, which covers the test split, or from something it reads"
+        raise CheckFailed(found, "use nothing of task.info but the classes, channels, size, mean and std")
     return f"it reads {', '.join(read[:3])}: no check can tell what that is" if read else None
 
 
@@ -77,26 +69,20 @@ def _interrupt_and_go_on(method: Method, whole: Tryout, save_at: int) -> str | N
         path = Path(folder) / "checkpoint"
         first = condense(method, Scenario(), path, save_at)
         if first.error is not None:
-            raise unexpected(first.error, "when a checkpoint is saved", "offer a dict of finite tensors")
+            raise unexpected(first.error, "when a checkpoint is saved:", "offer a dict of finite tensors")
         second = condense(method, Scenario(), path)
     if second.error is not None:
-        raise unexpected(second.error, "when going on from a checkpoint")
+        raise unexpected(second.error, "when going on from a checkpoint:")
     if not second.loads:
-        found = "it offers checkpoints, and never calls task.checkpoint.load()"
-        advice = "begin with state = task.checkpoint.load(); where it is not None, put it back"
-        raise CheckFailed("a method that goes on from what it saved", found, advice)
+        advice = "begin with state = task.checkpoint.load(), and put it back if it is not None"
+        raise CheckFailed("it offers checkpoints, and never calls task.checkpoint.load()", advice)
     where = f"after an interruption at offer {save_at} of {whole.offers}"
     if second.offers >= whole.offers > 1:
-        found = f"{second.offers} offers: it began at the beginning"
-        advice = "keep the number of steps done in the state, and start the loop there"
-        raise CheckFailed(f"{whole.offers - save_at} steps {where}", found, advice)
+        found = f"{second.offers} offers {where}: it began at the beginning"
+        raise CheckFailed(found, "keep the number of steps done in the state, and start the loop there")
     if found := second.problem() or difference(second.condensed, whole.condensed):
-        raise CheckFailed(
-            f"the set of an uninterrupted run, {where}",
-            found,
-            "save all that the next step needs: images, optimiser state, running means, steps done, but not the "
-            "generator's state; draw nothing between offer() and the next step, nor between load() and it",
-        )
+        advice = "save all that the next step needs (optimiser, running means), and draw nothing until it begins"
+        raise CheckFailed(f"{found} {where}", advice)
     curves = [{name: curve.tolist() for name, curve in each.condensed.history.items()} for each in (second, whole)]
     return None if repr(curves[0]) == repr(curves[1]) else f"{where} the history is another one: save it too"
 
@@ -108,11 +94,10 @@ def tells_its_progress(subject: Subject) -> str | None:
     if not calls:
         if tryout.seconds <= SOON:
             return "it tells no progress, and is done at once"
-        expected = f"progress from a method that takes {tryout.seconds:.0f} s here"
-        raise CheckFailed(expected, "task.progress is never called", advice)
+        raise CheckFailed(f"task.progress is never called in {tryout.seconds:.0f} s", advice)
     done, totals = zip(*calls, strict=True)
     if list(done) != sorted(done) or {done[-1]} != set(totals) or done[0] < 0:
         shown = calls if len(calls) <= 6 else [*calls[:3], *calls[-3:]]
         found = ", ".join(f"progress({done}, {total})" for done, total in shown)
-        raise CheckFailed("steps done that never fall, up to a total that stays the same", found, advice)
+        raise CheckFailed(found, advice)
     return None

@@ -16,11 +16,8 @@ def depends_on_is_a_set_of_known_words(subject: Subject) -> None:
     """`depends_on` names nothing but ipc, network and seed; `dependencies` returns some of those it names."""
     declared, depends = set(class_of(subject).depends_on), set(method_of(subject).dependencies())
     if not depends <= declared <= MAY_DEPEND_ON:
-        raise CheckFailed(
-            "of 'ipc', 'network' and 'seed' those that matter; from dependencies() no others",
-            f"depends_on is {sorted(declared)}, and dependencies() returns {sorted(depends)}",
-            'write depends_on = frozenset({"ipc", "seed"}), for example',
-        )
+        found = f"depends_on is {sorted(declared)}, and dependencies() returns {sorted(depends)}"
+        raise CheckFailed(found, 'write depends_on = frozenset({"ipc", "seed"}), for example')
 
 
 def quick_options_are_valid(subject: Subject) -> str | None:
@@ -29,7 +26,7 @@ def quick_options_are_valid(subject: Subject) -> str | None:
     try:
         cls.configure(dict(cls.quick))
     except DcbenchError as error:
-        raise CheckFailed("options and values that the method takes", str(error), "correct `quick`") from None
+        raise CheckFailed(str(error), "correct `quick`") from None
     if cls.model_fields and not cls.quick:
         return "no `quick`: the quick budget, a first look, takes as long as the paper's recipe"
     return None
@@ -40,11 +37,8 @@ def given_options_are_kept(subject: Subject) -> None:
     resolved = usable(subject).method.model_dump()
     for name, value in method_of(subject).model_dump(exclude_unset=True).items():
         if value is not None and resolved[name] != value:
-            raise CheckFailed(
-                f"{name}={value!r}, as given, after resolve()",
-                f"{name}={resolved[name]!r}",
-                "fill in options only where they are None; refuse a value with a DcbenchError",
-            )
+            advice = "fill in options only where they are None; refuse a value with a DcbenchError"
+            raise CheckFailed(f"{name}={resolved[name]!r} after resolve(), {name}={value!r} given", advice)
 
 
 METHOD_CHECKS = (

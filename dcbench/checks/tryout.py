@@ -63,10 +63,7 @@ class Tryout:
     Attributes:
         train: a copy of the training split that was given, as it was before.
         method: as resolved; before that, as configured.
-        observed: what else was done to the process.
-        result: what the method returned.
-        error: what it raised instead.
-        seconds: how long it took.
+        result, error: what the method returned, or raised.
         progress: the calls of ``task.progress``.
         offers, loads: how often the checkpoint was offered a state, and asked for one.
         changed: what of the training split was changed.
@@ -144,7 +141,7 @@ def condense(method: Method, scenario: Scenario, path: Path, save_at: int | None
         method: configured, not resolved.
         scenario: what is asked for.
         path: of the checkpoint; a method goes on from the state in it.
-        save_at: the offer, counted from 1, at which to save and after which to interrupt.
+        save_at: the offer, counted from 1, at which to save; the method is interrupted at the next.
     """
     data, device = load_dataset(CheckImages(test_seed=scenario.test_seed), Path()), torch.device(scenario.device)
     train = ResidentSplit.place(data.host_train, data.info, device)
@@ -197,7 +194,7 @@ def method_of(subject: Subject) -> Method:
     try:
         return subject.configure(dict(subject.quick))
     except DcbenchError as error:
-        raise CheckBlocked("a method that can be made", str(error), "see quick_options_are_valid") from None
+        raise CheckBlocked(str(error), "see the check quick_options_are_valid") from None
 
 
 def ipcs_of(subject: Subject) -> tuple[int, ...]:
@@ -206,14 +203,10 @@ def ipcs_of(subject: Subject) -> tuple[int, ...]:
 
 
 def usable(subject: Subject, scenario: Scenario | None = None) -> Tryout:
-    """Return a tryout that ended with a set that a run can use.
-
-    Raises:
-        CheckBlocked: when it did not.
-    """
+    """Return a tryout that ended with a set that a run can use; raise `CheckBlocked` when there is none."""
     tryout = try_out(method_of(subject), scenario or Scenario())
     if problem := tryout.problem():
-        raise CheckBlocked("a usable set", problem, "see the checks condenses and returns_a_usable_set")
+        raise CheckBlocked(problem, "see the checks condenses and returns_a_usable_set")
     return tryout
 
 

@@ -372,7 +372,7 @@ class StopsShort(Good):
 
 BROKEN = [
     (BadName, "has_a_name_a_version_and_a_summary", "'Good'"),
-    (Undocumented, "options_are_documented", "none"),
+    (Undocumented, "options_are_documented", "no description of option 'twice'"),
     (NotJson, "options_survive_json", "Error"),
     (WrongWord, "depends_on_is_a_set_of_known_words", "seeds"),
     (DependsOnMore, "depends_on_is_a_set_of_known_words", "colour"),
@@ -434,7 +434,6 @@ def test_a_method_that_breaks_the_contract_is_named(method, check, found):
     failed = failures(METHOD_CHECKS, method)
     assert check in failed
     assert re.search(found, failed[check].found)
-    assert failed[check].expected
     assert failed[check].advice
     assert set(failed) - {check} <= FOLLOWS.get(method, set())
 
@@ -488,7 +487,7 @@ def test_each_check_of_methods_can_fail():
 
 def test_a_check_raises_in_an_author_s_own_test_and_says_what_to_do():
     (check,) = [each for each in METHOD_CHECKS if each.__name__ == "leaves_its_inputs_alone"]
-    with pytest.raises(CheckFailed, match=r"(?s)expected: the same inputs.*found: changed.*to do: work on a copy"):
+    with pytest.raises(CheckFailed, match=r"(?s)found: changed.*to do: work on a copy"):
         check(Mutates)
 
 
