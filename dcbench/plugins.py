@@ -38,8 +38,7 @@ class PluginInfo:
     """One entry point, and whether its plugin was loaded.
 
     Attributes:
-        name: of the entry point.
-        module: what it points at.
+        name, module: the entry point, and what it points at.
         distribution, version: the package that brings it.
         error: the last line of the traceback if it failed to load, else empty.
         disabled: the variable or option that disables it, else empty.
@@ -75,19 +74,11 @@ class Registry(Generic[T]):
             return None
 
     def get(self, name: str) -> T:
-        """Return the thing of that name, with '-' for '_' or not.
-
-        Raises:
-            DcbenchError: when there is none, with the nearest name and the list.
-        """
+        """Return the thing of that name, with '-' for '_' or not; a `DcbenchError` suggests the nearest name."""
         return self.items[find_name(self.kind, name, self.items)]
 
     def add(self, name: str, item: T, origin: PluginInfo) -> None:
-        """Register a thing.
-
-        Raises:
-            DcbenchError: when the name is taken, naming both distributions.
-        """
+        """Register a thing; a `DcbenchError` names both distributions when the name is taken."""
         if name in self.items:
             raise DcbenchError(
                 f"{self.kind} {name!r} is registered twice: by {self.origins[name].distribution} "
@@ -118,13 +109,11 @@ class Plugins:
         A plugin that fails is listed with its error and left out. A disabled one is listed and not imported.
 
         Args:
-            strict: refuse two plugins that register the same name. Without it, list the second one as failed.
+            strict: raise a `DcbenchError` where two plugins register the same name. Without it, list the second as
+                failed.
             own_only: load only the plugins of dcbench's own distribution.
             suites_only: load only plugins whose source says that they may provide suites. A module that provides
                 other things, too, is imported whole.
-
-        Raises:
-            DcbenchError: when two plugins register the same name, or the environment disables an unknown plugin.
         """
         plugins, points = cls(), sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value))
         disabled = _disabled(points, own_only)
@@ -153,11 +142,7 @@ class Plugins:
         self.add(module, info)
 
     def add(self, plugin: object, info: PluginInfo) -> None:
-        """Register a plugin object and what it provides.
-
-        Raises:
-            DcbenchError: when it registers a name that is taken.
-        """
+        """Register a plugin object and what it provides; a name that is taken raises a `DcbenchError`."""
         known = set(self.manager.get_plugins())
         try:
             self.manager.register(plugin, name=f"{info.distribution}:{info.name}")
@@ -243,11 +228,7 @@ def _info(point: EntryPoint) -> PluginInfo:
 
 
 def _disabled(points: list[EntryPoint], own_only: bool) -> dict[EntryPoint, str]:
-    """Return the entry points not to load, each with the variable or option that says so.
-
-    Raises:
-        DcbenchError: when the environment names a plugin that is not installed.
-    """
+    """Return the entry points not to load, each with the variable or option that says so."""
     infos = {point: _info(point) for point in points}
     others = [point for point, info in infos.items() if own_only and info.distribution != DISTRIBUTION]
     disabled = dict.fromkeys(others, "--no-plugins")

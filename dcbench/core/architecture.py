@@ -73,11 +73,7 @@ def new_network(
 
 
 def fit(architecture: Architecture, info: DatasetInfo) -> Architecture:
-    """Resolve an architecture for a data set, build a network and pass two images through it.
-
-    Raises:
-        DcbenchError: if the architecture does not take these images.
-    """
+    """Resolve an architecture for a data set, and try it on two images; a `DcbenchError` says why it fails."""
     try:
         architecture = architecture.resolve(info)
         network = new_network(architecture, info, seed=0).eval()

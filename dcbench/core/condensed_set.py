@@ -81,15 +81,11 @@ class Origin:
 
 
 def check_set(condensed: CondensedSet, train: ResidentSplit, ipc: int | None) -> None:
-    """Check that a method returned a usable condensed set.
+    """Check that a method returned a usable condensed set; a `ValueError` says what was expected and found.
 
     Args:
-        condensed: what the method returned.
-        train: the training split it was given.
+        condensed, train: what the method returned, and the training split it was given.
         ipc: images per class, or None if the method decides.
-
-    Raises:
-        ValueError: if it is not usable; the message says what was expected and what was found.
     """
     info = train.info
     shape = (info.channels, *info.size)
@@ -135,11 +131,7 @@ def check_set(condensed: CondensedSet, train: ResidentSplit, ipc: int | None) ->
 
 
 def select_images(train: ResidentSplit, indices: Tensor) -> CondensedSet:
-    """Return a coreset, as `CondensedSet.select` does, after checking the indices.
-
-    Raises:
-        ValueError: if they are not valid, or more than the training images, because these could fill the memory.
-    """
+    """Return a coreset, as `CondensedSet.select` does; invalid or too many indices raise a `ValueError`."""
     if indices.dtype != torch.int64 or indices.ndim != 1:
         raise ValueError("indices must be int64 of shape (N,)")
     if len(indices) > len(train):

@@ -21,14 +21,9 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class LoadedDataset:
-    """Both splits of a data set and its facts. A split moves to the device when it is first needed.
+    """Both splits of a data set and its facts. A split moves to ``device`` when it is first needed.
 
     Only the evaluation sees the test split.
-
-    Attributes:
-        info: facts about the data set.
-        host_train, host_test: the splits, on the CPU.
-        device: where `train` and `test` are.
     """
 
     info: DatasetInfo
@@ -52,32 +47,23 @@ class LoadedDataset:
 
     def train_split(self, zca: bool) -> ResidentSplit:
         """Return the training split, whitened if ``zca`` is true."""
-        return self._whitened_train if zca else self.train
+        return self._whitened[0] if zca else self.train
 
     def test_split(self, zca: bool) -> ResidentSplit:
         """Return the test split; if ``zca`` is true, whitened by the statistics of the training split."""
-        return self._whitened_test if zca else self.test
+        return self._whitened[1] if zca else self.test
 
     @cached_property
-    def _whitening(self) -> Whitening:
-        return Whitening.fit(self.train)
-
-    @cached_property
-    def _whitened_train(self) -> ResidentSplit:
-        return WhitenedSplit(self.train.images, self.train.labels, self.info, self._whitening)
-
-    @cached_property
-    def _whitened_test(self) -> ResidentSplit:
-        return WhitenedSplit(self.test.images, self.test.labels, self.info, self._whitening)
+    def _whitened(self) -> tuple[ResidentSplit, ResidentSplit]:
+        whitening = Whitening.fit(self.train)
+        train, test = (
+            WhitenedSplit(each.images, each.labels, self.info, whitening) for each in (self.train, self.test)
+        )
+        return train, test
 
 
 def load_dataset(dataset: Dataset, root: Path, device: torch.device = CPU) -> LoadedDataset:
-    """Load, check and hash a data set.
-
-    Raises:
-        DcbenchError: if the data cannot be loaded, the plugin's tensors are not valid splits, or their hash is not
-            the one that the plugin states.
-    """
+    """Load, check and hash a data set; a `DcbenchError` says why its data or its plugin are not usable."""
     try:
         splits = dataset.load(root)
         problem = _problem(splits)

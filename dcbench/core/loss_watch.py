@@ -23,35 +23,19 @@ class Diverged(Exception):
 
 
 class LossWatch:
-    """Check one loss per iteration, and raise at the first one that is out of bounds.
-
-    Attributes:
-        first: the first loss that was checked, which is finite; None before.
-        iteration: that of the last loss that was checked.
-    """
+    """Check one loss per iteration, and raise at the first one that is out of bounds."""
 
     def __init__(self, name: str = "the loss", unit: str = "iteration", explodes: bool = True) -> None:
-        """Set what messages say, and the bounds.
-
-        Args:
-            name: what messages call the loss.
-            unit: what messages count, e.g. ``iteration`` or ``epoch``.
-            explodes: whether a finite loss may be out of bounds.
-        """
+        """Set how messages call the loss and count its steps, and whether a finite loss may be out of bounds."""
         self.first: float | None = None
         self.iteration = 0
         self._name, self._unit, self._explodes = name, unit, explodes
         self._pending: list[tuple[int, Tensor]] = []
 
     def check(self, iteration: int, loss: Tensor | float) -> None:
-        """Check a loss: on the CPU at once, on a GPU together with the next ones, so that the GPU need not wait.
+        """Check the loss, of shape (), of an iteration, counted from 1; raise `Diverged` for one out of bounds.
 
-        Args:
-            iteration: counted from 1.
-            loss: of shape ().
-
-        Raises:
-            Diverged: if a loss is out of bounds; it names the first such iteration.
+        On a GPU several losses are checked together, so that the GPU need not wait.
         """
         if isinstance(loss, Tensor) and loss.device.type != "cpu":
             self._pending.append((iteration, loss.detach().clone()))
@@ -61,11 +45,7 @@ class LossWatch:
         self._look(iteration, float(loss.detach() if isinstance(loss, Tensor) else loss))
 
     def settle(self) -> None:
-        """Check the losses that still wait.
-
-        Raises:
-            Diverged: as `check` does.
-        """
+        """Check the losses that still wait; raise `Diverged` as `check` does."""
         if not self._pending:
             return
         pending, self._pending = self._pending, []

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from dcbench.utils.errors import unknown_name
+from dcbench.utils.errors import find_name
 
 SCHEMA = 1
 """Raised when the meaning of a field below changes, which gives every spec a new key."""
@@ -35,10 +35,7 @@ class CondenseSpec(_Spec):
     """All that a condensed set depends on.
 
     Attributes:
-        dataset: canonical name.
         dataset_sha256: hash of the data, as `DatasetInfo.sha256`.
-        method: name.
-        method_version: as the plugin states it.
         options: every option, resolved.
         ipc: images per class, or None where the method does not depend on it.
         matching_network: canonical name, or None where the method does not depend on it.
@@ -70,13 +67,9 @@ class CondenseSpec(_Spec):
 
 
 class EvaluationSpec(_Spec):
-    """All that one accuracy depends on.
+    """All that one accuracy depends on: which tensors, tested on which data, by which network and protocol.
 
     Attributes:
-        set_sha256: hash of the condensed tensors.
-        dataset, dataset_sha256: what it is tested on.
-        evaluation_network: canonical name.
-        protocol: name.
         budget: name; the quick budget bounds the protocol's steps.
         seed: of the initialisation, the shuffles and the augmentation.
     """
@@ -113,27 +106,11 @@ class Budget:
     official: bool
 
 
-FULL = Budget(
-    "full",
-    "the paper's recipe for each set and network",
-    sets=1,
-    evals=5,
-    max_steps=None,
-    long=True,
-    official=True,
-)
-
-QUICK = Budget("quick", "a first look in minutes", sets=1, evals=2, max_steps=300, long=False, official=False)
-
+FULL = Budget("full", "the paper's recipe for each set and network", 1, 5, None, long=True, official=True)
+QUICK = Budget("quick", "a first look in minutes", 1, 2, 300, long=False, official=False)
 BUDGETS = {budget.name: budget for budget in (FULL, QUICK)}
 
 
 def get_budget(name: str) -> Budget:
-    """Return a budget by name.
-
-    Raises:
-        DcbenchError: when there is none of that name.
-    """
-    if name not in BUDGETS:
-        raise unknown_name("budget", name, BUDGETS)
-    return BUDGETS[name]
+    """Return a budget by name; an unknown name raises a `DcbenchError`."""
+    return BUDGETS[find_name("budget", name, BUDGETS)]

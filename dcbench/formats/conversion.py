@@ -21,10 +21,7 @@ def to_condensed(foreign: ForeignSet, train: ResidentSplit, claimed: Pixels | No
         foreign: the set as its file has it.
         train: the training split of the data set.
         claimed: what the user says its pixels are.
-        path: named in errors.
-
-    Raises:
-        DcbenchError: where it does not fit the data set, or neither file nor user says what its pixels are.
+        path: named in a `DcbenchError`, where the set does not fit or nobody says what its pixels are.
     """
     images = _to_nchw(foreign.images, train.info, path)
     pixels = _pixels(foreign, claimed, path)
@@ -79,10 +76,7 @@ def _normalise(images: Tensor, pixels: Pixels, info: DatasetInfo, path: Path) ->
 
 
 def _to_labels(labels: Tensor, n: int, info: DatasetInfo, path: Path) -> Tensor:
-    """Return hard labels as int64 of shape (n,), soft ones as float32 of shape (n, K).
-
-    One-hot rows are hard labels.
-    """
+    """Return labels as int64 of shape (n,) or, soft ones, float32 of shape (n, K); one-hot rows are hard."""
     if labels.shape == (n, 1):
         labels = labels.flatten()
     if labels.shape == (n,):

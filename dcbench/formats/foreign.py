@@ -56,8 +56,7 @@ class ForeignSet:
     """One set as its file has it.
 
     Attributes:
-        images: uint8 or floating, of any layout.
-        labels: integer or floating; shape (N,), (N, 1) or (N, K).
+        images, labels: uint8 or floating, of any layout; integer or floating, of shape (N,), (N, 1) or (N, K).
         pixels: what they are by the file's form; None where that does not say.
         certain: whether that is certain, as for uint8, and not only the habit of those who use the form.
     """
@@ -89,12 +88,9 @@ def read_foreign(path: Path, info: DatasetInfo, labels: Path | None = None) -> F
     """Read a condensed set made elsewhere.
 
     Args:
-        path: the file or folder.
+        path: the file or folder. A `DcbenchError` says that it is unreadable, of no known form, or more than data.
         info: of the data set, whose class names a folder's subfolders go by.
         labels: the file with the labels, where ``path`` has the images alone and the name does not tell.
-
-    Raises:
-        DcbenchError: when it cannot be read, is of no known form, or holds more than data.
     """
     try:
         if path.is_dir():
@@ -220,10 +216,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _read_folder(path: Path, info: DatasetInfo) -> ForeignFile:
-    """Read a folder per class, in label order; class folders go by the class's name or number.
-
-    Hidden folders and files are left alone.
-    """
+    """Read a folder per class, in label order, named after the class or its number; hidden ones are left out."""
     folders = sorted(each for each in path.iterdir() if each.is_dir() and each.name[0] != ".")
     names = {name: label for label, name in enumerate(info.class_names)}
     numbers = {str(label): label for label in range(info.num_classes)}
@@ -264,12 +257,9 @@ def from_tensors(images: Any, labels: Any, pixels: Pixels | None) -> ForeignFile
     """Return tensors, or what torch makes tensors of, as if they had been read from a file.
 
     Args:
-        images: uint8 or floating, shape (N, C, H, W).
+        images: uint8 or floating, shape (N, C, H, W). A `DcbenchError` refuses others.
         labels: of shape (N,) or (N, K).
         pixels: what the user says that the images' values are; uint8 is raw.
-
-    Raises:
-        DcbenchError: for other shapes or types, or where it is open what the values are.
     """
     try:
         tensors = [torch.as_tensor(each).detach().cpu().contiguous() for each in (images, labels)]

@@ -28,11 +28,7 @@ NUMPY_NUMBERS: list[Any] = [
 
 
 def load_data(path: Path) -> Any:
-    """Return what a file of `torch.save` holds.
-
-    Raises:
-        DcbenchError: when it is damaged, or holds more than data.
-    """
+    """Return what a file of `torch.save` holds; a `DcbenchError` says that it is damaged or more than data."""
     try:
         if is_zipfile(path):
             with ZipFile(path) as archive:

@@ -30,12 +30,10 @@ class Cost:
     """What a condensed set took to make.
 
     Attributes:
-        seconds: of wall time.
+        seconds: of wall time, of which ``checkpoint_seconds`` were for writing ``checkpoints`` checkpoints.
         peak_memory_bytes: see `dcbench.results.provenance.PeakMemory`.
-        engine: its name, or those of several, one after the other: ``plain, then compiled``.
-        checkpoints: how many were written.
-        checkpoint_seconds: of ``seconds``, what they took.
-        device: the device, or those of several likewise; empty where it is not known.
+        engine, device: by name; several, one after the other, as ``plain, then compiled``; device is empty if
+            it is not known.
     """
 
     seconds: float
@@ -88,11 +86,7 @@ class Artefacts:
         return left_over(self.root / name for name in FOLDERS)
 
     def clear_left_over(self) -> None:
-        """Remove the temporary files of killed processes.
-
-        Raises:
-            StorageError: when a file cannot be removed.
-        """
+        """Remove the temporary files of killed processes. Raises `StorageError` when one cannot be removed."""
         for path in self.left_over():
             remove(path)
 

@@ -23,13 +23,7 @@ from dcbench.utils.errors import DcbenchError
 
 @dataclass(frozen=True)
 class CheckedSet:
-    """A condensed set as a file of dcbench has it.
-
-    Attributes:
-        condensed: the set.
-        spec: what was condensed, and how.
-        origin: of the method.
-    """
+    """A condensed set as a file of dcbench has it, with what was condensed and where the method comes from."""
 
     condensed: CondensedSet
     spec: CondenseSpec
@@ -39,9 +33,7 @@ class CheckedSet:
 def read_checked_set(path: Path, data: LoadedDataset) -> CheckedSet:
     """Read a condensed set and check it against what it says of itself, and against the data.
 
-    Raises:
-        DcbenchError: when the file cannot be read, its tensors do not match their hash, it was made from other
-            data or normalised in another way, or it is not of the size, the labels or the key that it says.
+    A `DcbenchError` says what is wrong: it is damaged, or its data, normalisation, classes, size or key differ.
     """
     condensed, stated = load_set(path, data.train)
     info = data.info
@@ -82,9 +74,9 @@ def size_of_imported(condensed: CondensedSet, info: DatasetInfo) -> int:
 
 
 def unevenness(condensed: CondensedSet, info: DatasetInfo) -> str:
-    """Return the least and the most images that a class has, e.g. ``0 to 3``; empty where all have as many.
+    """Return the least and the most images that a class has, e.g. ``0 to 3``.
 
-    With soft labels an image is of no one class.
+    It is empty where all have as many, and with soft labels, where an image is of no one class.
     """
     if condensed.labels.ndim == 2:
         return ""
@@ -93,11 +85,7 @@ def unevenness(condensed: CondensedSet, info: DatasetInfo) -> str:
 
 
 def _check_imported(condensed: CondensedSet, spec: CondenseSpec, origin: Origin, data: LoadedDataset) -> None:
-    """Check a set made elsewhere. Its classes may have different numbers of images, if its row says so.
-
-    Raises:
-        ValueError: saying what was expected and what was found.
-    """
+    """Check a set made elsewhere. Its classes may have different numbers of images, if its row says so."""
     check_set(condensed, data.train, None)
     size, uneven = size_of_imported(condensed, data.info), unevenness(condensed, data.info)
     if spec.ipc != size:

@@ -212,14 +212,7 @@ class PeakMemory:
 
 
 def sources(origin: Origin, network: Architecture | None) -> dict[str, str]:
-    """Return the hashes of the files of code behind the networks of a trial, as records have them.
-
-    Args:
-        origin: of the condensed set.
-        network: the evaluation network; None where there is none.
-    """
-    behind = {
-        "matching_network": origin.network_source_sha256,
-        "evaluation_network": source_sha256(type(network)) if network else "",
-    }
+    """Return the hashes of the code behind the matching and the evaluation network, where they are known."""
+    evaluation = source_sha256(type(network)) if network else ""
+    behind = {"matching_network": origin.network_source_sha256, "evaluation_network": evaluation}
     return {part: digest for part, digest in behind.items() if digest}

@@ -46,12 +46,9 @@ def load_set(
     """Read a condensed set and its header, and check both against the hashes in the header.
 
     Args:
-        path: the file.
-        train: the training split, from which a set stored by its indices alone is restored; or what gives it for
-            the name of the data set.
-
-    Raises:
-        DcbenchError: naming the file, when it is unreadable, damaged or not a condensed set.
+        path: the file. A `DcbenchError` names it when it is unreadable, damaged or not a condensed set.
+        train: the training split, from which a set stored by its indices alone is restored; or a function that
+            returns it for the name of the data set.
     """
     with reading(path):
         header, tensors, _ = _read(path)
@@ -70,21 +67,13 @@ def load_set(
 
 
 def stated_sha256(path: Path) -> str:
-    """Return the hash of a condensed set that its file states, which is not checked.
-
-    Raises:
-        DcbenchError: naming the file, when it is unreadable or not a condensed set.
-    """
+    """Return the hash of a condensed set that its file states; it is not checked."""
     with reading(path), safe_open(path, framework="pt") as file:
         return str(parse_header(file.metadata() or {})["set_sha256"])
 
 
 def without_images(path: Path) -> bytes:
-    """Return the file of a condensed set, of a coreset without the images, which its indices restore.
-
-    Raises:
-        DcbenchError: naming the file, when it is unreadable, damaged or not a condensed set.
-    """
+    """Return the bytes of a condensed set's file; of a coreset without the images, which its indices restore."""
     with reading(path):
         data = path.read_bytes()
         header, tensors, metadata = _read(path)
@@ -99,10 +88,7 @@ def without_images(path: Path) -> bytes:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, str]]:
-    """Return the header without ``content_sha256``, the tensors, which agree with it, and the metadata.
-
-    Safetensors itself checks that all that is claimed is in the file.
-    """
+    """Return the header without ``content_sha256``, the tensors, which agree with it, and the metadata."""
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -44,17 +44,11 @@ def parse_header(metadata: Mapping[str, str]) -> dict[str, Any]:
     header = json.loads(metadata["dcbench"])
     if not isinstance(header, dict) or not FORMATS.fullmatch(str(header.get("format"))):
         raise ValueError(f"its format is not {FORMAT}")
-    if not isinstance(header.get("normalisation", {}), dict):
-        raise ValueError("its normalisation is not an object")
     return header
 
 
 def checked_header(path: Path, metadata: Mapping[str, str], tensors: Mapping[str, StoredTensor]) -> dict[str, Any]:
-    """Return the header without ``content_sha256``, which agrees with the tensors.
-
-    Raises:
-        DcbenchError: when it does not, or a newer dcbench wrote the file.
-    """
+    """Return the header without ``content_sha256``; a `DcbenchError` says that the tensors do not fit it."""
     header = parse_header(metadata)
     stated = header.pop("content_sha256", None)
     if stated is None and header["format"] != FIRST_FORMAT:

@@ -70,11 +70,7 @@ class Store(Artefacts):
         return record if record and record.set_sha256 == self._sets[condense_key].set_sha256 else None
 
     def append(self, record: Record) -> None:
-        """Write a record, whole, before returning.
-
-        Raises:
-            StorageError: when it cannot be written.
-        """
+        """Write a record, whole, before returning. Raises `StorageError` when it cannot be written."""
         path = self.root / RECORDS
         with storing(path), FileLock(self.root / f".{RECORDS}.lock"):
             with open(path, "ab+") as file:
@@ -93,10 +89,9 @@ class Store(Artefacts):
         return self.root / ".locks" / f"{spec.key()[:24]}.lock"
 
     def try_lock(self, spec: CondenseSpec) -> FileLock | None:
-        """Lock a cell while a run works on it; return None if another run has it. A lock ends with its process.
+        """Lock a cell while a run works on it; return None if another run has it.
 
-        Raises:
-            StorageError: when the lock cannot be written.
+        A lock ends with its process. A `StorageError` means that it cannot be written.
         """
         path = self.lock_path(spec)
         make_folder(path.parent)
@@ -134,11 +129,8 @@ def read_records(path: Path, strict: bool = True) -> list[Record]:
 
     Args:
         path: the file.
-        strict: raise for a damaged line. Without it, as for results, whose trials can be done again, damaged lines
-            are left out with one warning.
-
-    Raises:
-        DcbenchError: naming the file, when it cannot be read, and the line that is not a record.
+        strict: raise a `DcbenchError` that names a damaged line. Without it, as for results, whose trials can be
+            done again, damaged lines are left out with one warning.
     """
     records: list[Record] = []
     damaged, torn = [], False

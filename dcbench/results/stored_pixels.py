@@ -15,19 +15,15 @@ from dcbench.utils.hashes import hash_set
 
 
 def stored_pixels(path: Path, most: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]] | str:
-    """Return the first images of every class of a stored set, for looking at, as they are in the file.
+    """Return the first images of every class of a stored set, for looking at.
 
     Args:
-        path: the file.
+        path: the file. A `DcbenchError` names it when it is unreadable, damaged or not a condensed set.
         most: images of each class.
 
     Returns:
-        Images, uint8 of shape (n, C, H, W), de-normalised, and their classes, int64 of shape (n,),
-        class by class; or why there is nothing to look at, where the file has no images, as of a coreset kept by
-        its indices alone, or they are whitened.
-
-    Raises:
-        DcbenchError: naming the file, when it is unreadable, damaged or not a condensed set.
+        Images, uint8 of shape (n, C, H, W), de-normalised, and their classes, int64 of shape (n,), class by class;
+        or why there are none to look at: a coreset may be kept by its indices alone, or images may be whitened.
     """
     with reading(path):
         with safe_open(path, framework="np") as file:

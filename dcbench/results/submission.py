@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Annotated
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from dcbench.results.records import Record
 from dcbench.results.store import RECORDS, read_records
 from dcbench.utils.errors import DcbenchError
 from dcbench.utils.files import write_atomically
-from dcbench.utils.text_files import mistake, read_text, read_toml
+from dcbench.utils.text_files import checked, read_text, read_toml
 
 CARD = "card.toml"
 VERIFICATION = "verification.json"
@@ -40,16 +40,7 @@ Line = Annotated[
 
 
 class MethodCard(BaseModel):
-    """What a card says of one method.
-
-    Attributes:
-        name: as in the records.
-        title: as in its paper.
-        authors: of the method.
-        paper: where it was published.
-        paper_url, code_url: links, http or https; empty where there is none.
-        track: ``hard-label`` or ``soft-label``, as in the records.
-    """
+    """What a card says of one method of the records: links are empty where there is none."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -71,15 +62,7 @@ class MethodCard(BaseModel):
 
 
 class Card(BaseModel):
-    """What stands in ``card.toml``.
-
-    Attributes:
-        title: of the submission.
-        submitted_by: people or a group.
-        commands: what made it, as typed.
-        notes: what a reader of its rows has to know.
-        methods: one for each method in the records.
-    """
+    """What stands in ``card.toml``: ``commands`` as typed, ``notes`` for readers of its rows."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -146,17 +129,11 @@ class Submission:
     def set_path(self, condense_key: str) -> Path | None:
         """Return the file of a condensed set, or None where it is not in the folder."""
         ending = f"_{condense_key[:12]}.safetensors"
-        found = (path for path in sorted(self.folder.glob(f"{SETS}/*")) if path.name.endswith(ending))
-        own = _is_submitted(self.folder)
-        return next((path for path in found if not own or _is_inside(path, self.folder)), None)
+        return next((path for path in sorted(self.folder.glob(f"{SETS}/*")) if path.name.endswith(ending)), None)
 
 
 def find_submissions(folder: Path) -> tuple[Submission, ...]:
-    """Read the submissions of a leaderboard; of another folder, such as results, all folders with records.
-
-    Raises:
-        DcbenchError: naming the file, when one cannot be read.
-    """
+    """Read the submissions of a leaderboard; of another folder, such as results, all folders with records."""
     board = (folder / SUBMISSIONS).is_dir()
     found = (folder / SUBMISSIONS).glob(f"*/{RECORDS}") if board else folder.rglob(RECORDS)
     return tuple(read_submission(path.parent, strict=board) for path in sorted(found))
@@ -166,56 +143,35 @@ def read_submission(folder: Path, strict: bool = True) -> Submission:
     """Read the records, the card and the verification of a folder.
 
     Args:
-        folder: of a submission, or the results of a run.
+        folder: of a submission, or the results of a run. A `DcbenchError` names a file in it that cannot be read,
+            or a link in a submission.
         strict: refuse damaged records, also of a folder that has no card; see `read_records`.
-
-    Raises:
-        DcbenchError: naming the file, when one of them cannot be read, or is a link that leads out of the folder.
     """
-    if _is_submitted(folder):
-        _refuse_links(folder)
+    _refuse_links(folder)
     records = read_records(folder / RECORDS, strict or (folder / CARD).exists())
     card = read_toml(path, Card) if (path := folder / CARD).exists() else None
-    verification = _read_verification(path) if (path := folder / VERIFICATION).exists() else None
-    if verification and verification.records_sha256 != records_sha256(folder):
-        verification = None  # of other records than these
+    verification = None
+    if (path := folder / VERIFICATION).exists():
+        verification = checked(path, Verification, lambda: json.loads(read_text(path)))
+        if verification.records_sha256 != records_sha256(folder):
+            verification = None  # of other records than these
     return Submission(folder, tuple(records), card, verification)
 
 
-def _read_verification(path: Path) -> Verification:
-    try:
-        return Verification.model_validate_json(read_text(path))
-    except ValidationError as error:
-        raise mistake(f"{path}", "key", Verification, error) from None
-    except (ValueError, RecursionError) as error:
-        raise DcbenchError(f"{path} cannot be read: {error}.") from None
-
-
-def _is_submitted(folder: Path) -> bool:
-    """Tell a submission, which others may have sent, from the results of a run, whose user may use links."""
-    return (folder / CARD).exists() or (folder / CARD).is_symlink() or folder.parent.name == SUBMISSIONS
-
-
 def _refuse_links(folder: Path) -> None:
-    """Raise a `DcbenchError` where a file of a submission is a link to something outside of it."""
-    if folder.parent.name == SUBMISSIONS and folder.is_symlink():
-        raise DcbenchError(f"{folder} is a link: a submission is a folder.")
-    for name in (RECORDS, CARD, VERIFICATION):
-        if not _is_inside(folder / name, folder):
-            raise DcbenchError(f"{folder / name} is a link that leads out of the submission.")
-
-
-def _is_inside(path: Path, folder: Path) -> bool:
-    return path.resolve().is_relative_to(folder.resolve())
+    """Refuse links in a submission, which others may have sent; the results of a run may have some."""
+    in_leaderboard = folder.parent.name == SUBMISSIONS
+    if in_leaderboard or (folder / CARD).exists() or (folder / CARD).is_symlink():
+        for path in ([folder] if in_leaderboard else []) + sorted(folder.rglob("*")):
+            if path.is_symlink():
+                raise DcbenchError(f"{path} is a link: a submission has none.")
 
 
 def misplaced(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Yield what must not be in a submission, and why: links, folders, more records."""
+    """Yield what must not be in a submission, and why: folders, more records, what is no file."""
     for path in sorted(folder.rglob("*")):
         place = path.relative_to(folder)
-        if path.is_symlink():
-            yield path, "it is a link"
-        elif not (path.is_file() or path.is_dir()):
+        if not (path.is_file() or path.is_dir()):
             yield path, "it is neither a file nor a folder"
         elif (path.is_dir() and place != Path(SETS)) or (path.name == RECORDS and len(place.parts) > 1):
             yield path, "it has no place in a submission"

@@ -24,12 +24,12 @@ def let_waiting_threads_sleep() -> None:
 
 
 def advice_where_shared(threads: int, loadavg: Path = Path("/proc/loadavg")) -> str:
-    """Return a line for the user where other programs use the cores; nothing where they do not, or cannot tell.
+    """Return a line for the user where other programs use the cores; empty where they do not, or it is not known.
 
     Args:
-        threads: that are about to compute.
-        loadavg: Linux's file of the load: its average over a minute, and how many threads run at this moment. The
-            first alone would take for others what has just ended, the second a moment for a state.
+        threads: the number that is about to compute.
+        loadavg: Linux's file of the load. Its average over a minute counts what has just ended, and the number of
+            threads that run now may be a moment's: the smaller of the two counts.
     """
     cores = os.cpu_count() or 1
     try:

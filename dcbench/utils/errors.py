@@ -15,14 +15,11 @@ class DcbenchError(Exception):
 
 
 class StorageError(DcbenchError):
-    """A file that cannot be written: a full disk, a folder that is read-only, a device that fails.
-
-    It ends a run, being nobody's failure and the next cell's, too.
-    """
+    """A file that cannot be written, because the disk is full, say. It ends a run, since all cells need it."""
 
 
 class NewerFormat(DcbenchError):
-    """A file of a dcbench to come: intact, and to be left as it is."""
+    """A file of a newer dcbench: intact, and to be left as it is."""
 
 
 def newer_format(what: str) -> NewerFormat:
@@ -31,10 +28,7 @@ def newer_format(what: str) -> NewerFormat:
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> DcbenchError:
-    """Return the error for a ``name`` that is not among the ``known`` ones of this ``kind``.
-
-    The nearest known name is suggested, then all of them are listed.
-    """
+    """Return the error for an unknown ``name`` of a ``kind``: it suggests the nearest known name and lists all."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
@@ -43,10 +37,9 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> DcbenchError:
 
 
 def find_name(kind: str, name: str, known: Iterable[str]) -> str:
-    """Return the ``known`` name of this ``kind`` that a user means, for whom '-' and '_' are the same.
+    """Return the ``known`` name of this ``kind`` that a user means; '-' and '_' are the same.
 
-    Raises:
-        DcbenchError: where there is none, with the nearest one.
+    Where there is none, a `DcbenchError` suggests the nearest.
     """
     names = sorted(known)
     if name in names:

@@ -24,10 +24,9 @@ _chosen_data_root: ContextVar[Path | None] = ContextVar("data root", default=Non
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write ``data`` beside ``path``, flush it to the disk, then rename it into place, and flush the folder.
+    """Write a file in one piece: beside ``path``, flushed to the disk, then renamed into place.
 
-    Raises:
-        StorageError: when it cannot be written. What was there before still is.
+    A `StorageError` means that it cannot be written; what was there before still is.
     """
     make_folder(path.parent)
     with storing(path):
@@ -47,25 +46,13 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder, and those that it is in, unless it is there.
-
-    Raises:
-        StorageError: when it cannot be made.
-    """
-    try:
+    """Make a folder, and those that it is in, unless it is there. Raises `StorageError`."""
+    with storing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        raise StorageError(f"{folder} cannot be written: it is not a folder. Move it away.") from None
-    except OSError as error:
-        raise StorageError(f"{folder} cannot be written: {error.strerror or error}.") from error
 
 
 def remove(path: Path) -> None:
-    """Remove a file if it is there.
-
-    Raises:
-        StorageError: when it cannot be removed.
-    """
+    """Remove a file if it is there. Raises `StorageError` when it cannot be removed."""
     with storing(path):
         path.unlink(missing_ok=True)
 
@@ -130,11 +117,7 @@ def slug(text: str) -> str:
 
 
 def ensure_writable(folder: Path, option: str = "--results") -> None:
-    """Create the folder if need be.
-
-    Raises:
-        DcbenchError: when nothing can be written there, with the option that names another.
-    """
+    """Create a folder if need be; raise a `DcbenchError` that names the option where nothing can be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

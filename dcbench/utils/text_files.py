@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -14,11 +15,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a file in UTF-8, without a byte-order mark.
-
-    Raises:
-        DcbenchError: naming the file, when it cannot be read or is not UTF-8.
-    """
+    """Return the text of a file in UTF-8, without a byte-order mark; a `DcbenchError` names an unreadable file."""
     try:
         return path.read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -28,21 +25,18 @@ def read_text(path: Path) -> str:
 
 
 def read_toml(path: Path, model: type[M]) -> M:
-    """Return what a TOML file says, as `read_text` reads it.
+    """Return what a TOML file says; see `checked`."""
+    return checked(path, model, lambda: tomllib.loads(read_text(path)))
 
-    Raises:
-        DcbenchError: naming the file and what is wrong: that it cannot be read or is not TOML, or the key.
-    """
+
+def checked(path: Path, model: type[M], read: Callable[[], Any]) -> M:
+    """Return what a file says, or raise a `DcbenchError` that names the file and what is wrong in it."""
     try:
-        content = tomllib.loads(read_text(path))
-    except (ValueError, RecursionError) as error:  # a number of too many digits is a ValueError
-        raise DcbenchError(f"{path} is not TOML: {error}.") from None
-    try:
-        return model.model_validate(content)
+        return model.model_validate(read())
     except ValidationError as error:
         raise mistake(f"{path}", "key", model, error) from None
-    except (ValueError, RecursionError) as error:
-        raise DcbenchError(f"{path} cannot be used: {error}.") from None
+    except (ValueError, RecursionError) as error:  # a number of too many digits is a ValueError
+        raise DcbenchError(f"{path} is not {path.suffix[1:].upper()}: {error}.") from None
 
 
 def mistake(where: str, kind: str, model: type[BaseModel], error: ValidationError) -> DcbenchError:
@@ -51,8 +45,7 @@ def mistake(where: str, kind: str, model: type[BaseModel], error: ValidationErro
     Args:
         where: the file, and the line if that is known.
         kind: of what is named: ``key`` or ``column``.
-        model: what the file should have been.
-        error: what is wrong.
+        model, error: what the file should have been, and what is wrong.
     """
     problem = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
     place = ".".join(map(str, problem["loc"]))
