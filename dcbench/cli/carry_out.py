@@ -53,19 +53,15 @@ def carry_out(
 ) -> None:
     """Carry out a plan with progress bars, print the result, and exit the process with 1 if a part failed.
 
-    Args:
-        plan: what to do.
-        plugins: their observers are told.
-        execution: how and where.
-        dry_run: show the plan, and do nothing.
-        as_json: print JSON instead of tables.
-        report: prints the records that the plan covers, instead of the usual table.
+    A dry run shows the plan and does nothing. ``report`` prints the records that the plan covers instead of the
+    usual table.
 
     Raises:
         DcbenchError: when results cannot be written; what was done is kept.
     """
     import torch
 
+    from dcbench.leaderboard.scores import rows
     from dcbench.results.store import Store
     from dcbench.run.session import Interrupted, describe_failure
     from dcbench.run.session import carry_out as carry_out_quietly
@@ -84,8 +80,9 @@ def carry_out(
         sys.exit(130)
     if report is not None:
         report(completed.records)
-    else:
-        _show_scores(completed, as_json)
+    elif (table := rows(completed.records)) or as_json:
+        datasets = ", ".join(sorted({row.dataset for row in table}))
+        print_scores(table, f"{datasets}: protocol {plan.protocol.name}, budget {plan.budget.name}", as_json)
     failures = completed.outcome.failures
     if failures:
         click.echo(f"Tracebacks of what failed: {completed.store.root / 'failures'}", err=True)
@@ -100,7 +97,7 @@ def _show_plan(plan: Plan, store: Store, force: bool, as_json: bool) -> None:
     """Print the cells and how much of each is done."""
     from dcbench.cli.output import print_rows
 
-    rows = []
+    rows: list[dict[str, str]] = []
     for cell in plan.cells:
         pending = len(plan.pending(cell, store, force))
         condensed = not pending or (store.set_path(cell.spec).exists() and not force)
@@ -121,16 +118,6 @@ def _show_plan(plan: Plan, store: Store, force: bool, as_json: bool) -> None:
         sets = sum(row["condensed"] == "no" for row in rows)
         left = sum(int(row["trials"]) - int(row["done"]) for row in rows)
         click.echo(f"To do: {sets} of {len(rows)} condensations, {left} evaluations. Budget: {plan.budget.name}.")
-
-
-def _show_scores(completed: Completed, as_json: bool) -> None:
-    """Print the table of what a plan covers."""
-    from dcbench.leaderboard.scores import rows
-
-    table, plan = rows(completed.records), completed.plan
-    datasets = ", ".join(sorted({row.dataset for row in table}))
-    if table or as_json:
-        print_scores(table, f"{datasets}: protocol {plan.protocol.name}, budget {plan.budget.name}", as_json)
 
 
 def _show_outcome(completed: Completed) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from dcbench.plugins import Plugins
 
 GIB = 2**30
-LITTLE_DISK, NO_DISK = 2 * GIB, GIB // 10
+LITTLE_DISK = 2 * GIB
 DRIVER = Path("/proc/driver/nvidia/version")
 COMPILERS = ("c++", "g++", "clang++")
 NAMESAKE = "dcbench"
@@ -128,12 +128,10 @@ def _folder(subject: str, folder: Path, remedy: str) -> Finding:
     result = f"{folder}, {'' if there == folder else 'not there yet, '}{_size(free)} of disk free"
     if not there.is_dir():
         return Finding(subject, f"{there} is not a folder", "wrong", remedy)
-    if free < NO_DISK:
-        return Finding(subject, result, "wrong", f"Make room. {remedy}")
     if not os.access(there, os.W_OK):
         return Finding(subject, f"{result}, and cannot be written to", "note", remedy)
     if free < LITTLE_DISK:
-        return Finding(subject, result, "note", "A data set or many condensed sets may not fit.")
+        return Finding(subject, result, "note", f"A data set or many condensed sets may not fit. {remedy}")
     return Finding(subject, result)
 
 
@@ -237,10 +235,9 @@ def _dataset(dataset: Dataset, root: Path) -> Finding:
         here = dataset.is_here(root)
         info = load_dataset(dataset, root).info if here else None
     except Exception as error:  # whatever a plugin may raise
-        plain = isinstance(error, DcbenchError)
-        result = str(error) if plain else f"its is_here fails: {type(error).__name__}: {error}"
+        prefix = "" if isinstance(error, DcbenchError) else f"its is_here fails: {type(error).__name__}: "
         remedy = "If its files are whole, it is a defect of the plugin: tell its authors."
-        return Finding(dataset.name, result, "wrong", remedy)
+        return Finding(dataset.name, f"{prefix}{error}", "wrong", remedy)
     if here is None:
         return Finding(dataset.name, "does not say whether it has to be downloaded")
     if info is None:

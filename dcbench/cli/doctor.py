@@ -7,15 +7,12 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING
 
 import click
 
+from dcbench.cli.diagnosis import Finding, examine
 from dcbench.cli.options import data_root_option, load_plugins, results_option
 from dcbench.cli.output import json_option, print_json
-
-if TYPE_CHECKING:
-    from dcbench.cli.diagnosis import Finding
 
 MARKS = {"fine": ("✓", "green"), "note": ("–", "yellow"), "wrong": ("✗", "red")}
 MARGIN = 20
@@ -33,8 +30,6 @@ def doctor(results: Path, data_root: Path, as_json: bool) -> None:
 
     Exit code: 0 if nothing is wrong, 1 if something is.
     """
-    from dcbench.cli.diagnosis import examine
-
     findings: list[Finding] = []
     for finding in examine(partial(load_plugins, strict=False), data_root, results):
         if not as_json:

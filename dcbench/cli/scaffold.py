@@ -34,10 +34,7 @@ def component_name(text: str, kind: str, plugins: Plugins) -> str:
 
 
 def write_plugin(name: str, kind: str, folder: Path) -> list[Path]:
-    """Write the package of a component into a new folder, all of it or nothing.
-
-    Returns:
-        The files.
+    """Write the package of a component into a new folder, all of it or nothing; return the files.
 
     Raises:
         DcbenchError: when the folder exists, or cannot be written.
@@ -58,7 +55,7 @@ def write_plugin(name: str, kind: str, folder: Path) -> list[Path]:
 
 
 def _texts(name: str, kind: str) -> dict[str, str]:
-    """Return what to write, by path."""
+    """Return the texts to write, by path."""
     base = kind.capitalize()
     class_name = "".join(part.capitalize() for part in name.split("_")).removesuffix(base) + base
     values = {

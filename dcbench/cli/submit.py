@@ -49,8 +49,7 @@ def submit(
     records = make_submission(results, target, selection, title or name, submitted_by, options.load_plugins())
     sets = len({record.condense_key for record in records})
     click.echo(f"{target}: {len(records)} records of {sets} condensed sets")
-    for line in _provisional(target):
-        click.echo(line)
+    _show_provisional(target)
     card = read_submission(target).card
     about = card.methods if card else ()
     empty = {field for each in about for field in ("paper", "code_url") if not getattr(each, field)}
@@ -59,8 +58,8 @@ def submit(
     click.echo(f"Next: dcbench leaderboard verify {target}")
 
 
-def _provisional(target: Path) -> list[str]:
-    """Say which rows of a submission lack something to be ranked, by the rules of its leaderboard."""
+def _show_provisional(target: Path) -> None:
+    """Print which rows of a submission lack something to be ranked, by the rules of its leaderboard."""
     from dcbench.leaderboard.board import read_leaderboard
     from dcbench.leaderboard.report.tables import heading, lacking
     from dcbench.results.submission import SUBMISSIONS
@@ -69,11 +68,10 @@ def _provisional(target: Path) -> list[str]:
     try:
         board = read_leaderboard(target.parent.parent if target.parent.name == SUBMISSIONS else target)
     except DcbenchError as error:  # of the others: this one is in its place
-        return [f"Warning: {error}"]
-    lines = []
+        click.echo(f"Warning: {error}")
+        return
     for table in board.tables:
         for entry in table.entries:
             owner = board.submission(entry.row)
             if entry.provisional and owner and owner.folder.resolve() == target.resolve():
-                lines.append(f"{table.dataset}, {heading(table).replace('`', '')}: {lacking(entry)}")
-    return lines
+                click.echo(f"{table.dataset}, {heading(table).replace('`', '')}: {lacking(entry)}")

@@ -10,7 +10,6 @@ import click
 
 from dcbench.cli import options
 from dcbench.cli.carry_out import carry_out, refuse_downloads
-from dcbench.cli.options import load_plugins
 from dcbench.cli.output import json_option, print_json, print_rows
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ def list_(as_json: bool) -> None:
     from dcbench.suites.selection import select
     from dcbench.utils.errors import DcbenchError
 
-    plugins = load_plugins(suites_only=True)
+    plugins = options.load_plugins(suites_only=True)
     rows = []
     for name in plugins.suites:
         row = {"name": name, "title": "", "cells": "", "sets": "", "trials": ""}
@@ -95,8 +94,8 @@ def show(name: str, results: Path, as_json: bool, **words: Any) -> None:
     """
     from dcbench.leaderboard.scores import find_records
 
-    selection = _select(name, words, load_plugins(suites_only=True))
-    _print(selection, find_records(results), load_plugins, as_json)
+    selection = _select(name, words, options.load_plugins(suites_only=True))
+    _print(selection, find_records(results), options.load_plugins, as_json)
 
 
 @suite.command()
@@ -112,7 +111,7 @@ def run(name: str, data_root: Path, dry_run: bool, as_json: bool, execution: Exe
     """
     from dcbench.utils.devices import choose_device
 
-    plugins = load_plugins()
+    plugins = options.load_plugins()
     selection = _select(name, words, plugins)
     if dry_run:
         refuse_downloads(selection.datasets, plugins, data_root)
@@ -152,7 +151,7 @@ def _print(
     console.print(f"[bold]{escape(suite.name)}[/bold]: {escape(suite.file.title)}; {how}")
     for heading, table in tables(comparison):
         console.print(f"\n{escape(heading)}", table, sep="\n")
-    *paragraphs, done = remarks(selection, comparison)
+    *paragraphs, done = map(escape, remarks(selection, comparison))
     for paragraph in paragraphs:
-        console.print(f"[dim]{escape(paragraph)}[/dim]")
-    console.print(escape(done))
+        console.print(f"[dim]{paragraph}[/dim]")
+    console.print(done)
