@@ -36,7 +36,11 @@ class Commands(click.Group):
             ctx.exit(130)
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Commands,
+    commands=[run, evaluate, suite, list_, describe, leaderboard, plugin, doctor],
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="dcbench")
 def main() -> None:
     """Benchmark dataset condensation: condense, train fresh networks, compare.
@@ -45,6 +49,4 @@ def main() -> None:
     """
 
 
-for command in (run, evaluate, suite, list_, describe, leaderboard, plugin, doctor):
-    main.add_command(command)
 add_no_plugins(main)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -41,13 +40,8 @@ def describe(name: str, as_json: bool) -> None:
     if (same := plugins.suites.find(name)) is not None:
         result.append(_suite_facts(load_suite(plugins.suite_path(same)), plugins.suites.origins[same]))
     if not result:
-        everything: tuple[Iterable[str], ...] = (
-            *plugins.registries().values(),
-            PROTOCOLS,
-            BUDGETS,
-            plugins.suites,
-        )
-        raise plugins.missing(unknown_name("name", name, chain.from_iterable(everything)))
+        known = [*chain(*plugins.registries().values()), *PROTOCOLS, *BUDGETS, *plugins.suites]
+        raise plugins.missing(unknown_name("name", name, known))
     if as_json:
         print_json(result)
         return

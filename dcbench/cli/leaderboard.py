@@ -23,18 +23,14 @@ folder_argument = click.argument(
 )
 
 
-@click.group()
+@click.group(commands=[submit, verify])
 def leaderboard() -> None:
     """Build, check and show tables made from records; submit to them, and verify submissions.
 
     FOLDER is any folder with records.jsonl files in or below it: leaderboards/ (the default) or the results
-    of a run. Quick and failed records never enter a built table. What a row needs to be ranked stands in
-    FOLDER/rules.toml.
+    of a run. Quick and failed records never enter a built table. FOLDER/rules.toml says what a row needs to be
+    ranked.
     """
-
-
-leaderboard.add_command(submit)
-leaderboard.add_command(verify)
 
 
 @leaderboard.command()

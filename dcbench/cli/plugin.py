@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import asdict
 from importlib.util import find_spec
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,20 +44,16 @@ def list_(as_json: bool) -> None:
     print_rows([_row(info) for info in infos], as_json)
     for info in infos:
         if info.error:
-            click.secho(f"{info.name} ({info.distribution} {info.version}) failed to load:", fg="red")
-            click.echo(f"  {info.error}")
-    disabled = sorted({info.disabled for info in infos if info.disabled})
-    if disabled:
+            title = click.style(f"{info.name} ({info.distribution} {info.version}) failed to load:", fg="red")
+            click.echo(f"{title}\n  {info.error}")
+    if disabled := sorted({info.disabled for info in infos if info.disabled}):
         click.echo(f"Disabled by {' and '.join(disabled)}.")
 
 
 def _row(info: PluginInfo) -> dict[str, str]:
     """Return a plugin's row: what it provides is grouped by kind, a line for each."""
-    by_kind: dict[str, list[str]] = {}
-    for each in info.provides:
-        kind, _, name = each.partition(" ")
-        by_kind.setdefault(kind, []).append(name)
-    provides = "\n".join(f"{kind} {', '.join(names)}" for kind, names in by_kind.items())
+    pairs = groupby(map(str.split, info.provides), key=itemgetter(0))
+    provides = "\n".join(f"{kind} {', '.join(name for _, name in group)}" for kind, group in pairs)
     return {
         "plugin": info.name,
         "distribution": f"{info.distribution} {info.version}",
@@ -108,13 +106,8 @@ def _print_results(title: str, results: list[Result]) -> None:
         if result.remark:
             click.secho(f"      {result.remark}", dim=True)
         if result.status == "failed":
-            rows = {
-                "check": result.check,
-                "found": result.found,
-                "to do": result.advice,
-            }
-            for key, value in rows.items():
-                click.echo(f"      {key + ':':<9} {value}")
+            for label, value in (("check", result.check), ("found", result.found), ("to do", result.advice)):
+                click.echo(f"      {label}: {value}")
     counts = Counter(result.status for result in results)
     blocked = f", {counts['blocked']} cannot be tried until others pass" if counts["blocked"] else ""
     not_tried = f", {counts['not tried']} not tried here" if counts["not tried"] else ""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -49,9 +49,6 @@ ESTIMATE_SECONDS = 3600.0
 @json_option
 def verify(
     folder: Path,
-    sample: int | None,
-    evals: int,
-    seed: int,
     datasets: tuple[str, ...],
     keep: Path | None,
     mark: bool,
@@ -59,6 +56,7 @@ def verify(
     engine: str,
     data_root: Path,
     as_json: bool,
+    **sampling: Any,
 ) -> None:
     """Check that the parts of the submission in FOLDER fit together, and that its accuracies are found again.
 
@@ -79,13 +77,14 @@ def verify(
         if keep:
             ensure_writable(keep, "--keep")
         store = Store(keep) if keep else None
-        verifier = Verifier(submission, loaded, plugins, evals, sample, seed, progress, store)
+        verifier = Verifier(submission, loaded, plugins, progress=progress, store=store, **sampling)
         try:
             result = verifier.run()
         except KeyboardInterrupt:
             if store:
-                count = len(store.records)
-                click.echo(f"\n{count} networks are kept in {keep}; the same command goes on.", err=True)
+                click.echo(
+                    f"\n{len(store.records)} networks are kept in {keep}; the same command goes on.", err=True
+                )
             raise
     marked = write_verification(folder, verification(verifier, result)) if mark and result.ok else None
     if as_json:
@@ -150,8 +149,6 @@ def _print(result: VerificationResult, folder: Path) -> None:
             f"{wrong} of {len(result.comparisons)} comparisons lie outside the tolerance"
         )
         if telling < len(result.comparisons):
-            click.echo(
-                "?: the tolerance is so wide that the comparison tells nothing; more --evals make it narrower"
-            )
+            click.echo("?: the tolerance is so wide that the comparison tells nothing; use more --evals")
         verdict += "" if telling else ": no comparison tells anything"
     click.echo(f"{folder}: {verdict}")
