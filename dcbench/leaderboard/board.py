@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -78,23 +79,26 @@ def read_leaderboard(folder: Path, all_budgets: bool = False) -> Leaderboard:
         DcbenchError: naming the file, when one cannot be read.
     """
     submissions, rules = find_submissions(folder), read_rules(folder)
-    kept: list[Record] = []
-    of: dict[str, Submission] = {}
-    owners: dict[Competitor, Submission] = {}
-    for each in submissions:
-        records = each.records if all_budgets else official(each.records)
-        kept += records
-        for record in records:
-            of.setdefault(record.condense_key, each)
-            owner = owners.setdefault(competitor(record), each)
-            if owner is not each and (folder / SUBMISSIONS).is_dir():
-                raise DcbenchError(
-                    f"{owner.name} and {each.name} both have records of {record.method} on {record.dataset}, "
-                    f"ipc {record.ipc or 'all'}: a row is of one submission. Submit the others without it."
-                )
-    table = rows(kept)
+    entering = [(each, each.records if all_budgets else official(each.records)) for each in submissions]
+    if (folder / SUBMISSIONS).is_dir():
+        refuse_shared_rows(entering)
+    of = {record.condense_key: each for each, records in reversed(entering) for record in records}
+    table = rows(record for _, records in entering for record in records)
 
     def may_be_reference(row: Row) -> bool:
         return not rules.references or of[row.condense_keys[0]].name in rules.references
 
     return Leaderboard(submissions, rules, tuple(table), tuple(standings(table, rules, may_be_reference)), of)
+
+
+def refuse_shared_rows(entering: Iterable[tuple[Submission, Iterable[Record]]]) -> None:
+    """Raise a `DcbenchError` where two submissions have records of the same row."""
+    owners: dict[Competitor, Submission] = {}
+    for each, records in entering:
+        for record in records:
+            owner = owners.setdefault(competitor(record), each)
+            if owner is not each:
+                raise DcbenchError(
+                    f"{owner.name} and {each.name} both have records of {record.method} on {record.dataset}, "
+                    f"ipc {record.ipc or 'all'}: a row is of one submission. Submit the others without it."
+                )

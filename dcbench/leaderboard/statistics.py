@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +13,6 @@ from dcbench.utils.hashes import derive_seed
 
 CONFIDENCE = 0.95
 REPLICATES = 2000
-BLOCK = 2**17
-"""Draws at a time: few enough to stay in the cache, however large a set is."""
 
 Interval = tuple[float, float]
 Trials = Mapping[str, Mapping[str, Sequence[float]]]
@@ -107,9 +105,7 @@ def bootstrap(trials: Trials, seeded: bool, name: str) -> dict[str, Replicates]:
     """
     sets = sorted({key for by_set in trials.values() for key in by_set})
     uniform = _Uniform(derive_seed("bootstrap", name))
-    chosen = np.empty((REPLICATES, len(sets)), np.int32)
-    for block in _blocks(len(sets)):
-        chosen[block] = uniform.integers(chosen[block].shape, np.array(len(sets)))
+    chosen = uniform.integers((REPLICATES, len(sets)), np.array(len(sets)))
     replicates = {}
     for network, by_set in sorted(trials.items()):
         enough = len(by_set) > 1 if seeded else all(len(each) > 1 for each in by_set.values())
@@ -119,20 +115,13 @@ def bootstrap(trials: Trials, seeded: bool, name: str) -> dict[str, Replicates]:
         values = np.zeros((len(sets), counts.max()))
         for number, key in enumerate(sets):
             values[number, : counts[number]] = by_set.get(key, ())
-        drawn = [_means(chosen[block], values, counts, uniform) for block in _blocks(values.size)]
-        means = np.concatenate(drawn)
+        means = _means(chosen, values, counts, uniform)
         replicates[network] = np.where(np.isnan(means), score(by_set).mean, means)
     return replicates
 
 
-def _blocks(draws: int) -> Iterator[slice]:
-    """Yield slices of all replicates, of so many as take a block of draws, given how many each takes."""
-    step = max(1, BLOCK // draws)
-    return (slice(begin, begin + step) for begin in range(0, REPLICATES, step))
-
-
 def _means(
-    chosen: NDArray[np.int32], values: Replicates, counts: NDArray[np.int64], uniform: _Uniform
+    chosen: NDArray[np.int64], values: Replicates, counts: NDArray[np.int64], uniform: _Uniform
 ) -> Replicates:
     """Draw accuracies from the sets chosen, and return the means over sets of the mean within each.
 

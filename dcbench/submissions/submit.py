@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from dcbench.leaderboard.scores import competitor, drop_other_augmentations, find_records, official
+from dcbench.leaderboard.board import refuse_shared_rows
+from dcbench.leaderboard.scores import drop_other_augmentations, find_records, official
 from dcbench.plugins import Plugins
 from dcbench.results.records import Record
 from dcbench.results.set_file import stated_sha256, without_images
@@ -18,6 +19,7 @@ from dcbench.results.submission import (
     VERIFICATION,
     Card,
     MethodCard,
+    Submission,
     find_submissions,
 )
 from dcbench.utils.errors import DcbenchError, find_name
@@ -26,12 +28,7 @@ from dcbench.utils.files import remove, write_atomically
 
 @dataclass(frozen=True)
 class Selection:
-    """Which records of a run to submit; an empty field selects everything.
-
-    Attributes:
-        datasets, methods: names as in the records.
-        ipcs: images per class; sets of any size always go with them.
-    """
+    """Which records of a run to submit; an empty field selects all. Sets of any size always go with them."""
 
     datasets: tuple[str, ...] = ()
     methods: tuple[str, ...] = ()
@@ -46,18 +43,11 @@ class Selection:
         found = drop_other_augmentations(latest(official(records)))
         if not found:
             return []
-        here = {"dataset": {each.dataset for each in found}, "method": {each.method for each in found}}
-        datasets, methods = (
-            [find_name(f"{kind} of the official records", name, here[kind]) for name in names]
-            for kind, names in (("dataset", self.datasets), ("method", self.methods))
-        )
-        kept = [
-            record
-            for record in found
-            if record.dataset in (datasets or (record.dataset,))
-            and record.method in (methods or (record.method,))
-            and (record.ipc is None or record.ipc in (self.ipcs or (record.ipc,)))
-        ]
+        for kind, names in (("dataset", self.datasets), ("method", self.methods)):
+            here = {getattr(record, kind) for record in found}
+            wanted = {find_name(f"{kind} of the official records", name, here) for name in names} or here
+            found = [record for record in found if getattr(record, kind) in wanted]
+        kept = [record for record in found if not (self.ipcs and record.ipc) or record.ipc in self.ipcs]
         return sorted(kept, key=lambda record: (record.started_at, record.key, record.condense_key))
 
 
@@ -90,7 +80,10 @@ def make_submission(
     records = selection.of(find_records(results))
     if not records:
         raise DcbenchError(f"{results} has no such records that may enter a table: quick and failed ones may not.")
-    _refuse_rows_of_others(records, target)
+    if target.parent.name == SUBMISSIONS and target.parent.is_dir():
+        there = find_submissions(target.parent.parent)
+        others = [(each, official(each.records)) for each in there if each.folder.resolve() != target.resolve()]
+        refuse_shared_rows([*others, (Submission(target, tuple(records)), records)])
     if target.exists() and not ((target / RECORDS).exists() or (target / CARD).exists()):
         raise DcbenchError(f"{target} is there already, and is no submission: it has no {RECORDS}.")
     paths = _sets(results, records)
@@ -118,21 +111,6 @@ def draft_card(records: Iterable[Record], title: str, submitted_by: tuple[str, .
     return Card(title=title, submitted_by=submitted_by, methods=tuple(cards))
 
 
-def _refuse_rows_of_others(records: Iterable[Record], target: Path) -> None:
-    """Raise a `DcbenchError` where another submission of the leaderboard has a row already."""
-    if target.parent.name != SUBMISSIONS or not target.parent.is_dir():
-        return
-    rows = {competitor(record): record for record in records}
-    for other in find_submissions(target.parent.parent):
-        taken = {competitor(record) for record in official(other.records)} & rows.keys()
-        if taken and other.folder.resolve() != target.resolve():
-            record = rows[min(taken)]
-            raise DcbenchError(
-                f"{other.name} has {record.method} on {record.dataset}, ipc {record.ipc or 'all'}, already, "
-                "and a row is of one submission. Say what is yours with --method, --dataset or --ipc."
-            )
-
-
 def _states(path: Path) -> str:
     """Return the hash that the file of a set states; empty for one that is damaged."""
     try:
@@ -152,9 +130,9 @@ def _sets(results: Path, records: Iterable[Record]) -> list[Path]:
         # The key is not part of the glob pattern, because a record may state any text.
         named = [path for path in kept if path.name.endswith(f"_{key[:12]}.safetensors")]
         # The set may have been made again in another folder, and one of the two may be damaged.
-        found = [path for path in named if len(named) == 1 or _states(path) == digest]
-        if not found or stated_sha256(found[0]) != digest:
-            other = f"; {named[0]} is another, made before or since" if named else ""
+        found = [path for path in named if _states(path) == digest]
+        if not found:
+            other = f"; {named[0]} is another, made before or since, or is damaged" if named else ""
             raise DcbenchError(f"{results} has records of the condensed set {key[:12]}, but not the set{other}.")
         paths.append(found[0])
     return paths

@@ -29,10 +29,7 @@ RECALLED = "(…): quoted from memory by the maintainers, not checked against th
 
 
 def tables(comparison: Comparison) -> list[tuple[str, Table]]:
-    """Return a table for each data set, and a matrix wherever several networks are matched on and evaluated.
-
-    Each comes with its heading.
-    """
+    """Return tables with headings: one for each data set, a matrix where both sides have several networks."""
     made = []
     for dataset, group in groupby(comparison.lines, key=lambda line: line.key[0]):
         single, matrices = [], []
@@ -88,61 +85,61 @@ def _warnings(selection: SuiteSelection, comparison: Comparison) -> list[str]:
 
 def as_data(selection: SuiteSelection, comparison: Comparison) -> dict[str, Any]:
     """Return all of it as plain data; accuracies, deviations, differences and uncertainties are fractions."""
-    file = selection.suite.file
+    own, counts = comparison.own, ("sets_done", "sets", "trials_done", "trials")
     return {
         "suite": selection.suite.name,
-        "title": file.title,
-        "source": file.source,
-        "notes": list(file.notes),
-        "protocol": file.protocol,
+        **selection.suite.file.model_dump(mode="json", include={"title", "source", "notes", "protocol"}),
         "budget": selection.budget.name,
         "lines": [_line_data(line) for line in comparison.lines],
-        "sets_done": comparison.sets_done,
-        "sets": comparison.sets,
-        "trials_done": comparison.trials_done,
-        "trials": comparison.trials,
-        "other_data": comparison.own.other_data,
-        "spellings": [{**asdict(each), "taken": each.taken} for each in comparison.own.spellings],
+        **{name: getattr(comparison, name) for name in counts},
+        "other_data": own.other_data,
+        "spellings": [{**asdict(each), "taken": each.taken} for each in own.spellings],
     }
 
 
 def _line_data(line: Line) -> dict[str, Any]:
-    number = line.published
-    about = {"mean", "std", "n_sets", "n_evals", "checked"}
+    number, about = line.published, {"mean", "std", "n_sets", "n_evals", "checked"}
+    numbers = ("evaluation_network", "comparable", "difference", "uncertainty", "z")
     return {
         **dict(zip(("dataset", "ipc", "method", "matching_network"), line.key, strict=True)),
-        "evaluation_network": line.evaluation_network,
+        **{name: getattr(line, name) for name in numbers},
         "ours": asdict(line.score) if line.score else None,
         "published": number.model_dump(include=about) if number else None,
-        "comparable": line.comparable,
-        "difference": line.difference,
-        "uncertainty": line.uncertainty,
-        "z": line.z,
     }
 
 
 def _table(dataset: str, lines: Sequence[Line]) -> tuple[str, Table]:
     """Return a table of a line per number; a network that is the same everywhere is named in the heading."""
-    matched = sorted({line.key[3] for line in lines if line.key[3]})
-    evaluated = list(dict.fromkeys(line.evaluation_network for line in lines))
-    heading = [dataset]
-    if len(matched) == 1:
-        heading.append(f"matched on {matched[0]}")
-    if len(evaluated) == 1:
-        heading.append(f"evaluated on {evaluated[0]}")
+    heading, columns = (
+        [dataset],
+        {
+            "ipc": [str(line.key[1] or "all") for line in lines],
+            "method": [line.key[2] for line in lines],
+            "matched on": [line.key[3] or DASH for line in lines],
+            "evaluated on": [line.evaluation_network for line in lines],
+        },
+    )
+    for name in ("matched on", "evaluated on"):
+        networks = {*columns[name]} - {DASH}
+        if len(networks) < 2:
+            del columns[name]
+            heading += [f"{name} {network}" for network in networks]
     shown = _empty_table()
-    for name in ["ipc", "method"] + ["matched on"] * (len(matched) > 1) + ["evaluated on"] * (len(evaluated) > 1):
+    for name in columns:
         shown.add_column(name, overflow="fold")
     for name in ("ours", "n", "published", "difference", "z"):
         shown.add_column(name, justify="right", no_wrap=True)
-    for index, line in enumerate(lines):
-        _, ipc, method, network = line.key
-        if index and ipc != lines[index - 1].key[1]:
+    heads = list(zip(*columns.values(), strict=True))
+    for index, (line, head) in enumerate(zip(lines, heads, strict=True)):
+        if index and head[0] != heads[index - 1][0]:
             shown.add_section()
-        head = [str(ipc or "all"), method] + [network or DASH] * (len(matched) > 1)
-        head += [line.evaluation_network] * (len(evaluated) > 1)
-        numbers = [_ours(line.score), _n(line.score), _published(line.published, deviation=True)]
-        shown.add_row(*map(escape, head), *numbers, _points(line.difference), _z(line.z))
+        ours = (
+            f"[bold]{percent(line.score.mean)}[/bold] [dim]({deviations(line.score)})[/dim]"
+            if line.score
+            else DASH
+        )
+        numbers = [ours, _n(line.score), _published(line.published, deviation=True)]
+        shown.add_row(*map(escape, head), *numbers, _signed(line.difference, 100), _signed(line.z))
     return ", ".join(heading), shown
 
 
@@ -173,17 +170,13 @@ def _field(line: Line) -> str:
     if line.published:
         field.append(_published(line.published, deviation=False))
     if line.z is not None:
-        field.append(f"[dim]{_z(line.z)}[/dim]")
+        field.append(f"[dim]{_signed(line.z)}[/dim]")
     return "\n".join(field)
 
 
 def _broken(network: str) -> str:
     """Return a network's name with a line for each option, so that a column is no wider than need be."""
     return escape(network.replace(":", ":\n").replace(",", ",\n"))
-
-
-def _ours(score: Score | None) -> str:
-    return f"[bold]{percent(score.mean)}[/bold] [dim]({deviations(score)})[/dim]" if score else DASH
 
 
 def _n(score: Score | None) -> str:
@@ -199,9 +192,5 @@ def _published(number: Published | None, deviation: bool) -> str:
     return f"({text})" if number.checked == "recalled" else text
 
 
-def _points(value: float | None) -> str:
-    return DASH if value is None else f"{100 * value:+.1f}"
-
-
-def _z(value: float | None) -> str:
-    return DASH if value is None else f"{value:+.1f}"
+def _signed(value: float | None, scale: int = 1) -> str:
+    return DASH if value is None else f"{scale * value:+.1f}"

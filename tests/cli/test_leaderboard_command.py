@@ -71,7 +71,7 @@ def test_a_row_that_another_submission_has_is_named_and_nothing_is_written(typed
     assert typed("leaderboard", "submit", "results", "--name", "first").exit_code == 0
     done = typed("leaderboard", "submit", "results", "--name", "second")
     assert done.exit_code == 2
-    assert "first has random on digits, ipc 1, already" in done.output
+    assert "first and second both have records of random on digits, ipc 1" in done.output
     assert [path.name for path in (tmp_path / "leaderboards" / "submissions").iterdir()] == ["first"]
     again = typed("leaderboard", "submit", "results", "--name", "first")
     assert again.exit_code == 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dcbench.leaderboard import statistics
 from dcbench.leaderboard.statistics import REPLICATES, bootstrap, score
 
 
@@ -86,13 +85,3 @@ def test_an_interval_stays_within_the_possible():
     by_set = {"a": [0.99], "b": [0.6]}
     assert score(by_set, bootstrap({"mlp": by_set}, True, "x")["mlp"]).interval == (0.0, 1.0)
     assert score(by_set).interval is None
-
-
-@pytest.mark.parametrize("block", [1, 500, 10**9])
-def test_how_many_draws_are_made_at_a_time_changes_no_bit(monkeypatch, block):
-    trials = {"mlp": made_up(5, 40, 0.1, 0.1), "lenet": {"set 1": [0.2, 0.4], "set 3": [0.1], "set 7": [0.5] * 9}}
-    expected = bootstrap(trials, True, "x")
-    monkeypatch.setattr(statistics, "BLOCK", block)
-    found = bootstrap(trials, True, "x")
-    assert found.keys() == expected.keys() == trials.keys()
-    assert all(np.array_equal(found[network], expected[network]) for network in trials)
