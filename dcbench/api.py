@@ -61,30 +61,20 @@ __all__ = [
     "train_network",
 ]
 
-_MODULES = (
-    "condense.coresets",
-    "core.architecture",
-    "core.component",
-    "core.condensed_set",
-    "core.dataset",
-    "core.loss_watch",
-    "core.method",
-    "core.split",
-    "engine.augment",
-    "engine.matching",
-    "engine.optimizer",
-    "engine.training",
-    "formats.images",
-    "formats.npz",
-    "results.records",
-)
+_MODULES = {
+    "condense": ("coresets",),
+    "core": ("architecture", "component", "condensed_set", "dataset", "loss_watch", "method", "split"),
+    "engine": ("augment", "matching", "optimizer", "training"),
+    "formats": ("images", "npz"),
+    "results": ("records",),
+}
 
 
 def __getattr__(name: str) -> Any:
     """Import what needs torch when it is first asked for: a plugin of suites alone starts without."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    for module in _MODULES:
-        provided = vars(import_module(f"dcbench.{module}"))
+    for module in (f"dcbench.{folder}.{each}" for folder, modules in _MODULES.items() for each in modules):
+        provided = vars(import_module(module))
         globals().update({each: provided[each] for each in __all__ if each in provided})
     return globals()[name]

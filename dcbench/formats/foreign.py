@@ -24,6 +24,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -138,12 +139,8 @@ def _lone(content: Any, which: int) -> Any:
 
 
 def _read_content(path: Path) -> Any:
-    readers: dict[str, Callable[[Path], Any]] = {
-        ".pt": load_data,
-        ".pth": load_data,
-        ".npz": _read_npz,
-        ".safetensors": _read_safetensors,
-    }
+    readers: dict[str, Callable[[Path], Any]]
+    readers = {".pt": load_data, ".pth": load_data, ".npz": _read_npz, ".safetensors": _read_safetensors}
     reader = readers.get(path.suffix.lower())
     if reader is None:
         known = ", ".join(readers)
@@ -201,18 +198,11 @@ def _pair(value: Any, pixels: Pixels | None) -> ForeignSet | None:
 
 def _stated(content: Any) -> dict[str, tuple[float, ...]]:
     stated = content.get("accs_all_exps") if isinstance(content, Mapping) else None
-    if not isinstance(stated, Mapping):
-        return {}
-    return {
-        name: tuple(map(float, values))
-        for name, values in stated.items()
-        if isinstance(name, str) and isinstance(values, Sequence) and values and all(map(_is_number, values))
-    }
-
-
-def _is_number(value: Any) -> bool:
-    """Tell whether a value is a number, and one for which there is a floating-point number."""
-    return isinstance(value, float | np.number | np.bool_) or (isinstance(value, int) and abs(value) <= 2**53)
+    accuracies = {}
+    for name, values in stated.items() if isinstance(stated, Mapping) else ():
+        with suppress(TypeError, ValueError, OverflowError):  # what is no list of numbers is no accuracy
+            accuracies[str(name)] = tuple(map(float, values))
+    return {name: values for name, values in accuracies.items() if values}
 
 
 def _read_folder(path: Path, info: DatasetInfo) -> ForeignFile:

@@ -34,20 +34,12 @@ class ArrayFile:
         self.names = [each.removesuffix(".npy") for each in archive.namelist() if each.endswith(".npy")]
 
     def header(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-        """Return shape and dtype of an array, which is read for it.
-
-        Raises:
-            ValueError: when it is not there, holds objects, or is not as its header says.
-        """
+        """Return shape and dtype of an array; raises a `ValueError` as `read` does."""
         array = self.read(name)
         return array.shape, array.dtype
 
     def read(self, name: str) -> NDArray[Any]:
-        """Return an array.
-
-        Raises:
-            ValueError: when it is not there, holds objects, or is not as its header says.
-        """
+        """Return an array; a `ValueError` says that it is not there, holds objects or is damaged."""
         if name not in self.names:
             raise ValueError(f"it has no array {name!r}, but {self.names[:10]}.")
         with self._archive.open(f"{name}.npy") as stream:
@@ -65,11 +57,9 @@ def open_arrays(path: Path, expected: str = "") -> Iterator[ArrayFile]:
     """Open an ``.npz`` file for reading.
 
     Args:
-        path: the file.
+        path: the file. A `DcbenchError` names it when it is not there or damaged, or for a `ValueError` within the
+            block.
         expected: a sentence on what is expected of it, for messages on what it is instead.
-
-    Raises:
-        DcbenchError: naming the file, when it is not there or damaged, for a `ValueError` within the block too.
     """
     try:
         with ZipFile(path) as archive:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -81,13 +81,9 @@ class Artefacts:
         """Return what a condensed set took to make, or None where that is not known."""
         return cost_beside(self.set_path(spec))
 
-    def left_over(self) -> Iterator[Path]:
-        """Yield the temporary files of killed processes; see `dcbench.utils.files.left_over`."""
-        return left_over(self.root / name for name in FOLDERS)
-
     def clear_left_over(self) -> None:
         """Remove the temporary files of killed processes. Raises `StorageError` when one cannot be removed."""
-        for path in self.left_over():
+        for path in left_over(self.root / name for name in FOLDERS):
             remove(path)
 
     def write_traceback(self, key: str, text: str) -> Path:

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import inspect
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Collection, Mapping
@@ -91,9 +92,9 @@ def _collect_code(thing: Any, names: Mapping[str, Any], parts: list[str], seen: 
 
 
 def packages_behind(architecture: type, network: nn.Module) -> dict[str, str]:
-    """Return the versions of the packages that a network is made of, by their names; torch's is left out.
+    """Return the versions of the packages that a network is made of, by name; torch's is left out.
 
-    That of the architecture's plugin is among them, and timm's, say, where the plugin takes its models from there.
+    The architecture's plugin is among them, and timm, say, where the plugin takes its models from there.
     """
     modules = {_package(type(module)) for module in network.modules()}
     found = map(_distribution, {*modules, _package(architecture)} - {"torch"})
@@ -141,24 +142,18 @@ def digests_of_code(packages: Collection[str]) -> dict[str, str]:
 
 @cache
 def git_state() -> tuple[str | None, bool | None]:
-    """Return the commit of the checkout dcbench is imported from, and whether it has changes.
-
-    Both are None where it is no checkout, as after installing a wheel.
-    """
+    """Return the commit of dcbench's checkout, and whether it has changes; twice None where there is none."""
     folder = Path(dcbench.__file__).resolve().parent.parent
     if not (folder / ".git").exists():
         return None, None
     try:
-        sha = _git(folder, "rev-parse", "HEAD")
-        dirty = bool(_git(folder, "status", "--porcelain", "--", "dcbench", "plugins", "pyproject.toml"))
+        sha, changes = (
+            subprocess.run(["git", *words.split()], cwd=folder, check=True, capture_output=True, text=True).stdout
+            for words in ("rev-parse HEAD", "status --porcelain -- dcbench plugins pyproject.toml")
+        )
     except (OSError, subprocess.CalledProcessError):
         return None, None
-    return sha, dirty
-
-
-def _git(folder: Path, *words: str) -> str:
-    done = subprocess.run(["git", "-C", str(folder), *words], check=True, capture_output=True, text=True)
-    return done.stdout.strip()
+    return sha.strip(), bool(changes)
 
 
 def describe_device(device: torch.device, threads: int | None = None) -> str:
@@ -171,11 +166,9 @@ def describe_device(device: torch.device, threads: int | None = None) -> str:
 
 @cache
 def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+    with contextlib.suppress(OSError):
+        if named := re.search(r"^model name\s*:(.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE):
+            return named[1].strip()
     return platform.processor() or platform.machine()
 
 

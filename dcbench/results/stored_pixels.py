@@ -66,18 +66,9 @@ def to_pixels(images: NDArray[np.float32], mean: ArrayLike, std: ArrayLike) -> N
     """
     means, stds = (np.array(each, np.float64).reshape(1, -1, 1, 1) for each in (mean, std))
     pixels = images.astype(np.float64) * stds + means
-    in_order = np.sort(pixels.reshape(len(pixels), math.prod(pixels.shape[1:])), axis=1)
-    low, high = np.minimum(_quantile(in_order, 0.05), 0), np.maximum(_quantile(in_order, 0.95), 1)
+    flat = pixels.reshape(len(pixels), math.prod(pixels.shape[1:]))
+    quantiles = np.quantile(flat, (0.05, 0.95), axis=1).reshape(2, -1, 1, 1, 1)
+    low, high = np.minimum(quantiles[0], 0), np.maximum(quantiles[1], 1)
     with np.errstate(invalid="ignore"):  # images that are not finite are shown as they come
         shares: NDArray[np.float64] = ((pixels - low) / (high - low)).clip(0, 1)
         return np.rint(shares * 255).astype(np.uint8)
-
-
-def _quantile(in_order: NDArray[np.float64], share: float) -> NDArray[np.float64]:
-    """Return a quantile of each image by linear interpolation, as torch does: shape (N, 1, 1, 1)."""
-    rank = share * (in_order.shape[1] - 1)
-    below, above = in_order[:, int(rank)], in_order[:, int(np.ceil(rank))]
-    weight = rank - int(rank)
-    step = above - below
-    between: NDArray[np.float64] = below + weight * step if weight < 0.5 else above - step * (1 - weight)
-    return between.reshape(-1, 1, 1, 1)

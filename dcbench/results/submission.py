@@ -87,8 +87,7 @@ class Verification(BaseModel):
     Attributes:
         dcbench: version that verified.
         records_sha256: hash of the records that were verified; others are not.
-        seed: of the sample and of the networks trained.
-        evals: networks trained for each set and architecture.
+        seed, evals: of the sample and the networks trained; how many for each set and architecture.
         verified: evaluation networks by condense key.
     """
 
@@ -99,10 +98,6 @@ class Verification(BaseModel):
     seed: int
     evals: int
     verified: dict[str, tuple[Line, ...]]
-
-    def to_json(self) -> str:
-        """Return the verification's file."""
-        return json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True) + "\n"
 
 
 @dataclass(frozen=True)
@@ -184,5 +179,6 @@ def records_sha256(folder: Path) -> str:
 
 def write_verification(folder: Path, verification: Verification) -> Path:
     """Write what a re-evaluation found; return where."""
-    write_atomically(folder / VERIFICATION, verification.to_json().encode())
+    text = json.dumps(verification.model_dump(mode="json"), indent=1, sort_keys=True)
+    write_atomically(folder / VERIFICATION, f"{text}\n".encode())
     return folder / VERIFICATION

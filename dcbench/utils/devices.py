@@ -11,15 +11,11 @@ from dcbench.utils.errors import DcbenchError
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device a user names: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+    """Return the device a user names: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``; others raise a `DcbenchError`.
 
     ``auto`` is CUDA if there is any, else the CPU. ``cuda`` is returned without an index, which the current device
     of the process stands for, so that several processes can be given one each; a device with an index becomes the
-    current one. On CUDA, deterministic kernels and full float32 are switched on, so that the same spec gives the
-    same bytes.
-
-    Raises:
-        DcbenchError: for a name that is no device, or a device that is not there.
+    current one. On CUDA, deterministic kernels and full float32 are switched on, for the same bytes each time.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"

@@ -8,13 +8,10 @@ from contextlib import contextmanager
 
 import torch
 
-from dcbench.utils.hashes import derive_seed
+from dcbench.utils.hashes import derive_seed as derive_seed
 
 GLOBALS = threading.RLock()
 """Whoever uses torch's global generators holds it: threads that compute side by side share them."""
-
-
-__all__ = ["derive_seed", "draw_seed", "new_generator", "seeded_globals"]
 
 
 def new_generator(*parts: str | int | None) -> torch.Generator:
