@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from dcbench.plugins import Plugins
 
 GIB = 2**30
-LITTLE_DISK = 2 * GIB
+LITTLE_DISK, NO_DISK = 2 * GIB, GIB // 10
 DRIVER = Path("/proc/driver/nvidia/version")
 COMPILERS = ("c++", "g++", "clang++")
 NAMESAKE = "dcbench"
@@ -128,6 +128,8 @@ def _folder(subject: str, folder: Path, remedy: str) -> Finding:
     result = f"{folder}, {'' if there == folder else 'not there yet, '}{_size(free)} of disk free"
     if not there.is_dir():
         return Finding(subject, f"{there} is not a folder", "wrong", remedy)
+    if free < NO_DISK:
+        return Finding(subject, result, "wrong", f"Make room. {remedy}")
     if not os.access(there, os.W_OK):
         return Finding(subject, f"{result}, and cannot be written to", "note", remedy)
     if free < LITTLE_DISK:

@@ -269,7 +269,7 @@ def test_records_that_are_a_folder_are_named(look, tmp_path):
     assert of(look(), "records").status == "wrong"
 
 
-@pytest.mark.parametrize(("free", "status"), [(2**30, "note"), (2**40, "fine")])
+@pytest.mark.parametrize(("free", "status"), [(2**20, "wrong"), (2**30, "note"), (2**40, "fine")])
 def test_a_disk_that_is_nearly_full(look, monkeypatch, free, status):
     Usage = namedtuple("Usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(2**41, 0, free))
