@@ -6,9 +6,8 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -16,32 +15,6 @@ from dcbench.core.spec import BUDGETS
 from dcbench.leaderboard.statistics import Replicates, Score, Trials, bootstrap, score
 from dcbench.results.records import OF_ONE_SET, Record
 from dcbench.results.store import RECORDS, latest, read_records
-
-
-class Competitor(NamedTuple):
-    """What makes a row: everything that may differ between two of them but the seeds and the network, as text.
-
-    Attributes:
-        dataset, dataset_sha256, method, method_version, protocol, budget, track: as in records.
-        ipc: ``0`` where the set is of any size.
-        options: those that are not the method's defaults.
-        all_options: all that the sets have in common.
-        seeded: ``True`` or ``False``.
-        matching_network: empty for none.
-    """
-
-    dataset: str
-    dataset_sha256: str
-    ipc: str
-    method: str
-    method_version: str
-    options: str
-    all_options: str
-    seeded: str
-    matching_network: str
-    protocol: str
-    budget: str
-    track: str
 
 
 @dataclass(frozen=True, order=True)
@@ -56,24 +29,13 @@ class Board:
 
 
 @dataclass(frozen=True)
-class Row:
-    """One competitor of a table.
+class Competitor:
+    """What makes a row: everything that may differ between two of them but the seeds and the network.
 
     Attributes:
-        dataset to track: who it is, as in `Competitor`.
-        scores: by evaluation network.
-        unseen_mean: mean of the scores, as a fraction, on the networks that no row of the same board was matched
-            on, so that rows compare that were matched on different networks. It is None where there is no such
-            network, or where this row lacks one that another row of the same size was evaluated on.
-        condense_seconds: mean over sets.
-        peak_memory_bytes: the most that condensing any of the sets took.
-        storage_bytes: of the largest of the sets.
-        devices: on which networks were trained and, where that was another, sets condensed; sorted.
-        engines: that computed, sorted.
-        commits: of dcbench's code, as far as it was in a repository, sorted; ``+`` marks one that was changed.
-        seeded: whether another seed would give another set.
-        condense_keys: of its sets, in the order of their seeds.
-        replicates: of the mean on every network, see `dcbench.leaderboard.statistics.bootstrap`.
+        ipc: None where the set is of any size.
+        options: those that are not the method's defaults, e.g. ``iterations=50``.
+        all_options: all that the sets have in common, as JSON.
     """
 
     dataset: str
@@ -86,6 +48,35 @@ class Row:
     protocol: str
     budget: str
     track: str
+    all_options: str
+    seeded: bool
+
+    @property
+    def name(self) -> str:
+        """All of it as text, which seeds the draws of the bootstrap: committed tables depend on every byte."""
+        text = {each.name: str(getattr(self, each.name) or "") for each in fields(Competitor)}
+        return json.dumps(text | {"ipc": str(self.ipc or 0), "seeded": str(self.seeded)}, sort_keys=True)
+
+
+@dataclass(frozen=True)
+class Row(Competitor):
+    """One competitor of a table.
+
+    Attributes:
+        scores: by evaluation network.
+        unseen_mean: mean of the scores, as a fraction, on the networks that no row of the same board was matched
+            on, so that rows compare that were matched on different networks. It is None where there is no such
+            network, or where this row lacks one that another row of the same size was evaluated on.
+        condense_seconds: mean over sets.
+        peak_memory_bytes: the most that condensing any of the sets took.
+        storage_bytes: of the largest of the sets.
+        devices: on which networks were trained and, where that was another, sets condensed; sorted.
+        engines: that computed, sorted.
+        commits: of dcbench's code, as far as it was in a repository, sorted; ``+`` marks one that was changed.
+        condense_keys: of its sets, in the order of their seeds.
+        replicates: of the mean on every network, see `dcbench.leaderboard.statistics.bootstrap`.
+    """
+
     scores: dict[str, Score]
     unseen_mean: float | None
     condense_seconds: float | None
@@ -94,7 +85,6 @@ class Row:
     devices: tuple[str, ...] = ()
     engines: tuple[str, ...] = ()
     commits: tuple[str, ...] = ()
-    seeded: bool = True
     condense_keys: tuple[str, ...] = ()
     replicates: Mapping[str, Replicates] = field(default_factory=dict, repr=False, compare=False)
 
@@ -155,7 +145,7 @@ def rows(records: Iterable[Record]) -> list[Row]:
     for record in kept:
         groups[competitor(record)].append(record)
     tables: dict[tuple[Board, int | None], list[Row]] = defaultdict(list)
-    for who in sorted(groups):
+    for who in sorted(groups, key=lambda who: who.name):
         row = _row(who, groups[who])
         tables[row.board, row.ipc].append(row)
     matched = {(board, row.matching_network) for (board, _), table in tables.items() for row in table}
@@ -183,27 +173,25 @@ def competitor(record: Record) -> Competitor:
     return Competitor(
         record.dataset,
         record.dataset_sha256,
-        str(record.ipc or 0),
+        record.ipc,
         record.method,
         record.method_version,
         changed,
-        "made elsewhere: " * record.imported + json.dumps(options, sort_keys=True),
-        str(record.seeded),
-        record.matching_network or "",
+        record.matching_network,
         record.protocol,
         record.budget,
         str(record.track),
+        "made elsewhere: " * record.imported + json.dumps(options, sort_keys=True),
+        record.seeded,
     )
 
 
 def _row(who: Competitor, records: Sequence[Record]) -> Row:
-    trials, seeded = _trials(records), records[0].seeded
-    replicates = bootstrap(trials, seeded, json.dumps(who._asdict(), sort_keys=True))
-    keys, seconds = _sets(records)
-    shared = {name: value for name, value in who._asdict().items() if name not in ("all_options", "seeded")}
+    trials, (keys, seconds) = _trials(records), _sets(records)
+    replicates = bootstrap(trials, who.seeded, who.name)
     return Row(
-        **{**shared, "ipc": int(who.ipc) or None, "matching_network": who.matching_network or None},
-        scores={network: score(by_set, replicates.get(network), seeded) for network, by_set in trials.items()},
+        **vars(who),
+        scores={network: score(by_set, replicates.get(network), who.seeded) for network, by_set in trials.items()},
         unseen_mean=None,
         condense_seconds=seconds,
         peak_memory_bytes=_greatest(record.peak_memory_bytes for record in records),
@@ -214,7 +202,6 @@ def _row(who: Competitor, records: Sequence[Record]) -> Row:
         commits=tuple(
             sorted({each.git_sha[:10] + "+" * bool(each.git_dirty) for each in records if each.git_sha})
         ),
-        seeded=seeded,
         condense_keys=keys,
         replicates=replicates,
     )

@@ -19,7 +19,6 @@ class Entry:
     """One row in a table.
 
     Attributes:
-        row: its scores.
         reference: ``floor`` or ``ceiling`` for those that the others are measured against, else empty.
         mean: over the table's networks, as a fraction; None where some are missing.
         interval: of 95 % around it.
@@ -51,7 +50,6 @@ class Standings(Board):
         networks: over which the mean is taken.
         unseen: those of them that no ranked row was matched on, so that all ranked rows compare on them. Where
             every row is provisional, those that no row was matched on.
-        entries: the rows.
         missing: references of which there is no record.
     """
 
@@ -68,12 +66,7 @@ def standings(
     """Return the tables of some rows: one for each board and number of images per class.
 
     Sets of any size, such as the whole training split, stand in each table of their board and are not ranked. The
-    references stand in tables of soft labels, too.
-
-    Args:
-        rows: to be shown.
-        rules: of the leaderboard.
-        may_be_reference: whose word counts for what the others are measured against.
+    references stand in tables of soft labels, too. ``may_be_reference`` says which rows may be floor or ceiling.
     """
     boards: dict[Board, list[Row]] = defaultdict(list)
     references: dict[Board, list[Row]] = defaultdict(list)

@@ -47,13 +47,7 @@ class Score:
 def score(
     by_set: Mapping[str, Sequence[float]], replicates: Replicates | None = None, seeded: bool = True
 ) -> Score:
-    """Summarise the accuracies of one evaluation network.
-
-    Args:
-        by_set: accuracies of every condensed set.
-        replicates: of their mean, see `bootstrap`.
-        seeded: whether another seed would have given another set.
-    """
+    """Summarise the accuracies of one evaluation network by condensed set, given replicates of their mean."""
     fewest = min(map(len, by_set.values()))
     means = np.array([np.mean(each) for each in by_set.values()])
     variances = [np.var(each, ddof=1) for each in by_set.values() if len(each) > 1]
@@ -74,12 +68,8 @@ def interval(mean: float, replicates: Replicates | None, drawn: int) -> Interval
     The few sets that are usual need two corrections: the bootstrap's deviation is too small by the root of
     (n - 1) / n, and Student's t takes the place of the normal distribution (Hesterberg, What Teachers Should Know
     about the Bootstrap, The American Statistician 2015, section 3). Plain percentiles of 3 sets hold the truth in
-    82 of 100 cases.
-
-    Args:
-        mean: of the accuracies, as a fraction.
-        replicates: of the mean.
-        drawn: what was drawn at the first level: sets, or of a single one, networks; 2 at least.
+    82 of 100 cases. ``drawn`` counts what was drawn at the first level: sets, or of a single one, networks; 2 at
+    least.
     """
     if replicates is None:
         return None
@@ -127,8 +117,7 @@ def _means(
 
     Args:
         chosen: sets, shape (replicates, sets).
-        values: accuracies, shape (sets, most networks of a set).
-        counts: how many of them a set has.
+        values: accuracies, shape (sets, most networks of a set), of which each set has ``counts``.
         uniform: where draws come from.
 
     Returns:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from dcbench.leaderboard.scores import Competitor
 from dcbench.results.records import Record
 from dcbench.submissions.integrity import SubmittedSet
 
@@ -61,12 +62,12 @@ def compare_with_stated(sets: Sequence[SubmittedSet], found: Accuracies) -> list
     as one test image at least. The tolerance is that of Welch's t-test, two-sided, for `ERROR_RATE` over all
     comparisons.
     """
-    by_row: dict[tuple[str, ...], list[SubmittedSet]] = defaultdict(list)
+    by_row: dict[Competitor, list[SubmittedSet]] = defaultdict(list)
     for each in sets:
         by_row[each.competitor].append(each)
     groups = [
         (network, tried)
-        for _, row in sorted(by_row.items())
+        for row in sorted(by_row.values(), key=lambda row: _row_name(row[0].records[0]))
         for network in sorted({network for each in row for network in each.networks})
         if (tried := [each for each in row if (each.key, network) in found])
     ]

@@ -12,7 +12,7 @@ import torch
 from dcbench.core.loaded_dataset import LoadedDataset
 from dcbench.core.method import Setting
 from dcbench.evaluate.protocols import get_protocol
-from dcbench.leaderboard.scores import competitor, official
+from dcbench.leaderboard.scores import Competitor, competitor, official
 from dcbench.plugins import Plugins
 from dcbench.results.checked_set import CheckedSet, read_checked_set
 from dcbench.results.records import IMPORTED, Record
@@ -43,7 +43,7 @@ class SubmittedSet:
         return self.records[0].condense_key
 
     @property
-    def competitor(self) -> tuple[str, ...]:
+    def competitor(self) -> Competitor:
         """The row that it belongs to."""
         return competitor(self.records[0])
 
@@ -60,12 +60,7 @@ class SubmittedSet:
 def check_submission(
     submission: Submission, datasets: Mapping[str, LoadedDataset], plugins: Plugins
 ) -> tuple[list[Problem], list[SubmittedSet]]:
-    """Check that card, records, condensed sets and data fit together.
-
-    Args:
-        submission: what was submitted.
-        datasets: its data sets by name.
-        plugins: the installed methods, against which the statements of records are checked.
+    """Check that card, records, condensed sets, data and installed methods fit together.
 
     Returns:
         The problems, and the sets that can be evaluated.
@@ -76,7 +71,7 @@ def check_submission(
     problems += _folder_problems(submission) + _card_problems(submission, stated)
     for record in stated:
         problems += [Problem(_name(record), what) for what in record_problems(record)]
-    by_row: dict[tuple[str, ...], list[Record]] = defaultdict(list)
+    by_row: dict[Competitor, list[Record]] = defaultdict(list)
     by_set: dict[str, list[Record]] = defaultdict(list)
     for record in counted:
         by_row[competitor(record)].append(record)

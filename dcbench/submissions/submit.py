@@ -61,13 +61,8 @@ def make_submission(
     interruption, the same command completes it.
 
     Args:
-        results: the folder of the run.
         target: the submission's folder. One that exists gets the new records and sets in the place of its old
             ones. It keeps its card and other files, but not its verification, which was of other records.
-        selection: which records.
-        title: of the submission.
-        submitted_by: who submits.
-        plugins: whose methods' citations go on the card.
 
     Returns:
         The records submitted.
@@ -120,11 +115,7 @@ def _states(path: Path) -> str:
 
 
 def _sets(results: Path, records: Iterable[Record]) -> list[Path]:
-    """Return the files of the condensed sets of some records.
-
-    Raises:
-        DcbenchError: for a record whose set is in none of the folders below the results.
-    """
+    """Return the files of the condensed sets of some records; one that is missing is a `DcbenchError`."""
     paths, kept = [], sorted(results.rglob(f"{SETS}/*.safetensors"))
     for key, digest in sorted({record.condense_key: record.set_sha256 for record in records}.items()):
         # The key is not part of the glob pattern, because a record may state any text.

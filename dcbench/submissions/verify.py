@@ -25,7 +25,7 @@ from dcbench.engine.memory import is_out_of_memory
 from dcbench.evaluate.protocols import get_protocol
 from dcbench.evaluate.side_by_side import evaluate_all
 from dcbench.evaluate.trial import Trial
-from dcbench.leaderboard.scores import official
+from dcbench.leaderboard.scores import Competitor, official
 from dcbench.plugins import Plugins
 from dcbench.results.provenance import describe_device, git_state, now, sources
 from dcbench.results.records import RECORD_SCHEMA, Record
@@ -105,11 +105,7 @@ class Verifier:
         return VerificationResult(failed, comparisons, len(chosen), len(sets) - len(chosen))
 
     def _evaluate(self, sets: Sequence[SubmittedSet]) -> tuple[Accuracies, list[Problem]]:
-        """Train networks anew, from seeds that are not the stated ones; return what failed besides.
-
-        Raises:
-            DcbenchError: where memory ran out, which is no fault of the submission.
-        """
+        """Train networks anew; return what failed besides. That memory ran out is no fault of the submission."""
         todo = [(submitted, network) for submitted in sets for network in submitted.networks]
         found: Accuracies = {}
         failed: list[Problem] = []
@@ -199,10 +195,7 @@ def load_datasets(
 ) -> dict[str, LoadedDataset]:
     """Load the data sets of a submission, and return them by their name in the records.
 
-    Args:
-        submission: what was submitted.
-        spellings: data sets as users spell them, for those whose name in the records does not say where they are.
-        plugins, data_root, device: where data sets come from, where their files are, and where to compute.
+    ``spellings`` say where data sets are, as users type it, for those whose name in the records does not.
 
     Raises:
         DcbenchError: when one cannot be had.
@@ -228,12 +221,12 @@ def sample_sets(sets: Sequence[SubmittedSet], sample: int | None, seed: int) -> 
     if sample is None or sample >= len(sets):
         return list(sets)
     draw = random.Random(seed)
-    by_row: dict[tuple[str, ...], list[SubmittedSet]] = defaultdict(list)
+    by_row: dict[Competitor, list[SubmittedSet]] = defaultdict(list)
     for submitted in sets:
         by_row[submitted.competitor].append(submitted)
     for each in by_row.values():
         draw.shuffle(each)
-    order = sorted(by_row)
+    order = sorted(by_row, key=lambda who: who.name)
     draw.shuffle(order)
     spread = [each for some in zip_longest(*(by_row[row] for row in order)) for each in some if each]
     spread.sort(key=lambda submitted: submitted.checked.spec.ipc is None)

@@ -1,23 +1,18 @@
 """Our scores beside the published ones, and how far apart they are in units of what is uncertain of both.
 
-All in fractions of the test set. The difference d = ours - published is divided by the combined standard error,
-z = d / sqrt(e_ours^2 + e_published^2).
+All in fractions of the test set: z = (ours - published) / sqrt(e_ours^2 + e_published^2).
 
 e_published
     A published deviation s is pooled over n sets x m networks, so that the standard error of the published mean
-    lies between s / sqrt(n m), if nothing varied between the sets, and s / sqrt(n), if nothing varied within
-    them. The latter is taken, with n = 1 where n is not known; plus, in squares, what rounding the printed mean
-    to 0.1 % leaves open, 0.1 % / sqrt(12). Where s is not published, nothing is known of it, and there is no z.
+    lies between s / sqrt(n m) and s / sqrt(n). The latter is taken, with n = 1 where n is not known; plus, in
+    squares, what rounding the printed mean to 0.1 % leaves open, 0.1 % / sqrt(12). Without s there is no z.
 e_ours
-    The deviation between the sets' means / sqrt(number of sets), in which the deviation within the sets already
-    is. Of one set alone that deviation is unknown, and the published s stands for it; plus, in squares, our
-    deviation within the set / sqrt(number of networks). A method that ignores the seed has but one set, and no
-    deviation between sets to be unsure of: for it the latter term is all, or the published s for a single
-    network.
+    The deviation between the sets' means / sqrt(number of sets). Of one set alone that deviation is unknown, and
+    the published s stands for it; plus, in squares, our deviation within the set / sqrt(number of networks). For
+    a method that ignores the seed the latter term is all, or the published s for a single network.
 
-What is chosen for want of better makes the error too large rather than too small, so that a |z| beyond 2 or 3
-says that something differs, and a small one does not say that nothing does. With two or three sets of ours,
-e_ours itself is a rough guess.
+Both are rather too large than too small: a |z| beyond 2 or 3 says that something differs, and a small one does not
+say that nothing does. With two or three sets of ours, e_ours itself is a rough guess.
 """
 
 from __future__ import annotations
@@ -82,12 +77,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A suite, or a part of it, beside the published numbers.
+    """A suite, or a part of it, beside the published numbers: a line for each experiment and evaluation network.
 
     Attributes:
-        lines: one for each experiment and evaluation network.
-        sets_done, sets: condensed sets that have been evaluated at all, and all there are to be.
-        trials_done, trials: networks trained, and all there are to be.
+        sets_done, trials_done: condensed sets evaluated at all, and networks trained; others are left to do.
         own: the records that count.
     """
 

@@ -71,15 +71,12 @@ class SuiteFile(_Row):
 
     Attributes:
         source: where the published numbers are from, or whose experiments these are.
-        notes: what a reader of the comparison has to know.
         datasets, methods, ipcs, networks, eval_networks: as for `dcbench run`; the suite is their product.
-        sets, evals: condensed sets of each combination; evaluation networks per set and architecture.
         fixed: methods that ignore the seed and thus have one set. Those with a published number for all images
             need not be named. `dcbench suite list` counts by it; a run asks the methods themselves.
         fixed_evals: evaluation networks, in all, for methods that ignore the seed; ``sets * evals`` unless given,
             which for the whole training set is work without much use.
         options: method options, as ``option`` or ``method.option``, to values as users type them.
-        published: name of the CSV file beside it; empty for none.
     """
 
     title: str = Field(min_length=1)
@@ -161,7 +158,7 @@ def load_suite(path: Path) -> Suite:
 
 
 def summary(path: Path) -> str:
-    """Return a suite's title, or why it has none, for lists that one broken file must not stop."""
+    """Return a suite's title, or why it cannot be used, because one broken file must not stop a list."""
     try:
         return load_suite(path).file.title
     except DcbenchError as error:

@@ -27,12 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NetworkNames:
-    """How records of a data set spell one network of a suite, where that depends on the images.
-
-    Attributes:
-        dataset, network: the data set, and the network as the suite spells it.
-        found: the spellings of records that are the suite's in all else, sorted.
-    """
+    """How records of a data set spell one network of a suite: in several ways where that depends on the images."""
 
     dataset: str
     network: str
@@ -42,8 +37,7 @@ class NetworkNames:
     def taken(self) -> str | None:
         """The spelling that counts; None where that cannot be told without the images.
 
-        A network that is recorded as the suite spells it was not changed by the images: whatever else is recorded
-        has options that a user set. Of several other spellings, any may be what the images make of the network.
+        If a network is recorded as the suite spells it, a user set the options of all others.
         """
         if self.network in self.found:
             return self.network

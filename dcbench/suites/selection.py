@@ -104,8 +104,7 @@ class SuiteSelection:
     def experiments(self, depends: Mapping[str, frozenset[str]] | None = None) -> list[Experiment]:
         """Return the experiments, by data set and size, sets of any size last.
 
-        Args:
-            depends: what the sets of methods depend on, where that is known better than from published numbers.
+        ``depends`` says what the sets of methods depend on, where records tell more than published numbers.
         """
         known = {**self.depends, **(depends or {})}
         made: dict[Key, Experiment] = {}

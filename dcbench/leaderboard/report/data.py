@@ -21,7 +21,7 @@ def leaderboard_data(leaderboard: Leaderboard) -> list[dict[str, Any]]:
 def row_data(row: Row) -> dict[str, Any]:
     """Return a row's scores and what it took as plain data."""
     scores = {network: asdict(score) for network, score in sorted(row.scores.items())}
-    return _plain(row, "seeded", "condense_keys", "replicates") | {"scores": scores}
+    return _plain(row, "all_options", "seeded", "condense_keys", "replicates") | {"scores": scores}
 
 
 def _table_data(table: Standings, leaderboard: Leaderboard) -> dict[str, Any]:

@@ -281,11 +281,7 @@ def _line(
 ) -> dict[str, str]:
     """Return rank, method and accuracies of a row by the heading of their columns.
 
-    Args:
-        entry: the row.
-        table: that it stands in.
-        text: escapes a name.
-        accuracy: prints a score, and the mark of the network that the row was matched on.
+    ``text`` escapes a name; ``accuracy`` prints a score with the mark of the network that the row was matched on.
     """
     row = entry.row
     line = {
