@@ -16,33 +16,30 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, wraps
+from dataclasses import fields, replace
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from dcbench.utils.errors import DcbenchError, unknown_name
-from dcbench.utils.files import write_atomically
 
 if TYPE_CHECKING:
-    import pandas as pd
-    from PIL.Image import Image
     from torch import Tensor
 
     from dcbench.core.architecture import Architecture
-    from dcbench.core.condensed_set import CondensedSet
     from dcbench.core.dataset import Dataset
     from dcbench.core.method import Method
     from dcbench.core.split import ResidentSplit
     from dcbench.formats.foreign import ForeignFile, Pixels
-    from dcbench.leaderboard.standings import Standings
+    from dcbench.leaderboard.results import Results
     from dcbench.plugins import Plugins
-    from dcbench.results.records import Record
+    from dcbench.results.condensed import Condensed
     from dcbench.run.cells import Plan
     from dcbench.run.objects import Build
+    from dcbench.run.plan import Request
     from dcbench.run.session import Completed, Execution
 
-__all__ = ["Condensed", "DcbenchError", "Results", "condense", "evaluate", "leaderboard", "load_set", "run"]
+__all__ = ["DcbenchError", "condense", "evaluate", "leaderboard", "load_set", "run"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -112,13 +109,11 @@ def run(
     Raises:
         DcbenchError: for whatever cannot be served, before any work; or when results cannot be written.
     """
-    from dcbench.plugins import Plugins
     from dcbench.run.plan import make_plan
-    from dcbench.run.session import new_request
 
-    plugins, how = Plugins.load(), _execution(execution)
-    request = new_request(
-        plugins,
+    plugins, how, request = _asked(
+        execution,
+        data_root,
         methods=_listed(methods),
         datasets=_listed(dataset),
         ipcs=_listed(ipc),
@@ -131,8 +126,6 @@ def run(
         protocol=protocol,
         seed=seed,
         baselines=baselines,
-        device=how.device,
-        data_root=_path(data_root),
     )
     return _results(_carry_out(make_plan(request, plugins), plugins, how, progress))
 
@@ -162,13 +155,13 @@ def condense(
     Raises:
         DcbenchError: for whatever cannot be served, and when the method fails.
     """
-    from dcbench.plugins import Plugins
+    from dcbench.results.condensed import Condensed
     from dcbench.run.plan import make_plan
-    from dcbench.run.session import describe_failure, new_request
+    from dcbench.run.session import describe_failure
 
-    plugins, how = Plugins.load(), _execution(execution)
-    request = new_request(
-        plugins,
+    plugins, how, request = _asked(
+        execution,
+        data_root,
         methods=(method,),
         datasets=(dataset,),
         ipcs=(ipc,),
@@ -177,15 +170,13 @@ def condense(
         budget=budget,
         sets=1,
         seed=seed,
-        device=how.device,
-        data_root=_path(data_root),
     )
     plan = make_plan(request, plugins)
     (cell,) = plan.cells
     completed = _carry_out(replace(plan, cells=(replace(cell, trials=()),)), plugins, how, progress)
     if completed.outcome.failures:
         raise DcbenchError(describe_failure(completed.outcome.failures[0]))
-    return _read(completed.store.set_path(cell.spec), cell.data.train)
+    return Condensed.read(completed.store.set_path(cell.spec), cell.data.train)
 
 
 @_alone
@@ -226,25 +217,21 @@ def evaluate(
     Raises:
         DcbenchError: for images or labels that do not fit the data set, and for whatever else cannot be served.
     """
-    from dcbench.plugins import Plugins
     from dcbench.run.imported_sets import Claim, plan_imports
-    from dcbench.run.session import new_request
 
     said = [name for name, given in (("normalised", normalised), ("raw", raw), ("zca", zca)) if given]
     if len(said) > 1:
         raise DcbenchError(f"images are one of {' and '.join(said)}, not both.")
     pixels = cast("Pixels | None", said[0] if said else None)
-    plugins, how = Plugins.load(), _execution(execution)
-    request = new_request(
-        plugins,
+    plugins, how, request = _asked(
+        execution,
+        data_root,
         datasets=(dataset,),
         eval_networks=_listed(networks),
         budget=budget,
         evals=evals,
         protocol=protocol,
         seed=seed,
-        device=how.device,
-        data_root=_path(data_root),
     )
     paths, label_file = _sets_to_judge(images, labels, pixels)
     plan, _ = plan_imports(paths, Claim(method, matched_on, pixels, label_file), request, plugins)
@@ -258,13 +245,14 @@ def leaderboard(folder: str | Path = "leaderboards") -> Results:
         DcbenchError: when there are none, or a file cannot be read.
     """
     from dcbench.leaderboard.board import read_leaderboard
+    from dcbench.leaderboard.results import Results
     from dcbench.leaderboard.scores import official
 
     board = read_leaderboard(Path(folder))
     records = [record for each in board.submissions for record in official(each.records)]
     if not records:
         raise DcbenchError(f"{folder} has no records that may enter a table.")
-    return Results(records, Path(folder))
+    return Results(records, Path(folder), rules=board.rules)
 
 
 def load_set(path: str | Path, data_root: str | Path | None = None) -> Condensed:
@@ -279,143 +267,30 @@ def load_set(path: str | Path, data_root: str | Path | None = None) -> Condensed
     """
     from dcbench.core.loaded_dataset import load_dataset
     from dcbench.plugins import Plugins
+    from dcbench.results.condensed import Condensed
     from dcbench.utils.files import default_data_root
 
     def train(dataset: str) -> ResidentSplit:
         root = _path(data_root) or default_data_root()
         return load_dataset(Plugins.load().make_dataset(dataset), root).train
 
-    return _read(Path(path), train)
+    return Condensed.read(Path(path), train)
 
 
-@dataclass(frozen=True)
-class Condensed:
-    """A condensed set with its provenance.
-
-    Attributes:
-        set: the condensed set.
-        header: what its file says of it: spec, hashes, classes, normalisation.
-        path: its file.
-    """
-
-    set: CondensedSet
-    header: Mapping[str, Any]
-    path: Path
-
-    @property
-    def images(self) -> Tensor:
-        """float32, shape (N, C, H, W), in normalised space, on the CPU."""
-        return self.set.images
-
-    @property
-    def labels(self) -> Tensor:
-        """int64, shape (N,), or soft: float32, shape (N, K)."""
-        return self.set.labels
-
-    def save(self, path: str | Path) -> None:
-        """Write the set to a file: safetensors, with its provenance."""
-        write_atomically(Path(path), self.path.read_bytes())
-
-    def picture(self) -> Image:
-        """Return the picture of the set, a row for each class."""
-        from dcbench.core.dataset import DatasetInfo
-        from dcbench.results.picture import draw_picture
-
-        spec, normalisation = self.header["spec"], self.header["normalisation"]
-        info = DatasetInfo(
-            name=spec["dataset"],
-            class_names=tuple(self.header["classes"]),
-            channels=self.images.shape[1],
-            size=(self.images.shape[2], self.images.shape[3]),
-            mean=tuple(normalisation["mean"]),
-            std=tuple(normalisation["std"]),
-            sha256=spec["dataset_sha256"],
-            augmentation={},
-        )
-        return draw_picture(self.set, info, spec["ipc"])
-
-
-@dataclass(frozen=True)
-class Results:
-    """Records, and the tables that they give.
-
-    Attributes:
-        records: of successful trials.
-        folder: where they are.
-        failures: records of what failed.
-    """
-
-    records: Sequence[Record]
-    folder: Path
-    failures: Sequence[Record] = ()
-
-    def trials(self) -> pd.DataFrame:
-        """Return a row for each trained network, a column for each field of its record."""
-        import pandas as pd
-
-        return pd.DataFrame([record.model_dump() for record in self.records])
-
-    def table(self, dataset: str | None = None, ipc: int | None = None, track: str | None = None) -> pd.DataFrame:
-        """Return a row for each method, best first.
-
-        Its columns: ``matched on``; a column for each evaluation network, with the mean accuracy as a fraction;
-        ``mean`` over the networks that all rows have; ``low`` and ``high``, its 95 % interval (None where there is
-        one trial alone); and ``n``, sets x networks for each.
-
-        Args:
-            dataset, ipc, track: which table; what is left out must be the same in all.
-
-        Raises:
-            DcbenchError: when there is no such table, or several.
-        """
-        import pandas as pd
-
-        from dcbench.leaderboard.report.tables import count, label
-
-        wanted = {"dataset": dataset, "ipc": ipc, "track": track}
-        found = [
-            table
-            for table in self._standings
-            if all(value in (None, getattr(table, name)) for name, value in wanted.items())
-        ]
-        if len(found) != 1:
-            there = "; ".join(f"dataset={t.dataset!r}, ipc={t.ipc}, track={t.track!r}" for t in self._standings)
-            raise DcbenchError(f"{len(found)} tables are of that kind: name one of {there or 'none'}.")
-        return pd.DataFrame(
-            [
-                {
-                    "method": label(entry.row),
-                    "matched on": entry.row.matching_network,
-                    **{name: score.mean for name, score in sorted(entry.row.scores.items())},
-                    "mean": entry.mean,
-                    "low": entry.interval[0] if entry.interval else None,
-                    "high": entry.interval[1] if entry.interval else None,
-                    "n": count(entry.row),
-                }
-                for entry in found[0].entries
-            ]
-        ).set_index("method")
-
-    @cached_property
-    def _standings(self) -> Sequence[Standings]:
-        from dcbench.leaderboard.rules import Rules
-        from dcbench.leaderboard.scores import rows
-        from dcbench.leaderboard.standings import standings
-
-        return standings(rows(self.records), Rules())
-
-
-def _execution(words: Mapping[str, Any]) -> Execution:
-    from dataclasses import fields
-
-    from dcbench.run.session import Execution
+def _asked(
+    words: Mapping[str, Any], data_root: str | Path | None, **asked: Any
+) -> tuple[Plugins, Execution, Request]:
+    """Load the plugins; return them with how and what a user asks for."""
+    from dcbench.plugins import Plugins
+    from dcbench.run.session import Execution, new_request
 
     known = [field.name for field in fields(Execution)]
     for name in words:
         if name not in known:
             raise unknown_name("argument", name, known)
-    execution = Execution(**words)
-    return replace(execution, results=Path(execution.results))
+    how = Execution(**{**words, "results": Path(words.get("results", "results"))})
+    plugins = Plugins.load()
+    return plugins, how, new_request(plugins, device=how.device, data_root=_path(data_root), **asked)
 
 
 def _carry_out(plan: Plan, plugins: Plugins, execution: Execution, progress: bool) -> Completed:
@@ -425,6 +300,7 @@ def _carry_out(plan: Plan, plugins: Plugins, execution: Execution, progress: boo
 
 
 def _results(completed: Completed) -> Results:
+    from dcbench.leaderboard.results import Results
     from dcbench.run.session import describe_failure
 
     for record in completed.outcome.failures:
@@ -437,6 +313,7 @@ def _sets_to_judge(
 ) -> tuple[tuple[Path | ForeignFile, ...], Path | None]:
     """Return what is to be judged, and the file with the labels if there is one."""
     from dcbench.formats.foreign import from_tensors
+    from dcbench.results.condensed import Condensed
 
     if isinstance(images, Condensed):
         return (images.path,), None
@@ -447,13 +324,6 @@ def _sets_to_judge(
     if labels is None:
         raise DcbenchError("labels are missing: give those of the images, of shape (N,) or (N, K).")
     return (from_tensors(images, labels, pixels),), None
-
-
-def _read(path: Path, train: ResidentSplit | Callable[[str], ResidentSplit]) -> Condensed:
-    from dcbench.results.set_file import load_set as read
-
-    condensed, header = read(path, train)
-    return Condensed(condensed, header, path)
 
 
 def _listed(given: Any) -> tuple[Any, ...]:

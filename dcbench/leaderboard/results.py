@@ -1,0 +1,85 @@
+"""Records as the Python interface gives them: data frames of trials and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dcbench.leaderboard.report.tables import count, label
+from dcbench.leaderboard.rules import Rules
+from dcbench.leaderboard.scores import rows
+from dcbench.leaderboard.standings import Standings, standings
+from dcbench.results.records import Record
+from dcbench.utils.errors import DcbenchError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Results:
+    """Records, and the tables that they give.
+
+    Attributes:
+        records: of successful trials.
+        folder: where they are.
+        failures: records of what failed.
+        rules: that say which networks count, and what the others are measured against.
+    """
+
+    records: Sequence[Record]
+    folder: Path
+    failures: Sequence[Record] = ()
+    rules: Rules = field(default_factory=Rules)
+
+    def trials(self) -> pd.DataFrame:
+        """Return a row for each trained network, a column for each field of its record."""
+        import pandas as pd
+
+        return pd.DataFrame([record.model_dump() for record in self.records])
+
+    def table(self, dataset: str | None = None, ipc: int | None = None, track: str | None = None) -> pd.DataFrame:
+        """Return a row for each method, best first.
+
+        Its columns: ``matched on``; a column for each evaluation network, with the mean accuracy as a fraction;
+        ``mean`` over the networks that all rows have; ``low`` and ``high``, its 95 % interval (None where there is
+        one trial alone); and ``n``, sets x networks for each.
+
+        Args:
+            dataset, ipc, track: which table; what is left out must be the same in all.
+
+        Raises:
+            DcbenchError: when there is no such table, or several.
+        """
+        import pandas as pd
+
+        wanted = {"dataset": dataset, "ipc": ipc, "track": track}
+        found = [
+            table
+            for table in self._standings
+            if all(value in (None, getattr(table, name)) for name, value in wanted.items())
+        ]
+        if len(found) != 1:
+            there = "; ".join(f"dataset={t.dataset!r}, ipc={t.ipc}, track={t.track!r}" for t in self._standings)
+            raise DcbenchError(f"{len(found)} tables are of that kind: name one of {there or 'none'}.")
+        return pd.DataFrame(
+            [
+                {
+                    "method": label(entry.row),
+                    "matched on": entry.row.matching_network,
+                    **{name: score.mean for name, score in sorted(entry.row.scores.items())},
+                    "mean": entry.mean,
+                    "low": entry.interval[0] if entry.interval else None,
+                    "high": entry.interval[1] if entry.interval else None,
+                    "n": count(entry.row),
+                }
+                for entry in found[0].entries
+            ]
+        ).set_index("method")
+
+    @cached_property
+    def _standings(self) -> Sequence[Standings]:
+        return standings(rows(self.records), self.rules)
