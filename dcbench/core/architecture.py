@@ -25,10 +25,8 @@ class Architecture(Component):
     def resolve(self, info: DatasetInfo) -> Self:
         """Return a copy with every option filled in that depends on the images.
 
-        dcbench calls it before it runs anything, and hashes and records the resolved spelling.
-
-        Raises:
-            DcbenchError: if the architecture cannot take the size or the channels.
+        dcbench calls it before it runs anything, and hashes and records the resolved spelling. Raise a
+        `DcbenchError` for a size or channels that the architecture cannot take; `build` may do so, too.
         """
         return self
 
@@ -37,9 +35,6 @@ class Architecture(Component):
         """Return a freshly initialised network for images of ``info``, on the CPU. ``self`` is resolved.
 
         Draw parameters from torch's global generator, as `torch.nn` does; the caller seeds it.
-
-        Raises:
-            DcbenchError: if the architecture cannot take the size or the channels.
         """
 
     def features(self, network: nn.Module, images: Tensor) -> Tensor:

@@ -38,10 +38,7 @@ def option(
 class Spelling(NamedTuple):
     """The parts of what users write and records state: ``name@version:options``, the last two optional.
 
-    Attributes:
-        name: of the component.
-        version: that is meant; empty for the one that is installed.
-        options: what `Component.parse` reads.
+    Without a version the installed one is meant. `Component.parse` reads the options.
     """
 
     name: str
@@ -90,8 +87,7 @@ class Component(BaseModel):
     def from_spelling(cls, text: str) -> Self:
         """Build an instance from its whole spelling, as users and records have it: the inverse of ``str``.
 
-        Raises:
-            DcbenchError: when it is of another version than this one, or its options do not fit.
+        A `DcbenchError` says that it is of another version than this one, or that its options do not fit.
         """
         spelling = Spelling.of(text)
         if spelling.version not in ("", cls.version):
@@ -104,12 +100,9 @@ class Component(BaseModel):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Build an instance from what users write after ``name:``.
+        """Build an instance from ``option=value,option=value``, which users write after ``name:``.
 
-        That is ``option=value,option=value``, and before those the `argument` if there is one.
-
-        Raises:
-            DcbenchError: when a part is not of that form, an option does not exist or a value does not fit.
+        The `argument`, if there is one, stands before the options. What does not fit raises a `DcbenchError`.
         """
         parts = text.removesuffix(",").split(",") if text else []
         options: dict[str, str] = {}
@@ -130,11 +123,7 @@ class Component(BaseModel):
 
     @classmethod
     def configure(cls, options: Mapping[str, Any]) -> Self:
-        """Build an instance from options as a user gives them, strings included.
-
-        Raises:
-            DcbenchError: for an unknown option or a value that does not fit, naming both.
-        """
+        """Build an instance from options as a user gives them; a `DcbenchError` names one that does not fit."""
         for key in options:
             if key not in cls.model_fields:
                 raise unknown_name(f"option of {cls.kind} {cls.name}", key, cls.model_fields)

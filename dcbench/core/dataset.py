@@ -16,12 +16,7 @@ from dcbench.core.component import Component
 
 @dataclass(frozen=True)
 class Split:
-    """One split of a data set, on the CPU.
-
-    Attributes:
-        images: uint8, shape (N, C, H, W).
-        labels: int64, shape (N,), values 0 to K-1.
-    """
+    """One split of a data set, on the CPU: images, uint8, (N, C, H, W), and labels from 0 to K-1, int64, (N,)."""
 
     images: Tensor
     labels: Tensor
@@ -29,11 +24,9 @@ class Split:
 
 @dataclass(frozen=True)
 class Splits:
-    """What a data set plugin returns.
+    """What a data set plugin returns: the two splits, and one name per class, in label order.
 
     Attributes:
-        train, test: the two splits.
-        class_names: one name per class, in label order.
         mean, std: the channel statistics used for normalisation, in units of the pixel range [0, 1].
             If they are empty, dcbench measures them on the training split.
     """
@@ -88,8 +81,7 @@ class Dataset(Component):
     def load(self, root: Path) -> Splits:
         """Return both splits; download files into ``root`` if they are not there.
 
-        Raises:
-            DcbenchError: if the data are not there and cannot be downloaded; the message says what to do.
+        If that fails, raise a `DcbenchError` whose message says what to do.
         """
 
 
@@ -99,9 +91,7 @@ class DatasetInfo:
 
     Attributes:
         name: canonical name, as in records.
-        class_names: one per class.
-        channels: C.
-        size: (H, W) in pixels.
+        channels, size: C, and (H, W) in pixels.
         mean, std: per channel, in units of the pixel range [0, 1].
         sha256: hash of both splits, the class count and the normalisation.
         augmentation: evaluation augmentation by protocol name.

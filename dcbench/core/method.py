@@ -27,7 +27,6 @@ class Setting:
     """What a method is asked for, without the images.
 
     Attributes:
-        info: facts of the data set.
         class_counts: training images per class, in label order.
         ipc: images per class.
         network: canonical name of the matching network, e.g. ``convnet`` or ``convnet:norm=batch``.
@@ -61,8 +60,7 @@ class Checkpoint(Protocol):
     def offer(self, state: Callable[[], Mapping[str, Tensor]]) -> None:
         """Save ``state()`` if enough time has passed since the last save. Call it at every step: it is cheap.
 
-        Raises:
-            Diverged: if a tensor of the state is not finite; the last good state is kept.
+        A state that is not finite raises `Diverged`, and the last good one is kept.
         """
 
 
@@ -110,14 +108,12 @@ class Task:
         """Stop the condensation if a loss is not finite or has exploded. Call it at every step: it is cheap.
 
         A loss has exploded if it is more than a million times the first one (or a million, if the first is below
-        1). On a GPU, several losses are checked together, so that the GPU need not wait.
+        1). On a GPU, several losses are checked together, so that the GPU need not wait. Do not catch `Diverged`,
+        which names the iteration: the run records it and continues with other work.
 
         Args:
             iteration: counted from 1.
             loss: of shape ().
-
-        Raises:
-            Diverged: it names the iteration. Do not catch it: the run records it and continues with other work.
         """
         self.losses.check(iteration, loss)
 
@@ -142,11 +138,7 @@ class Method(Component):
 
     @classmethod
     def for_budget(cls, budget: Budget, options: Mapping[str, Any]) -> Self:
-        """Return the method with these options; if the budget is not official, `quick` sets the others.
-
-        Raises:
-            DcbenchError: for an unknown option, or a value that the method refuses.
-        """
+        """Return the method with these options; if the budget is not official, `quick` sets the others."""
         return cls.configure({**({} if budget.official else cls.quick), **options})
 
     def dependencies(self) -> frozenset[str]:
@@ -156,11 +148,8 @@ class Method(Component):
     def resolve(self, setting: Setting) -> Self:
         """Return a copy with every option filled in that depends on the setting.
 
-        dcbench calls it before it runs anything, and hashes and records the resolved options.
-
-        Raises:
-            DcbenchError: if the method cannot serve the setting, for example because a coreset would need more
-                images per class than there are.
+        dcbench calls it before it runs anything, and hashes and records the resolved options. Raise a
+        `DcbenchError` for a setting that cannot be served: a class has fewer images than a coreset needs, say.
         """
         return self
 
@@ -177,7 +166,4 @@ class Method(Component):
 
     @abstractmethod
     def condense(self, task: Task) -> CondensedSet:
-        """Return a condensed set of the training split. ``self`` is resolved.
-
-        The same task must give the same bytes. Do not change the inputs.
-        """
+        """Return a condensed set of the training split: the same task, the same bytes. ``self`` is resolved."""

@@ -88,8 +88,7 @@ class Budget:
     """How much work a run does, unless said otherwise.
 
     Attributes:
-        name: as users type it and records state it.
-        summary: one line.
+        name, summary: as users type it and records state it; one line.
         sets: condensed sets per cell, each from its own seed.
         evals: evaluation networks per set and architecture.
         max_steps: bound on the optimiser steps of one evaluation, or None for the protocol's epochs.

@@ -14,13 +14,7 @@ from dcbench.utils.devices import send
 
 @dataclass(frozen=True)
 class ResidentSplit:
-    """A split on the device.
-
-    Attributes:
-        images: uint8, shape (N, C, H, W).
-        labels: int64, shape (N,).
-        info: facts about the data set.
-    """
+    """A split on the device: images, uint8, shape (N, C, H, W); labels, int64, shape (N,)."""
 
     images: Tensor
     labels: Tensor
@@ -62,8 +56,7 @@ class ResidentSplit:
     def draw_indices(self, label: int, n: int, generator: torch.Generator) -> Tensor:
         """Draw ``n`` different images of a class, or all of them if the class has fewer.
 
-        Returns:
-            int64 indices on the CPU, shape (min(n, size of the class),).
+        Returns int64 indices on the CPU, shape (min(n, size of the class),).
         """
         members = self.class_indices[label]
         return members[torch.randperm(len(members), generator=generator)[:n]]

@@ -17,11 +17,7 @@ FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
 
 @contextmanager
 def open_image(file: Path) -> Iterator[Image.Image]:
-    """Open an image of at most 8 bits per channel, whose pixels are not unpacked yet.
-
-    Raises:
-        DcbenchError: naming the file, for any error with it, within the block too.
-    """
+    """Open an image of at most 8 bits per channel; a `DcbenchError` names it for any error, also in the block."""
     try:
         with Image.open(file, formats=FORMATS) as image:
             if image.mode.startswith(("I", "F")):

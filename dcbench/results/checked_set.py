@@ -43,19 +43,18 @@ def read_checked_set(path: Path, data: LoadedDataset) -> CheckedSet:
         mean, std = (tuple(stated["normalisation"][key]) for key in ("mean", "std"))
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise DcbenchError(f"{path} does not say where it comes from: {type(error).__name__} {error}.") from None
-    problems = {
-        f"was made from {spec.dataset} {spec.dataset_sha256[:12]}, not from {info.name} {info.sha256[:12]}": (
-            (spec.dataset, spec.dataset_sha256) != (info.name, info.sha256)
-        ),
-        "says another key than its spec has": stated.get("condense_key") != key,
-        f"is normalised by {mean} and {std}, {info.name} by {info.mean} and {info.std}": (
-            (mean, std) != (info.mean, info.std)
-        ),
-        "has other classes than the data set": stated.get("classes") != [*info.class_names],
-        "says another number of training images than there are": stated.get("train_size") != len(data.train),
-        "names changed options that it does not have": not {*origin.changed_options} <= {*spec.options},
-    }
-    for problem, is_so in problems.items():
+    made_from, ours = (spec.dataset, spec.dataset_sha256), (info.name, info.sha256)
+    origins = "{} {:.12}, not from {} {:.12}".format(*made_from, *ours)
+    normalised, right = f"{mean} and {std}", f"{info.mean} and {info.std}"
+    problems = (
+        (made_from != ours, f"was made from {origins}"),
+        (stated.get("condense_key") != key, "says another key than its spec has"),
+        (normalised != right, f"is normalised by {normalised}, {info.name} by {right}"),
+        (stated.get("classes") != [*info.class_names], "has other classes than the data set"),
+        (stated.get("train_size") != len(data.train), "says another number of training images than there are"),
+        (not {*origin.changed_options} <= {*spec.options}, "names changed options that it does not have"),
+    )
+    for is_so, problem in problems:
         if is_so:
             raise DcbenchError(f"{path} {problem}.")
     try:

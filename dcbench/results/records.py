@@ -26,9 +26,7 @@ class Record(BaseModel):
     """One trial, or one failure.
 
     Attributes:
-        schema_: version of this list of fields (``schema`` in JSON). The first had no ``seeded``; lines of the
-            first two have no checksum; the first three lacked ``augmentation``, ``sources`` and
-            ``packages``.
+        schema_: version of this list of fields (``schema`` in JSON).
         status: ``ok`` or ``failed``; a failure never counts as done.
         error: what went wrong, else empty.
         key: evaluation key; the condense key where condensation failed.
@@ -143,19 +141,12 @@ class Record(BaseModel):
 
     @classmethod
     def from_json(cls, line: bytes | str) -> Self:
-        """Read a line that `to_json` made.
+        """Read a line that `to_json` made, with or without its end.
 
-        Args:
-            line: with or without its end.
-
-        Raises:
-            ValueError: saying what is wrong, for a line that is no record or that has changed since.
-            NewerFormat: for a line of a later schema, if its checksum is right.
+        A `ValueError` says what is wrong with a line that is no record or that has changed since. A line of a
+        later schema whose checksum is right raises `NewerFormat`.
         """
-        try:
-            fields = from_json(line)
-        except RecursionError:
-            raise ValueError("it is nested too deeply") from None
+        fields = from_json(line)
         if not isinstance(fields, dict):
             raise ValueError("it is no JSON object")
         checksum, schema = fields.pop(CHECKSUM, None), fields.get("schema")

@@ -15,11 +15,8 @@ from dcbench.utils.errors import DcbenchError, newer_format
 FORMAT = "dcbench-set/2"
 """Its header has ``content_sha256``, the hash of the rest of the header and of all tensors but the images, which
 ``set_sha256`` covers: images may be taken out of the file of a coreset."""
-
 FIRST_FORMAT = "dcbench-set/1"
-"""Written before there was ``content_sha256``, and still read: there, of indices, history and the header's own
-fields, damage that makes sense goes unnoticed."""
-
+"""Written before there was ``content_sha256``, and still read; some damage goes unnoticed in it."""
 FORMATS = re.compile(r"dcbench-set/[1-9][0-9]{0,5}")
 
 StoredTensor = tuple[str, tuple[int, ...], bytes | bytearray | memoryview]

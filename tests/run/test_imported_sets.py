@@ -259,7 +259,7 @@ def test_another_set_of_the_same_spec_is_not_taken_for_ours(tmp_path, run, judge
         ({"spec": {"ipc": 50}}, "is not what it says: expected exactly 50 images of every class"),
         ({"condense_key": "0" * 64}, "says another key than its spec has"),
         ({"normalisation": {"mean": [0.1], "std": [0.2], "zca": False}}, r"is normalised by \(0\.1,\)"),
-        ({"normalisation": [1]}, "its normalisation is not an object"),
+        ({"normalisation": [1]}, "cannot be read as a condensed set"),
         ({"origin": {"distribution": 5}}, "does not say where it comes from"),
         (
             {"origin": {"distribution": "", "version": "", "source_sha256": "", "changed_options": ["no"]}},
