@@ -39,8 +39,7 @@ _chosen: ContextVar[float | None] = ContextVar("seconds between checkpoints", de
 
 def checkpoint_seconds() -> float:
     """Return the seconds between two checkpoints: those the user chose, else `CHECKPOINT_SECONDS`."""
-    chosen = _chosen.get()
-    return CHECKPOINT_SECONDS if chosen is None else chosen
+    return CHECKPOINT_SECONDS if (chosen := _chosen.get()) is None else chosen
 
 
 @contextmanager
@@ -77,9 +76,8 @@ class FileCheckpoint:
 
         Args:
             path: the file.
-            generator: the task's.
+            generator, losses: the task's; while losses are out of bounds, no state is saved.
             source: hashes of the code of the method and its network.
-            losses: of the task; while they are out of bounds, no state is saved.
             here: returns the engine, the device and the peak memory of this process.
         """
         self.path = path

@@ -1,12 +1,9 @@
 """Compiled networks: `torch.compile` computes what stands between two convolutions in one pass over memory.
 
-On the CPU, normalisation, activation and pooling together take as long as half the convolutions, since each reads
-and writes all activations. Compiled, they take a quarter of that. Compiling takes some 15 seconds per kind of
-network, so it is for long work.
-
-One compilation serves every network of the same structure, whatever its parameters, and any number of images. Only
-for few images torch uses other convolutions, and compiles again. The thread that calls compiled code computes it
-alone.
+On the CPU, normalisation, activation and pooling take as long as half the convolutions; compiled, a quarter of
+that. Compiling takes some 15 seconds per kind of network, so it is for long work. One compilation serves every
+network of the same structure, whatever its parameters, and any number of images; for few images torch compiles
+again. The thread that calls compiled code computes it alone.
 """
 
 from __future__ import annotations
@@ -15,6 +12,7 @@ import logging
 import threading
 import warnings
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import cache
 
 import torch
@@ -60,7 +58,7 @@ def compile_network(network: nn.Module, images: Tensor, gradients: bool) -> Forw
     Call it in a thread whose operations use as many threads as those of the threads that will use the result.
 
     Args:
-        network: one that draws no random numbers, in the mode in which it will be used.
+        network: in the mode in which it will be used; it draws no random numbers.
         images: some that it takes, (N, C, H, W).
         gradients: whether they will be needed; else the result is for inference mode.
     """
@@ -101,30 +99,25 @@ def count_weight_flops(network: nn.Module, images: Tensor) -> int:
 
     Torch's own counter imports the compiler, which takes seconds.
     """
-    total = 0
+    counts = []
 
     def count(layer: nn.Module, _: object, output: Tensor) -> None:
-        nonlocal total
-        weight = layer.weight
-        total += 2 * weight.numel() * output.numel() // len(weight)  # type: ignore[arg-type, operator]
+        if isinstance(layer, nn.Linear | nn.modules.conv._ConvNd):
+            counts.append(2 * layer.weight.numel() * output.numel() // len(layer.weight))
 
-    layers = [each for each in network.modules() if isinstance(each, nn.Linear | nn.modules.conv._ConvNd)]
-    hooks = [each.register_forward_hook(count) for each in layers]
-    try:
-        with torch.no_grad():
-            network(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return total // len(images)
+    with ExitStack() as stack, torch.no_grad():
+        for each in network.modules():
+            stack.callback(each.register_forward_hook(count).remove)
+        network(images)
+    return sum(counts) // len(images)
 
 
 def _try(forward: Forward, network: nn.Module, images: Tensor) -> bool:
     """Compile by a pass forward and, where gradients are wanted, back; say whether it worked."""
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     try:
         logits = forward(images)
         if logits.requires_grad:
+            parameters = [each for each in network.parameters() if each.requires_grad]
             torch.autograd.grad(logits.sum(), parameters, allow_unused=True)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[0]

@@ -1,22 +1,19 @@
 """Engines: how networks are matched, trained and tested. The engines differ by rounding alone.
 
-The plain engine does one thing after the other, as the papers' code does, and leaves it to torch to share every
-single operation between threads. The fast engine is for the CPU:
+The plain engine does one thing after the other, as the papers' code does, and torch shares every single operation
+between threads. The fast engine is for the CPU:
 
 - Each thread has work of its own: a class to match, a chunk of the test split. Operations on few images gain
   little from being shared, and threads that share them wait for each other.
 - Images pass in micro-batches, whose activations stay in the caches. Gradients are summed.
-- Freed memory is kept. At every operation on a large batch, glibc would give its activations back to the system,
-  and take them again page by page, which costs as much time as the arithmetic.
+- Freed memory is kept: glibc would return it to the system at every operation on a large batch, which takes long.
 
-Which one it is depends on the spec, the device and the user alone, never on a measurement or on what else there is
-to do: the same spec gives the same bytes. Networks whose images do not pass independently of each other, or that
-draw random numbers, are computed plainly by all.
+The compiled engine also compiles networks for long work (see `dcbench.engine.compiled`), and shares batches of
+training between threads. On a GPU the fast engine records what Python tells the GPU to do, and replays
+it (see `dcbench.engine.graphs`).
 
-The compiled engine is the fast one with networks compiled (see `dcbench.engine.compiled`) where a piece of work is
-long. Threads then share batches of training out, too.
-
-On a GPU the fast engine records what Python tells the GPU to do, and replays it (see `dcbench.engine.graphs`).
+The spec, the device and the user alone decide on the engine: the same spec gives the same bytes. All engines
+compute a network plainly if it draws random numbers, or if its images do not pass independently of each other.
 """
 
 from __future__ import annotations
@@ -63,8 +60,8 @@ class Engine:
         name: as users write it.
         workers: threads that have work of their own.
         micro_batch: images of a class, or of a test split, that pass through a network at a time; None for all.
-        compiles: whether networks are compiled for work of some length.
-        replays: whether what a GPU is told to do is recorded and replayed.
+        compiles: whether networks are compiled for long work.
+        replays: whether the operations of a GPU are recorded and replayed.
         side_by_side: whether small networks are trained one on each worker (see `dcbench.evaluate.side_by_side`).
     """
 
@@ -89,7 +86,7 @@ class Engine:
         Args:
             network: in the mode in which it will be used.
             images: some that it takes, (N, C, H, W).
-            passes: how many images will pass in this piece of work; one that passes back, too, counts as three.
+            passes: how many images will pass; one that passes back, too, counts as three.
             passes_at_once: how many until the workers wait for each other; None for all.
             gradients: whether they will be needed.
         """
@@ -191,7 +188,11 @@ def engine_for(network: nn.Module, images: Tensor) -> Engine:
         images: some that it takes, shape (N, C, H, W).
     """
     engine = _current.get()
-    if engine is PLAIN or _keeps_batch_statistics(network) or any(draws_or_changes(network, images[:1])):
+    mixes = any(
+        isinstance(layer, nn.modules.batchnorm._BatchNorm) and (layer.training or layer.running_mean is None)
+        for layer in network.modules()
+    )
+    if engine is PLAIN or mixes or any(draws_or_changes(network, images[:1])):
         return PLAIN
     return engine
 
@@ -202,16 +203,15 @@ def active_engine() -> Engine:
 
 
 def choose_engine(name: str, device: torch.device, long: bool = False, side_by_side: bool = False) -> Engine:
-    """Return the engine a user names; ``auto`` is the one that is fastest for the device and the run.
+    """Return the engine that a user names; ``auto`` is the one that is fastest for the device and the run.
 
-    Choosing another than the plain one changes how this process allocates memory, for good.
+    An engine of the CPU other than the plain one changes how this process allocates memory, for good.
 
     Args:
         name: one of `ENGINES`.
         device: that it is for.
         long: whether the run is long enough for compiling, which takes 15 seconds for each kind of network.
-        side_by_side: whether small networks may be trained by one thread each, where the engine has threads of its
-            own: on the CPU, and where the user has not said how many threads compute a result.
+        side_by_side: whether one thread may train a small network on the CPU.
 
     Raises:
         DcbenchError: for an unknown name, or an engine that is not for the device.
@@ -235,17 +235,6 @@ def choose_engine(name: str, device: torch.device, long: bool = False, side_by_s
         compiles=compiles,
         side_by_side=side_by_side,
     )
-
-
-def _keeps_batch_statistics(network: nn.Module) -> bool:
-    """Say whether a pass depends on which images are in a batch, or changes the network."""
-    for layer in network.modules():
-        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
-            if layer.training or layer.running_mean is None:
-                return True
-        elif isinstance(layer, nn.modules.batchnorm._NormBase) and layer.training and layer.track_running_stats:
-            return True
-    return False
 
 
 def draws_or_changes(network: nn.Module, images: Tensor) -> tuple[bool, bool]:
@@ -276,7 +265,7 @@ def _pool(workers: int) -> ThreadPoolExecutor:
 
 
 def _work_alone() -> None:
-    """Let operations of this thread use this thread alone. Each thread has a setting of its own."""
+    """Let operations of this thread use this thread alone."""
     torch.get_num_threads()  # a thread forgets what it sets before it has asked
     torch.set_num_threads(1)
 

@@ -1,12 +1,11 @@
-"""Replayed work: CUDA graphs record once what a GPU is told to do, and repeat it as one.
+"""Replayed work: CUDA graphs record the operations of a GPU once, and repeat them as one.
 
-On small images a GPU is done with an operation before Python has got to the next: a matching step at 1 image per
-class is some 5,000 of them. Replayed, they follow each other without Python in between. They are the same, in the
-same order, so the numbers are the same, too.
+On small images a GPU has done an operation before Python starts the next: a matching step at 1 image per class is
+some 5,000 of them. Replayed, they follow each other without Python in between, in the same order, so the numbers
+are the same.
 
-A recording is of a function of a network and of other tensors. It has a network and tensors of its own, into which
-those that it is called with are copied. So it serves every network that differs in its parameters alone: each that
-an iteration draws afresh, each that an evaluation trains.
+A recording has a network and tensors of its own, into which those that it is called with are copied. So it serves
+every network that differs in its parameters alone: each that an iteration draws, each that an evaluation trains.
 """
 
 from __future__ import annotations
@@ -72,11 +71,11 @@ class Replayed:
         if recording is not None:
             _recordings[key] = _recordings.pop(key)
             return recording.replay(self._state, tensors)
-        before = _versions(self._state)
+        before = [each._version for each in self._state]
         result = self._call(tensors)
         if key in _refused:
             return result
-        if _versions(self._state) != before:
+        if before != [each._version for each in self._state]:  # they grow whenever a tensor is written to
             self._refuse(key, "it changes when it is used")
         elif key in _called_once:  # it will be called often
             _called_once.remove(key)
@@ -95,7 +94,7 @@ class Replayed:
                 raise
         _recordings.clear()  # recordings hold memory, too
         torch.cuda.empty_cache()
-        return self._function(self._network, *self._constants, *tensors)
+        return self._call(tensors)
 
     def _record(self, key: Hashable, tensors: Sequence[Tensor], expected: Outputs) -> None:
         """Make a recording that gives what is expected; where that fails, warn."""
@@ -122,7 +121,7 @@ class Replayed:
 
 
 class Recording:
-    """What a function does to a network and tensors of certain shapes."""
+    """A function of a network and of tensors of certain shapes, recorded."""
 
     def __init__(
         self,
@@ -184,11 +183,6 @@ def capture(work: Callable[[], Outputs]) -> tuple[Outputs, Replay]:
 
 def _state_of(network: nn.Module) -> tuple[Tensor, ...]:
     return (*network.parameters(), *network.buffers())
-
-
-def _versions(state: Sequence[Tensor]) -> list[int]:
-    """Return numbers that grow whenever a tensor is written to."""
-    return [each._version for each in state]
 
 
 def _fingerprint(network: nn.Module) -> str:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dcbench.core.architecture import Architecture, new_network
+from dcbench.core.architecture import Architecture
 from dcbench.core.dataset import DatasetInfo
 from dcbench.engine import graphs
 
@@ -44,32 +44,23 @@ def activation_bytes(architecture: Architecture, info: DatasetInfo) -> int | Non
 
     Matching gradients, which differentiates twice, keeps a few times as much for synthetic images.
     """
-    # The meta device computes nothing and needs no memory, of which there is none.
-    for device in ("meta", "cpu"):
-        try:
-            return _kept(architecture, info, torch.device(device))
-        except Exception:  # a network that reads values of its tensors does not run on meta
-            continue
-    return None
-
-
-def _kept(architecture: Architecture, info: DatasetInfo, device: torch.device) -> int:
-    if device.type == "meta":
-        with device:
-            network = architecture.build(info)
-    else:
-        network = new_network(architecture, info, 0)
-    parameters = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
     kept: dict[int, Tensor] = {}  # kept alive, so that no storage's address is used again
 
     def keep(tensor: Tensor) -> Tensor:
-        if tensor.untyped_storage()._cdata not in parameters:
-            kept[tensor.untyped_storage()._cdata] = tensor
+        kept[tensor.untyped_storage()._cdata] = tensor
         return tensor
 
-    images = torch.zeros(2, info.channels, *info.size, device=device)  # BatchNorm takes no single one
-    with torch.random.fork_rng(devices=()), torch.autograd.graph.saved_tensors_hooks(keep, lambda kept: kept):
-        F.cross_entropy(network.train()(images), torch.zeros(2, dtype=torch.int64, device=device))
+    device = torch.device("meta")  # which computes nothing and needs no memory, of which there is none
+    try:
+        with device:
+            network = architecture.build(info).train()
+        images = torch.zeros(2, info.channels, *info.size, device=device)  # BatchNorm takes no single one
+        with torch.random.fork_rng(devices=()), torch.autograd.graph.saved_tensors_hooks(keep, lambda kept: kept):
+            F.cross_entropy(network(images), torch.zeros(2, dtype=torch.int64, device=device))
+    except Exception:  # a network that reads values of its tensors does not run on meta
+        return None
+    for parameter in network.parameters():
+        kept.pop(parameter.untyped_storage()._cdata, None)
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values()) // 2
 
 
@@ -78,11 +69,6 @@ def free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     bounds = [psutil.virtual_memory().available]
-    if hasattr(psutil, "RLIMIT_AS"):  # Linux
-        process = psutil.Process()
-        limit = process.rlimit(psutil.RLIMIT_AS)[0]
-        if limit != psutil.RLIM_INFINITY:
-            bounds.append(limit - process.memory_info().vms)
     with contextlib.suppress(OSError, ValueError):  # no control group of version 2, or one without a limit
         group = Path("/sys/fs/cgroup")
         bounds.append(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))

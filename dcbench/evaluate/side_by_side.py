@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, wait
 from functools import partial
+from itertools import islice
 from queue import SimpleQueue
 
 from dcbench.core.architecture import Architecture, new_network
@@ -50,12 +51,9 @@ def evaluate_all(
     budget: Budget,
     report: Report,
 ) -> Generator[Trial | Exception, None, None]:
-    """Yield the trials of some specs in their order, or what was raised instead.
+    """Yield the trials of specs that differ in their seeds, in order, or what was raised instead.
 
-    Args:
-        specs: of trials on the same set that differ in their seeds.
-        condensed, test, architecture, protocol, budget: see `dcbench.evaluate.trial.evaluate`.
-        report: told what is done, in the caller's thread.
+    See `dcbench.evaluate.trial.evaluate`. ``report`` is called in the caller's thread.
     """
 
     def one(spec: EvaluationSpec, progress: Progress, draws: bool = True) -> Trial | Exception:
@@ -97,35 +95,36 @@ def _side_by_side(
 ) -> Generator[Trial | Exception, None, None]:
     """Evaluate in so many of the engine's threads; what they have to tell goes through a queue."""
     engine, stopped = active_engine(), threading.Event()
-    told: SimpleQueue[tuple[int, tuple[int, int] | Trial | Exception]] = SimpleQueue()
+    news: SimpleQueue[tuple[int, int, tuple[int, int] | Trial | Exception]] = SimpleQueue()
+    waiting, running = iter(range(len(specs))), list[Future[None]]()
+    results: dict[int, Trial | Exception] = {}
 
-    def progress(number: int, done: int, total: int) -> None:
+    def progress(number: int, slot: int, done: int, total: int) -> None:
         if stopped.is_set():
             raise _Stopped
-        told.put((number, (done, total)))
+        news.put((number, slot, (done, total)))
 
-    def work(number: int) -> None:
+    def work(number: int, slot: int) -> None:
         with engine.alone().current():
-            told.put((number, one(specs[number], partial(progress, number), draws=False)))
+            news.put((number, slot, one(specs[number], partial(progress, number, slot), draws=False)))
 
-    running: dict[int, Future[None]] = {}
-    slot_of: dict[int, int] = {}
-    free, results, begun = list(range(slots)), dict[int, Trial | Exception](), 0
+    def begin(slot: int) -> None:
+        for number in islice(waiting, 1):
+            report(number, slot, 0, 0)
+            running.append(engine.pool().submit(work, number, slot))
+
     try:
+        for slot in range(slots):
+            begin(slot)
         for number in range(len(specs)):
             while number not in results:
-                while free and begun < len(specs):
-                    slot_of[begun] = free.pop(0)
-                    report(begun, slot_of[begun], 0, 0)
-                    running[begun] = engine.pool().submit(work, begun)
-                    begun += 1
-                other, news = told.get()
-                if isinstance(news, tuple):
-                    report(other, slot_of[other], *news)
+                other, slot, what = news.get()
+                if isinstance(what, tuple):
+                    report(other, slot, *what)
                 else:
-                    results[other] = news
-                    free.append(slot_of[other])
+                    results[other] = what
+                    begin(slot)
             yield results.pop(number)
     finally:
         stopped.set()
-        wait(running.values())
+        wait(running)

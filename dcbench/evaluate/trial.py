@@ -22,13 +22,9 @@ from dcbench.utils.seeds import derive_seed, new_generator, seeded_globals
 
 @dataclass(frozen=True)
 class Trial:
-    """The outcome of one evaluation.
+    """The accuracy on the test split, as a fraction, the wall time, and what computed it.
 
-    Attributes:
-        accuracy: on the test split, as a fraction.
-        seconds: wall time.
-        packages: versions of what the network is made of, by their names.
-        threads: of the CPU, that computed it.
+    ``packages`` has the versions of what the network is made of, ``threads`` is the number of threads of the CPU.
     """
 
     accuracy: float
@@ -53,14 +49,11 @@ def evaluate(
 
     Args:
         spec: gives the seeds.
-        condensed: what to train on.
-        test: the test split, on the device.
+        condensed, test: what to train on, and the test split, on the device.
         architecture: of the fresh network.
-        protocol: how it is trained.
-        budget: may bound the number of steps.
-        progress: told the epochs done and their number.
-        draws: whether the network may draw from torch's global generators while it is trained, which no other
-            thread may use meanwhile.
+        protocol, budget: how it is trained, and how many steps at most.
+        progress: called with the epochs done and their number.
+        draws: whether the network may draw from torch's global generators, which no other thread may use then.
 
     Raises:
         Diverged: naming the epoch in which the training loss was no longer finite.

@@ -226,17 +226,9 @@ def describe_work(
     threads: int | None = None,
     **fields: Any,
 ) -> Record:
-    """Return a record of a cell.
+    """Return a record of a condensed set, or of a network that was trained on it.
 
-    Args:
-        spec: of the cell.
-        data: its data set.
-        origin: of the condensed set.
-        conditions: of the work.
-        artefacts: know what the set took to make.
-        network: that was trained on it, if it came to that.
-        threads: that trained it; by default those of this thread.
-        fields: of the record that these do not tell.
+    By default the threads are those of this thread; the fields are those that the other arguments do not tell.
     """
     cost, (git_sha, git_dirty) = artefacts.read_cost(spec), git_state()
     return Record(

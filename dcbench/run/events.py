@@ -20,7 +20,6 @@ class Assignment:
 
     Attributes:
         number: of the cell in the run.
-        spec, source, trials: of the cell.
         recorded: for trials that are done, by network and seed, the hash of the set that was evaluated.
         afresh: make the set again even if it is there.
     """
@@ -35,13 +34,7 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Conditions:
-    """How all cells of a run are worked on.
-
-    Attributes:
-        protocol, budget: how to judge, and how much work to do.
-        engine: how to compute.
-        checkpoint_every: seconds between the checkpoints of a condensation, at least; None for the usual.
-    """
+    """How all cells of a run are worked on; ``checkpoint_every`` is in seconds, None for the usual."""
 
     protocol: EvaluationProtocol
     budget: Budget

@@ -65,13 +65,9 @@ class ImportedSet:
 
 @dataclass(frozen=True)
 class Claim:
-    """What a user says of files that do not say it themselves.
+    """What a user says of files that do not say it: who made the sets, and the network that they were matched on.
 
-    Attributes:
-        method: who made the sets, as a row is to be named.
-        network: the network that they were matched on.
-        pixels: what the images' values are.
-        labels: the file with the labels, where the sets' file has the images alone.
+    ``pixels`` says what the images' values are; ``labels`` is a file with the labels, if the sets' file has none.
     """
 
     method: str | None = None
@@ -95,8 +91,7 @@ def plan_imports(
         The plan, and the foreign files among the paths.
 
     Raises:
-        DcbenchError: when a file cannot be read, does not fit the data set, or leaves open what its values are,
-            and for whatever else cannot be served, before any work.
+        DcbenchError: when a file does not fit, and for whatever else cannot be served, before any work.
     """
     method = claim.method
     if method is not None and not re.fullmatch(METHOD, method):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from rich.filesize import decimal
+
 from dcbench.core.architecture import Architecture
 from dcbench.core.loaded_dataset import LoadedDataset
 from dcbench.core.spec import CondenseSpec
@@ -15,20 +17,15 @@ def what_would_fit(
 ) -> str:
     """Return sentences for the user: how many images fit at once, and which options say how many there are.
 
-    Args:
-        spec: of the cell that failed.
-        data: its data set.
-        network: that was trained or matched on, if any.
-        conditions: of the work.
-        evaluating: whether an evaluation failed; else the condensation did.
+    The network is the one that was trained or matched on, if any.
     """
     sentences, info, device = [], data.info, data.device
     engine, protocol, free = conditions.engine, conditions.protocol, free_memory(device)
-    here = f"{_spell(free)} are free on {device}"
+    here = f"{decimal(free)} are free on {device}"
     needed = activation_bytes(network, info) if network else None
     if needed:
         shape = "x".join(map(str, (info.channels, *info.size)))
-        sentences.append(f"{network} keeps {_spell(needed)} of activations for each image of {shape}.")
+        sentences.append(f"{network} keeps {decimal(needed)} of activations for each image of {shape}.")
         here += f": at most {free // needed:,} images fit at once"
     sentences.append(f"{here}.")
     if evaluating:
@@ -53,11 +50,3 @@ def _batch_options(spec: CondenseSpec) -> list[str]:
     largest = max(sizes, key=sizes.__getitem__)
     half = max(1, sizes[largest] // 2)
     return [f"Options of {spec.method} that say how many: {listed} (-o {largest}={half}, say)."]
-
-
-def _spell(size: int) -> str:
-    """Return a size in decimal units, e.g. ``1.2 MB``."""
-    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if size >= factor:
-            return f"{size / factor:.3g} {unit}"
-    return f"{size} bytes"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -20,7 +19,6 @@ from dcbench.core.dataset import Dataset
 from dcbench.core.loaded_dataset import LoadedDataset, load_dataset
 from dcbench.core.method import Method, Setting
 from dcbench.core.spec import Budget, CondenseSpec
-from dcbench.engine.augment import parse_strategy
 from dcbench.evaluate.protocols import EvaluationProtocol
 from dcbench.plugins import Plugins
 from dcbench.results.provenance import source_sha256
@@ -35,17 +33,15 @@ C = TypeVar("C", bound=Component)
 class Request:
     """What a run is asked to do. Its lists multiply.
 
+    Data sets, methods and networks are as users write them, or objects in place of names.
+
     Attributes:
-        datasets, methods, networks, eval_networks: as users spell them, or objects in place of names.
         ipcs: images per class.
-        baselines: more methods, by name, which take no options but those addressed to them.
         options: method options, as ``option`` or ``method.option``, to values, of which strings are as typed.
-        protocol, budget: how to judge, and how much work to do.
-        sets: condensed sets per cell, with seeds ``seed``, ``seed + 1``, …
-        evals: evaluation networks per set and architecture, with seeds likewise.
-        seed: the first seed.
-        device: where to compute.
+        sets, evals: condensed sets per cell, and evaluation networks per set and architecture, each with seeds
+            ``seed``, ``seed + 1``, …
         data_root: where data sets are, or go when they are downloaded.
+        baselines: more methods, by name, which take no options but those addressed to them.
     """
 
     datasets: tuple[str | Dataset, ...]
@@ -111,16 +107,20 @@ def _cells(
 ) -> list[Cell]:
     """Return the cells of one combination, one for each condensed set."""
     info, cls = data.info, type(configured)
-    with _naming(configured, f"on {info.name} with {ipc} images per class"):
+    try:
         depends = configured.dependencies()
-    seeded, matched = "seed" in depends, "network" in depends
-    if matched:
-        network = fit(network, info)
-    counts = torch.bincount(data.host_train.labels, minlength=info.num_classes)
-    setting = Setting(info, tuple(counts.tolist()), ipc, str(network))
-    with _naming(configured, f"on {info.name} with {ipc} images per class"):
+        seeded, matched = "seed" in depends, "network" in depends
+        if matched:
+            network = fit(network, info)
+        counts = torch.bincount(data.host_train.labels, minlength=info.num_classes)
+        setting = Setting(info, tuple(counts.tolist()), ipc, str(network))
         method = configured.resolve(setting)
         changed = method.changed_from_defaults(setting)
+    except DcbenchError:
+        raise
+    except Exception as error:  # whatever a method may raise
+        where = f"on {info.name} with {ipc} images per class: {type(error).__name__}: {error}"
+        raise DcbenchError(f"method {str(configured)!r} cannot be used {where}") from error
     plugin = origin_of(configured, plugins.methods)
     network_code = source_sha256(type(network)) if matched else ""
     origin = Origin(
@@ -143,18 +143,6 @@ def _cells(
     return [Cell(each, Condensation(method, network, origin), data, trials) for each in specs]
 
 
-@contextmanager
-def _naming(method: Method, where: str) -> Iterator[None]:
-    """Turn what a plugin raises within into a `DcbenchError` that names the method."""
-    try:
-        yield
-    except DcbenchError:
-        raise
-    except Exception as error:  # whatever it may be
-        message = f"method {str(method)!r} cannot be used {where}: {type(error).__name__}: {error}"
-        raise DcbenchError(message) from error
-
-
 def load_named(dataset: Dataset, plugins: Plugins, data_root: Path, device: torch.device) -> LoadedDataset:
     """Load a data set for a run.
 
@@ -162,18 +150,17 @@ def load_named(dataset: Dataset, plugins: Plugins, data_root: Path, device: torc
         DcbenchError: when it cannot be had, or goes by the name of another that is installed.
     """
     name = dataset.table_name()
-    taken = {_bare(each): each for each in plugins.datasets}.get(_bare(name))
+
+    def bare(name: str) -> str:  # CIFAR-10 and cifar10 are the same
+        return re.sub("[^a-z0-9]", "", name.casefold())
+
+    taken = {bare(each): each for each in plugins.datasets}.get(bare(name))
     if taken and name != str(dataset):
         how = f", as in {dataset},title=NAME" if "title" in type(dataset).model_fields else ""
         raise DcbenchError(
             f"{dataset} would be recorded as {name!r}, and {taken!r} is another data set's name. "
             f"Give it one of its own{how}."
         )
-    try:
-        for strategy in dataset.augmentation.values():
-            parse_strategy(strategy)
-    except ValueError as error:
-        raise DcbenchError(f"dataset {dataset.name!r} cannot be used: {error}") from error
     return load_dataset(dataset, data_root, device)
 
 
@@ -208,8 +195,3 @@ def distribute_options(
 def unique(components: Iterable[C]) -> list[C]:
     """Keep one of those that are the same, whatever their spelling."""
     return list({str(component): component for component in components}.values())
-
-
-def _bare(name: str) -> str:
-    """Return a name without what people spell differently: CIFAR-10 and cifar10 are the same."""
-    return re.sub("[^a-z0-9]", "", name.casefold())

@@ -33,16 +33,9 @@ class Runner:
         executor: Executor | None = None,
         checkpoint_every: float | None = None,
     ) -> None:
-        """Find out what is left to do.
+        """Find out what is left to do; with ``force``, everything is.
 
-        Args:
-            plan: what to do.
-            plugins: their observers are told.
-            store: the results.
-            force: do again what is done.
-            engine: how to compute.
-            executor: who works on the cells; by default this process, one after the other.
-            checkpoint_every: see `dcbench.run.events.Conditions`.
+        The executor works on the cells; by default it is this process, one cell after the other.
         """
         self.plan, self.plugins, self.store, self.force = plan, plugins, store, force
         self.executor = executor or Serial()

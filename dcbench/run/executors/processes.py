@@ -19,7 +19,7 @@ import torch.multiprocessing  # tensors sent to another process are then shared 
 from dcbench.core.loaded_dataset import LoadedDataset
 from dcbench.results.artefacts import Artefacts
 from dcbench.run.events import Assignment, Conditions
-from dcbench.run.executors.worker import Computer, Finished, Stopped, work
+from dcbench.run.executors.worker import Computer, work
 from dcbench.run.scheduler import POLL_SECONDS, DatasetKey, Scheduler
 
 
@@ -50,18 +50,18 @@ class Processes:
 
     def run(self, scheduler: Scheduler) -> None:
         """Work on all cells of a run."""
-        slots = range(min(self.jobs, scheduler.left))
-        scheduler.slots = len(slots)
+        scheduler.slots = min(self.jobs, scheduler.left)
         workers: dict[int, _Worker] = {}
         try:
             while scheduler.left or any(worker.assignment for worker in workers.values()):
-                for slot in slots:
-                    if (slot not in workers or not workers[slot].assignment) and (cell := scheduler.next_cell()):
-                        if slot not in workers:
-                            workers[slot] = self._start(slot, scheduler)
-                        workers[slot].assignment = cell
-                        with suppress(OSError):  # it has died just now, which is noticed when it is listened to
-                            workers[slot].connection.send(cell)
+                for slot in range(scheduler.slots):
+                    if (slot in workers and workers[slot].assignment) or not (cell := scheduler.next_cell()):
+                        continue
+                    if slot not in workers:
+                        workers[slot] = self._start(slot, scheduler)
+                    workers[slot].assignment = cell
+                    with suppress(OSError):  # it has died just now, which is noticed when it is listened to
+                        workers[slot].connection.send(cell)
                 busy = {worker.connection: slot for slot, worker in workers.items() if worker.assignment}
                 if not busy and scheduler.left:
                     scheduler.wait_for_others()
@@ -102,11 +102,11 @@ class Processes:
                 _end(worker)
                 scheduler.requeue(number, reason_of(worker.process.exitcode))
                 return False
-            if isinstance(message, Finished):
-                worker.assignment = None
-                scheduler.complete(message.number)
-            elif isinstance(message, Stopped):
-                raise message.error
+            if message is None:
+                number, worker.assignment = worker.assignment.number, None
+                scheduler.complete(number)
+            elif isinstance(message, Exception):
+                raise message
             else:
                 scheduler.handle(message, slot)
         return True

@@ -1,9 +1,9 @@
-"""Cells as the tasks of a Ray cluster, or of this machine, for those who have outgrown one.
+"""Cells as the tasks of a Ray cluster, or of this machine.
 
 The run's process, on a node of the cluster, keeps the scheduler and the results folder. A task gets its cell with
 the files that the results have of it, works in a folder of its own, and sends what happens, with the files that
 changed: nodes need no common file system. When a worker or a node dies, the scheduler hands the cell out again,
-with the last checkpoint that arrived. Nobody listens any more to a task that was given up.
+with the last checkpoint that arrived.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 
 from dcbench.results.provenance import digests_of_code
 from dcbench.run.events import Assignment
-from dcbench.run.executors.worker import Computer, Finished, Message, Stopped
+from dcbench.run.executors.worker import Computer, Message
 from dcbench.run.scheduler import POLL_SECONDS, Scheduler
 from dcbench.utils.errors import DcbenchError, StorageError
 from dcbench.utils.files import remove, write_atomically
@@ -93,13 +93,8 @@ class RayCluster:
     ) -> None:
         """Prepare; the cluster is asked when there is work.
 
-        Args:
-            needs: of a cell.
-            threads: of each, on the CPU.
-            engine: as the user names it.
-            address: of the cluster's head; ``auto`` for the cluster that this machine is a node of; None for
-                RAY_ADDRESS, else for a cluster of this machine alone, which is started for this run.
-            at_once: cells at most.
+        The address is that of the cluster's head; ``auto`` means the cluster that this machine is a node of; None
+        means RAY_ADDRESS, else a cluster of this machine alone, which is started for this run.
         """
         self.needs, self.address, self.at_once = needs, address, at_once
         self.computer = Computer("cuda" if needs.gpus else "cpu", engine, threads)
@@ -194,8 +189,8 @@ class RayCluster:
     def _give_up(self, scheduler: Scheduler) -> None:
         """Take back the cells of nodes that the cluster has given up.
 
-        Ray tells by itself where connections have broken. Those of a machine that stands still, or cannot be
-        reached, have not, and Ray would wait for minutes more.
+        Ray would wait for minutes more where a connection is not broken, but the machine stands still or cannot be
+        reached.
         """
         for stream in [stream for stream, slot in self._running.items() if slot.node in self._dead]:
             slot = self._running.pop(stream)
@@ -219,16 +214,16 @@ def _handle(message: Message, files: Files, slot: _RaySlot, scheduler: Scheduler
             remove(scheduler.store.root / path)
         else:
             write_atomically(scheduler.store.root / path, data)
-    slot.is_over = isinstance(message, Finished | Stopped)
+    slot.is_over = message is None or isinstance(message, Exception)
     match message:
-        case Finished():
-            scheduler.complete(message.number)
-        case Stopped(StorageError() as error):  # of its own folder: another node may have room
-            scheduler.requeue(slot.assignment.number, f"on node {slot.host}: {error}")
-        case Stopped(DcbenchError() as error):
-            raise DcbenchError(f"on node {slot.host}: {error}")
-        case Stopped():
-            raise message.error
+        case None:
+            scheduler.complete(slot.assignment.number)
+        case StorageError():  # of its own folder: another node may have room
+            scheduler.requeue(slot.assignment.number, f"on node {slot.host}: {message}")
+        case DcbenchError():
+            raise DcbenchError(f"on node {slot.host}: {message}")
+        case Exception():
+            raise message
         case _:
             scheduler.handle(message, slot.number or 0)
 

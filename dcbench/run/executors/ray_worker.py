@@ -21,7 +21,7 @@ from dcbench.core.loaded_dataset import LoadedDataset
 from dcbench.results.artefacts import Artefacts
 from dcbench.results.provenance import digests_of_code
 from dcbench.run.events import Assignment, Conditions
-from dcbench.run.executors.worker import Computer, Message, Stopped, work
+from dcbench.run.executors.worker import Computer, Message, work
 from dcbench.run.scheduler import DatasetKey
 from dcbench.utils.errors import DcbenchError, StorageError
 from dcbench.utils.files import write_atomically
@@ -98,7 +98,7 @@ def work_on_one(assignment: Assignment, files: Files, job: Job) -> Iterator[Begu
                     lambda message: reports.put((message, folder.changes())),
                 )
         except (OSError, StorageError) as error:
-            reports.put((Stopped(StorageError(f"{error}")), {}))
+            reports.put((StorageError(f"{error}"), {}))
         finally:
             reports.put(None)
 

@@ -24,21 +24,8 @@ STEP_SECONDS = 0.1
 """A worker tells steps at most this often."""
 
 
-@dataclass(frozen=True)
-class Finished:
-    """A cell has been worked on."""
-
-    number: int
-
-
-@dataclass(frozen=True)
-class Stopped:
-    """The worker cannot go on, for a reason that is not the cell's."""
-
-    error: Exception
-
-
-Message = Event | Finished | Stopped
+Message = Event | Exception | None
+"""What a worker sends: events, None after each cell, and the error that stops it, if it is not a cell's."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +51,9 @@ def work(
     Args:
         assignments: the cells. `EOFError` means that the run has ended.
         dataset_of: returns a data set for the device of this worker.
-        conditions: how to work; but the computer says with which engine.
-        computer: how to compute.
+        conditions, computer: how to work; the computer decides on the engine.
         artefacts: where condensed sets are and go.
-        send: takes events, `Finished` after each cell, and `Stopped` at the end if there is an error.
+        send: takes messages.
     """
     torch.set_num_threads(computer.threads)
     tell = tell_some_steps(send)
@@ -80,13 +66,13 @@ def work(
         for assignment in assignments:
             data = dataset_of((assignment.spec.dataset, assignment.spec.dataset_sha256))
             CellRunner(assignment, data, conditions, artefacts, tell).run()
-            send(Finished(assignment.number))
+            send(None)
     except (EOFError, BrokenPipeError):
         return
     except DcbenchError as error:
-        send(Stopped(error))
+        send(error)
     except Exception:  # a defect: the user reports its traceback
-        send(Stopped(RuntimeError(traceback.format_exc())))
+        send(RuntimeError(traceback.format_exc()))
 
 
 def tell_some_steps(tell: Tell) -> Tell:
