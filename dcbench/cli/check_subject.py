@@ -68,10 +68,11 @@ def _configure(cls: type[Component], text: str, options: Mapping[str, str]) -> C
 def _not_found(plugins: Plugins, name: str, kind: str, known: list[str]) -> DcbenchError:
     """Return the error for an unknown name, which may be that of a plugin."""
     for info in plugins.infos:
-        names = (info.name.replace("-", "_"), info.distribution.replace("-", "_"))
-        if name.replace("-", "_") in names and info.error:
+        if name.replace("-", "_") not in (each.replace("-", "_") for each in (info.name, info.distribution)):
+            continue
+        if info.error:
             return DcbenchError(f"plugin {info.name!r} of {info.distribution} failed to load: {info.error}")
-        if name.replace("-", "_") in names and info.provides:
+        if info.provides:
             provided = ", ".join(info.provides)
             return DcbenchError(f"{name!r} is a plugin. Check what it provides, one by one: {provided}.")
     return plugins.missing(unknown_name(kind, name, known))

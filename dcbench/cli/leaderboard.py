@@ -9,18 +9,16 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dcbench.cli.options import EXISTING_FOLDER, POSITIVE
 from dcbench.cli.output import json_option, print_json, print_scores
 from dcbench.cli.submit import submit
 from dcbench.cli.verify import verify
 
 if TYPE_CHECKING:
-    from dcbench.leaderboard.board import Leaderboard
     from dcbench.leaderboard.scores import Row
     from dcbench.leaderboard.standings import Standings
 
-folder_argument = click.argument(
-    "folder", default="leaderboards", type=click.Path(exists=True, file_okay=False, path_type=Path)
-)
+folder_argument = click.argument("folder", default="leaderboards", type=EXISTING_FOLDER)
 
 
 @click.group(commands=[submit, verify])
@@ -51,8 +49,7 @@ def build(folder: Path) -> None:
         click.echo(f"wrote {path}")
     if not written:
         click.echo(f"{folder}: {NO_TABLE}")
-    left_out = len(records) - len(official(records))
-    if left_out:
+    if left_out := len(records) - len(official(records)):
         click.echo(f"left out {left_out} of {len(records)} records: quick or failed")
 
 
@@ -79,7 +76,7 @@ def check(folder: Path, as_json: bool) -> None:
 @leaderboard.command()
 @folder_argument
 @click.option("--dataset", "-d", help="Only this data set.")
-@click.option("--ipc", type=click.IntRange(min=1), help="Only this many images per class, and sets of any size.")
+@click.option("--ipc", type=POSITIVE, help="Only this many images per class, and sets of any size.")
 @click.option(
     "--format",
     "form",
@@ -92,6 +89,8 @@ def check(folder: Path, as_json: bool) -> None:
 def show(folder: Path, dataset: str | None, ipc: int | None, form: str) -> None:
     """Show all successful records of FOLDER as tables, quick ones included."""
     from dcbench.leaderboard.board import read_leaderboard
+    from dcbench.leaderboard.report.data import leaderboard_data
+    from dcbench.leaderboard.report.tables import csv, heading, latex, markdown
     from dcbench.utils.errors import DcbenchError, find_name
 
     board = read_leaderboard(folder, all_budgets=True)
@@ -104,14 +103,6 @@ def show(folder: Path, dataset: str | None, ipc: int | None, form: str) -> None:
     board = replace(board, rows=tuple(filter(wanted, board.rows)), tables=tuple(filter(wanted, board.tables)))
     if not board.rows and form != "json":
         raise DcbenchError(f"{folder} has no records of that kind.")
-    _print(board, folder, form)
-
-
-def _print(board: Leaderboard, folder: Path, form: str) -> None:
-    """Print the rows or the tables."""
-    from dcbench.leaderboard.report.data import leaderboard_data
-    from dcbench.leaderboard.report.tables import csv, heading, latex, markdown
-
     if form == "terminal":
         print_scores(board.rows, str(folder), as_json=False)
     elif form == "json":

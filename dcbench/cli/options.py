@@ -21,6 +21,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 POSITIVE = click.IntRange(min=1)
 FOLDER = click.Path(file_okay=False, path_type=Path)
+EXISTING_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 number = partial(click.option, type=POSITIVE, metavar="N")
 amount = partial(click.option, type=click.FloatRange(min=0, min_open=True), metavar="N")

@@ -11,7 +11,7 @@ from dcbench.cli import options
 
 
 @click.command()
-@click.argument("results", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("results", type=options.EXISTING_FOLDER)
 @click.option(
     "--into",
     default="leaderboards/submissions",

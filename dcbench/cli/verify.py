@@ -26,7 +26,7 @@ ESTIMATE_SECONDS = 3600.0
 
 
 @click.command()
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("folder", type=options.EXISTING_FOLDER)
 @options.number("--sample", help="Evaluate only N condensed sets.  [all]")
 @options.number(
     "--evals",
