@@ -166,4 +166,7 @@ class Method(Component):
 
     @abstractmethod
     def condense(self, task: Task) -> CondensedSet:
-        """Return a condensed set of the training split: the same task, the same bytes. ``self`` is resolved."""
+        """Return a condensed set of the training split. ``self`` is resolved.
+
+        The same task must give the same bytes. Do not change the inputs.
+        """

@@ -160,7 +160,12 @@ class Record(BaseModel):
             raise ValueError(f"{place} {problem['msg']}".strip()) from None
         if (checksum is not None or record.schema_ >= 3) and checksum != checksum_of(fields):
             raise ValueError("it does not have the checksum that it states")
+        # One set of names for all records, because each would take two kilobytes.
+        object.__setattr__(record, "__pydantic_fields_set__", _EVERY_FIELD)
         return record
+
+
+_EVERY_FIELD = set(Record.model_fields)
 
 
 def sealed(fields: Mapping[str, Any]) -> str:
