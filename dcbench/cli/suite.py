@@ -147,7 +147,7 @@ def _print(
         print_json(as_data(selection, comparison))
         return
     console = make_console()
-    how = f"protocol {suite.file.protocol}, budget {selection.budget.name}"
+    how = f"protocol {suite.file.protocol}, budget {selection.budget}"
     console.print(f"[bold]{escape(suite.name)}[/bold]: {escape(suite.file.title)}; {how}")
     for heading, table in tables(comparison):
         console.print(f"\n{escape(heading)}", table, sep="\n")

@@ -94,8 +94,8 @@ def bootstrap(trials: Trials, seeded: bool, name: str) -> dict[str, Replicates]:
         Arrays of shape (`REPLICATES`,) by network, without the networks whose accuracies cannot tell.
     """
     sets = sorted({key for by_set in trials.values() for key in by_set})
-    uniform = _Uniform(derive_seed("bootstrap", name))
-    chosen = uniform.integers((REPLICATES, len(sets)), np.array(len(sets)))
+    bits = np.random.PCG64(derive_seed("bootstrap", name))
+    chosen = _integers(bits, (REPLICATES, len(sets)), np.array(len(sets)))
     replicates = {}
     for network, by_set in sorted(trials.items()):
         enough = len(by_set) > 1 if seeded else all(len(each) > 1 for each in by_set.values())
@@ -105,26 +105,26 @@ def bootstrap(trials: Trials, seeded: bool, name: str) -> dict[str, Replicates]:
         values = np.zeros((len(sets), counts.max()))
         for number, key in enumerate(sets):
             values[number, : counts[number]] = by_set.get(key, ())
-        means = _means(chosen, values, counts, uniform)
+        means = _means(chosen, values, counts, bits)
         replicates[network] = np.where(np.isnan(means), score(by_set).mean, means)
     return replicates
 
 
 def _means(
-    chosen: NDArray[np.int64], values: Replicates, counts: NDArray[np.int64], uniform: _Uniform
+    chosen: NDArray[np.int64], values: Replicates, counts: NDArray[np.int64], bits: np.random.PCG64
 ) -> Replicates:
     """Draw accuracies from the sets chosen, and return the means over sets of the mean within each.
 
     Args:
         chosen: sets, shape (replicates, sets).
         values: accuracies, shape (sets, most networks of a set), of which each set has ``counts``.
-        uniform: where draws come from.
+        bits: where draws come from.
 
     Returns:
         Shape (replicates,); NaN where no set chosen has any.
     """
     sizes = counts[chosen][..., None]  # replicates x sets x 1
-    members = uniform.integers((*chosen.shape, values.shape[1]), np.maximum(sizes, 1))
+    members = _integers(bits, (*chosen.shape, values.shape[1]), np.maximum(sizes, 1))
     drawn = values[chosen[..., None], members]
     if counts.min() < values.shape[1]:
         drawn *= np.arange(values.shape[1]) < sizes
@@ -134,14 +134,12 @@ def _means(
     return np.where(total > 0, means.sum(1) / np.maximum(total, 1), np.nan)
 
 
-class _Uniform:
-    """Uniform draws from a bit generator: its stream numpy promises to keep, that of higher methods not."""
+def _integers(bits: np.random.PCG64, shape: tuple[int, ...], below: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Draw integers from 0 to ``below`` - 1, which is broadcast to the shape.
 
-    def __init__(self, seed: int) -> None:
-        self._bits = np.random.PCG64(seed)
-
-    def integers(self, shape: tuple[int, ...], below: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Draw integers from 0 to ``below`` - 1, which is broadcast to the shape."""
-        raw = self._bits.random_raw(int(np.prod(shape))).reshape(shape)
-        fractions = (raw >> np.uint64(11)).astype(np.float64) * 2.0**-53
-        return (fractions * below).astype(np.int64)
+    numpy promises to keep the stream of a bit generator, but not that of higher methods.
+    """
+    fractions = (bits.random_raw(int(np.prod(shape))).reshape(shape) >> np.uint64(11)).astype(
+        np.float64
+    ) * 2.0**-53
+    return (fractions * below).astype(np.int64)

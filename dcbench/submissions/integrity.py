@@ -17,7 +17,7 @@ from dcbench.plugins import Plugins
 from dcbench.results.checked_set import CheckedSet, read_checked_set
 from dcbench.results.records import IMPORTED, Record
 from dcbench.results.store import RECORDS, latest
-from dcbench.results.submission import CARD, SETS, Submission, misplaced
+from dcbench.results.submission import CARD, SETS, Card, Submission, misplaced
 from dcbench.submissions.leakage import count_test_images
 from dcbench.utils.errors import DcbenchError
 
@@ -68,9 +68,12 @@ def check_submission(
     stated = official(submission.records)
     counted = latest(stated)
     problems = [] if stated else [Problem("records", "there are none that may enter a table")]
-    problems += _folder_problems(submission) + _card_problems(submission, stated)
-    for record in stated:
-        problems += [Problem(_name(record), what) for what in record_problems(record)]
+    folder, sets_folder = submission.folder, submission.folder / SETS
+    problems += [Problem(str(path.relative_to(folder)), what) for path, what in misplaced(folder)]
+    if not (folder / RECORDS).read_bytes().endswith(b"\n"):
+        problems.append(Problem(RECORDS, "its last line is torn"))
+    problems += [Problem(CARD, what) for what in _card_problems(submission.card, stated)]
+    problems += [Problem(_name(record), what) for record in stated for what in record_problems(record)]
     by_row: dict[Competitor, list[Record]] = defaultdict(list)
     by_set: dict[str, list[Record]] = defaultdict(list)
     for record in counted:
@@ -87,18 +90,9 @@ def check_submission(
         else:
             problems += read
     backed = {submission.set_path(key) for key in by_set}
-    kept = sorted((submission.folder / SETS).glob("*.safetensors"))
-    problems += [Problem(f"{SETS}/{path.name}", "no record is of this set") for path in kept if path not in backed]
+    unbacked = sorted({*sets_folder.glob("*.safetensors")} - backed)
+    problems += [Problem(f"{SETS}/{path.name}", "no record is of this set") for path in unbacked]
     return problems, sets
-
-
-def _folder_problems(submission: Submission) -> list[Problem]:
-    """Find files that have no place in a submission, and a torn last line."""
-    folder = submission.folder
-    problems = [Problem(str(path.relative_to(folder)), what) for path, what in misplaced(folder)]
-    if not (folder / RECORDS).read_bytes().endswith(b"\n"):
-        problems.append(Problem(RECORDS, "its last line is torn"))
-    return problems
 
 
 def record_problems(record: Record) -> list[str]:
@@ -116,15 +110,14 @@ def record_problems(record: Record) -> list[str]:
     return problems
 
 
-def _card_problems(submission: Submission, records: Sequence[Record]) -> list[Problem]:
+def _card_problems(card: Card | None, records: Sequence[Record]) -> Iterator[str]:
     """Compare the methods on the card with those of the records."""
-    if submission.card is None:
-        return [Problem(CARD, "there is none")]
-    described = {f"{each.name} ({each.track})" for each in submission.card.methods}
+    described = {f"{each.name} ({each.track})" for each in card.methods} if card else set()
     recorded = {f"{record.method} ({record.track})" for record in records}
-    if described == recorded:
-        return []
-    return [Problem(CARD, f"it describes {_listed(described)}; the records are of {_listed(recorded)}")]
+    if card is None:
+        yield "there is none"
+    elif described != recorded:
+        yield f"it describes {_listed(described)}; the records are of {_listed(recorded)}"
 
 
 def _read_set(path: Path | None, records: Sequence[Record], data: LoadedDataset) -> SubmittedSet | list[Problem]:
@@ -156,11 +149,11 @@ def _set_problems(checked: CheckedSet, records: Sequence[Record], data: LoadedDa
     if origin.distribution == IMPORTED:  # of a method that is installed, `_method_problems` knows the defaults
         changed = {_listed(record.changed_options) for record in records}
         compared["list of options that are not defaults"] = (_listed(origin.changed_options), {*changed})
-    problems = []
-    for name, (ours, stated) in compared.items():
-        if stated != {ours}:
-            says = " and ".join(sorted(f"{each}" for each in stated))
-            problems.append(f"its {name} is {ours}, its records say {says}")
+    problems = [
+        f"its {name} is {ours}, its records say {' and '.join(sorted(map(str, stated)))}"
+        for name, (ours, stated) in compared.items()
+        if stated != {ours}
+    ]
     for record in records:
         augmentation = get_protocol(record.protocol).augmentation(data.info)
         if record.augmentation not in (None, augmentation):

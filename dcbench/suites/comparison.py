@@ -118,7 +118,7 @@ def compare(selection: SuiteSelection, records: Iterable[Record], plugins: Calla
         for network, score in row.scores.items()
     }
     experiments = selection.experiments(own.depends)
-    as_published = selection.budget.name == selection.suite.file.budget
+    as_published = selection.budget == selection.suite.file.budget
     lines = [
         Line(
             experiment.key,

@@ -189,16 +189,16 @@ def _belongs(record: Record, selection: SuiteSelection) -> bool:
     """
     sets, evals = selection.count(record.seeded)
     first = selection.seed
-    bare = {key for key in selection.given if "." not in key}
+    bare = {key for key in selection.options if "." not in key}
     own = {key: each for key, each in selection.suite.file.options.items() if key.rpartition(".")[2] not in bare}
     return (
-        (record.protocol, record.budget) == (selection.suite.file.protocol, selection.budget.name)
+        (record.protocol, record.budget) == (selection.suite.file.protocol, selection.budget)
         and record.ipc in (None, *selection.ipcs)
         and record.matching_network in (None, *selection.networks)
         and record.evaluation_network in selection.eval_networks
         and record.condense_seed in (range(first, first + sets) if record.seeded else range(1))
         and record.eval_seed in range(first, first + evals)
-        and _has(record, own | dict(selection.given))
+        and _has(record, own | dict(selection.options))
     )
 
 

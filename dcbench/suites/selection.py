@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dcbench.core.component import Spelling
-from dcbench.core.spec import Budget, get_budget
+from dcbench.core.spec import get_budget
 from dcbench.suites.file import Published, Suite
 from dcbench.utils.errors import DcbenchError, find_name
 
@@ -75,29 +75,21 @@ class Experiment:
     seeded: bool
 
 
-@dataclass(frozen=True)
-class SuiteSelection:
-    """A suite, or the part of it that a user wants.
+@dataclass(frozen=True, kw_only=True)
+class SuiteSelection(SuiteFilter):
+    """A suite, or the part of it that a user wants: nothing is left open, and names are as the suite spells them.
 
     Attributes:
-        datasets, methods, ipcs, networks, eval_networks: the lists that multiply; names as the suite spells them.
-        given: method options of the user's, to values as typed.
+        options: the user's.
         depends: by method, what its sets depend on as far as the suite's files tell. A method with a published
             number for all images ignores size and seed; one with a number for no matching network ignores that.
         published: the numbers beside the suite, by what was condensed and the evaluation network.
     """
 
     suite: Suite
-    datasets: tuple[str, ...]
-    methods: tuple[str, ...]
-    ipcs: tuple[int, ...]
-    networks: tuple[str, ...]
-    eval_networks: tuple[str, ...]
-    given: Mapping[str, str]
     sets: int
     evals: int
-    seed: int
-    budget: Budget
+    budget: str
     depends: Mapping[str, frozenset[str]]
     published: Mapping[tuple[Key, str], Published]
 
@@ -134,7 +126,7 @@ class SuiteSelection:
         from dcbench.run.plan import Request, make_plan
 
         options = _resolve_options(self, plugins)
-        protocol = get_protocol(self.suite.file.protocol)
+        protocol, budget = get_protocol(self.suite.file.protocol), get_budget(self.budget)
         cells: list[Cell] = []
         problems, usable = [], []
         for name in self.datasets:
@@ -146,7 +138,7 @@ class SuiteSelection:
                 eval_networks=self.eval_networks,
                 options=options,
                 protocol=protocol,
-                budget=self.budget,
+                budget=budget,
                 sets=self.sets,
                 evals=self.evals,
                 seed=self.seed,
@@ -162,7 +154,7 @@ class SuiteSelection:
             rest = " ".join(f"--dataset {name}" for name in usable)
             hint = [f"Of suite {self.suite.name}, what can be run here is the part with {rest}."] if usable else []
             raise DcbenchError("\n".join(problems + hint))
-        return Plan(tuple(map(self._trimmed, cells)), protocol, self.budget, device)
+        return Plan(tuple(map(self._trimmed, cells)), protocol, budget, device)
 
     def _trimmed(self, cell: Cell) -> Cell:
         """Leave a method that ignores the seed as many evaluations as the suite has for such."""
@@ -180,18 +172,19 @@ def select(suite: Suite, wanted: SuiteFilter | None = None) -> SuiteSelection:
     """
     file, wanted = suite.file, wanted or SuiteFilter()
     try:
-        budget = get_budget(file.budget)
+        get_budget(file.budget)
     except DcbenchError as error:
         raise DcbenchError(f"{suite.path}: key 'budget': {error}") from None
+    names: dict[str, Any] = {name: _tidy(getattr(file, name)) for name in KINDS}
     whole = SuiteSelection(
-        suite,
-        **{name: _tidy(getattr(file, name)) for name in KINDS},
+        suite=suite,
+        **names,
         ipcs=tuple(sorted(set(file.ipcs))),
-        given=wanted.options,
+        options=wanted.options,
         sets=wanted.sets or file.sets,
         evals=wanted.evals or file.evals,
         seed=wanted.seed,
-        budget=budget,
+        budget=file.budget,
         depends=_dependencies(suite),
         published={},
     )
@@ -203,10 +196,10 @@ def select(suite: Suite, wanted: SuiteFilter | None = None) -> SuiteSelection:
         find_name(f"method of suite {suite.name}", owner, chosen["methods"])
     ipcs = _chosen(f"ipc of suite {suite.name}", map(str, wanted.ipcs), map(str, whole.ipcs))
     part = replace(whole, **chosen, ipcs=tuple(map(int, ipcs)), published=_published(whole))
-    if wanted.budget and wanted.budget != budget.name:
-        budget = get_budget(wanted.budget)
-        part = replace(part, budget=budget, sets=wanted.sets or budget.sets, evals=wanted.evals or budget.evals)
-    return part
+    if wanted.budget in (None, file.budget):
+        return part
+    budget = get_budget(wanted.budget)
+    return replace(part, budget=budget.name, sets=wanted.sets or budget.sets, evals=wanted.evals or budget.evals)
 
 
 def tidy(text: str) -> str:
@@ -291,7 +284,7 @@ def _resolve_options(selection: SuiteSelection, plugins: Plugins) -> dict[str, s
             cls.configure(own[name])
     except DcbenchError as error:
         raise DcbenchError(f"{suite.path}: key 'options': {error}") from None
-    given = distribute_options(selection.given, [classes[name] for name in selection.methods])
+    given = distribute_options(selection.options, [classes[name] for name in selection.methods])
     return {
         f"{name}.{key}": value for name in selection.methods for key, value in {**own[name], **given[name]}.items()
     }

@@ -7,12 +7,10 @@ from dataclasses import asdict
 from itertools import groupby
 from typing import Any
 
-import rich.box
 from rich.markup import escape
 from rich.table import Table
 
-from dcbench.leaderboard.report.tables import DASH, deviations, percent, sample
-from dcbench.leaderboard.statistics import Score
+from dcbench.leaderboard.report.tables import DASH, deviations, empty_table, percent, sample
 from dcbench.suites.comparison import Comparison, Line
 from dcbench.suites.file import Published
 from dcbench.suites.selection import SuiteSelection
@@ -63,8 +61,8 @@ def remarks(selection: SuiteSelection, comparison: Comparison) -> list[str]:
 
 def _warnings(selection: SuiteSelection, comparison: Comparison) -> list[str]:
     warnings = []
-    if selection.budget.name != selection.suite.file.budget:
-        warnings.append(f"Budget {selection.budget.name}: not comparable with the published numbers.")
+    if selection.budget != selection.suite.file.budget:
+        warnings.append(f"Budget {selection.budget}: not comparable with the published numbers.")
     elif comparison.own.altered:
         warnings.append(
             f"{', '.join(sorted(comparison.own.altered))}: with other options than the suite's, thus not compared "
@@ -89,7 +87,7 @@ def as_data(selection: SuiteSelection, comparison: Comparison) -> dict[str, Any]
     return {
         "suite": selection.suite.name,
         **selection.suite.file.model_dump(mode="json", include={"title", "source", "notes", "protocol"}),
-        "budget": selection.budget.name,
+        "budget": selection.budget,
         "lines": [_line_data(line) for line in comparison.lines],
         **{name: getattr(comparison, name) for name in counts},
         "other_data": own.other_data,
@@ -124,7 +122,7 @@ def _table(dataset: str, lines: Sequence[Line]) -> tuple[str, Table]:
         if len(networks) < 2:
             del columns[name]
             heading += [f"{name} {network}" for network in networks]
-    shown = _empty_table()
+    shown = empty_table()
     for name in columns:
         shown.add_column(name, overflow="fold")
     for name in ("ours", "n", "published", "difference", "z"):
@@ -138,7 +136,7 @@ def _table(dataset: str, lines: Sequence[Line]) -> tuple[str, Table]:
             if line.score
             else DASH
         )
-        numbers = [ours, _n(line.score), _published(line.published, deviation=True)]
+        numbers = [ours, sample(line.score), _published(line.published, deviation=True)]
         shown.add_row(*map(escape, head), *numbers, _signed(line.difference, 100), _signed(line.z))
     return ", ".join(heading), shown
 
@@ -146,7 +144,7 @@ def _table(dataset: str, lines: Sequence[Line]) -> tuple[str, Table]:
 def _matrix(key: tuple[str, int | None, str], lines: Sequence[Line]) -> tuple[str, Table]:
     """Return matched on x evaluated on: in each field ours, and beneath it the published number and z."""
     dataset, ipc, method = key
-    shown = _empty_table()
+    shown = empty_table()
     shown.add_column("matched on", overflow="fold")
     for name in dict.fromkeys(line.evaluation_network for line in lines):
         shown.add_column(_broken(name), justify="right", no_wrap=True)
@@ -154,15 +152,11 @@ def _matrix(key: tuple[str, int | None, str], lines: Sequence[Line]) -> tuple[st
     for network, group in groupby(lines, key=lambda line: line.key[3]):
         row = list(group)
         fields = [_field(line) for line in row]
-        counts = dict.fromkeys(_n(line.score) for line in row if line.score)
+        counts = dict.fromkeys(sample(line.score) for line in row if line.score)
         shown.add_row(_broken(network or DASH), *fields, "\n".join(counts) or DASH)
         shown.add_section()
     heading = f"{dataset}, {f'ipc {ipc}' if ipc else 'all images'}, {method}, matched on x evaluated on"
     return f"{heading}: ours, beneath it the published number, and z", shown
-
-
-def _empty_table() -> Table:
-    return Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, collapse_padding=True)
 
 
 def _field(line: Line) -> str:
@@ -177,10 +171,6 @@ def _field(line: Line) -> str:
 def _broken(network: str) -> str:
     """Return a network's name with a line for each option, so that a column is no wider than need be."""
     return escape(network.replace(":", ":\n").replace(",", ",\n"))
-
-
-def _n(score: Score | None) -> str:
-    return sample(score) if score else DASH
 
 
 def _published(number: Published | None, deviation: bool) -> str:

@@ -21,12 +21,7 @@ MOST_BYTES_OF_A_PAGE = 8_000_000
 
 @dataclass(frozen=True)
 class Pixels:
-    """Images of one condensed set.
-
-    Attributes:
-        pixels: uint8, shape (n, C, H, W), class by class.
-        labels: their classes, int64, shape (n,).
-    """
+    """Images of one condensed set, shape (n, C, H, W), class by class, and their classes, shape (n,)."""
 
     pixels: NDArray[np.uint8]
     labels: NDArray[np.int64]
@@ -50,18 +45,12 @@ def page_pictures(leaderboard: Leaderboard) -> tuple[dict[str, Pixels], dict[str
             why_not[key] = stored
         else:
             found[key] = Pixels(*stored)
-    shown = _within_page({key: within(each, MOST_BYTES_OF_A_ROW) for key, each in found.items()})
+    small: dict[str, Pixels] = {}
+    for key, picture in found.items():
+        small |= _within({key: picture}, MOST_BYTES_OF_A_ROW)
+    shown = _within(small, MOST_BYTES_OF_A_PAGE)
     why_not |= {key: "one image of each class is more than fits this page" for key in found.keys() - shown.keys()}
     return shown, why_not
-
-
-def within(picture: Pixels, most: int) -> Pixels | None:
-    """Return as many images of every class as fit a number of bytes; None where not even one of each does."""
-    for count in range(MOST_OF_A_CLASS, 0, -1):
-        chosen = first_of_each(picture, count)
-        if chosen.pixels.nbytes <= most:
-            return chosen
-    return None
 
 
 def first_of_each(picture: Pixels, count: int) -> Pixels:
@@ -70,14 +59,12 @@ def first_of_each(picture: Pixels, count: int) -> Pixels:
     return Pixels(picture.pixels[places < count], picture.labels[places < count])
 
 
-def _within_page(pictures: Mapping[str, Pixels | None]) -> dict[str, Pixels]:
-    """Return pictures that fit the page, by showing fewer images of each class; at one of each, only the first."""
-    kept = {key: each for key, each in pictures.items() if each}
+def _within(pictures: Mapping[str, Pixels], most: int) -> dict[str, Pixels]:
+    """Return as many images of every class of all pictures as fit; at one of each, the first pictures."""
+    kept = dict(pictures)
     for count in range(MOST_OF_A_CLASS, 0, -1):
         kept = {key: first_of_each(each, count) for key, each in kept.items()}
-        if sum(each.pixels.nbytes for each in kept.values()) <= MOST_BYTES_OF_A_PAGE:
+        if sum(each.pixels.nbytes for each in kept.values()) <= most:
             return kept
     taken = accumulate(each.pixels.nbytes for each in kept.values())
-    return {
-        key: each for (key, each), sofar in zip(kept.items(), taken, strict=True) if sofar <= MOST_BYTES_OF_A_PAGE
-    }
+    return {key: each for (key, each), sofar in zip(kept.items(), taken, strict=True) if sofar <= most}

@@ -16,6 +16,7 @@ from dcbench.leaderboard.board import Leaderboard
 from dcbench.leaderboard.report.tables import brief
 from dcbench.leaderboard.standings import Standings
 from dcbench.utils.errors import DcbenchError, unknown_name
+from dcbench.utils.text_files import read_text
 
 _MARKED = re.compile(r"<!-- dcbench:table (?P<what>.*?) -->\n.*?<!-- dcbench:end -->", re.DOTALL)
 _CHOICES = ("dataset", "ipc", "protocol", "track")
@@ -27,10 +28,7 @@ def with_tables(path: Path, leaderboard: Leaderboard) -> tuple[str, str]:
     Raises:
         DcbenchError: naming the file, when it cannot be read, or a mark asks for a table that there is not.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DcbenchError(f"{path} cannot be read: {error}.") from None
+    text = read_text(path)
     if text.count("<!-- dcbench:table") != len(_MARKED.findall(text)):
         raise DcbenchError(f"{path}: a `dcbench:table` mark is without its `<!-- dcbench:end -->`.")
 
@@ -53,6 +51,7 @@ def _table(path: Path, what: str, leaderboard: Leaderboard) -> Standings:
         if all(str(getattr(table, key)) == value for key, value in asked.items())
     ]
     if len(fitting) != 1:
-        found = "none" if not fitting else f"{len(fitting)} tables"
-        raise DcbenchError(f"{path}: a mark asks for the table of {what!r}, and {found} of the records' are that.")
+        raise DcbenchError(
+            f"{path}: a mark asks for the table of {what!r}: {len(fitting)} tables are that, not one."
+        )
     return fitting[0]

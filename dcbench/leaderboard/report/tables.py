@@ -118,8 +118,10 @@ def count(row: Row) -> str:
     return ", ".join(dict.fromkeys(map(sample, scores)))
 
 
-def sample(score: Score) -> str:
-    """Return sets x networks per set."""
+def sample(score: Score | None) -> str:
+    """Return sets x networks per set, or a dash."""
+    if score is None:
+        return DASH
     even = score.trials % score.sets == 0
     return f"{score.sets}x{score.trials // score.sets}" if even else f"{score.trials} in {score.sets}"
 
@@ -147,6 +149,12 @@ def heading(table: Standings, several_versions: bool = False) -> str:
     return f"{size}, protocol `{cell(table.protocol)}`{budget}, {cell(table.track)}s{version}"
 
 
+def empty_table(title: str | None = None) -> Table:
+    """Return a table for the terminal, narrow and without lines between the columns."""
+    box = rich.box.SIMPLE_HEAD
+    return Table(title=title, title_justify="left", box=box, padding=(0, 1), pad_edge=False, collapse_padding=True)
+
+
 def terminal_table(table: Sequence[Row], title: str) -> Table:
     """Return the cross-architecture table for the terminal; it fits 80 columns with four networks.
 
@@ -156,14 +164,7 @@ def terminal_table(table: Sequence[Row], title: str) -> Table:
     networks = networks_of(table)
     matched = {row.matching_network for row in table} - {None}
     named = len(matched) > 1 or any(row.matching_network not in (None, *row.scores) for row in table)
-    shown = Table(
-        title=title,
-        box=rich.box.SIMPLE_HEAD,
-        padding=(0, 1),
-        pad_edge=False,
-        collapse_padding=True,
-        title_justify="left",
-    )
+    shown = empty_table(title)
     datasets = len({row.dataset for row in table}) > 1
     budgets = len({row.budget for row in table}) > 1
     for name in ["data set"] * datasets + ["ipc", "method"] + ["budget"] * budgets:
