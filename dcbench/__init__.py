@@ -26,6 +26,11 @@ _FOLDERS = ("condense", "evaluate", "leaderboard", "run")
 class _Folder(ModuleType):
     """A folder of this package that is also the function of its name, as in ``dcbench.run(…)``."""
 
+    @property
+    def __doc__(self) -> str | None:  # type: ignore[override]
+        """The function's documentation, which notebooks show."""
+        return str(self.__wrapped__.__doc__)
+
     def __call__(self, *args: Any, **words: Any) -> Any:
         """Call the function."""
         return self.__wrapped__(*args, **words)

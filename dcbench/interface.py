@@ -7,17 +7,18 @@
     results = dcbench.run(methods=["gradmatch", "random"], dataset="digits", ipc=[1, 10], budget="quick")
     results.table(dataset="digits", ipc=1)
 
-Cache, locks, keys and records are the command's: what one has done, the other finds done. Names are those of the
-command line. Nothing is printed but progress, the process never ends, and a mistake raises `DcbenchError`.
+Cache, locks, keys and records are those of the command: what one has done, the other finds done. Names are the
+command line's. The functions print only progress, never exit the process, and raise `DcbenchError` for a mistake.
 """
 
 from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import wraps
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from dcbench.leaderboard.results import Results
     from dcbench.plugins import Plugins
     from dcbench.results.condensed import Condensed
-    from dcbench.run.cells import Plan
     from dcbench.run.objects import Build
     from dcbench.run.plan import Request
     from dcbench.run.session import Completed, Execution
@@ -64,12 +64,12 @@ def _alone(function: Callable[P, T]) -> Callable[P, T]:
 
 @_alone
 def run(
-    methods: str | Method | Sequence[str | Method] = (),
-    dataset: str | Dataset | Sequence[str | Dataset] = (),
-    ipc: int | Sequence[int] = (),
+    methods: str | Method | Iterable[str | Method] | None = None,
+    dataset: str | Dataset | Iterable[str | Dataset] | None = None,
+    ipc: int | Iterable[int] | None = None,
     *,
-    networks: str | Architecture | Build | Sequence[str | Architecture | Build] = (),
-    matching_network: str | Architecture | Build | Sequence[str | Architecture | Build] = (),
+    networks: str | Architecture | Build | Iterable[str | Architecture | Build] | None = None,
+    matching_network: str | Architecture | Build | Iterable[str | Architecture | Build] | None = None,
     options: Mapping[str, Any] | None = None,
     budget: str | None = None,
     sets: int | None = None,
@@ -83,10 +83,11 @@ def run(
 ) -> Results:
     """Condense, train fresh networks on the result, record every trial: `dcbench run`.
 
-    What is left out is as the command has it: ``dcbench.run()`` condenses real digits. Lists multiply.
+    Every combination of methods, data sets, images per class and matching networks is run. None stands for the
+    default of the command: ``dcbench.run()`` condenses real digits.
 
     Args:
-        methods: names, or instances of `dcbench.api.Method`.
+        methods: names, or instances of `dcbench.api.Method`, whose options are as they are in every budget.
         dataset: names, or instances of `dcbench.api.Dataset`.
         ipc: images per class.
         networks: the evaluation networks: names, instances of `dcbench.api.Architecture`, or classes or functions
@@ -110,15 +111,16 @@ def run(
         DcbenchError: for whatever cannot be served, before any work; or when results cannot be written.
     """
     from dcbench.run.plan import make_plan
+    from dcbench.run.session import carry_out
 
     plugins, how, request = _asked(
         execution,
         data_root,
-        methods=_listed(methods),
-        datasets=_listed(dataset),
-        ipcs=_listed(ipc),
-        networks=_listed(matching_network),
-        eval_networks=_listed(networks),
+        methods=_listed("methods", methods),
+        datasets=_listed("dataset", dataset),
+        ipcs=_listed("ipc", ipc),
+        networks=_listed("matching_network", matching_network),
+        eval_networks=_listed("networks", networks),
         options=options,
         budget=budget,
         sets=sets,
@@ -127,7 +129,7 @@ def run(
         seed=seed,
         baselines=baselines,
     )
-    return _results(_carry_out(make_plan(request, plugins), plugins, how, progress))
+    return _results(carry_out(make_plan(request, plugins), plugins, how, progress))
 
 
 @_alone
@@ -136,7 +138,7 @@ def condense(
     dataset: str | Dataset,
     ipc: int = 1,
     *,
-    matching_network: str | Architecture | Build = (),  # type: ignore[assignment]
+    matching_network: str | Architecture | Build | None = None,
     options: Mapping[str, Any] | None = None,
     budget: str = "full",
     seed: int = 0,
@@ -157,7 +159,7 @@ def condense(
     """
     from dcbench.results.condensed import Condensed
     from dcbench.run.plan import make_plan
-    from dcbench.run.session import describe_failure
+    from dcbench.run.session import carry_out, describe_failure
 
     plugins, how, request = _asked(
         execution,
@@ -165,15 +167,17 @@ def condense(
         methods=(method,),
         datasets=(dataset,),
         ipcs=(ipc,),
-        networks=_listed(matching_network),
+        networks=_listed("matching_network", matching_network),
         options=options,
         budget=budget,
         sets=1,
         seed=seed,
     )
     plan = make_plan(request, plugins)
-    (cell,) = plan.cells
-    completed = _carry_out(replace(plan, cells=(replace(cell, trials=()),)), plugins, how, progress)
+    if len(plan.cells) != 1:
+        raise DcbenchError("condense makes one set: give one method, data set, ipc and matching network.")
+    cell = plan.cells[0]
+    completed = carry_out(replace(plan, cells=(replace(cell, trials=()),)), plugins, how, progress)
     if completed.outcome.failures:
         raise DcbenchError(describe_failure(completed.outcome.failures[0]))
     return Condensed.read(completed.store.set_path(cell.spec), cell.data.train)
@@ -181,14 +185,14 @@ def condense(
 
 @_alone
 def evaluate(
-    images: Tensor | Condensed | str | Path | Sequence[str | Path],
+    images: Tensor | Condensed | str | Path | Sequence[Condensed | str | Path],
     labels: Tensor | str | Path | None = None,
     *,
     dataset: str | Dataset,
     normalised: bool = False,
     raw: bool = False,
     zca: bool = False,
-    networks: str | Architecture | Build | Sequence[str | Architecture | Build] = (),
+    networks: str | Architecture | Build | Iterable[str | Architecture | Build] | None = None,
     method: str | None = None,
     matched_on: str | None = None,
     evals: int | None = None,
@@ -202,44 +206,52 @@ def evaluate(
     """Train fresh networks on condensed images made anywhere, and test them: `dcbench evaluate`.
 
     Args:
-        images: uint8 or floating, shape (N, C, H, W); or a file or folder that the command reads, several of them,
-            or a set of `condense` or `load_set`.
+        images: uint8 or floating, shape (N, C, H, W); or a file or folder that the command reads, or a set of
+            `condense` or `load_set`, or a list of these.
         labels: integers of shape (N,), or probabilities of shape (N, K); or the file with the labels.
         dataset: to test on.
         normalised: images are normalised by the data set's mean and deviation.
         raw: images are pixels from 0 to 1. uint8 always is raw.
         zca: images are pixels that were ZCA-whitened; the test images are whitened then, too.
         networks: as of `run`.
-        method: who made the images, as the row is to be named.
-        matched_on: the network that they were matched on.
+        method: name of the row in the tables.
+        matched_on: name of the network that the images were matched on.
         evals, protocol, budget, seed, data_root, progress, execution: as of `run`.
 
     Raises:
         DcbenchError: for images or labels that do not fit the data set, and for whatever else cannot be served.
     """
     from dcbench.run.imported_sets import Claim, plan_imports
+    from dcbench.run.session import carry_out
 
-    said = [name for name, given in (("normalised", normalised), ("raw", raw), ("zca", zca)) if given]
-    if len(said) > 1:
-        raise DcbenchError(f"images are one of {' and '.join(said)}, not both.")
-    pixels = cast("Pixels | None", said[0] if said else None)
+    stated = [name for name, given in (("normalised", normalised), ("raw", raw), ("zca", zca)) if given]
+    if len(stated) > 1:
+        raise DcbenchError(f"images are either {' or '.join(stated)}: say one.")
+    for name, text in (("method", method), ("matched_on", matched_on)):
+        if not isinstance(text, str | None):
+            raise DcbenchError(f"{name} must be a name, not {text!r}.")
+    pixels = cast("Pixels | None", stated[0] if stated else None)
     plugins, how, request = _asked(
         execution,
         data_root,
         datasets=(dataset,),
-        eval_networks=_listed(networks),
+        eval_networks=_listed("networks", networks),
         budget=budget,
         evals=evals,
         protocol=protocol,
         seed=seed,
     )
-    paths, label_file = _sets_to_judge(images, labels, pixels)
+    paths, label_file = _given_sets(images, labels, pixels)
     plan, _ = plan_imports(paths, Claim(method, matched_on, pixels, label_file), request, plugins)
-    return _results(_carry_out(plan, plugins, how, progress))
+    return _results(carry_out(plan, plugins, how, progress))
 
 
-def leaderboard(folder: str | Path = "leaderboards") -> Results:
+def leaderboard(folder: str | Path = "leaderboards", all_budgets: bool = False) -> Results:
     """Return the records of a leaderboard, or of the results of a run, that may enter a table.
+
+    Args:
+        folder: of a leaderboard, or of results.
+        all_budgets: include records of the quick budget, in tables of their own.
 
     Raises:
         DcbenchError: when there are none, or a file cannot be read.
@@ -248,11 +260,16 @@ def leaderboard(folder: str | Path = "leaderboards") -> Results:
     from dcbench.leaderboard.results import Results
     from dcbench.leaderboard.scores import official
 
-    board = read_leaderboard(Path(folder))
-    records = [record for each in board.submissions for record in official(each.records)]
+    path = _path(folder) or Path()
+    if not path.is_dir():
+        raise DcbenchError(f"{path} is not a folder: give one with a leaderboard, or with the results of a run.")
+    board = read_leaderboard(path, all_budgets)
+    every = [record for each in board.submissions for record in each.records if record.status == "ok"]
+    records = every if all_budgets else official(every)
     if not records:
-        raise DcbenchError(f"{folder} has no records that may enter a table.")
-    return Results(records, Path(folder), rules=board.rules)
+        hint = " all_budgets=True includes those of the quick budget." if every else ""
+        raise DcbenchError(f"{path} has no records that may enter a table.{hint}")
+    return Results(records, path, rules=board.rules)
 
 
 def load_set(path: str | Path, data_root: str | Path | None = None) -> Condensed:
@@ -274,7 +291,7 @@ def load_set(path: str | Path, data_root: str | Path | None = None) -> Condensed
         root = _path(data_root) or default_data_root()
         return load_dataset(Plugins.load().make_dataset(dataset), root).train
 
-    return Condensed.read(Path(path), train)
+    return Condensed.read(_path(path) or Path(), train)
 
 
 def _asked(
@@ -288,15 +305,9 @@ def _asked(
     for name in words:
         if name not in known:
             raise unknown_name("argument", name, known)
-    how = Execution(**{**words, "results": Path(words.get("results", "results"))})
+    how = Execution(**{**words, "results": _path(words.get("results")) or Path("results")})
     plugins = Plugins.load()
     return plugins, how, new_request(plugins, device=how.device, data_root=_path(data_root), **asked)
-
-
-def _carry_out(plan: Plan, plugins: Plugins, execution: Execution, progress: bool) -> Completed:
-    from dcbench.run.session import carry_out
-
-    return carry_out(plan, plugins, execution, progress)
 
 
 def _results(completed: Completed) -> Results:
@@ -308,28 +319,43 @@ def _results(completed: Completed) -> Results:
     return Results(completed.records, completed.store.root, completed.outcome.failures)
 
 
-def _sets_to_judge(
+def _given_sets(
     images: Any, labels: Any, pixels: Pixels | None
 ) -> tuple[tuple[Path | ForeignFile, ...], Path | None]:
-    """Return what is to be judged, and the file with the labels if there is one."""
+    """Return files and sets in memory, and the file with the labels if there is one."""
     from dcbench.formats.foreign import from_tensors
     from dcbench.results.condensed import Condensed
 
-    if isinstance(images, Condensed):
-        return (images.path,), None
-    if isinstance(images, str | Path):
-        return (Path(images),), _path(labels)
-    if isinstance(images, Sequence) and all(isinstance(each, str | Path) for each in images):
-        return tuple(map(Path, images)), _path(labels)
+    several = images if isinstance(images, list | tuple) else [images]
+    if several and all(isinstance(each, str | Path | Condensed) for each in several):
+        if labels is not None and any(isinstance(each, Condensed) for each in several):
+            raise DcbenchError("a condensed set has labels: give none beside it, or its images and other labels.")
+        files = (each.unchanged_file() if isinstance(each, Condensed) else Path(each) for each in several)
+        return tuple(files), _path(labels)
+    if images is None or not several:
+        raise DcbenchError("images are missing: give tensors, a file, or a condensed set.")
     if labels is None:
         raise DcbenchError("labels are missing: give those of the images, of shape (N,) or (N, K).")
     return (from_tensors(images, labels, pixels),), None
 
 
-def _listed(given: Any) -> tuple[Any, ...]:
-    """Return one or several things as a tuple."""
-    return tuple(given) if isinstance(given, list | tuple | range) else (given,)
+def _listed(name: str, given: Any) -> tuple[Any, ...]:
+    """Return one or several things as a tuple; of None, which stands for the default, an empty one."""
+    from pydantic import BaseModel
+
+    if given is None:
+        return ()
+    one = isinstance(given, str | type | BaseModel) or not isinstance(given, Iterable)
+    things = (given,) if one else tuple(given)
+    if not things:
+        raise DcbenchError(f"{name} is empty: name at least one, or leave it out.")
+    # Numbers of numpy, say, but not True.
+    return tuple(
+        int(each) if isinstance(each, Integral) and not isinstance(each, bool) else each for each in things
+    )
 
 
-def _path(given: str | Path | None) -> Path | None:
+def _path(given: Any) -> Path | None:
+    if not isinstance(given, str | Path | None):
+        raise DcbenchError(f"{given!r} is no path: give a string or a pathlib.Path.")
     return None if given is None else Path(given)

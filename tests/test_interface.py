@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import threading
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ import dcbench.interface
 import dcbench.plugins
 from dcbench.api import CondensedSet, Method, option
 from dcbench.results.store import RECORDS, read_records
+from dcbench.run.objects import built_by
 
 QUICK = {"budget": "quick", "networks": ["linear"], "evals": 1, "progress": False}
 
@@ -130,7 +133,10 @@ def test_objects_serve_in_place_of_names():
     results = dcbench.run([Brighter(by=0.1), Brighter(by=2.0)], tiny_plugin.Tiny(), **words)
     table = results.table()
     assert [name.partition("@")[0] for name in table.columns[1:4]] == ["linear", "one_layer", "two_layers"]
-    assert sorted(table.index) == ["brighter (by=0.1)", "brighter (by=2.0)"]
+    assert [re.sub("@[0-9a-f]{8}", "", name) for name in sorted(table.index)] == [
+        "brighter (by=0.1)",
+        "brighter (by=2.0)",
+    ]
     assert set(results.trials()["plugin"]) == {"unregistered"}
     condensed = dcbench.condense(Brighter(by=0.1), tiny_plugin.Tiny(), progress=False)
     assert condensed.set.sha256() in set(results.trials()["set_sha256"])
@@ -151,6 +157,37 @@ def test_a_network_that_is_written_anew_is_another_network():
         names |= {record.evaluation_network for record in results.records}
     assert len(names) == 2
     assert len(read_records(Path("results", RECORDS))) == 2
+
+
+def test_code_that_is_edited_is_other_code_also_in_what_it_uses():
+    def base(width):
+        return type("Base", (nn.Module,), {"width": width, "__module__": __name__})
+
+    versions = {
+        str(built_by(build))
+        for build in (
+            partial(one_layer, 1),
+            partial(one_layer, 2),
+            type("Net", (base(1),), {"__module__": __name__}),
+            type("Net", (base(2),), {"__module__": __name__}),
+        )
+    }
+    assert len(versions) == 4
+    helpers = (lambda self: 1, lambda self: 2)
+    first, edited = (type("Mine", (Brighter,), {"name": "mine", "helper": helper}) for helper in helpers)
+    paths = {dcbench.condense(each(), "tiny", progress=False).path for each in (first, edited, first)}
+    assert len(paths) == 2
+
+
+def test_a_changed_set_is_not_taken_for_its_file():
+    condensed = dcbench.condense("means", "tiny", progress=False)
+    condensed.images.add_(1.0)
+    with pytest.raises(dcbench.DcbenchError, match="was changed since it was made"):
+        dcbench.evaluate(condensed, dataset="tiny", **QUICK)
+    with pytest.raises(dcbench.DcbenchError, match="was changed since it was made"):
+        condensed.save("x.safetensors")
+    with pytest.raises(dcbench.DcbenchError, match="give none beside it"):
+        dcbench.evaluate(condensed, Y, dataset="tiny", **QUICK)
 
 
 def test_objects_go_to_other_processes():
@@ -177,7 +214,24 @@ X, Y = torch.zeros(3, 1, 8, 8), torch.arange(3)
         (lambda: dcbench.run("randon", "tiny"), "Did you mean 'random'?"),
         (lambda: dcbench.run("random", "tinny"), "unknown dataset 'tinny'"),
         (lambda: dcbench.run("random", "tiny", networks="linnear"), "unknown network 'linnear'"),
-        (lambda: dcbench.run("random", "tiny", networks=3), "must be a name"),
+        (lambda: dcbench.run("random", "tiny", networks=3), "what builds a module"),
+        (lambda: dcbench.run("random", "tiny", networks=nn.Linear(2, 2)), "each trial trains a fresh one"),
+        (lambda: dcbench.run([], "tiny"), "methods is empty"),
+        (lambda: dcbench.run("random", "tiny", options=[1]), "options must be a dictionary"),
+        (
+            lambda: dcbench.run(Brighter(), "tiny", options={"by": 1}),
+            "options are for methods that are given by name",
+        ),
+        (lambda: dcbench.run("random", "tiny", budget=3), "budget must be a name"),
+        (lambda: dcbench.run("random", "tiny", results=3), "3 is no path"),
+        (lambda: dcbench.run("random", "tiny", checkpoint_every="x"), "checkpoint_every must be a number"),
+        (lambda: dcbench.condense("random", "tiny", ["a"]), "ipc must be a whole number"),
+        (
+            lambda: dcbench.condense("herding", "tiny", matching_network=["mlp", "linear"]),
+            "condense makes one set",
+        ),
+        (lambda: dcbench.evaluate([], dataset="tiny"), "images are missing"),
+        (lambda: dcbench.evaluate(X, Y, dataset="tiny", raw=True, method=3), "method must be a name"),
         (lambda: dcbench.run("means", "tiny", options={"scal": 1}), "Did you mean 'scale'?"),
         (lambda: dcbench.run("means", "tiny", options={"scale": "x"}), "option 'scale'"),
         (lambda: dcbench.run("random", "tiny", device="tpu"), "device 'tpu'"),
@@ -197,7 +251,7 @@ X, Y = torch.zeros(3, 1, 8, 8), torch.arange(3)
         ),
         (lambda: dcbench.evaluate(X, dataset="tiny", normalised=True), "labels are missing"),
         (lambda: dcbench.evaluate(X, Y, dataset="tiny"), "say what the images' values are"),
-        (lambda: dcbench.evaluate(X, Y, dataset="tiny", raw=True, zca=True), "one of raw and zca, not both"),
+        (lambda: dcbench.evaluate(X, Y, dataset="tiny", raw=True, zca=True), "images are either raw or zca"),
         (lambda: dcbench.evaluate(X[:2], Y, dataset="tiny", raw=True), "found (2, 1, 8, 8) and (3,)"),
         (lambda: dcbench.evaluate(X[0], Y, dataset="tiny", raw=True), "found (1, 8, 8) and (3,)"),
         (lambda: dcbench.evaluate(X[..., 1:], Y, dataset="tiny", raw=True), "images of 1x8x7"),
@@ -208,7 +262,7 @@ X, Y = torch.zeros(3, 1, 8, 8), torch.arange(3)
         (lambda: dcbench.evaluate("x", "y", dataset="tiny"), "x"),
         (lambda: dcbench.evaluate(object(), Y, dataset="tiny"), "must be tensors or arrays"),
         (lambda: dcbench.load_set("a file"), "a file cannot be read"),
-        (lambda: dcbench.leaderboard("nowhere"), "nowhere has no records"),
+        (lambda: dcbench.leaderboard("nowhere"), "nowhere is not a folder"),
     ],
 )
 def test_a_mistake_is_one_error_and_leaves_nothing(call, message):
@@ -225,7 +279,7 @@ def test_global_state_is_as_before(monkeypatch):
     before, filters, show = torch.get_rng_state(), list(warnings.filters), warnings.showwarning
     dcbench.run("random", "tiny", threads=2, baselines=False, **QUICK | {"progress": True})
     monkeypatch.setattr("dcbench.run.cell_runner.evaluate_all", interrupt)
-    with pytest.raises(KeyboardInterrupt, match="0 new records are kept in results; the same again goes on"):
+    with pytest.raises(KeyboardInterrupt, match=r"0 new records are kept in results\. Run the same"):
         dcbench.run("means", "tiny", threads=2, baselines=False, **QUICK)
     assert torch.equal(torch.get_rng_state(), before)
     assert (torch.get_num_threads(), torch.is_grad_enabled()) == (1, True)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Results:
     """Records, and the tables that they give.
 
@@ -35,11 +35,16 @@ class Results:
     failures: Sequence[Record] = ()
     rules: Rules = field(default_factory=Rules)
 
+    def __repr__(self) -> str:
+        """Return one line, since notebooks show it."""
+        return f"Results({len(self.records)} trials, {len(self.failures)} failures, {self.folder})"
+
     def trials(self) -> pd.DataFrame:
         """Return a row for each trained network, a column for each field of its record."""
         import pandas as pd
 
-        return pd.DataFrame([record.model_dump() for record in self.records])
+        fields = [field.alias or name for name, field in Record.model_fields.items()]
+        return pd.DataFrame([record.model_dump(by_alias=True) for record in self.records], columns=fields)
 
     def table(self, dataset: str | None = None, ipc: int | None = None, track: str | None = None) -> pd.DataFrame:
         """Return a row for each method, best first.
@@ -56,6 +61,8 @@ class Results:
         """
         import pandas as pd
 
+        if not self.records:
+            raise DcbenchError("there are no successful trials; the failures are in .failures.")
         wanted = {"dataset": dataset, "ipc": ipc, "track": track}
         found = [
             table

@@ -15,10 +15,11 @@ from dcbench.core.dataset import DatasetInfo
 from dcbench.core.split import ResidentSplit
 from dcbench.results.picture import draw_picture
 from dcbench.results.set_file import load_set
-from dcbench.utils.files import write_atomically
+from dcbench.utils.errors import DcbenchError
+from dcbench.utils.files import storing, write_atomically
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Condensed:
     """A condensed set with its provenance.
 
@@ -36,7 +37,7 @@ class Condensed:
     def read(cls, path: Path, train: ResidentSplit | Callable[[str], ResidentSplit]) -> Condensed:
         """Read a set's file; see `dcbench.results.set_file.load_set`."""
         condensed, header = load_set(path, train)
-        return cls(condensed, header, path)
+        return cls(condensed, header, path.resolve())
 
     @property
     def images(self) -> Tensor:
@@ -48,9 +49,31 @@ class Condensed:
         """int64, shape (N,), or soft: float32, shape (N, K)."""
         return self.set.labels
 
+    def __repr__(self) -> str:
+        """Return one line, since notebooks show it."""
+        return f"Condensed({self.header['spec']['method']}, images {tuple(self.images.shape)}, {self.path})"
+
     def save(self, path: str | Path) -> None:
-        """Write the set to a file: safetensors, with its provenance."""
-        write_atomically(Path(path), self.path.read_bytes())
+        """Write the set to a file: safetensors, with its provenance; of the whole training split without images.
+
+        Raises:
+            DcbenchError: when the set is not that of its file any more, or the file cannot be written.
+        """
+        data = self.unchanged_file().read_bytes()
+        with storing(Path(path)):
+            write_atomically(Path(path), data)
+
+    def unchanged_file(self) -> Path:
+        """Return the file of the set.
+
+        Raises:
+            DcbenchError: when the file is gone, or the tensors were changed since it was read.
+        """
+        if not self.path.exists():
+            raise DcbenchError(f"{self.path}, the file of this condensed set, is gone.")
+        if self.set.sha256() != self.header["set_sha256"]:
+            raise DcbenchError("the condensed set was changed since it was made: give its images and labels.")
+        return self.path
 
     def picture(self) -> Image:
         """Return the picture of the set, a row for each class."""

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
 from types import CodeType
@@ -74,7 +74,10 @@ def _collect_code(thing: Any, names: Mapping[str, Any], parts: list[str], seen: 
         within += thing
     elif id(thing) in seen:
         return
+    elif isinstance(thing, partial):
+        within += [thing.func, thing.args, *sorted(thing.keywords.items())]
     elif isinstance(thing, type):
+        within += [base for base in thing.__bases__ if base.__module__ == thing.__module__]
         for name, value in sorted(vars(thing).items()):
             within += [name, getattr(value, "__func__", getattr(value, "fget", value))]
     elif inspect.isfunction(thing):

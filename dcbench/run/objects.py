@@ -9,8 +9,8 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
-from functools import cache
-from typing import Any
+from functools import cache, partial
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -22,6 +22,7 @@ from dcbench.plugins import PluginInfo, Plugins, Registry
 from dcbench.results.provenance import code_sha256
 from dcbench.utils.errors import DcbenchError
 
+C = TypeVar("C", bound=Component)
 Build = Callable[..., nn.Module]
 UNREGISTERED = "unregistered"
 """The distribution that records state for a component that no package registers."""
@@ -33,10 +34,7 @@ def dataset_of(given: str | Dataset, plugins: Plugins) -> Dataset:
     Raises:
         DcbenchError: for an unknown name, an object of another kind, or one with an installed data set's name.
     """
-    if isinstance(given, str):
-        return plugins.make_dataset(given)
-    checked: Dataset = _checked(given, Dataset, plugins.datasets)
-    return checked
+    return plugins.make_dataset(given) if isinstance(given, str) else _checked(given, Dataset, plugins.datasets)
 
 
 def method_of(given: Method, plugins: Plugins) -> Method:
@@ -45,8 +43,7 @@ def method_of(given: Method, plugins: Plugins) -> Method:
     Raises:
         DcbenchError: for an object of another kind, or one with an installed method's name.
     """
-    checked: Method = _checked(given, Method, plugins.methods)
-    return checked
+    return _checked(given, Method, plugins.methods)
 
 
 def architecture_of(given: str | Architecture | Build, plugins: Plugins) -> Architecture:
@@ -57,10 +54,11 @@ def architecture_of(given: str | Architecture | Build, plugins: Plugins) -> Arch
     """
     if isinstance(given, str):
         return plugins.make_architecture(given)
-    if callable(given) and not isinstance(given, Architecture):
-        given = given() if _is_architecture(given) else built_by(given)
-    checked: Architecture = _checked(given, Architecture, plugins.architectures)
-    return checked
+    if isinstance(given, type) and issubclass(given, Architecture):
+        given = given()
+    elif inspect.isfunction(given) or isinstance(given, partial | type):
+        given = built_by(given)
+    return _checked(given, Architecture, plugins.architectures)
 
 
 def origin_of(component: Component, registry: Registry[Any]) -> PluginInfo:
@@ -71,7 +69,15 @@ def origin_of(component: Component, registry: Registry[Any]) -> PluginInfo:
     return PluginInfo(cls.name, cls.__module__, UNREGISTERED, "")
 
 
-@cache
+def version_of(component: Component, registry: Registry[Any]) -> str:
+    """Return the version that specs state: of what no package registers, the hash of its code.
+
+    So a cell of a notebook that is edited gives another version, and no result of the earlier one is taken for it.
+    """
+    cls = type(component)
+    return cls.version if registry.items.get(cls.name) is cls else code_sha256(cls)[:8]
+
+
 def built_by(build: Build) -> Architecture:
     """Return the architecture whose networks a class or a function builds.
 
@@ -81,8 +87,13 @@ def built_by(build: Build) -> Architecture:
     Args:
         build: for instance a subclass of `torch.nn.Module`, or ``lambda info: torch.nn.Sequential(…)``.
     """
+    return _built_by(build, code_sha256(build)[:8])
+
+
+@cache
+def _built_by(build: Build, version: str) -> Architecture:
     needs_info = _takes_an_argument(build)
-    written = getattr(build, "__name__", type(build).__name__)
+    written = getattr(build, "__name__", "network")
     name = re.sub(r"\W+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", written)).strip("_").lower() or "network"
 
     def build_network(self: Architecture, info: DatasetInfo) -> nn.Module:
@@ -96,7 +107,7 @@ def built_by(build: Build) -> Architecture:
         "__module__": getattr(build, "__module__", None) or __name__,
         "__reduce__": reduce,
         "name": name,
-        "version": code_sha256(build)[:8],
+        "version": version,
         "build": build_network,
     }
     made: Architecture = type("Built", (Architecture,), facts)()
@@ -112,15 +123,14 @@ def _takes_an_argument(build: Build) -> bool:
     return any(each.kind in positional and each.default is each.empty for each in parameters)
 
 
-def _is_architecture(given: object) -> bool:
-    return isinstance(given, type) and issubclass(given, Architecture)
-
-
-def _checked(given: Any, base: type[Component], registry: Registry[Any]) -> Any:
-    if not isinstance(given, base):
-        what = "an instance of a class" if isinstance(given, type) else "a name or an instance of a class"
-        raise DcbenchError(f"{base.kind} {given!r} must be {what} derived from dcbench.api.{base.__name__}.")
-    cls = type(given)
-    if registry.items.get(cls.name, cls) is not cls:
-        raise DcbenchError(f"{base.kind} {cls.name!r} is the name of an installed one: give yours another.")
-    return given
+def _checked(given: Any, base: Callable[..., C], registry: Registry[Any]) -> C:
+    kind = base.kind  # type: ignore[attr-defined]
+    if not isinstance(given, base):  # type: ignore[arg-type]
+        how = "a name, or an instance of a class"
+        if kind == Architecture.kind:
+            how = f"what builds a module, because each trial trains a fresh one; or {how}"
+        raise DcbenchError(f"{kind} {given!r:.200} must be {how} derived from dcbench.api.{base.__name__}.")
+    checked: C = given
+    if registry.items.get(checked.name, type(checked)) is not type(checked):
+        raise DcbenchError(f"{kind} {checked.name!r} is the name of an installed one: give yours another name.")
+    return checked

@@ -23,7 +23,7 @@ from dcbench.evaluate.protocols import EvaluationProtocol
 from dcbench.plugins import Plugins
 from dcbench.results.provenance import source_sha256
 from dcbench.run.cells import Cell, Plan
-from dcbench.run.objects import Build, architecture_of, dataset_of, method_of, origin_of
+from dcbench.run.objects import Build, architecture_of, dataset_of, method_of, origin_of, version_of
 from dcbench.utils.errors import DcbenchError, find_name, unknown_name
 
 C = TypeVar("C", bound=Component)
@@ -91,6 +91,8 @@ def _methods(request: Request, plugins: Plugins) -> list[Method]:
     names = [each for each in request.methods if isinstance(each, str)]
     named = list(dict.fromkeys(map(plugins.method_class, names)))
     classes = list(dict.fromkeys([*named, *map(plugins.method_class, request.baselines)]))
+    if request.options and not named:
+        raise DcbenchError("options are for methods that are given by name.")
     chosen = distribute_options(request.options, classes, named)
     given = [method_of(each, plugins) for each in request.methods if not isinstance(each, str)]
     return [*(cls.for_budget(request.budget, chosen[cls.name]) for cls in classes), *given]
@@ -133,7 +135,7 @@ def _cells(
         dataset=info.name,
         dataset_sha256=info.sha256,
         method=cls.name,
-        method_version=cls.version,
+        method_version=version_of(configured, plugins.methods),
         options=method.model_dump(mode="json"),
         ipc=ipc if "ipc" in depends else None,
         matching_network=str(network) if matched else None,

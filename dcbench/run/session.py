@@ -6,6 +6,7 @@ Nothing here prints a table or ends the process.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -70,6 +71,10 @@ class Execution:
         """Refuse numbers that are too small."""
         check_number("jobs", self.jobs)
         check_number("threads", self.threads)
+        for name in ("checkpoint_every", "cpus_per_cell", "gpus_per_cell", "memory_per_cell"):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, int | float) and value >= 0):
+                raise DcbenchError(f"{name} must be a number of at least 0, not {value!r}.")
 
     def choose_executor(self, device: torch.device) -> Executor:
         """Return who works on the cells.
@@ -152,6 +157,11 @@ def new_request(
     Raises:
         DcbenchError: for a budget, a protocol or a device that is not there, or a number that is too small.
     """
+    for name, text in (("budget", budget), ("protocol", protocol), ("device", device)):
+        if not isinstance(text, str | None):
+            raise DcbenchError(f"{name} must be a name, not {text!r}.")
+    if not isinstance(options or {}, Mapping) or not all(isinstance(key, str) for key in options or {}):
+        raise DcbenchError(f"options must be a dictionary with names of options, not {options!r}.")
     for ipc in ipcs:
         check_number("ipc", ipc)
     check_number("sets", sets)
@@ -195,6 +205,8 @@ def carry_out(plan: Plan, plugins: Plugins, execution: Execution, progress: bool
         Interrupted: when the user interrupts.
     """
     executor = execution.choose_executor(plan.device)
+    if not isinstance(executor, Serial):
+        _refuse_code_without_file(plan)
     freely = execution.threads is None
     engine = choose_engine(execution.engine, plan.device, plan.budget.long, side_by_side=freely)
     ensure_writable(execution.results)
@@ -214,9 +226,20 @@ def carry_out(plan: Plan, plugins: Plugins, execution: Execution, progress: bool
         except KeyboardInterrupt:
             kept = len(Store(store.root).records) - before  # as they are: the runner may not have counted the last
             raise Interrupted(
-                f"Interrupted. {kept} new records are kept in {store.root}; the same again goes on from there."
+                f"Interrupted. {kept} new records are kept in {store.root}. Run the same again to continue."
             ) from None
         return Completed(plan, store, outcome, plan.covered(store), made)
+
+
+def _refuse_code_without_file(plan: Plan) -> None:
+    """Refuse components that other processes cannot import."""
+    if hasattr(sys.modules["__main__"], "__file__"):
+        return
+    for cell in plan.cells:
+        source = [getattr(cell.source, name, None) for name in ("method", "architecture")]
+        for each in (*source, *(network for network, _ in cell.trials)):
+            if type(each).__module__ == "__main__":
+                raise DcbenchError(f"{each} is defined in a notebook: leave out jobs, or move it into a module.")
 
 
 def check_number(name: str, value: object, least: int = 1) -> None:
@@ -233,8 +256,7 @@ def _threads(number: int | None) -> Iterator[None]:
     try:
         yield
     finally:
-        if torch.get_num_threads() != before:
-            torch.set_num_threads(before)
+        torch.set_num_threads(before)
 
 
 @contextmanager
