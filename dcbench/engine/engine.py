@@ -25,7 +25,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, partial
 from typing import TypeVar
 
@@ -135,10 +135,6 @@ class Engine:
     def pool(self) -> ThreadPoolExecutor:
         """Return the workers' threads, none of which shares its operations with others."""
         return _pool(self.workers)
-
-    def alone(self) -> Engine:
-        """Return this engine for one worker, who computes what it would on one thread."""
-        return replace(self, workers=1, side_by_side=False)
 
     @contextmanager
     def sharing(self) -> Iterator[None]:

@@ -101,7 +101,7 @@ def _gradients_of(network: nn.Module, forward: Forward, engine: Engine) -> Gradi
         run = map if size == len(images) else engine.map
 
         def gradients(part: tuple[Tensor, Tensor]) -> Outputs:
-            return _gradients_by(forward, network, *part, len(part[0]) / len(images))
+            return _gradients(network, *part, forward, len(part[0]) / len(images))
 
         shares = run(gradients, parts)
         return tuple(_sum(each) for each in zip(*shares, strict=True))
@@ -109,22 +109,18 @@ def _gradients_of(network: nn.Module, forward: Forward, engine: Engine) -> Gradi
     return shared
 
 
-def _gradients(network: nn.Module, images: Tensor, labels: Tensor) -> Outputs:
-    """Return the mean cross-entropy of a batch, then its gradient by each parameter, None where there is none."""
-    return _gradients_by(network, network, images, labels)
-
-
-def _gradients_by(
-    forward: Forward, network: nn.Module, images: Tensor, labels: Tensor, share: float = 1.0
+def _gradients(
+    network: nn.Module, images: Tensor, labels: Tensor, forward: Forward | None = None, share: float = 1.0
 ) -> Outputs:
+    """Return the mean cross-entropy of a batch, then its gradient by each parameter, None where there is none."""
     parameters = [each for each in network.parameters() if each.requires_grad]
-    loss = F.cross_entropy(forward(images), labels) * share
+    loss = F.cross_entropy((forward or network)(images), labels) * share
     return loss.detach(), *torch.autograd.grad(loss, parameters, allow_unused=True)
 
 
 def _sum(parts: Sequence[Tensor | None]) -> Tensor | None:
-    there = [part for part in parts if part is not None]
-    return functools.reduce(torch.add, there) if there else None
+    given = [part for part in parts if part is not None]
+    return functools.reduce(torch.add, given) if given else None
 
 
 def accuracy(network: nn.Module, split: ResidentSplit, batch_size: int = TEST_BATCH) -> float:

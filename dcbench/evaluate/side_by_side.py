@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, wait
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from queue import SimpleQueue
@@ -105,7 +106,7 @@ def _side_by_side(
         news.put((number, slot, (done, total)))
 
     def work(number: int, slot: int) -> None:
-        with engine.alone().current():
+        with replace(engine, workers=1, side_by_side=False).current():
             news.put((number, slot, one(specs[number], partial(progress, number, slot), draws=False)))
 
     def begin(slot: int) -> None:
@@ -118,11 +119,11 @@ def _side_by_side(
             begin(slot)
         for number in range(len(specs)):
             while number not in results:
-                other, slot, what = news.get()
-                if isinstance(what, tuple):
-                    report(other, slot, *what)
+                other, slot, result = news.get()
+                if isinstance(result, tuple):
+                    report(other, slot, *result)
                 else:
-                    results[other] = what
+                    results[other] = result
                     begin(slot)
             yield results.pop(number)
     finally:

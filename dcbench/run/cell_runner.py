@@ -70,9 +70,8 @@ class CellRunner:
             if recorded.get((str(network), seed)) != set_sha256
         ]
         for network, group in groupby(trials, key=lambda trial: trial[0]):
-            seeds = [seed for _, seed in group]
             with engine.active():  # for each network, since not all of them may compile
-                self._evaluate(condensed, set_sha256, network, seeds)
+                self._evaluate(condensed, set_sha256, network, [seed for _, seed in group])
 
     def _condense(self) -> CondensedSet | None:
         """Return the condensed set, from the results or made now; None if that failed."""
