@@ -21,7 +21,7 @@ from dcbench.core.spec import CondenseSpec
 from dcbench.results.artefacts import Artefacts
 from dcbench.results.records import Record
 from dcbench.utils.errors import DcbenchError, NewerFormat, newer_format
-from dcbench.utils.files import make_folder, storing, sync_folder
+from dcbench.utils.files import storing, sync_folder
 
 RECORDS = "records.jsonl"
 
@@ -94,8 +94,8 @@ class Store(Artefacts):
         A lock ends with its process. A `StorageError` means that it cannot be written.
         """
         path = self.lock_path(spec)
-        make_folder(path.parent)
         with storing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
             lock = FileLock(path)
             try:
                 lock.acquire(blocking=False)

@@ -28,8 +28,8 @@ def write_atomically(path: Path, data: bytes) -> None:
 
     A `StorageError` means that it cannot be written; what was there before still is.
     """
-    make_folder(path.parent)
     with storing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:60]}.", suffix=".tmp")
         try:
             with os.fdopen(handle, "wb") as file:
@@ -43,12 +43,6 @@ def write_atomically(path: Path, data: bytes) -> None:
                 os.unlink(name)
             raise
         sync_folder(path.parent)
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder, and those that it is in, unless it is there. Raises `StorageError`."""
-    with storing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
 
 
 def remove(path: Path) -> None:

@@ -129,7 +129,7 @@ def test_a_place_that_cannot_be_written_is_one_message(typed, results, tmp_path)
     (tmp_path / "file").write_text("")
     done = typed("leaderboard", "submit", "results", "--into", "file/submissions")
     assert done.exit_code == 2, done.output
-    assert "file/submissions/random-digits cannot be written: Not a directory." in done.output
+    assert "file/submissions/random-digits/card.toml cannot be written: Not a directory." in done.output
     typed("leaderboard", "submit", "results", "--name", "mine")
     done = typed(*"leaderboard verify leaderboards/submissions/mine --keep file/kept".split())
     assert done.exit_code == 2, done.output

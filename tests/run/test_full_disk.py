@@ -91,7 +91,7 @@ def test_a_full_disk_ends_the_command_which_goes_on_when_there_is_room(small_dis
     *_, message = full.stderr.strip().split("\n")
     assert message.startswith(f"Error: {small_disk}")
     assert f"cannot be written: {REASON}. What was done is kept in {small_disk / 'r'}" in message
-    assert "the same command goes on" in message
+    assert "run the same again to go on" in message
     assert "Traceback" not in full.stderr
     kept = [record.to_json() for record in read_records(small_disk / "r" / RECORDS)]
     assert all('"status": "ok"' in record for record in kept)
