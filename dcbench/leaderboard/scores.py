@@ -112,11 +112,8 @@ def find_records(folder: Path) -> list[Record]:
 
 def official(records: Iterable[Record]) -> list[Record]:
     """Return the records that may enter a table: successful, and not made on a reduced budget."""
-    return [
-        record
-        for record in records
-        if record.status == "ok" and record.budget in BUDGETS and BUDGETS[record.budget].official
-    ]
+    budgets = {name for name, budget in BUDGETS.items() if budget.official}
+    return [record for record in records if record.status == "ok" and record.budget in budgets]
 
 
 def drop_other_augmentations(records: Iterable[Record]) -> list[Record]:

@@ -180,19 +180,14 @@ def _seed_problems(row: Sequence[Record]) -> Iterator[str]:
     Seeds must be 0, 1, …, because nobody may choose among them. Sets made elsewhere have no known seeds. Whether
     somebody chose the best of many sets in another way cannot be seen.
     """
-    imported = row[0].imported
-    if imported:
-        if not all(record.seeded for record in row):
-            yield "its sets were made elsewhere, and nothing says that another seed would make the same"
-        by_key = {record.condense_key: record.set_sha256 for record in row}
-        if len(set(by_key.values())) < len(by_key):
-            yield "the same set counts more than once: it is in several files, or in one several times"
-    else:
-        by_seed = {record.condense_seed: record.set_sha256 for record in row}
-        if sorted(by_seed) != list(range(len(by_seed))):
-            yield f"its sets have seeds {_listed(by_seed)}, not 0 to {len(by_seed) - 1}"
-        if len(set(by_seed.values())) < len(by_seed):
-            yield "the same set stands under several seeds"
+    imported, set_seeds = row[0].imported, {record.condense_seed for record in row}
+    if imported and not all(record.seeded for record in row):
+        yield "its sets were made elsewhere, and nothing says that another seed would make the same"
+    if not imported and sorted(set_seeds) != list(range(len(set_seeds))):
+        yield f"its sets have seeds {_listed(set_seeds)}, not 0 to {len(set_seeds) - 1}"
+    by_key = {record.condense_key: record.set_sha256 for record in row}
+    if len(set(by_key.values())) < len(by_key):
+        yield "the same set counts more than once: under several seeds, in several files, or in one several times"
     trials: dict[tuple[str, str | None], set[int]] = defaultdict(set)
     for record in row:
         of = f"set {str(record.set_sha256)[:12]}" if imported else f"seed {record.condense_seed}"

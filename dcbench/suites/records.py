@@ -107,11 +107,11 @@ class _Names:
 
     def __init__(self, selection: SuiteSelection, plugins: Callable[[], Plugins]) -> None:
         self.selection, self.plugins = selection, cache(plugins)
-        self.datasets = {self._recorded(name): name for name in selection.datasets}
+        self.datasets = {
+            tidy(self.plugins().make_dataset(name).table_name()) if ":" in name else name: name
+            for name in selection.datasets
+        }
         self.declared = cache(self._declared)
-
-    def _recorded(self, dataset: str) -> str:
-        return tidy(self.plugins().make_dataset(dataset).table_name()) if ":" in dataset else dataset
 
     def renamed(self, record: Record) -> Record | None:
         """Return a record with the suite's names; None where its data set or method is none of the suite's."""

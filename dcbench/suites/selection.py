@@ -6,11 +6,12 @@ Only `SuiteSelection.plan` needs plugins and data; it imports what is heavy.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from dcbench.core.component import Spelling
 from dcbench.core.spec import get_budget
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
     from dcbench.plugins import Plugins
     from dcbench.run.cells import Cell, Plan
-
-T = TypeVar("T")
 
 Key = tuple[str, int | None, str, str | None]
 """Data set, images per class, method and matching network."""
@@ -171,10 +170,8 @@ def select(suite: Suite, wanted: SuiteFilter | None = None) -> SuiteSelection:
         DcbenchError: for a name that is not in the suite, or a published number that is of no experiment in it.
     """
     file, wanted = suite.file, wanted or SuiteFilter()
-    try:
+    with _naming(suite, "budget"):
         get_budget(file.budget)
-    except DcbenchError as error:
-        raise DcbenchError(f"{suite.path}: key 'budget': {error}") from None
     names: dict[str, Any] = {name: _tidy(getattr(file, name)) for name in KINDS}
     whole = SuiteSelection(
         suite=suite,
@@ -200,6 +197,15 @@ def select(suite: Suite, wanted: SuiteFilter | None = None) -> SuiteSelection:
         return part
     budget = get_budget(wanted.budget)
     return replace(part, budget=budget.name, sets=wanted.sets or budget.sets, evals=wanted.evals or budget.evals)
+
+
+@contextmanager
+def _naming(suite: Suite, key: str) -> Iterator[None]:
+    """Name the file and the key of a suite in what is wrong with it."""
+    try:
+        yield
+    except DcbenchError as error:
+        raise DcbenchError(f"{suite.path}: key {key!r}: {error}") from None
 
 
 def tidy(text: str) -> str:
@@ -260,30 +266,24 @@ def _resolve_options(selection: SuiteSelection, plugins: Plugins) -> dict[str, s
     from dcbench.run.plan import distribute_options
 
     suite, file = selection.suite, selection.suite.file
-
-    def look_up(key: str, find: Callable[[str], T], names: Iterable[str]) -> list[T]:
-        try:
-            return [find(name) for name in names]
-        except DcbenchError as error:
-            raise DcbenchError(f"{suite.path}: key {key!r}: {error}") from None
-
     recorded: dict[str, str] = {}
-    for dataset in look_up("datasets", plugins.make_dataset, file.datasets):
-        name = dataset.table_name()
-        if recorded.setdefault(name, str(dataset)) != str(dataset):
-            raise DcbenchError(
-                f"{suite.path}: key 'datasets': {recorded[name]} and {dataset} would both be recorded as {name!r}."
-            )
-    classes = {cls.name: cls for cls in look_up("methods", plugins.method_class, file.methods)}
-    look_up("networks", plugins.make_architecture, file.networks)
-    look_up("eval_networks", plugins.make_architecture, file.eval_networks)
-    look_up("protocol", get_protocol, [file.protocol])
-    try:
+    with _naming(suite, "datasets"):
+        for dataset in map(plugins.make_dataset, file.datasets):
+            name = dataset.table_name()
+            if recorded.setdefault(name, str(dataset)) != str(dataset):
+                raise DcbenchError(f"{recorded[name]} and {dataset} would both be recorded as {name!r}.")
+    with _naming(suite, "methods"):
+        classes = {cls.name: cls for cls in map(plugins.method_class, file.methods)}
+    for key in ("networks", "eval_networks"):
+        with _naming(suite, key):
+            for network in getattr(file, key):
+                plugins.make_architecture(network)
+    with _naming(suite, "protocol"):
+        get_protocol(file.protocol)
+    with _naming(suite, "options"):
         own = distribute_options(file.options, list(classes.values()))
         for name, cls in classes.items():
             cls.configure(own[name])
-    except DcbenchError as error:
-        raise DcbenchError(f"{suite.path}: key 'options': {error}") from None
     given = distribute_options(selection.options, [classes[name] for name in selection.methods])
     return {
         f"{name}.{key}": value for name in selection.methods for key, value in {**own[name], **given[name]}.items()

@@ -60,24 +60,19 @@ def remarks(selection: SuiteSelection, comparison: Comparison) -> list[str]:
 
 
 def _warnings(selection: SuiteSelection, comparison: Comparison) -> list[str]:
-    warnings = []
+    own, warnings = comparison.own, []
     if selection.budget != selection.suite.file.budget:
         warnings.append(f"Budget {selection.budget}: not comparable with the published numbers.")
-    elif comparison.own.altered:
-        warnings.append(
-            f"{', '.join(sorted(comparison.own.altered))}: with other options than the suite's, thus not compared "
-            "with the published numbers."
-        )
-    if comparison.own.other_data:
-        warnings.append(f"Left out: {comparison.own.other_data:,} records of other data than the newest record's.")
-    for each in comparison.own.spellings:
-        if each.taken:
-            warnings.append(f"{each.network} on {each.dataset}: as recorded, {each.taken}.")
-        else:
-            warnings.append(
-                f"Left out: {each.network} on {each.dataset}, recorded as {' and as '.join(each.found)}; which of "
-                "them is the suite's cannot be told without the data."
-            )
+    elif own.altered:
+        why = "with other options than the suite's, thus not compared with the published numbers"
+        warnings.append(f"{', '.join(sorted(own.altered))}: {why}.")
+    if own.other_data:
+        warnings.append(f"Left out: {own.other_data:,} records of other data than the newest record's.")
+    for each in own.spellings:
+        what, which = f"{each.network} on {each.dataset}", " and as ".join(each.found)
+        unknown = "which of them is the suite's cannot be told without the data"
+        left_out = f"Left out: {what}, recorded as {which}; {unknown}."
+        warnings.append(f"{what}: as recorded, {each.taken}." if each.taken else left_out)
     return warnings
 
 

@@ -491,7 +491,7 @@ def test_a_set_of_others_counts_once_and_no_network_on_it_is_chosen(judge, probl
     assert row.scores["linear"].sets == 4
     found = problems(folder)
     assert found
-    assert all("the same set counts more than once: it is in several files" in each for each in found)
+    assert all("the same set counts more than once: " in each for each in found)
     restated(lambda record: {"eval_seed": record["eval_seed"] * 7})(folder)
     assert any(
         re.search(r": set \w{12} on linear: its networks have seeds 0, 7, 14", it) for it in problems(folder)
@@ -786,7 +786,7 @@ CHEATING = {
     ),
     "one set under several seeds": (
         restated(lambda record: {"set_sha256": "0" * 64}),
-        "the same set stands under several seeds",
+        "the same set counts more than once: under several seeds",
     ),
     "a method said to ignore the seed": (
         restated(lambda record: {"seeded": False}),

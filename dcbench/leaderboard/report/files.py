@@ -44,17 +44,14 @@ def build(folder: Path) -> list[Path]:
         DcbenchError: when a file cannot be read, or a README asks for a table that there is not.
     """
     leaderboard = read_leaderboard(folder)
-    files, readmes = generated_files(leaderboard), _readmes(folder, leaderboard)
-    target = folder / TABLES
+    files, readmes, target = generated_files(leaderboard), _changed_readmes(folder, leaderboard), folder / TABLES
     for name, text in _existing(target).items():
         if name not in files and (MARK in text or name == SCORES):
             (target / name).unlink()
-    for name, text in files.items():
-        write_atomically(target / name, text.encode())
-    changed = sorted(path for path, (old, new) in readmes.items() if old != new)
-    for path in changed:
-        write_atomically(path, readmes[path][1].encode())
-    return [target / name for name in sorted(files)] + changed
+    written = {target / name: files[name] for name in sorted(files)} | readmes
+    for path, text in written.items():
+        write_atomically(path, text.encode())
+    return list(written)
 
 
 def differences(folder: Path) -> list[str]:
@@ -67,15 +64,15 @@ def differences(folder: Path) -> list[str]:
             problems.append(f"{TABLES}/{name} is backed by no record")
         elif expected[name] != found.get(name):
             problems.append(f"{TABLES}/{name} is {'not what the records give' if name in found else 'missing'}")
-    texts = _readmes(folder, leaderboard)
-    changed = [path.resolve().name for path, (old, new) in texts.items() if old != new]
+    changed = [path.resolve().name for path in _changed_readmes(folder, leaderboard)]
     return problems + [f"a table in {name} is not what the records give" for name in changed]
 
 
-def _readmes(folder: Path, leaderboard: Leaderboard) -> dict[Path, tuple[str, str]]:
-    """Return the text of every README that the rules name, as it is and as it should be."""
-    paths = [Path(os.path.normpath(folder / name)) for name in leaderboard.rules.readmes]
-    return {path: with_tables(path, leaderboard) for path in paths}
+def _changed_readmes(folder: Path, leaderboard: Leaderboard) -> dict[Path, str]:
+    """Return the text that each README of the rules should have, where it has another."""
+    paths = sorted(Path(os.path.normpath(folder / name)) for name in leaderboard.rules.readmes)
+    texts = {path: with_tables(path, leaderboard) for path in paths}
+    return {path: new for path, (old, new) in texts.items() if old != new}
 
 
 def _existing(target: Path) -> dict[str, str]:

@@ -96,11 +96,8 @@ def size(value: int | None) -> str:
     """Return bytes in the largest decimal unit that leaves a digit before the point, or a dash."""
     if value is None:
         return DASH
-    amount = float(value)
-    for unit in ("B", "kB", "MB", "GB"):
-        if amount < 1000 or unit == "GB":
-            break
-        amount /= 1000
+    thousands = min(3, (len(str(value)) - 1) // 3)
+    amount, unit = value / 1000**thousands, ("B", "kB", "MB", "GB")[thousands]
     return f"{amount:.3g} {unit}" if amount < 1000 else f"{amount:.0f} {unit}"
 
 
@@ -128,8 +125,7 @@ def sample(score: Score | None) -> str:
 
 def label(row: Row) -> str:
     """Return the method with the options that are not its defaults."""
-    text = f"{row.method_name} ({row.options})" if row.options else row.method_name
-    return _one_line(text)
+    return _one_line(f"{row.method_name} ({row.options})" if row.options else row.method_name)
 
 
 def cell(text: str) -> str:
