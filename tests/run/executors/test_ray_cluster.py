@@ -14,6 +14,7 @@ import tiny_plugin
 import torch
 from running import interrupt, is_alive, sets, trials, wait_for
 
+from dcbench.evaluate.protocols import get_protocol
 from dcbench.results.store import RECORDS, Store, read_records
 from dcbench.run.plan import make_plan
 from dcbench.run.runner import Runner
@@ -183,7 +184,15 @@ def test_cells_of_a_node_that_is_lost_go_to_others(run, run_there, cluster, tmp_
 
 def test_a_run_that_is_killed_ends_its_workers_and_goes_on_when_started_again(run, start, cluster, tmp_path):
     log = tmp_path / "log"
-    run(tmp_path / "a", methods=("paces",), options={"log": str(log)}, eval_networks=("linear",), sets=3)
+    dc = get_protocol("dc")  # as the command has it
+    run(
+        tmp_path / "a",
+        methods=("paces",),
+        options={"log": str(log)},
+        eval_networks=("linear",),
+        sets=3,
+        protocol=dc,
+    )
     log.unlink()
     words = ["-m", "paces", "-o", f"log={log}", "--network", "linear", "--eval-network", "linear", "--evals", "1"]
     words += ["--sets", "3", "--no-baselines", "--checkpoint-every", "0", "--engine", "plain"]
