@@ -168,11 +168,9 @@ class _Maker:
         scores = [row.scores[network] for network in self.networks if network in row.scores]
         sets, trials = self.rules.sets if row.seeded else 1, self.rules.evals
         fewest = min((score.sets for score in scores), default=0)
-        if fewest < sets:
-            reasons.append(f"{fewest} of {sets} sets")
         each = min((score.fewest for score in scores), default=0)
-        if each < trials:
-            reasons.append(f"{each} of {trials} networks a set")
+        reasons += [f"{fewest} of {sets} sets"] * (fewest < sets)
+        reasons += [f"{each} of {trials} networks a set"] * (each < trials)
         if any(score.sets < len(row.condense_keys) for score in scores):
             reasons.append("not every set tried on every network")
         if not reasons and self._interval(row) is None:

@@ -28,9 +28,8 @@ class Score:
         mean: over sets of the mean over networks.
         between_std: standard deviation of the sets' means (n - 1); None for a single set.
         within_std: root mean square over sets of the deviation over networks; None for single networks.
-        sets: number of condensed sets.
-        trials: number of networks trained, over all sets.
-        fewest: number of networks of the set that has the fewest.
+        sets, trials: condensed sets, and networks trained over all of them.
+        fewest: networks of the set that has the fewest.
         interval: of 95 % around the mean, by the hierarchical bootstrap; None where one set, or one network, does
             not tell how much another would differ.
     """

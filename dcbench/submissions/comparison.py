@@ -10,7 +10,6 @@ import numpy as np
 from scipy import stats
 
 from dcbench.leaderboard.scores import Competitor
-from dcbench.results.records import Record
 from dcbench.submissions.integrity import SubmittedSet
 
 ERROR_RATE = 0.01
@@ -67,7 +66,7 @@ def compare_with_stated(sets: Sequence[SubmittedSet], found: Accuracies) -> list
         by_row[each.competitor].append(each)
     groups = [
         (network, tried)
-        for row in sorted(by_row.values(), key=lambda row: _row_name(row[0].records[0]))
+        for row in sorted(by_row.values(), key=lambda row: _row_name(row[0]))
         for network in sorted({network for each in row for network in each.networks})
         if (tried := [each for each in row if (each.key, network) in found])
     ]
@@ -89,7 +88,7 @@ def _compare(network: str, row: Sequence[SubmittedSet], found: Accuracies, level
         part**2 / (len(after) - 1) for part, after in zip(parts, anew, strict=True)
     )  # Satterthwaite's
     return StatedAndFound(
-        what=_row_name(row[0].records[0]),
+        what=_row_name(row[0]),
         network=network,
         keys=tuple(each.key for each in row),
         stated_n=sum(map(len, stated)),
@@ -100,6 +99,6 @@ def _compare(network: str, row: Sequence[SubmittedSet], found: Accuracies, level
     )
 
 
-def _row_name(record: Record) -> str:
-    changed = ", ".join(f"{name}={record.options[name]}" for name in sorted(record.changed_options))
-    return record.condense_spec().work + (f" ({changed})" if changed else "")
+def _row_name(submitted: SubmittedSet) -> str:
+    options = submitted.competitor.options
+    return submitted.checked.spec.work + (f" ({options})" if options else "")

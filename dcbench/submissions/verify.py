@@ -112,7 +112,12 @@ class Verifier:
         total = self.evals * len(todo)
         self.progress(0, total)
         for index, (submitted, network) in enumerate(todo):
-            architecture = self._architecture(network, self.datasets[submitted.checked.spec.dataset])
+            info = self.datasets[submitted.checked.spec.dataset].info
+            architecture = fit(self.plugins.make_architecture(network), info)
+            if str(architecture) != network:
+                raise DcbenchError(
+                    f"{network!r} of the records is {str(architecture)!r} here: another version of it."
+                )
             accuracies: list[float] = []
             try:
                 # For each network, since not all of them may compile.
@@ -133,12 +138,6 @@ class Verifier:
 
     def _seed(self, number: int) -> int:
         return derive_seed("verify", self.seed, number)
-
-    def _architecture(self, network: str, data: LoadedDataset) -> Architecture:
-        architecture = fit(self.plugins.make_architecture(network), data.info)
-        if str(architecture) != network:
-            raise DcbenchError(f"{network!r} of the records is {str(architecture)!r} here: another version of it.")
-        return architecture
 
     def _accuracies(
         self, submitted: SubmittedSet, network: str, architecture: Architecture

@@ -152,11 +152,9 @@ class _Names:
 
 def _networks(record: Record, renamed: Record) -> list[tuple[str, str]]:
     """Return the networks of a record as the suite spells them, each with the record's spelling."""
-    both = (
-        (renamed.matching_network, record.matching_network),
-        (renamed.evaluation_network, record.evaluation_network),
-    )
-    return [(network, tidy(spelling)) for network, spelling in both if network and spelling]
+    networks = (renamed.matching_network, renamed.evaluation_network)
+    spellings = (record.matching_network, record.evaluation_network)
+    return [(name, tidy(text)) for name, text in zip(networks, spellings, strict=True) if name and text]
 
 
 def _like_the_newest(
@@ -178,8 +176,8 @@ def _making(record: Record) -> tuple[object, ...]:
 
 
 def _depends_on(record: Record) -> frozenset[str]:
-    parts = {"ipc": record.ipc is not None, "network": bool(record.matching_network), "seed": record.seeded}
-    return frozenset(name for name, depends in parts.items() if depends)
+    parts = {"ipc": record.ipc, "network": record.matching_network, "seed": record.seeded}
+    return frozenset(name for name, part in parts.items() if part)
 
 
 def _belongs(record: Record, selection: SuiteSelection) -> bool:

@@ -27,12 +27,8 @@ if TYPE_CHECKING:
 Key = tuple[str, int | None, str, str | None]
 """Data set, images per class, method and matching network."""
 
-KINDS = {
-    "datasets": "dataset",
-    "methods": "method",
-    "networks": "matching network",
-    "eval_networks": "evaluation network",
-}
+LISTS = ("datasets", "methods", "networks", "eval_networks")
+KINDS = dict(zip(LISTS, ("dataset", "method", "matching network", "evaluation network"), strict=True))
 """What the lists of names in a suite's file are of."""
 
 EVERYTHING = frozenset({"ipc", "network", "seed"})
