@@ -170,8 +170,11 @@ def _read_published(path: Path) -> tuple[Published, ...]:
     reader = csv.DictReader(lines, strict=True, skipinitialspace=True, restkey="a column too many")
     try:
         filled = ({name: value for name, value in row.items() if value} for row in reader)
-        return tuple(map(Published.model_validate, filled))
+        published = tuple(map(Published.model_validate, filled))
     except ValidationError as error:
         raise mistake(f"{path}, line {reader.line_num}", "column", Published, error) from None
     except csv.Error as error:
         raise DcbenchError(f"{path}, line {reader.line_num} is not CSV: {error}.") from None
+    if not published:
+        raise DcbenchError(f"{path} has no numbers.")
+    return published
