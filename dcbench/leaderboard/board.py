@@ -15,29 +15,6 @@ from dcbench.utils.errors import DcbenchError
 
 
 @dataclass(frozen=True)
-class VerificationMark:
-    """How much of a row was verified: some or all of its sets, on some or all networks (none named: on all).
-
-    Attributes:
-        version: of dcbench that did it.
-        sets, of: how many of the row's sets were re-evaluated, and how many it has.
-        networks: on which their accuracies were found again; empty for all.
-    """
-
-    version: str
-    sets: int
-    of: int
-    networks: tuple[str, ...] = ()
-
-    @property
-    def text(self) -> str:
-        """The mark in words: the version, and how much of the row if not all."""
-        parts = [f"{self.sets} of {self.of} sets"] * (self.sets < self.of)
-        parts += [f"on {', '.join(self.networks)}"] * bool(self.networks)
-        return f"{self.version} ({' '.join(parts)})" if parts else self.version
-
-
-@dataclass(frozen=True)
 class Leaderboard:
     """Everything that tables and page are made from: the submissions in the order of their folders, and more."""
 
@@ -56,16 +33,19 @@ class Leaderboard:
         submission = self.submission(row)
         return submission.card.method(row.method) if submission and submission.card else None
 
-    def mark(self, row: Row) -> VerificationMark | None:
-        """Return how much of a row was verified, or None for nothing of it."""
+    def mark(self, row: Row) -> str | None:
+        """Return the version that verified a row, and how much of the row if not all; None for nothing of it."""
         submission = self.submission(row)
         if submission is None or submission.verification is None:
             return None
         version, verified = submission.verification.dcbench, submission.verification.verified
         done = [set(verified[key]) for key in row.condense_keys if verified.get(key)]
         everywhere = set.intersection(*done) if done else set()
-        networks = () if everywhere >= row.scores.keys() else tuple(sorted(everywhere))
-        return VerificationMark(version, len(done), len(row.condense_keys), networks) if everywhere else None
+        if not everywhere:
+            return None
+        parts = [f"{len(done)} of {len(row.condense_keys)} sets"] * (len(done) < len(row.condense_keys))
+        parts += [f"on {', '.join(sorted(everywhere))}"] * (not everywhere >= row.scores.keys())
+        return f"{version} ({' '.join(parts)})" if parts else version
 
 
 def read_leaderboard(folder: Path, all_budgets: bool = False) -> Leaderboard:

@@ -882,8 +882,7 @@ def test_rows_carry_the_mark_of_just_these_records(folder, verify, plugins, hazy
     write_verification(folder, verification(verifier, outcome))
     board = read_leaderboard(folder.parent)
     mark = board.mark(board.rows[0])
-    assert (mark.sets, mark.of) == (1, 2)
-    assert " (1 of 2 sets" in mark.text
+    assert " (1 of 2 sets" in mark
     rewrite(folder, lambda record: record | {"accuracy": 0.96})
     board = read_leaderboard(folder.parent)
     assert board.mark(board.rows[0]) is None

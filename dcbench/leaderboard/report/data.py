@@ -30,12 +30,12 @@ def _table_data(table: Standings, leaderboard: Leaderboard) -> dict[str, Any]:
 
 def _entry_data(entry: Entry, leaderboard: Leaderboard) -> dict[str, Any]:
     row, submission = entry.row, leaderboard.submission(entry.row)
-    card, mark = leaderboard.method_card(row), leaderboard.mark(row)
+    card = leaderboard.method_card(row)
     return {
         **row_data(row),
         **_plain(entry, "row"),
         "reference": entry.reference or None,
-        "verified": mark.text if mark else None,
+        "verified": leaderboard.mark(row),
         "submission": submission.name if submission else None,
         "card": card.model_dump(mode="json") if card else None,
     }

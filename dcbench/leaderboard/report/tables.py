@@ -217,7 +217,7 @@ def markdown(table: Standings, leaderboard: Leaderboard) -> str:
                 "drop": percent(entry.drop),
                 "gap": _gap(entry),
                 "n": count(entry.row),
-                "verified": f"✓ {cell(verified.text)}" if verified else DASH,
+                "verified": f"✓ {cell(verified)}" if verified else DASH,
             }
         )
     notes = [averaged(table)]
