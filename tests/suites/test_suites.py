@@ -233,6 +233,11 @@ def test_two_data_sets_of_one_name_are_refused(write, plugins, tmp_path):
     assert same.datasets == ("tiny",)
 
 
+def test_a_file_without_numbers_is_refused(write):
+    with pytest.raises(DcbenchError, match=r"numbers\.csv has no numbers"):
+        load_suite(write(numbers=NUMBERS.split("\n")[0]))
+
+
 def test_options_may_be_nested_as_toml_has_it(write):
     nested = TINY.replace('{ "means.scale" = 2.0 }', "{ means.scale = 2.0, lr = 1 }")
     assert load_suite(write(nested)).file.options == {"means.scale": "2.0", "lr": "1"}
@@ -373,7 +378,7 @@ class Sized(Architecture):
         return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, info.num_classes))
 
 
-SIZED = TINY.replace('"linear", "dropout"', '"sized", "sized:width=2"')
+SIZED = TINY.replace('"linear", "dropout"', '"sized", "sized:width=2"').replace("numbers.csv", "")
 
 
 def add_architectures(plugins, *classes):
@@ -386,7 +391,7 @@ def add_architectures(plugins, *classes):
 def sized(write, plugins):
     """The tiny suite, evaluated on networks that depend on the images, resolved."""
     add_architectures(plugins, Sized)
-    return select(load_suite(write(SIZED, NUMBERS.split("\n")[0])))
+    return select(load_suite(write(SIZED)))
 
 
 def test_networks_that_are_resolved_for_the_images_are_recognised(sized, plugins, request_for):
