@@ -22,7 +22,7 @@ from dcbench.core.spec import Budget, EvaluationSpec
 from dcbench.core.split import ResidentSplit
 from dcbench.engine.compiled import count_weight_flops
 from dcbench.engine.engine import SHARE_FROM, active_engine, draws_or_changes
-from dcbench.evaluate.protocols import EvaluationProtocol
+from dcbench.evaluate.protocol import EvaluationProtocol
 from dcbench.evaluate.trial import Trial, evaluate
 
 SMALL = 2e10

@@ -15,7 +15,7 @@ from dcbench.core.spec import Budget, EvaluationSpec
 from dcbench.core.split import ResidentSplit
 from dcbench.engine.optimizer import SGD
 from dcbench.engine.training import accuracy, train_network
-from dcbench.evaluate.protocols import EvaluationProtocol
+from dcbench.evaluate.protocol import EvaluationProtocol
 from dcbench.results.provenance import packages_behind
 from dcbench.utils.seeds import derive_seed, new_generator, seeded_globals
 

@@ -13,7 +13,7 @@ from dcbench.core.condensed_set import CondensedSet, Origin
 from dcbench.core.loaded_dataset import LoadedDataset
 from dcbench.core.spec import Budget, CondenseSpec
 from dcbench.core.split import ResidentSplit
-from dcbench.evaluate.protocols import EvaluationProtocol
+from dcbench.evaluate.protocol import EvaluationProtocol
 from dcbench.results.artefacts import Artefacts
 from dcbench.results.records import Record
 from dcbench.results.store import Store

@@ -9,7 +9,7 @@ from typing import Literal
 from dcbench.core.architecture import Architecture
 from dcbench.core.spec import Budget, CondenseSpec
 from dcbench.engine.engine import Engine
-from dcbench.evaluate.protocols import EvaluationProtocol
+from dcbench.evaluate.protocol import EvaluationProtocol
 from dcbench.results.records import Record
 from dcbench.run.cells import SetSource
 

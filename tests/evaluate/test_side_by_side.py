@@ -18,7 +18,7 @@ from dcbench.core.spec import QUICK, EvaluationSpec
 from dcbench.engine.engine import Engine
 from dcbench.engine.training import accuracy
 from dcbench.evaluate import side_by_side
-from dcbench.evaluate.protocols import DC
+from dcbench.evaluate.dc import DC
 from dcbench.evaluate.side_by_side import evaluate_all
 from dcbench.results.store import read_records
 from dcbench.run.executors.processes import Processes

@@ -10,7 +10,7 @@ from dcbench.core.architecture import new_network
 from dcbench.core.condensed_set import CondensedSet
 from dcbench.core.spec import BUDGETS, EvaluationSpec
 from dcbench.engine.training import accuracy, train_network
-from dcbench.evaluate.protocols import DC
+from dcbench.evaluate.dc import DC
 from dcbench.evaluate.trial import evaluate
 from dcbench.utils.seeds import derive_seed, new_generator
 

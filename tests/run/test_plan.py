@@ -137,9 +137,13 @@ def test_mistakes_are_found_before_any_work(plan, changes, message):
     assert message in str(caught.value)
 
 
-def test_a_broken_data_set_is_named(plan, monkeypatch):
-    monkeypatch.setattr(tiny_plugin.Tiny, "load", lambda self, root: {}["nothing"])
-    with pytest.raises(DcbenchError, match=r"dataset 'tiny' cannot be used: KeyError"):
+@pytest.mark.parametrize("fault", ["load", "augmentation"])
+def test_a_broken_data_set_is_named(plan, monkeypatch, fault):
+    if fault == "load":
+        monkeypatch.setattr(tiny_plugin.Tiny, "load", lambda self, root: {}["nothing"])
+    else:
+        monkeypatch.setattr(tiny_plugin.Tiny, "augmentation", {"dc": "flip"})
+    with pytest.raises(DcbenchError, match=r"dataset 'tiny' cannot be used: (KeyError|unknown augmentation)"):
         plan()
 
 
