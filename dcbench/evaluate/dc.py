@@ -1,4 +1,4 @@
-"""The protocol ``dc``, of gradient matching."""
+"""The protocol ``dc``, of gradient matching. Other numbers need another name: tables never mix protocols."""
 
 from __future__ import annotations
 

@@ -169,6 +169,9 @@ def _read_published(path: Path) -> tuple[Published, ...]:
     lines = io.StringIO(read_text(path), newline="")
     reader = csv.DictReader(lines, strict=True, skipinitialspace=True, restkey="a column too many")
     try:
+        columns = reader.fieldnames or ()
+        if len({*columns}) < len(columns):
+            raise DcbenchError(f"{path}, line 1: a column is there twice.")
         filled = ({name: value for name, value in row.items() if value} for row in reader)
         published = tuple(map(Published.model_validate, filled))
     except ValidationError as error:

@@ -233,6 +233,12 @@ def test_two_data_sets_of_one_name_are_refused(write, plugins, tmp_path):
     assert same.datasets == ("tiny",)
 
 
+def test_a_column_that_is_there_twice_is_refused(write):
+    header, *lines = NUMBERS.split("\n")
+    with pytest.raises(DcbenchError, match=r"numbers\.csv, line 1: a column is there twice"):
+        load_suite(write(numbers="\n".join([header.replace("std", "mean"), *lines])))
+
+
 def test_a_file_without_numbers_is_refused(write):
     with pytest.raises(DcbenchError, match=r"numbers\.csv has no numbers"):
         load_suite(write(numbers=NUMBERS.split("\n")[0]))
