@@ -105,6 +105,7 @@ def test_a_verification_that_is_killed_says_so(repository):
     assert "    ended with exit code -9\n\n**Not verified.**" in done.stdout
 
 
+@pytest.mark.slow
 def test_an_honest_submission_is_found_as_stated(repository):
     words = "run -d digits -m random --sets 2 --evals 3 --eval-network mlp --engine plain --results made --seed 0"
     name = "leaderboard submit made --name honest --into made-board/submissions"

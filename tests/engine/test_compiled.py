@@ -196,6 +196,7 @@ def test_a_machine_without_a_compiler(tmp_path):
     assert done.stdout == "False\n", done.stderr
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_fresh_processes_give_the_same_bytes(tmp_path, dcbench_command):
     found = []

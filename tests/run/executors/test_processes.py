@@ -177,6 +177,7 @@ def test_two_runs_on_one_folder_do_each_cell_once(start, tmp_path, jobs):
     assert sorted(record.condense_seed for record in records) == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_a_run_takes_over_the_cell_of_another_that_dies_with_it(start, tmp_path):
     words = waiting(tmp_path)
     first = start(*words, "--sets", "1")
@@ -201,6 +202,7 @@ def test_workers_die_with_the_run(start, tmp_path):
     wait_for(lambda: not any(map(is_alive, workers)))
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_its_workers_and_says_what_is_kept(start, tmp_path):
     process = start(*waiting(tmp_path, "--jobs", "2"))
     workers = wait_for(lambda: len(found := started_by(tmp_path)) == 2 and found)
