@@ -16,6 +16,7 @@ from rich.table import Column
 
 from dcbench.core.spec import Budget
 from dcbench.hookspecs import Progress, hookimpl
+from dcbench.plugins import Plugins
 
 ANNOUNCE_SECONDS = 60.0
 LONG_SECONDS = 3600.0
@@ -29,10 +30,10 @@ class Display:
     Warnings are shown above the bars, those that the caller's filters let through.
     """
 
-    def __init__(self, budget: Budget) -> None:
-        """Prepare the bars; they appear on entering the context."""
+    def __init__(self, budget: Budget, plugins: Plugins | None = None) -> None:
+        """Prepare the bars; they appear on entering the context, where the plugins' manager tells what happens."""
         self.console = Console(stderr=True)
-        self._budget = budget
+        self._budget, self._plugins = budget, plugins
         self._bars = Bars(
             TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
             BarColumn(bar_width=16),
@@ -54,6 +55,9 @@ class Display:
 
     def __enter__(self) -> Self:
         """Show the bars."""
+        if self._plugins:
+            self._plugins.manager.register(self)
+            self._shown.callback(self._plugins.manager.unregister, self)
         self._shown.enter_context(warnings.catch_warnings())
         warnings.showwarning = lambda message, *_, **__: self._print(f"Warning: {message}")
         self._shown.enter_context(self._bars)
@@ -86,8 +90,8 @@ class Display:
         self._show_run(progress, bar)
 
     def _add_bar(self, description: str) -> Task:
-        number = self._bars.add_task(description, total=None, to_go="")
-        return next(bar for bar in self._bars.tasks if bar.id == number)
+        self._bars.add_task(description, total=None, to_go="")
+        return self._bars.tasks[-1]
 
     def _at_once(self, most: int) -> int:
         """Return how many slots share some pieces of work."""

@@ -30,23 +30,13 @@ def what_would_fit(
     sentences.append(f"{here}.")
     if evaluating:
         sentences.append(f"Protocol {protocol.name} trains on {protocol.batch_size} images at once.")
-    else:
-        sentences += _batch_options(spec)
+    elif sizes := {key: each for key, each in spec.options.items() if key[:5] == "batch" and type(each) is int}:
+        listed = ", ".join(f"{name}={value}" for name, value in sizes.items())
+        largest = max(sizes, key=sizes.__getitem__)
+        fewer = f"-o {largest}={max(1, sizes[largest] // 2)}, say"
+        sentences.append(f"Options of {spec.method} that say how many: {listed} ({fewer}).")
     if engine.micro_batch:
         sentences.append(f"Engine {engine.name} passes real and test images {engine.micro_batch} at a time.")
     elif device.type == "cpu":
         sentences.append(f"--engine fast passes real and test images {MICRO_BATCH} at a time.")
     return " ".join(sentences)
-
-
-def _batch_options(spec: CondenseSpec) -> list[str]:
-    """Return the method's options that say how many images it takes at once."""
-    sizes = {
-        name: value for name, value in spec.options.items() if name.startswith("batch") and type(value) is int
-    }
-    if not sizes:
-        return []
-    listed = ", ".join(f"{name}={value}" for name, value in sizes.items())
-    largest = max(sizes, key=sizes.__getitem__)
-    half = max(1, sizes[largest] // 2)
-    return [f"Options of {spec.method} that say how many: {listed} (-o {largest}={half}, say)."]

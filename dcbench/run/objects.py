@@ -17,7 +17,6 @@ from torch import nn
 from dcbench.core.architecture import Architecture
 from dcbench.core.component import Component
 from dcbench.core.dataset import Dataset, DatasetInfo
-from dcbench.core.method import Method
 from dcbench.plugins import PluginInfo, Plugins, Registry
 from dcbench.results.provenance import code_sha256
 from dcbench.utils.errors import DcbenchError
@@ -34,16 +33,7 @@ def dataset_of(given: str | Dataset, plugins: Plugins) -> Dataset:
     Raises:
         DcbenchError: for an unknown name, an object of another kind, or one with an installed data set's name.
     """
-    return plugins.make_dataset(given) if isinstance(given, str) else _checked(given, Dataset, plugins.datasets)
-
-
-def method_of(given: Method, plugins: Plugins) -> Method:
-    """Return the method that a user gives as an instance.
-
-    Raises:
-        DcbenchError: for an object of another kind, or one with an installed method's name.
-    """
-    return _checked(given, Method, plugins.methods)
+    return plugins.make_dataset(given) if isinstance(given, str) else checked(given, Dataset, plugins.datasets)
 
 
 def architecture_of(given: str | Architecture | Build, plugins: Plugins) -> Architecture:
@@ -58,24 +48,19 @@ def architecture_of(given: str | Architecture | Build, plugins: Plugins) -> Arch
         given = given()
     elif inspect.isfunction(given) or isinstance(given, partial | type):
         given = built_by(given)
-    return _checked(given, Architecture, plugins.architectures)
+    return checked(given, Architecture, plugins.architectures)
 
 
-def origin_of(component: Component, registry: Registry[Any]) -> PluginInfo:
-    """Return the plugin that brings a component, or one that stands for none."""
-    cls = type(component)
-    if registry.items.get(cls.name) is cls:
-        return registry.origins[cls.name]
-    return PluginInfo(cls.name, cls.__module__, UNREGISTERED, "")
+def plugin_and_version(component: Component, registry: Registry[Any]) -> tuple[PluginInfo, str]:
+    """Return the plugin that brings a component, or one that stands for none, and the version that specs state.
 
-
-def version_of(component: Component, registry: Registry[Any]) -> str:
-    """Return the version that specs state: of what no package registers, the hash of its code.
-
-    So a cell of a notebook that is edited gives another version, and no result of the earlier one is taken for it.
+    The version of what no package registers is the hash of its code. So a cell of a notebook that is edited gives
+    another version, and no result of the earlier one is taken for it.
     """
     cls = type(component)
-    return cls.version if registry.items.get(cls.name) is cls else code_sha256(cls)[:8]
+    if registry.items.get(cls.name) is cls:
+        return registry.origins[cls.name], cls.version
+    return PluginInfo(cls.name, cls.__module__, UNREGISTERED, ""), code_sha256(cls)[:8]
 
 
 def built_by(build: Build) -> Architecture:
@@ -123,14 +108,18 @@ def _takes_an_argument(build: Build) -> bool:
     return any(each.kind in positional and each.default is each.empty for each in parameters)
 
 
-def _checked(given: Any, base: Callable[..., C], registry: Registry[Any]) -> C:
+def checked(given: Any, base: Callable[..., C], registry: Registry[Any]) -> C:
+    """Return the object that a user gives.
+
+    Raises:
+        DcbenchError: for one of another kind, or with the name of an installed one.
+    """
     kind = base.kind  # type: ignore[attr-defined]
     if not isinstance(given, base):  # type: ignore[arg-type]
         how = "a name, or an instance of a class"
         if kind == Architecture.kind:
             how = f"what builds a module, because each trial trains a fresh one; or {how}"
         raise DcbenchError(f"{kind} {given!r:.200} must be {how} derived from dcbench.api.{base.__name__}.")
-    checked: C = given
-    if registry.items.get(checked.name, type(checked)) is not type(checked):
-        raise DcbenchError(f"{kind} {checked.name!r} is the name of an installed one: give yours another name.")
-    return checked
+    if registry.items.get(given.name, type(given)) is not type(given):
+        raise DcbenchError(f"{kind} {given.name!r} is the name of an installed one: give yours another name.")
+    return given  # type: ignore[no-any-return]

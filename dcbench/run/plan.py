@@ -24,7 +24,7 @@ from dcbench.evaluate.protocol import EvaluationProtocol
 from dcbench.plugins import Plugins
 from dcbench.results.provenance import source_sha256
 from dcbench.run.cells import Cell, Plan
-from dcbench.run.objects import Build, architecture_of, dataset_of, method_of, origin_of, version_of
+from dcbench.run.objects import Build, architecture_of, checked, dataset_of, plugin_and_version
 from dcbench.utils.errors import DcbenchError, find_name, unknown_name
 
 C = TypeVar("C", bound=Component)
@@ -95,7 +95,7 @@ def _methods(request: Request, plugins: Plugins) -> list[Method]:
     if request.options and not named:
         raise DcbenchError("options are for methods that are given by name.")
     chosen = distribute_options(request.options, classes, named)
-    given = [method_of(each, plugins) for each in request.methods if not isinstance(each, str)]
+    given = [checked(each, Method, plugins.methods) for each in request.methods if not isinstance(each, str)]
     return [*(cls.for_budget(request.budget, chosen[cls.name]) for cls in classes), *given]
 
 
@@ -124,7 +124,7 @@ def _cells(
     except Exception as error:  # whatever a method may raise
         where = f"on {info.name} with {ipc} images per class: {type(error).__name__}: {error}"
         raise DcbenchError(f"method {str(configured)!r} cannot be used {where}") from error
-    plugin = origin_of(configured, plugins.methods)
+    plugin, version = plugin_and_version(configured, plugins.methods)
     network_code = source_sha256(type(network)) if matched else ""
     origin = Origin(
         plugin.distribution, plugin.version, source_sha256(cls), tuple(sorted(changed)), seeded, network_code
@@ -136,7 +136,7 @@ def _cells(
         dataset=info.name,
         dataset_sha256=info.sha256,
         method=cls.name,
-        method_version=version_of(configured, plugins.methods),
+        method_version=version,
         options=method.model_dump(mode="json"),
         ipc=ipc if "ipc" in depends else None,
         matching_network=str(network) if matched else None,

@@ -41,7 +41,11 @@ class Runner:
         self.executor = executor or Serial()
         self.conditions = Conditions(plan.protocol, plan.budget, engine, checkpoint_every)
         pending = ((cell, len(plan.pending(cell, store, force))) for cell in plan.cells)
-        self.todo = [(cell, trials) for cell, trials in pending if trials or self._is_to_be_made(cell)]
+        self.todo = [
+            (cell, trials)
+            for cell, trials in pending  # without trials, the set alone is wanted
+            if trials or not (cell.trials or (store.set_path(cell.spec).exists() and not force))
+        ]
         self.outcome = Outcome()
         self._warn_of_changed_code()
         self._refuse_other_sets()
@@ -60,10 +64,6 @@ class Runner:
         finally:
             scheduler.release()
         return self.outcome
-
-    def _is_to_be_made(self, cell: Cell) -> bool:
-        """Say whether a cell without trials, of which the set alone is wanted, is not done."""
-        return not cell.trials and (self.force or not self.store.set_path(cell.spec).exists())
 
     def _warn_of_changed_code(self) -> None:
         """Say when results of other code are taken as done."""

@@ -7,8 +7,8 @@ Nothing here prints a table or ends the process.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -210,12 +210,15 @@ def carry_out(plan: Plan, plugins: Plugins, execution: Execution, progress: bool
     freely = execution.threads is None
     engine = choose_engine(execution.engine, plan.device, plan.budget.long, side_by_side=freely)
     ensure_writable(execution.results)
-    with _threads(execution.threads if isinstance(executor, Serial) else None):
+    with ExitStack() as afterwards:
+        afterwards.callback(torch.set_num_threads, torch.get_num_threads())
+        if execution.threads is not None and isinstance(executor, Serial):
+            torch.set_num_threads(execution.threads)
         store = Store(execution.results)
         made = [cell for cell in plan.cells if execution.force or not store.set_path(cell.spec).exists()]
         before = len(store.records)
         try:
-            with _displayed(plan, plugins) if progress else nullcontext():
+            with Display(plan.budget, plugins) if progress else nullcontext():
                 store.clear_left_over()
                 every = execution.checkpoint_every
                 outcome = Runner(plan, plugins, store, execution.force, engine, executor, every).run()
@@ -246,29 +249,6 @@ def check_number(name: str, value: object, least: int = 1) -> None:
     """Raise a `DcbenchError` for what is neither None nor a whole number of at least so much."""
     if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
         raise DcbenchError(f"{name} must be a whole number of at least {least}, not {value!r}.")
-
-
-@contextmanager
-def _threads(number: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    if number is not None:
-        torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
-def _displayed(plan: Plan, plugins: Plugins) -> Iterator[None]:
-    """Show bars, and warnings above them."""
-    display = Display(plan.budget)
-    plugins.manager.register(display)
-    try:
-        with display:
-            yield
-    finally:
-        plugins.manager.unregister(display)
 
 
 def describe_failure(record: Record) -> str:
