@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Iterable, Sequence
@@ -45,7 +46,7 @@ class Store(Artefacts):
         self._state: tuple[int, ...] = ()
 
     def refresh(self) -> None:
-        """Read the records anew if another run has changed their file."""
+        """Read what another run has appended, or all records anew if their file has changed in another way."""
         path = self.root / RECORDS
         try:
             state = _state(path.stat())
@@ -54,8 +55,10 @@ class Store(Artefacts):
         except OSError as error:
             raise unreadable(path, error) from None
         if state != self._state:
-            records = read_records(path, strict=False)
-            self._clear()
+            start = self._state[1] if self._state and _has_grown(path, self._state, state) else 0
+            records = read_records(path, strict=False, start=start, end=state[1])
+            if not start:
+                self._clear()
             self._state = state
             for record in records:
                 self._add(record)
@@ -73,15 +76,14 @@ class Store(Artefacts):
         """Write a record, whole, before returning. Raises `StorageError` when it cannot be written."""
         path = self.root / RECORDS
         with storing(path), FileLock(self.root / f".{RECORDS}.lock"):
+            self.refresh()
             with open(path, "ab+") as file:
-                before = os.fstat(file.fileno())
                 file.write(_end_last_line(file) + record.to_json().encode() + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
-                if _state(before) == self._state or not (before.st_size or self.records):
-                    self._state = _state(os.fstat(file.fileno()))
-            if not before.st_size:
+            if not self._state:
                 sync_folder(self.root)
+            self._state = _state(path.stat())
         self._add(record)
 
     def lock_path(self, spec: CondenseSpec) -> Path:
@@ -109,6 +111,15 @@ def _state(about: os.stat_result) -> tuple[int, ...]:
     return about.st_ino, about.st_size, about.st_mtime_ns
 
 
+def _has_grown(path: Path, before: tuple[int, ...], now: tuple[int, ...]) -> bool:
+    """Say whether a file of whole lines has only become longer."""
+    if before[0] != now[0] or not 0 < before[1] < now[1]:
+        return False
+    with path.open("rb") as file:
+        file.seek(before[1] - 1)
+        return file.read(1) == b"\n"
+
+
 def _end_last_line(file: BinaryIO) -> bytes:
     """Drop a last line that a kill has torn; return the end of line that a whole one lacks, or nothing."""
     file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
@@ -124,19 +135,23 @@ def _end_last_line(file: BinaryIO) -> bytes:
     return b"\n"
 
 
-def read_records(path: Path, strict: bool = True) -> list[Record]:
+def read_records(path: Path, strict: bool = True, start: int = 0, end: float = math.inf) -> list[Record]:
     """Read a file of records. A last line that a kill has torn is left out with a warning.
 
     Args:
         path: the file.
         strict: raise a `DcbenchError` that names a damaged line. Without it, as for results, whose trials can be
             done again, damaged lines are left out with one warning.
+        start, end: where the lines to be read begin: bytes, the second excluded.
     """
     records: list[Record] = []
-    damaged, torn = [], False
+    damaged, torn, place = [], False, 0
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
+                begins, place = place, place + len(line)
+                if not start <= begins < end:
+                    continue
                 try:
                     if line.strip():
                         records.append(Record.from_json(line))

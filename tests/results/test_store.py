@@ -151,6 +151,20 @@ def test_a_file_that_has_not_changed_is_not_read_again(tmp_path, monkeypatch):
     assert store.records == trials(4)
 
 
+def test_only_what_others_have_appended_is_read_on(tmp_path, monkeypatch):
+    """Two runs append in turns: neither reads all records for each record of the other."""
+    ours, theirs, read = Store(tmp_path), Store(tmp_path), []
+    original = Record.from_json
+    monkeypatch.setattr(Record, "from_json", lambda line: read.append(line) or original(line))
+    records = trials(8)
+    for mine, other in zip(records[::2], records[1::2], strict=True):
+        ours.append(mine)
+        theirs.append(other)
+    ours.refresh()
+    assert ours.records == theirs.records == records
+    assert len(read) == len(records)
+
+
 @pytest.mark.filterwarnings("ignore:.*torn")
 def test_a_line_that_is_being_written_is_read_when_it_is_whole(tmp_path):
     first, second = trials(2)
