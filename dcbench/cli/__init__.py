@@ -13,7 +13,7 @@ from dcbench.cli.doctor import doctor
 from dcbench.cli.evaluate import evaluate
 from dcbench.cli.leaderboard import leaderboard
 from dcbench.cli.list import list_
-from dcbench.cli.options import add_no_plugins
+from dcbench.cli.options import OWN_ONLY
 from dcbench.cli.plugin import plugin
 from dcbench.cli.run import run
 from dcbench.cli.suite import suite
@@ -22,6 +22,11 @@ from dcbench.utils.errors import DcbenchError
 
 class Commands(click.Group):
     """A group of commands in which a user's mistake, or a warning, is a message without lines of code."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take ``--no-plugins`` on either side of the command."""
+        ctx.meta[OWN_ONLY] = "--no-plugins" in args
+        return super().parse_args(ctx, [each for each in args if each != "--no-plugins"])
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
@@ -41,12 +46,15 @@ class Commands(click.Group):
     commands=[run, evaluate, suite, list_, describe, leaderboard, plugin, doctor],
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+@click.option(
+    "--no-plugins",
+    is_flag=True,
+    expose_value=False,
+    help="Load dcbench's own plugins alone, to see whether another's is at fault; also after the command.",
+)
 @click.version_option(__version__, prog_name="dcbench")
 def main() -> None:
     """Benchmark dataset condensation: condense, train fresh networks, compare.
 
     `dcbench run` alone condenses real digits in a few minutes and shows a table.
     """
-
-
-add_no_plugins(main)

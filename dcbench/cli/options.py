@@ -162,25 +162,13 @@ def execution_options(command: Callable[..., None]) -> Callable[..., None]:
     return _execution_options(gathered)
 
 
-_OWN_ONLY = "dcbench.own_only"
-
-
-def _note(context: click.Context, _: click.Parameter, given: bool) -> None:
-    context.meta[_OWN_ONLY] = given or context.meta.get(_OWN_ONLY, False)
-
-
-def add_no_plugins(command: click.Command, hidden: bool = False) -> None:
-    """Let a command and, hidden, every one below it take the flag: users write it on either side."""
-    text = "Load dcbench's own plugins alone, to see whether another's is at fault; also after the command."
-    settings: dict[str, Any] = {"is_flag": True, "expose_value": False, "callback": _note, "help": text}
-    command.params.append(click.Option(["--no-plugins"], hidden=hidden, **settings))
-    for below in command.commands.values() if isinstance(command, click.Group) else ():
-        add_no_plugins(below, hidden=True)
+OWN_ONLY = "dcbench.own_only"
+"""Where the context notes that dcbench's own plugins alone are to be loaded."""
 
 
 def load_plugins(strict: bool = True, suites_only: bool = False) -> Plugins:
     """Load the plugins that the running command is to load; see `dcbench.plugins.Plugins.load`."""
     from dcbench.plugins import Plugins
 
-    own_only = click.get_current_context().meta.get(_OWN_ONLY, False)
+    own_only = click.get_current_context().meta.get(OWN_ONLY, False)
     return Plugins.load(strict, own_only=own_only, suites_only=suites_only)
