@@ -75,7 +75,7 @@ def verify(
     loaded = load_datasets(submission, datasets, plugins, data_root, chosen)
     with _progress() as progress, choose_engine(engine, chosen, long=True, side_by_side=True).active():
         if keep:
-            ensure_writable(keep, "--keep")
+            ensure_writable(keep)
         store = Store(keep) if keep else None
         verifier = Verifier(submission, loaded, plugins, progress=progress, store=store, **sampling)
         try:

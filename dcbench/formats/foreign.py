@@ -103,7 +103,7 @@ def read_foreign(path: Path, info: DatasetInfo, labels: Path | None = None) -> F
             digest.update(partner.read_bytes())
             content = (content, _lone(_read_content(partner), 1))
         elif labels:
-            raise DcbenchError(f"{path} has labels of its own, or no images: --labels is for images alone.")
+            raise DcbenchError(f"{path} has labels of its own, or no images: other labels are for images alone.")
     except OSError as error:
         raise DcbenchError(f"{error.filename or path} cannot be read: {error.strerror or error}.") from None
     sets = _sets(content)

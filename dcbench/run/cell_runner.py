@@ -109,7 +109,7 @@ class CellRunner:
         if changed:
             warnings.warn(
                 f"the code of {' and of '.join(changed)} has changed since {spec.work} was done. "
-                "If it computes something else now, raise its version, or use --force.",
+                "If it computes something else now, raise its version, or run it again with force.",
                 stacklevel=2,
             )
         self._origin = replace(made_by, changed_options=now.changed_options, seeded=now.seeded)

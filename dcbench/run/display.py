@@ -105,7 +105,7 @@ class Display:
             times = f" for {pieces} of them" if pieces > 1 else ""
             shared = f", {at_once} at once" if at_once > 1 else ""
             long = expected > LONG_SECONDS and self._budget.official
-            advice = " --budget quick gives a first look in far less." if long else ""
+            advice = " The budget quick gives a first look in far less." if long else ""
             self._print(f"{work}: about {spell(expected)} here{times} ({step:.2g} s a step{shared}).{advice}")
         self._announced.add(work)
 

@@ -95,12 +95,12 @@ def plan_imports(
     """
     method = claim.method
     if method is not None and not re.fullmatch(METHOD, method):
-        raise DcbenchError(f"--method {method!r}: a name has at most 60 letters, digits, '-', '_', '.', '+'.")
+        raise DcbenchError(f"method {method!r}: a name has at most 60 letters, digits, '-', '_', '.', '+'.")
     if claim.labels and len(paths) > 1:
-        raise DcbenchError("--labels is for a single FILE.")
+        raise DcbenchError("labels in a file of their own are for a single file of images.")
     if method is not None and method in plugins.methods:
         raise DcbenchError(
-            f"--method {method}: the sets would share a row with those that the installed {method!r} makes. "
+            f"method {method}: the sets would share a row with those that the installed {method!r} makes. "
             f"Give them a name of their own, such as {method}_authors."
         )
     dataset = dataset_of(request.datasets[0], plugins)

@@ -33,10 +33,10 @@ def what_would_fit(
     elif sizes := {key: each for key, each in spec.options.items() if key[:5] == "batch" and type(each) is int}:
         listed = ", ".join(f"{name}={value}" for name, value in sizes.items())
         largest = max(sizes, key=sizes.__getitem__)
-        fewer = f"-o {largest}={max(1, sizes[largest] // 2)}, say"
+        fewer = f"{largest}={max(1, sizes[largest] // 2)}, say"
         sentences.append(f"Options of {spec.method} that say how many: {listed} ({fewer}).")
     if engine.micro_batch:
         sentences.append(f"Engine {engine.name} passes real and test images {engine.micro_batch} at a time.")
     elif device.type == "cpu":
-        sentences.append(f"--engine fast passes real and test images {MICRO_BATCH} at a time.")
+        sentences.append(f"The engine fast passes real and test images {MICRO_BATCH} at a time.")
     return " ".join(sentences)

@@ -76,7 +76,7 @@ class Runner:
         for name in sorted(changed) if not self.force else ():
             warnings.warn(
                 f"the code of {name} has changed since some of these results were made. "
-                "If it computes something else now, raise its version, or use --force.",
+                "If it computes something else now, raise its version, or run it again with force.",
                 stacklevel=2,
             )
 
@@ -86,7 +86,7 @@ class Runner:
             path, brought = self.store.set_path(cell.spec), cell.source.set_sha256
             stored = stored_set(cell.spec, cell.data.train, self.store) if brought else None
             if stored and stored[0].sha256() != brought:
-                raise DcbenchError(f"{path} is another set of the same spec: use other --results for yours.")
+                raise DcbenchError(f"{path} is another set of the same spec: choose another results folder.")
 
 
 def _other_code(record: Record, cell: Cell, network: Architecture) -> Iterator[str]:

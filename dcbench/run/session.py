@@ -91,7 +91,7 @@ class Execution:
             raise DcbenchError(f"executor {self.executor!r}: use local or ray.")
         for name in ("address", "cpus_per_cell", "gpus_per_cell", "memory_per_cell"):
             if getattr(self, name) is not None:
-                raise DcbenchError(f"--{name.replace('_', '-')} goes with --executor ray.")
+                raise DcbenchError(f"{name} goes with the executor ray.")
         if self.jobs is not None and self.jobs > 1:
             return Processes(self.jobs, self.threads or max(1, torch.get_num_threads() // self.jobs))
         return Serial()
@@ -99,9 +99,9 @@ class Execution:
     def _cluster(self, device: torch.device) -> Executor:
         kind, _, index = self.device.partition(":")
         if index:
-            raise DcbenchError(f"--device {self.device}: Ray says which GPU a cell gets; use --device cuda.")
+            raise DcbenchError(f"device {self.device}: Ray says which GPU a cell gets; choose the device cuda.")
         if self.gpus_per_cell is not None and kind == ("cpu" if self.gpus_per_cell else "cuda"):
-            raise DcbenchError(f"--device {kind} does not go with --gpus-per-cell {self.gpus_per_cell:g}.")
+            raise DcbenchError(f"the device {kind} does not go with {self.gpus_per_cell:g} GPUs per cell.")
         from dcbench.run.executors.ray_cluster import Needs, RayCluster
 
         cpus = self.cpus_per_cell or 1.0

@@ -110,12 +110,12 @@ def slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9.=+_-]", "-", text).lstrip(".")[:60] or "-"
 
 
-def ensure_writable(folder: Path, option: str = "--results") -> None:
-    """Create a folder if need be; raise a `DcbenchError` that names the option where nothing can be written."""
+def ensure_writable(folder: Path) -> None:
+    """Create a folder if need be; raise a `DcbenchError` where nothing can be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         reason = error.strerror or str(error)
-        raise DcbenchError(f"{folder} cannot be written: {reason}. Choose another with {option}.") from None
+        raise DcbenchError(f"{folder} cannot be written: {reason}. Choose another folder.") from None

@@ -124,7 +124,7 @@ def test_data_that_are_not_there_and_cannot_be_had(dcbench, tmp_path, monkeypatc
     result = dcbench(f"run --dataset cifar10 --data-root {tmp_path}/data")
     assert result.exit_code == 2
     assert f"dataset 'cifar10' is not whole in {tmp_path}/data and could not be downloaded there" in result.stderr
-    assert "--data-root or DCBENCH_DATA" in result.stderr
+    assert "as the data root, or in DCBENCH_DATA" in result.stderr
     assert not (tmp_path / "results").exists()
 
 
@@ -140,7 +140,7 @@ def test_results_that_cannot_be_written(dcbench, tmp_path, blocked):
     result = dcbench(f"run {SMALL} --method random --results {folder}")
     assert result.exit_code == 2
     assert f"{folder} cannot be written: " in result.stderr
-    assert "Choose another with --results." in result.stderr
+    assert "Choose another folder." in result.stderr
 
 
 def test_a_damaged_record_is_named_and_left_alone_and_its_trial_done_again(dcbench, tmp_path):

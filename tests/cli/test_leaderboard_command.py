@@ -133,7 +133,7 @@ def test_a_place_that_cannot_be_written_is_one_message(typed, results, tmp_path)
     typed("leaderboard", "submit", "results", "--name", "mine")
     done = typed(*"leaderboard verify leaderboards/submissions/mine --keep file/kept".split())
     assert done.exit_code == 2, done.output
-    assert "file/kept cannot be written: Not a directory. Choose another with --keep." in done.output
+    assert "file/kept cannot be written: Not a directory. Choose another folder." in done.output
 
 
 @pytest.mark.parametrize("step", ["os.replace", "pathlib.Path.unlink"])

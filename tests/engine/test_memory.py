@@ -42,8 +42,8 @@ def test_a_method_that_runs_out_of_memory_says_what_would_fit(run, tmp_path):
     (failure,) = runner.outcome.failures
     assert failure.error.startswith("OutOfMemoryError: CUDA out of memory. linear keeps ")
     assert re.search(r"are free on cpu: at most [\d,]+ images fit at once", failure.error)
-    assert "batch_real=32, batch_train=16 (-o batch_real=16, say)" in failure.error
-    assert "--engine fast passes real and test images 32 at a time" in failure.error
+    assert "batch_real=32, batch_train=16 (batch_real=16, say)" in failure.error
+    assert "The engine fast passes real and test images 32 at a time" in failure.error
     assert runner.outcome.evaluated == 1
 
 

@@ -41,7 +41,7 @@ def test_long_work_is_announced_once_with_the_quick_budget(clock):
     play(display, clock, step_seconds=20, total=1000, left=2)
     assert text.getvalue() == (
         "condense work: about 11 h 06 min here for 2 of them (20 s a step). "
-        "--budget quick gives a first look in far less.\n"
+        "The budget quick gives a first look in far less.\n"
     )
 
 

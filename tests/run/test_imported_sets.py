@@ -125,7 +125,7 @@ def test_raw_images_are_normalised(tmp_path, judge, tiny, layout, integers):
         ([PIXELS.to_sparse(), LABELS], Claim(pixels="raw"), r"images of type float32 \(torch.sparse_coo\)"),
         ([PIXELS.to("meta"), LABELS], Claim(pixels="raw"), r"images of type float32|cannot be read"),
         ([PIXELS, LABELS.to(torch.complex64)], Claim(pixels="raw"), r"labels of type complex64"),
-        ([PIXELS, LABELS], Claim(pixels="raw", labels=Path("x.pt")), r"has labels of its own, .* --labels is for"),
+        ([PIXELS, LABELS], Claim(pixels="raw", labels=Path("x.pt")), r"has labels of its own, .* are for images"),
         ([PIXELS, LABELS], Claim(pixels="raw", method="random"), r"share a row with .* such as random_authors"),
     ],
 )
@@ -245,7 +245,7 @@ def test_another_set_of_the_same_spec_is_not_taken_for_ours(tmp_path, run, judge
     (path,) = (tmp_path / "r" / "sets").glob("*.safetensors")
     other = forged(path, tmp_path, images=torch.zeros(3, 1, 8, 8))
     before = path.read_bytes()
-    with pytest.raises(DcbenchError, match="is another set of the same spec: use other --results"):
+    with pytest.raises(DcbenchError, match="is another set of the same spec: choose another results folder"):
         judge(tmp_path / "r", other, budget=BUDGETS["full"])
     assert path.read_bytes() == before
     (record,) = judge(tmp_path / "elsewhere", other, budget=BUDGETS["full"])
@@ -322,5 +322,5 @@ def test_the_command_refuses_in_one_message(tmp_path):
     both = CliRunner().invoke(main, ["evaluate", str(path), "-d", "digits", "--raw", "--zca"])
     assert (both.exit_code, "images are one of --raw and --zca" in both.output) == (2, True)
     two = ["evaluate", str(path), str(path), "-d", "digits", "--labels", str(path)]
-    assert "--labels is for a single FILE" in CliRunner().invoke(main, two).output
+    assert "are for a single file of images" in CliRunner().invoke(main, two).output
     assert not (tmp_path / "r").exists()

@@ -32,7 +32,7 @@ def generated_files(leaderboard: Leaderboard) -> dict[str, str]:
     return files
 
 
-NO_TABLE = "no record enters a table: those of quick runs and of what failed stay out (--budget full gives others)"
+NO_TABLE = "no record enters a table: those of quick runs and of what failed stay out; use the full budget"
 
 
 def build(folder: Path) -> list[Path]:

@@ -38,7 +38,7 @@ try:
 except ImportError as error:
     if error.name is None or error.name.partition(".")[0] != "ray":
         raise
-    raise DcbenchError("--executor ray needs Ray: pip install 'dcbench-suite[ray]'.") from None
+    raise DcbenchError("the executor ray needs Ray: pip install 'dcbench-suite[ray]'.") from None
 
 CONNECT_SECONDS = 10.0
 END_SECONDS = 5.0
@@ -241,7 +241,7 @@ def _connected(address: str | None) -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a benchmark reports to nobody
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     if address.startswith("ray://"):  # by which events cannot be streamed
-        raise DcbenchError("the run itself must be on a node of the cluster: start it there, with --address auto.")
+        raise DcbenchError("the run itself must be on a node of the cluster: start it there, at the address auto.")
     try:
         if address != "local":  # Ray would try for minutes where nobody listens, and then end the process
             named = get_ray_address_from_environment("auto", None) if address == "auto" else address

@@ -64,7 +64,7 @@ class _TorchvisionDataset(Dataset):
         reason = str(getattr(error, "reason", error)).strip().rstrip(".")
         return DcbenchError(
             f"dataset {self.name!r} is not whole in {root} and could not be downloaded there ({reason}). "
-            "Name the folder that has it, laid out as torchvision does, with --data-root or DCBENCH_DATA."
+            "Name the folder that has it, laid out as torchvision does, as the data root, or in DCBENCH_DATA."
         )
 
     def _torchvision_class(self) -> Any:

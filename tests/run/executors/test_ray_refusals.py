@@ -43,22 +43,22 @@ def test_without_ray_its_executor_says_how_to_have_it(monkeypatch, capsys, tmp_p
     with pytest.raises(SystemExit) as ended:
         main(["run", "--results", str(tmp_path / "r"), "--executor", "ray"])
     assert ended.value.code == 2
-    assert "--executor ray needs Ray: pip install 'dcbench-suite[ray]'." in capsys.readouterr().err
+    assert "the executor ray needs Ray: pip install 'dcbench-suite[ray]'." in capsys.readouterr().err
 
 
 def test_options_of_ray_are_refused_without_it(capsys, tmp_path):
     with pytest.raises(SystemExit) as ended:
         main(["run", "--results", str(tmp_path / "r"), "--gpus-per-cell", "0.25"])
     assert ended.value.code == 2
-    assert "--gpus-per-cell goes with --executor ray." in capsys.readouterr().err
+    assert "gpus_per_cell goes with the executor ray." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("device", "gpus", "message"),
     [
-        ("cpu", "0.5", "--device cpu does not go with --gpus-per-cell 0.5."),
-        ("cuda", "0", "--device cuda does not go with --gpus-per-cell 0."),
-        ("cuda:1", "1", "--device cuda:1: Ray says which GPU a cell gets; use --device cuda."),
+        ("cpu", "0.5", "the device cpu does not go with 0.5 GPUs per cell."),
+        ("cuda", "0", "the device cuda does not go with 0 GPUs per cell."),
+        ("cuda:1", "1", "device cuda:1: Ray says which GPU a cell gets; choose the device cuda."),
     ],
 )
 def test_devices_that_gpus_contradict_are_refused(device, gpus, message):
