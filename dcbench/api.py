@@ -10,7 +10,7 @@ from dcbench.hookspecs import Progress, hookimpl
 from dcbench.utils.errors import DcbenchError
 
 if TYPE_CHECKING:
-    from dcbench.condense.coresets import FeatureCoreset
+    from dcbench.condense.coresets import FeatureCoreset, ScoreCoreset
     from dcbench.core.architecture import Architecture, new_network
     from dcbench.core.component import Component, option
     from dcbench.core.condensed_set import CondensedSet
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dcbench.engine.augment import augment
     from dcbench.engine.matching import gradient_targets, loss_gradient, matching_gradient, matching_gradient_to
     from dcbench.engine.optimizer import SGD
-    from dcbench.engine.training import accuracy, train_network
+    from dcbench.engine.training import accuracy, logits, train_network
     from dcbench.formats.images import IMAGE_ENDINGS, open_image
     from dcbench.formats.npz import ArrayFile, open_arrays
     from dcbench.results.records import Record
@@ -43,6 +43,7 @@ __all__ = [
     "Progress",
     "Record",
     "ResidentSplit",
+    "ScoreCoreset",
     "Setting",
     "Split",
     "Splits",
@@ -51,6 +52,7 @@ __all__ = [
     "augment",
     "gradient_targets",
     "hookimpl",
+    "logits",
     "loss_gradient",
     "matching_gradient",
     "matching_gradient_to",

@@ -1,8 +1,9 @@
-"""Coresets: real images of each class, chosen by their features."""
+"""Coresets: real images of each class, chosen by their features or by scores."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import ClassVar, Literal, Self
 
 import torch
@@ -20,27 +21,68 @@ BATCH = 256
 """How many images pass through the network at once."""
 
 
-class FeatureCoreset(Method):
+class Coreset(Method):
+    """Real images of each class, chosen with networks that are trained on the whole training split."""
+
+    quick: ClassVar = {"epochs": 10}
+
+    epochs: int = option(30, "epochs of training the network; 0 leaves it as initialised", source="dcbench", ge=0)
+    lr: float = option(0.01, "learning rate of the network's SGD", source=EVALUATION, gt=0)
+    momentum: float = option(0.9, "momentum of the network's SGD", source=EVALUATION, ge=0, lt=1)
+    weight_decay: float = option(5e-4, "weight decay of the network's SGD", source=EVALUATION, ge=0)
+    batch_size: int = option(256, "images per step of the network's SGD", source=EVALUATION, ge=1)
+
+    def resolve(self, setting: Setting) -> Self:
+        """Raise a `DcbenchError` if a class has fewer than ``ipc`` images."""
+        setting.require_enough_images()
+        return self
+
+    def train(self, task: Task, network: nn.Module, progress: Callable[[int, int], None]) -> None:
+        """Train a network on the whole training split; call ``progress(epochs done, epochs)`` after each epoch."""
+        optimizer = SGD(network.parameters(), lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
+        train_network(
+            network,
+            task.train.normalised(slice(None)),
+            task.train.labels,
+            optimizer,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            generator=task.generator,
+            progress=progress,
+        )
+
+
+class ScoreCoreset(Coreset):
+    """A method that chooses the images of each class with the highest scores. A subclass implements `scores`.
+
+    Equal scores are ordered by a draw from the task's generator.
+    """
+
+    @abstractmethod
+    def scores(self, task: Task) -> Tensor:
+        """Return a score for each training image: of any real type, shape (N,), on any device, never NaN."""
+
+    def condense(self, task: Task) -> CondensedSet:
+        """Choose the ``ipc`` images of each class with the highest scores."""
+        scores, chosen = self.scores(task).cpu(), []
+        for members in task.train.class_indices:
+            shuffled = members[torch.randperm(len(members), generator=task.generator)]
+            order = scores[shuffled].argsort(descending=True, stable=True)
+            chosen.append(shuffled[order[: task.ipc]])
+        return CondensedSet.select(task.train, torch.cat(chosen))
+
+
+class FeatureCoreset(Coreset):
     """A method that chooses real images class by class, by their features only. A subclass implements `choose`.
 
     The features are those of a network trained on the whole training split, as for the coreset baselines of Zhao,
     Mopuri, Bilen, Dataset Condensation with Gradient Matching, ICLR 2021; or they are the pixels.
     """
 
-    quick: ClassVar = {"epochs": 10}
-
     space: Literal["features", "pixels"] = option(
         "features", "where distances are taken: penultimate features of a trained network, or pixels", source=PAPER
     )
-    epochs: int = option(
-        30, "epochs of training the feature network; 0 leaves it as initialised", source="dcbench", ge=0
-    )
-    lr: float = option(0.01, "learning rate of the feature network's SGD", source=EVALUATION, gt=0)
-    momentum: float = option(0.9, "momentum of the feature network's SGD", source=EVALUATION, ge=0, lt=1)
-    weight_decay: float = option(5e-4, "weight decay of the feature network's SGD", source=EVALUATION, ge=0)
-    batch_size: int = option(256, "images per step of the feature network's SGD", source=EVALUATION, ge=1)
 
-    @abstractmethod
     def choose(self, features: Tensor, n: int) -> Tensor:
         """Choose images of one class.
 
@@ -51,22 +93,23 @@ class FeatureCoreset(Method):
         Returns:
             the rows of the chosen images: int64, shape (n,), on any device, all different.
         """
+        raise NotImplementedError(f"{type(self).__name__} implements neither choose nor choose_by_draw")
+
+    def choose_by_draw(self, features: Tensor, n: int, generator: torch.Generator) -> Tensor:
+        """Choose as `choose` does. A method that draws random numbers implements this one instead."""
+        return self.choose(features, n)
 
     def dependencies(self) -> frozenset[str]:
         """Return ``ipc`` alone for pixels, because neither the network nor the seed changes the choice then."""
         return frozenset({"ipc"}) if self.space == "pixels" else self.depends_on
-
-    def resolve(self, setting: Setting) -> Self:
-        """Raise a `DcbenchError` if a class has fewer than ``ipc`` images."""
-        setting.require_enough_images()
-        return self
 
     def condense(self, task: Task) -> CondensedSet:
         """Train the feature network, then choose images of each class."""
         network = self._trained_network(task) if self.space == "features" else None
         chosen = []
         for members in task.train.class_indices:
-            rows = self.choose(_features(task, network, members), task.ipc).to(members.device)
+            features = _features(task, network, members)
+            rows = self.choose_by_draw(features, task.ipc, task.generator).to(members.device)
             if len(rows) != task.ipc or len({*rows.tolist()} & {*range(len(members))}) != task.ipc:
                 raise ValueError(f"{self.name} chose {rows.tolist()}, not {task.ipc} of {len(members)} images")
             chosen.append(members[rows])
@@ -74,17 +117,7 @@ class FeatureCoreset(Method):
 
     def _trained_network(self, task: Task) -> nn.Module:
         network = task.new_network()
-        optimizer = SGD(network.parameters(), lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
-        train_network(
-            network,
-            task.train.normalised(slice(None)),
-            task.train.labels,
-            optimizer,
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            generator=task.generator,
-            progress=task.progress,
-        )
+        self.train(task, network, task.progress)
         return network.eval()
 
 

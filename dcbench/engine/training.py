@@ -54,7 +54,7 @@ def train_network(
         generator: a CPU generator, for the shuffles and the augmentation.
         augmentation: a strategy of `dcbench.engine.augment`, applied to every batch anew.
         scheduler: steps once per epoch.
-        progress: called as ``progress(epochs done, epochs)``.
+        progress: called as ``progress(epochs done, epochs)``; it may test the network.
 
     Raises:
         Diverged: naming the first epoch, counted from 1, in which the loss is not finite.
@@ -82,6 +82,7 @@ def train_network(
                 scheduler.step()
             if progress is not None:
                 progress(epoch + 1, epochs)
+                network.train()
     losses.settle()
     network.zero_grad(set_to_none=True)  # the engine may write over the gradients
 
@@ -125,6 +126,15 @@ def _sum(parts: Sequence[Tensor | None]) -> Tensor | None:
 
 def accuracy(network: nn.Module, split: ResidentSplit, batch_size: int = TEST_BATCH) -> float:
     """Return the fraction of a split that the network classifies correctly, in evaluation mode."""
+    right = logits(network, split, batch_size).argmax(dim=1) == split.labels
+    return int(right.sum()) / len(split)
+
+
+def logits(network: nn.Module, split: ResidentSplit, batch_size: int = TEST_BATCH) -> Tensor:
+    """Return the network's outputs for a split, in evaluation mode: shape (N, K), on the device, detached.
+
+    The network stays in evaluation mode.
+    """
     network.eval()
     some = split.normalised(slice(1))
     engine = engine_for(network, some)
@@ -132,12 +142,8 @@ def accuracy(network: nn.Module, split: ResidentSplit, batch_size: int = TEST_BA
     forward = engine.forward(network, some, passes=len(split), gradients=False)
 
     @torch.inference_mode()
-    def correct(start: int) -> Tensor:
-        chunk = slice(start, start + size)
-        right: Tensor = forward(split.normalised(chunk)).argmax(dim=1) == split.labels[chunk]
-        return right.sum()
+    def outputs(start: int) -> Tensor:
+        return forward(split.normalised(slice(start, start + size)))
 
-    # Summed on the device: reading a number off a GPU waits for all that is under way there.
     with engine.sharing():
-        counts = list(engine.map(correct, range(0, len(split), size)))
-    return int(torch.stack(counts).sum()) / len(split)
+        return torch.cat(list(engine.map(outputs, range(0, len(split), size))))

@@ -1,17 +1,22 @@
-"""The baselines: random, herding, k-center, whole."""
+"""The baselines: random images, coresets by features and by scores, whole."""
 
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
 
 import pytest
 import torch
 from dcbench_plugins.architectures.convnet import ConvNet
+from dcbench_plugins.methods.el2n import EL2N
+from dcbench_plugins.methods.forgetting import Forgetting
 from dcbench_plugins.methods.herding import Herding
 from dcbench_plugins.methods.kcenter import KCenter
+from dcbench_plugins.methods.kmeans import KMeans
 from dcbench_plugins.methods.random import Random
 from dcbench_plugins.methods.whole import Whole
-from helpers import make_task
+from helpers import make_task, make_train
+from torch import nn
 
 from dcbench.core.condensed_set import check_set
 from dcbench.core.method import Setting
@@ -40,7 +45,7 @@ def test_random_depends_on_the_seed(tiny):
     assert draws[0] == draws[1] != draws[2]
 
 
-@pytest.mark.parametrize("method", [Random(), Herding(), KCenter()])
+@pytest.mark.parametrize("method", [Random(), Herding(), KCenter(), KMeans(), Forgetting(), EL2N()])
 def test_selection_needs_as_many_images_as_it_is_to_select(method, tiny):
     method.resolve(setting(tiny, ipc=6))
     with pytest.raises(DcbenchError, match=r"ipc 7 .* class 'c' has 6 training images"):
@@ -117,7 +122,7 @@ def test_the_first_chosen_image_is_the_nearest_to_the_class_mean(tiny, method):
         assert condensed.indices[label] == members[nearest]
 
 
-@pytest.mark.parametrize("method", [Herding, KCenter])
+@pytest.mark.parametrize("method", [Herding, KCenter, KMeans])
 def test_choosing_in_feature_space_trains_the_network(task, tiny, method):
     trained = method(epochs=30, lr=0.1).condense(task)
     check_set(trained, tiny.train, ipc=3)
@@ -133,13 +138,133 @@ def test_choosing_by_pixels_needs_no_network_and_no_luck(tiny, method):
     assert method().dependencies() == {"ipc", "network", "seed"}
 
 
+def generator():
+    return torch.Generator().manual_seed(0)
+
+
+def test_k_means_chooses_the_row_nearest_to_the_mean_of_each_cluster():
+    corners = torch.tensor([[0.0, 0], [50, 0], [0, 50]], dtype=torch.float64)
+    noise = torch.randn(21, 2, generator=generator(), dtype=torch.float64)
+    rows = corners.repeat(7, 1) + noise
+    nearest = set()
+    for corner in range(3):
+        members = list(range(corner, 21, 3))
+        distances = [torch.dist(rows[i], rows[members].mean(0)).item() for i in members]
+        nearest.add(members[distances.index(min(distances))])
+    assert set(KMeans().choose_by_draw(rows, 3, generator()).tolist()) == nearest
+
+
+def test_k_means_takes_no_image_twice_though_all_are_equal(recwarn):
+    rows = torch.ones(5, 3, dtype=torch.float64)
+    assert sorted(KMeans().choose_by_draw(rows, 5, generator()).tolist()) == [0, 1, 2, 3, 4]
+    assert not recwarn.list
+
+
+def test_k_means_by_pixels_depends_on_the_seed_and_not_on_the_network(tiny):
+    assert KMeans(space="pixels").dependencies() == {"ipc", "seed"}
+    assert KMeans().dependencies() == {"ipc", "network", "seed"}
+    method = KMeans(space="pixels", restarts=1)
+    sets = [method.condense(make_task(tiny, ConvNet(), ipc=3, seed=seed)).sha256() for seed in range(6)]
+    assert len(set(sets)) > 1
+
+
+def outputs_by_epoch(method, task, epochs):
+    """A network's outputs for the training split after each epoch, by torch alone."""
+    network, train = task.new_network(), task.train
+    optimizer = torch.optim.SGD(
+        network.parameters(), lr=method.lr, momentum=method.momentum, weight_decay=method.weight_decay
+    )
+    images, outputs = train.normalised(slice(None)), []
+    for _ in range(epochs):
+        network.train()
+        for batch in torch.randperm(len(train), generator=task.generator).split(method.batch_size):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(images[batch]), train.labels[batch]).backward()
+            optimizer.step()
+        with torch.no_grad():
+            outputs.append(network.eval()(images))
+    return outputs
+
+
+NETWORK = ConvNet(width=4, depth=1, norm="batch")  # its outputs in training are others than in evaluation
+
+
+@pytest.fixture
+def noise():
+    """A data set of noise, which a network learns and forgets."""
+    return SimpleNamespace(train=make_train((10, 10, 10)))
+
+
+def test_forgetting_counts_as_its_definition_says(noise):
+    method = Forgetting(epochs=12, lr=0.3, batch_size=4)
+    outputs = outputs_by_epoch(method, make_task(noise, NETWORK), 12)
+    expected = []
+    for i, label in enumerate(noise.train.labels.tolist()):
+        history = [int(each[i].argmax()) == label for each in outputs]
+        forgotten = sum(before and not after for before, after in itertools.pairwise(history))
+        expected.append(forgotten if any(history) else 12)
+    assert len({*expected}) > 2
+    assert method.scores(make_task(noise, NETWORK)).tolist() == expected
+
+
+def test_an_image_that_is_never_learnt_is_forgotten_most(tiny, monkeypatch):
+    never = tiny.train.class_indices[0][2]
+    right = nn.functional.one_hot(tiny.train.labels, 3).float()
+    right[never] = right[never].roll(1)
+    monkeypatch.setattr("dcbench_plugins.methods.forgetting.logits", lambda network, split: right)
+    condensed = Forgetting(epochs=2).condense(make_task(tiny, NETWORK, ipc=1))
+    assert condensed.indices[0] == never
+
+
+def test_equal_scores_are_ordered_by_the_seed_and_greater_ones_come_first(tiny, monkeypatch):
+    method, scores = Forgetting(), torch.zeros(len(tiny.train))
+    best = [int(members[-1]) for members in tiny.train.class_indices]
+    scores[best] = 1.0
+    monkeypatch.setattr(Forgetting, "scores", lambda self, task: scores)
+    sets = [method.condense(make_task(tiny, ConvNet(), ipc=2, seed=seed)).indices for seed in (0, 0, 1)]
+    assert torch.equal(sets[0], sets[1])
+    assert not torch.equal(sets[0], sets[2])
+    assert all(each[::2].tolist() == best for each in sets)
+
+
+def test_el2n_is_the_mean_norm_of_the_error(noise):
+    method, task = EL2N(epochs=2, networks=3, lr=0.3, batch_size=4), make_task(noise, NETWORK)
+    runs = [outputs_by_epoch(method, task, 2)[-1] for _ in range(3)]
+    truth = nn.functional.one_hot(noise.train.labels, 3)
+    norms = [(each.double().softmax(1) - truth).square().sum(1).sqrt() for each in runs]
+    scores = method.scores(make_task(noise, NETWORK))
+    torch.testing.assert_close(scores, sum(norms) / 3, rtol=1e-5, atol=0)
+    assert scores.dtype == torch.float64
+    assert (norms[0] - norms[1]).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("method", [KMeans(epochs=2), Forgetting(epochs=2), EL2N(epochs=1, networks=2)])
+def test_coresets_are_the_same_for_the_same_seed_and_take_a_whole_class(tiny, method):
+    sets = [method.condense(make_task(tiny, NETWORK, ipc=6)) for _ in range(2)]
+    check_set(sets[0], tiny.train, ipc=6)
+    assert sets[0].sha256() == sets[1].sha256()
+    smallest = min(tiny.train.class_indices, key=len)
+    assert {*smallest.tolist()} <= {*sets[0].indices.tolist()}
+
+
 def test_whole_is_everything(task, tiny):
     condensed = Whole().condense(task)
     assert torch.equal(condensed.images, tiny.train.normalised(slice(None)))
     assert torch.equal(condensed.labels, tiny.train.labels)
 
 
-@pytest.mark.parametrize("method", [Random(), Herding(epochs=1), KCenter(epochs=1), Whole()])
+@pytest.mark.parametrize(
+    "method",
+    [
+        Random(),
+        Herding(epochs=1),
+        KCenter(epochs=1),
+        KMeans(epochs=1),
+        Forgetting(epochs=1),
+        EL2N(epochs=1),
+        Whole(),
+    ],
+)
 def test_nothing_that_is_given_is_changed(method, task, tiny):
     images, labels = tiny.train.images.clone(), tiny.train.labels.clone()
     random_state = torch.get_rng_state()

@@ -16,7 +16,10 @@ from dcbench.api import FeatureCoreset, Method, hookimpl
 
 
 class KCenter(FeatureCoreset):
-    """Real images chosen greedily so that no image of their class is far from all of them."""
+    """Real images chosen greedily so that no image of their class is far from all of them.
+
+    DC-Bench's "K-Center" is another method: the image nearest to each centroid, which is `kmeans` here.
+    """
 
     name = "kcenter"
     citation = "Sener and Savarese, Active Learning for CNNs: A Core-Set Approach, ICLR 2018"

@@ -1,0 +1,54 @@
+"""Forgetting: the real images of each class that a network forgets most often while it is trained.
+
+Toneva, Sordoni, Tachet des Combes, Trischler, Bengio, Gordon, An Empirical Study of Example Forgetting during Deep
+Neural Network Learning, ICLR 2019; as a coreset baseline for condensation in Zhao, Mopuri, Bilen, ICLR 2021.
+
+A network forgets an image when it classifies it correctly after one epoch and wrongly after the next. An image
+that it never classifies correctly counts as forgotten in every epoch, as in the authors' code, so it comes first.
+Equal counts are ordered by a draw.
+
+The paper looks at an image when a minibatch has it, in training mode. Here the network classifies all images after
+each epoch, in evaluation mode, because training then runs on the engine; it costs a forward pass per epoch.
+"""
+
+import torch
+from torch import Tensor
+
+from dcbench.api import Method, ScoreCoreset, Task, hookimpl, logits, option
+
+
+class Forgetting(ScoreCoreset):
+    """The real images of each class that a network forgets most often while it is trained.
+
+    Images that it never learns come first. Predictions are compared after each epoch; the paper compares them
+    whenever a minibatch has the image.
+    """
+
+    name = "forgetting"
+    citation = "Toneva et al., An Empirical Study of Example Forgetting during DNN Learning, ICLR 2019"
+
+    epochs: int = option(
+        30, "epochs of training, after each of which predictions are compared", source="dcbench", ge=1
+    )
+
+    def scores(self, task: Task) -> Tensor:
+        """Train a network, and count how often it forgets each training image: int64, shape (N,)."""
+        network, labels = task.new_network(), task.train.labels
+        counts = torch.zeros_like(labels)
+        known, learnt = torch.zeros_like(labels, dtype=torch.bool), torch.zeros_like(labels, dtype=torch.bool)
+
+        def count(epoch: int, epochs: int) -> None:
+            correct = logits(network, task.train).argmax(dim=1) == labels
+            counts.add_(known & ~correct)
+            learnt.logical_or_(correct)
+            known.copy_(correct)
+            task.progress(epoch, epochs)
+
+        self.train(task, network, count)
+        return torch.where(learnt, counts, self.epochs)
+
+
+@hookimpl
+def dcbench_register_methods() -> list[type[Method]]:
+    """Provide the method."""
+    return [Forgetting]
