@@ -55,12 +55,12 @@ class Display:
 
     def __enter__(self) -> Self:
         """Show the bars."""
-        if self._plugins:
-            self._plugins.manager.register(self)
-            self._shown.callback(self._plugins.manager.unregister, self)
         self._shown.enter_context(warnings.catch_warnings())
         warnings.showwarning = lambda message, *_, **__: self._print(f"Warning: {message}")
         self._shown.enter_context(self._bars)
+        if self._plugins:
+            self._plugins.manager.register(self)
+            self._shown.callback(self._plugins.manager.unregister, self)
         return self
 
     def __exit__(self, *error: object) -> None:
