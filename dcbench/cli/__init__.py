@@ -56,5 +56,5 @@ class Commands(click.Group):
 def main() -> None:
     """Benchmark dataset condensation: condense, train fresh networks, compare.
 
-    `dcbench run` alone condenses real digits in a few minutes and shows a table.
+    `dcbench run` alone condenses real digits in about a minute and shows a table.
     """
