@@ -30,7 +30,7 @@ def what_would_fit(
     sentences.append(f"{here}.")
     if evaluating:
         sentences.append(f"Protocol {protocol.name} trains on {protocol.batch_size} images at once.")
-    elif sizes := {key: each for key, each in spec.options.items() if key[:5] == "batch" and type(each) is int}:
+    elif sizes := {k: v for k, v in spec.options.items() if k.startswith("batch") and type(v) is int}:
         listed = ", ".join(f"{name}={value}" for name, value in sizes.items())
         largest = max(sizes, key=sizes.__getitem__)
         fewer = f"{largest}={max(1, sizes[largest] // 2)}, say"
