@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dcbench.engine.augment import augment
     from dcbench.engine.matching import gradient_targets, loss_gradient, matching_gradient, matching_gradient_to
     from dcbench.engine.optimizer import SGD
+    from dcbench.engine.siamese import SiameseAugmentation, suitable_strategy
     from dcbench.engine.training import accuracy, logits, train_network
     from dcbench.formats.images import IMAGE_ENDINGS, open_image
     from dcbench.formats.npz import ArrayFile, open_arrays
@@ -45,6 +46,7 @@ __all__ = [
     "ResidentSplit",
     "ScoreCoreset",
     "Setting",
+    "SiameseAugmentation",
     "Split",
     "Splits",
     "Task",
@@ -60,13 +62,14 @@ __all__ = [
     "open_arrays",
     "open_image",
     "option",
+    "suitable_strategy",
     "train_network",
 ]
 
 _MODULES = {
     "condense": ("coresets",),
     "core": ("architecture", "component", "condensed_set", "dataset", "loss_watch", "method", "split"),
-    "engine": ("augment", "matching", "optimizer", "training"),
+    "engine": ("augment", "matching", "optimizer", "siamese", "training"),
     "formats": ("images", "npz"),
     "results": ("records",),
 }

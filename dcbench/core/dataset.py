@@ -42,6 +42,8 @@ class Dataset(Component):
     """A data set plugin: loads a training and a test split of uint8 images.
 
     Class attributes:
+        unsuitable: operations of `dcbench.engine.siamese` that would change what an image shows, such as ``flip``
+            where the images are digits; protocols and methods leave them out.
         augmentation: by protocol name, the augmentation that a published protocol uses on this data set;
             `dcbench.engine.augment` says how to write it.
         sha256: the `DatasetInfo.sha256` that the data must have; empty if the data are not the same everywhere.
@@ -50,6 +52,7 @@ class Dataset(Component):
     """
 
     kind: ClassVar[str] = "dataset"
+    unsuitable: ClassVar[frozenset[str]] = frozenset()
     augmentation: ClassVar[Mapping[str, str]] = {}
     sha256: ClassVar[str] = ""
     remedy: ClassVar[str] = "Remove its files from {root}, so that they are loaded again."
@@ -95,6 +98,7 @@ class DatasetInfo:
         mean, std: per channel, in units of the pixel range [0, 1].
         sha256: hash of both splits, the class count and the normalisation.
         augmentation: evaluation augmentation by protocol name.
+        unsuitable: operations of `dcbench.engine.siamese` that do not suit it.
     """
 
     name: str
@@ -105,6 +109,7 @@ class DatasetInfo:
     std: tuple[float, ...]
     sha256: str
     augmentation: Mapping[str, str]
+    unsuitable: frozenset[str] = frozenset()
 
     @property
     def num_classes(self) -> int:

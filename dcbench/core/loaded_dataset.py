@@ -87,6 +87,7 @@ def load_dataset(dataset: Dataset, root: Path, device: torch.device = CPU) -> Lo
         std=std,
         sha256=_hash(train, test, num_classes, mean, std),
         augmentation=dataset.augmentation,
+        unsuitable=dataset.unsuitable,
     )
     if dataset.sha256 not in ("", info.sha256):
         raise DcbenchError(

@@ -20,6 +20,7 @@ from dcbench.engine.graphs import Outputs
 from dcbench.utils.devices import send
 
 Gradients = Callable[[Tensor, Tensor], Outputs]
+Augmentation = Callable[[Tensor, torch.Generator], Tensor]
 
 TEST_BATCH = 256
 FEW = 4
@@ -38,7 +39,7 @@ def train_network(
     epochs: int,
     batch_size: int,
     generator: torch.Generator,
-    augmentation: str = "",
+    augmentation: str | Augmentation = "",
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
@@ -52,13 +53,15 @@ def train_network(
         epochs: passes over all images.
         batch_size: images per step; the last batch of an epoch may be smaller.
         generator: a CPU generator, for the shuffles and the augmentation.
-        augmentation: a strategy of `dcbench.engine.augment`, applied to every batch anew.
+        augmentation: a strategy of `dcbench.engine.augment`, or a function of a batch and the generator, such as
+            a `SiameseAugmentation`; applied to every batch anew.
         scheduler: steps once per epoch.
         progress: called as ``progress(epochs done, epochs)``; it may test the network.
 
     Raises:
         Diverged: naming the first epoch, counted from 1, in which the loss is not finite.
     """
+    change = augmentation if callable(augmentation) else lambda *batch: augment(batch[0], augmentation, batch[1])
     network.train()
     engine = engine_for(network, images)
     passes, at_once = 3 * epochs * len(images), 3 * min(batch_size, len(images))
@@ -71,7 +74,7 @@ def train_network(
             order = send(torch.randperm(len(images), generator=generator), images.device)
             total = torch.zeros((), device=images.device)
             for batch in torch.split(order, batch_size):
-                inputs = augment(images[batch], augmentation, generator)
+                inputs = change(images[batch], generator)
                 loss, *values = gradients(inputs, labels[batch])
                 total += loss
                 for parameter, gradient in zip(parameters, values, strict=True):

@@ -18,6 +18,7 @@ class Digits(Dataset):
 
     name = "digits"
     citation = "Alpaydin, Kaynak, Optical Recognition of Handwritten Digits, UCI Repository, 1998"
+    unsuitable = frozenset({"flip"})
     sha256 = "ee3b3e34c3393ad7473752189e2dfd6b6d596ea8e8abc5dbaf4ee57df3c1e21c"
     remedy = "The images are a file of scikit-learn: install scikit-learn again."
 

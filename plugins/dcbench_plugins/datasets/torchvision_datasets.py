@@ -113,6 +113,7 @@ class MNIST(_MNISTFamily):
     name = "mnist"
     citation = "LeCun, Bottou, Bengio, Haffner, Gradient-Based Learning Applied to Document Recognition, 1998"
     augmentation = {"dc": "crop_scale_rotate"}
+    unsuitable = frozenset({"flip"})
     sha256 = "4ab01f269f442bda9e383e4f20e1fc697093a7a8261353be0bfd288f98f2686c"
     source = "MNIST"
     channel_mean, channel_std = (0.1307,), (0.3081,)
@@ -133,6 +134,7 @@ class SVHN(_TorchvisionDataset):
 
     name = "svhn"
     citation = "Netzer et al., Reading Digits in Natural Images with Unsupervised Feature Learning, 2011"
+    unsuitable = frozenset({"flip"})
     source = "SVHN"
     channel_mean, channel_std = (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)
 
