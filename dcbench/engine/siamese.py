@@ -150,9 +150,11 @@ def suitable_strategy(info: DatasetInfo, strategy: str = FULL) -> str:
     """Return a strategy without the operations that do not suit a data set.
 
     Raises:
-        DcbenchError: for an operation that does not exist, images that are too small for one, or where nothing
-            is left.
+        DcbenchError: for an operation that does not exist, in the strategy or among the unsuitable, for images
+            that are too small for one, or where nothing is left.
     """
+    for each in sorted(set(info.unsuitable) - OPERATIONS.keys()):
+        raise unknown_name(f"augmentation among those unsuitable for {info.name}:", each, OPERATIONS)
     left = [each for each in _operations(strategy) if each not in info.unsuitable]
     if not left:
         raise DcbenchError(f"augmentation {strategy!r} does not suit {info.name}: no operation is left.")

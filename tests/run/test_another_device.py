@@ -18,6 +18,7 @@ from dcbench.core.condensed_set import check_set
 from dcbench.core.loaded_dataset import LoadedDataset, load_dataset
 from dcbench.core.method import Setting
 from dcbench.core.spec import QUICK, EvaluationSpec
+from dcbench.engine.siamese import OPERATIONS, SiameseAugmentation
 from dcbench.engine.training import accuracy
 from dcbench.evaluate.protocols import PROTOCOLS
 from dcbench.evaluate.trial import evaluate
@@ -135,6 +136,24 @@ def test_a_method_gives_the_same_bytes_and_does_not_wait(name, digits):
     steps.check(per_step=0.5)
     chosen, classes = (0, 0) if condensed.indices is None else (len(condensed.indices), digits.info.num_classes)
     assert len(READS) <= 0.5 * len(steps.told) + 2 * (chosen + classes) + 6, Counter(READS)
+
+
+@pytest.mark.parametrize("repeatable", [False, True])
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_a_siamese_view_gives_the_same_values_and_gradients_and_does_not_wait(name, repeatable):
+    images = torch.randn(4, 3, 8, 10, generator=torch.Generator().manual_seed(0))
+    on_cpu, there = images.clone().requires_grad_(), images.to(DEVICE).requires_grad_()
+    torch.use_deterministic_algorithms(repeatable)
+    try:
+        for seed, n in enumerate((1, 4, 1, 1)):
+            view = SiameseAugmentation(name).draw(torch.Generator().manual_seed(seed), n)
+            expected = view(on_cpu), *torch.autograd.grad((view(on_cpu) ** 2).sum(), on_cpu)
+            READS.clear()
+            found = view(there), *torch.autograd.grad((view(there) ** 2).sum(), there)
+            assert not READS, Counter(READS)
+            assert all(torch.equal(*each) for each in zip((one.cpu() for one in found), expected, strict=True))
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 SETS = {
