@@ -162,7 +162,7 @@ def _info(shape: Shape) -> DatasetInfo:
     channels, *size = shape
     names = tuple(f"class {label}" for label in range(CLASSES))
     mean, std = (0.5,) * channels, (0.25,) * channels
-    return DatasetInfo("images of the checks", names, channels, (size[0], size[1]), mean, std, "0" * 64, {})
+    return DatasetInfo("images of the checks", names, channels, (size[0], size[1]), mean, std, "0" * 64)
 
 
 def _images(shape: Shape) -> Tensor:

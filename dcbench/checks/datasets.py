@@ -14,7 +14,7 @@ from dcbench.checks.components import COMPONENT_CHECKS, class_of, configured
 from dcbench.checks.watch import Observed, watching
 from dcbench.core.dataset import Dataset, Splits
 from dcbench.core.loaded_dataset import channel_statistics, load_dataset
-from dcbench.engine.augment import parse_strategy
+from dcbench.engine.siamese import OPERATIONS
 from dcbench.utils.errors import DcbenchError
 from dcbench.utils.files import default_data_root
 
@@ -134,13 +134,11 @@ def normalisation_fits(subject: Subject) -> str | None:
     return f"the training split's mean is {mean}, not {splits.mean}" if apart > 0.02 else None
 
 
-def augmentation_is_known(subject: Subject) -> None:
-    """Evaluation augmentations are strategies that dcbench knows."""
-    for protocol, strategy in class_of(subject).augmentation.items():
-        try:
-            parse_strategy(strategy)
-        except Exception as error:
-            raise CheckFailed(f"{protocol!r}: {strategy!r}: {error}", "see dcbench.engine.augment") from None
+def unsuitable_is_known(subject: Subject) -> None:
+    """What does not suit the data set are operations that dcbench knows."""
+    for operation in sorted(class_of(subject).unsuitable):
+        if operation not in OPERATIONS:
+            raise CheckFailed(f"{operation!r}", f"use some of {', '.join(OPERATIONS)}")
 
 
 DATASET_CHECKS: tuple[Callable[[Any], str | None], ...] = (
@@ -152,5 +150,5 @@ DATASET_CHECKS: tuple[Callable[[Any], str | None], ...] = (
     loading_leaves_settings_alone,
     splits_do_not_share_images,
     normalisation_fits,
-    augmentation_is_known,
+    unsuitable_is_known,
 )

@@ -51,7 +51,7 @@ def describe(name: str, as_json: bool) -> None:
 
 def _component_facts(registry: Registry[Any], name: str) -> dict[str, Any]:
     component, origin = registry.get(name), registry.origins[name]
-    augmentation, quick = (getattr(component, field, {}).items() for field in ("augmentation", "quick"))
+    unsuitable, quick = getattr(component, "unsuitable", ()), getattr(component, "quick", {}).items()
     return {
         "kind": registry.kind,
         "name": name,
@@ -60,7 +60,7 @@ def _component_facts(registry: Registry[Any], name: str) -> dict[str, Any]:
         "citation": component.citation,
         "version": component.version,
         "sha256": getattr(component, "sha256", ""),
-        "augmentation": ", ".join(f"{key}: {value}" for key, value in augmentation),
+        "unsuitable": ", ".join(sorted(unsuitable)),
         "quick_budget": ", ".join(f"{key}={value}" for key, value in quick),
         "spelling": f"{component.argument.upper()},option=value".removeprefix(","),
         "from": f"{origin.distribution} {origin.version} ({origin.module})",
@@ -84,6 +84,8 @@ def _print_one(facts: dict[str, Any], options: list[dict[str, str]]) -> None:
     """Print the facts, then a paragraph per option, which reads better than a table of long cells."""
     for key, value in facts.items():
         if value not in ("", None) and key != "spelling":
+            if isinstance(value, dict):
+                value = ", ".join(f"{name}: {each}" for name, each in value.items())
             text = ("yes" if value else "no") if isinstance(value, bool) else value
             click.echo(f"{LABELS.get(key, key.replace('_', ' ')):>16}  {text}")
     if options:

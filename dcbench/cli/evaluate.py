@@ -53,8 +53,8 @@ def evaluate(
     (images_best.pt finds labels_best.pt), or a folder with a folder of images per class. Nothing in a file is
     run. Soft labels are recorded as such and ranked apart.
 
-    Networks are trained by the protocol: dc has no siamese augmentation and no learned learning rate. Sets that
-    were made for these score lower here than their papers say.
+    Networks are trained by the protocol: dc has no siamese augmentation, and neither dc nor dsa a learned learning
+    rate. Sets that were made for these score lower there than their papers say.
 
     \b
     Examples:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -44,8 +43,6 @@ class Dataset(Component):
     Class attributes:
         unsuitable: operations of `dcbench.engine.siamese` that would change what an image shows, such as ``flip``
             where the images are digits; protocols and methods leave them out.
-        augmentation: by protocol name, the augmentation that a published protocol uses on this data set;
-            `dcbench.engine.augment` says how to write it.
         sha256: the `DatasetInfo.sha256` that the data must have; empty if the data are not the same everywhere.
             dcbench refuses data with another hash, because they are damaged or of another version.
         remedy: what a user should do about such data: a sentence in which ``{root}`` stands for the data root.
@@ -53,18 +50,24 @@ class Dataset(Component):
 
     kind: ClassVar[str] = "dataset"
     unsuitable: ClassVar[frozenset[str]] = frozenset()
-    augmentation: ClassVar[Mapping[str, str]] = {}
     sha256: ClassVar[str] = ""
     remedy: ClassVar[str] = "Remove its files from {root}, so that they are loaded again."
     mend: ClassVar[str] = ""
     """The old name of `remedy`; a subclass that still sets it gets a DeprecationWarning."""
 
     def __init_subclass__(cls, **arguments: Any) -> None:
-        """Take the old name of `remedy`."""
+        """Take the old name of `remedy`; say that `augmentation` does not count."""
         super().__init_subclass__(**arguments)
         if "mend" in vars(cls):
             warnings.warn("Dataset.mend is now Dataset.remedy", DeprecationWarning, stacklevel=2)
             cls.remedy = cls.mend
+        if "augmentation" in vars(cls):
+            warnings.warn(
+                "Dataset.augmentation does not count any more: protocols say how they augment, and "
+                "Dataset.unsuitable what does not suit a data set",
+                DeprecationWarning,
+                stacklevel=2,
+            )
 
     def table_name(self) -> str:
         """Return the name in records and tables: the canonical spelling, unless a subclass overrides it.
@@ -97,7 +100,6 @@ class DatasetInfo:
         channels, size: C, and (H, W) in pixels.
         mean, std: per channel, in units of the pixel range [0, 1].
         sha256: hash of both splits, the class count and the normalisation.
-        augmentation: evaluation augmentation by protocol name.
         unsuitable: operations of `dcbench.engine.siamese` that do not suit it.
     """
 
@@ -108,7 +110,6 @@ class DatasetInfo:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     sha256: str
-    augmentation: Mapping[str, str]
     unsuitable: frozenset[str] = frozenset()
 
     @property

@@ -86,7 +86,6 @@ def load_dataset(dataset: Dataset, root: Path, device: torch.device = CPU) -> Lo
         mean=mean,
         std=std,
         sha256=_hash(train, test, num_classes, mean, std),
-        augmentation=dataset.augmentation,
         unsuitable=dataset.unsuitable,
     )
     if dataset.sha256 not in ("", info.sha256):

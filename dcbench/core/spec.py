@@ -26,8 +26,10 @@ class _Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     def key(self) -> str:
-        """Return the SHA-256 of the canonical JSON of all fields, as 64 hexadecimal digits."""
-        text = json.dumps({"schema": SCHEMA, **self.model_dump(mode="json")}, sort_keys=True)
+        """Return the SHA-256 of the canonical JSON of all fields but those left out, as 64 hexadecimal digits."""
+        text = json.dumps(
+            {"schema": SCHEMA, **self.model_dump(mode="json", exclude_defaults=True)}, sort_keys=True
+        )
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -70,6 +72,7 @@ class EvaluationSpec(_Spec):
     """All that one accuracy depends on: which tensors, tested on which data, by which network and protocol.
 
     Attributes:
+        recipe: what the protocol does on this data set, see `EvaluationProtocol.recipe`.
         budget: name; the quick budget bounds the protocol's steps.
         seed: of the initialisation, the shuffles and the augmentation.
     """
@@ -79,6 +82,7 @@ class EvaluationSpec(_Spec):
     dataset_sha256: str
     evaluation_network: str
     protocol: str
+    recipe: str = ""
     budget: str
     seed: int
 

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
+from torch import nn
+
+from dcbench.core.condensed_set import CondensedSet
 from dcbench.core.dataset import DatasetInfo
 from dcbench.core.spec import Budget
+from dcbench.engine.optimizer import SGD
+from dcbench.engine.training import Augmentation, train_network
 
 
-@dataclass(frozen=True)
-class EvaluationProtocol:
+@dataclass(frozen=True, kw_only=True)
+class EvaluationProtocol(ABC):
     """One way of training an evaluation network on a condensed set.
 
     SGD with momentum and weight decay; the learning rate is multiplied by ``decay`` once half the epochs
-    are done. What counts is the test accuracy after the last epoch.
+    are done. The loss is the cross-entropy, with hard or soft labels. What counts is the test accuracy after the
+    last epoch.
 
     Attributes:
         name: as users type it and records state it; a changed protocol gets a new name.
@@ -22,7 +31,6 @@ class EvaluationProtocol:
         source: where it was published.
         departures: where it differs from the authors' code.
         epochs: passes over the condensed set.
-        augmented_epochs: passes where the data set has an augmentation under this protocol.
         batch_size: images per step.
         lr, momentum, weight_decay: of SGD.
         decay: factor on the learning rate at half time.
@@ -33,21 +41,78 @@ class EvaluationProtocol:
     source: str
     departures: str
     epochs: int
-    augmented_epochs: int
     batch_size: int
     lr: float
     momentum: float
     weight_decay: float
     decay: float
 
+    @abstractmethod
     def augmentation(self, info: DatasetInfo) -> str:
-        """Return the augmentation strategy for a data set; empty for none."""
-        return info.augmentation.get(self.name, "")
+        """Return the augmentation strategy for a data set; empty for none.
+
+        Raises:
+            DcbenchError: for a data set that the protocol cannot be used on.
+        """
+
+    @abstractmethod
+    def _augmentation(self, info: DatasetInfo) -> str | Augmentation:
+        """Return what `augmentation` names, for `train_network`."""
+
+    def recipe(self, info: DatasetInfo) -> str:
+        """Return all that is done on a data set, in words, for the evaluation key and the record."""
+        return (
+            f"{self._epochs(info)} epochs, batch {self.batch_size}, SGD {self.lr}, momentum {self.momentum}, "
+            f"weight decay {self.weight_decay}, x{self.decay} at half time, {self.name} {self.augmentation(info)}"
+        )
 
     def epochs_for(self, info: DatasetInfo, n_images: int, budget: Budget) -> int:
         """Return the number of epochs on ``n_images`` images, within the budget's steps."""
-        epochs = self.augmented_epochs if self.augmentation(info) else self.epochs
+        epochs = self._epochs(info)
         if budget.max_steps is None:
             return epochs
         steps_per_epoch = math.ceil(n_images / self.batch_size)
         return max(1, min(epochs, budget.max_steps // steps_per_epoch))
+
+    def _epochs(self, info: DatasetInfo) -> int:
+        return self.epochs
+
+    def train(
+        self,
+        network: nn.Module,
+        condensed: CondensedSet,
+        info: DatasetInfo,
+        generator: torch.Generator,
+        *,
+        epochs: int,
+        progress: Callable[[int, int], None],
+    ) -> None:
+        """Train a fresh network in place, on the device that it is on.
+
+        Args:
+            network: in training mode when this returns.
+            condensed: what to train on.
+            info: the data set's facts.
+            generator: a CPU generator, for the shuffles and the augmentation.
+            epochs: of `epochs_for`.
+            progress: called with the epochs done and their number.
+
+        Raises:
+            Diverged: naming the epoch in which the training loss was no longer finite.
+        """
+        optimizer = SGD(network.parameters(), lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
+        # Half time by the epochs done: with an odd number, the longer half comes first.
+        half_time = torch.optim.lr_scheduler.MultiStepLR(optimizer, [(epochs + 1) // 2], self.decay)
+        device = next(network.parameters()).device
+        train_network(
+            network,
+            condensed.images.to(device),
+            condensed.labels.to(device),
+            optimizer,
+            epochs=epochs,
+            batch_size=self.batch_size,
+            generator=generator,
+            augmentation=self._augmentation(info),
+            scheduler=half_time,
+            progress=progress,
+        )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dcbench.evaluate.dc import DC
+from dcbench.evaluate.dsa import DSA
 from dcbench.evaluate.protocol import EvaluationProtocol
 from dcbench.utils.errors import unknown_name
 
-PROTOCOLS = {protocol.name: protocol for protocol in (DC,)}
+PROTOCOLS: dict[str, EvaluationProtocol] = {protocol.name: protocol for protocol in (DC, DSA)}
 
 
 def get_protocol(name: str) -> EvaluationProtocol:

@@ -13,8 +13,7 @@ from dcbench.core.architecture import Architecture, new_network
 from dcbench.core.condensed_set import CondensedSet
 from dcbench.core.spec import Budget, EvaluationSpec
 from dcbench.core.split import ResidentSplit
-from dcbench.engine.optimizer import SGD
-from dcbench.engine.training import accuracy, train_network
+from dcbench.engine.training import accuracy
 from dcbench.evaluate.protocol import EvaluationProtocol
 from dcbench.results.provenance import packages_behind
 from dcbench.utils.seeds import derive_seed, new_generator, seeded_globals
@@ -62,23 +61,9 @@ def evaluate(
     seed = derive_seed("evaluate", spec.key())
     network = new_network(architecture, test.info, seed, test.device)
     epochs = protocol.epochs_for(test.info, len(condensed.images), budget)
-    optimizer = SGD(
-        network.parameters(), lr=protocol.lr, momentum=protocol.momentum, weight_decay=protocol.weight_decay
-    )
-    # Half time by the epochs done: with an odd number, the longer half comes first.
-    half_time = torch.optim.lr_scheduler.MultiStepLR(optimizer, [(epochs + 1) // 2], protocol.decay)
     with seeded_globals(derive_seed("dropout", seed), test.device) if draws else nullcontext():
-        train_network(
-            network,
-            condensed.images.to(test.device),
-            condensed.labels.to(test.device),
-            optimizer,
-            epochs=epochs,
-            batch_size=protocol.batch_size,
-            generator=new_generator("shuffle", seed),
-            augmentation=protocol.augmentation(test.info),
-            scheduler=half_time,
-            progress=progress,
+        protocol.train(
+            network, condensed, test.info, new_generator("shuffle", seed), epochs=epochs, progress=progress
         )
     fraction = accuracy(network, test)
     packages = packages_behind(type(architecture), network)

@@ -46,7 +46,13 @@ class Results:
         fields = [field.alias or name for name, field in Record.model_fields.items()]
         return pd.DataFrame([record.model_dump(by_alias=True) for record in self.records], columns=fields)
 
-    def table(self, dataset: str | None = None, ipc: int | None = None, track: str | None = None) -> pd.DataFrame:
+    def table(
+        self,
+        dataset: str | None = None,
+        ipc: int | None = None,
+        track: str | None = None,
+        protocol: str | None = None,
+    ) -> pd.DataFrame:
         """Return a row for each method, best first.
 
         Its columns: ``matched on``; a column for each evaluation network, with the mean accuracy as a fraction;
@@ -54,7 +60,7 @@ class Results:
         one trial alone); and ``n``, sets x networks for each.
 
         Args:
-            dataset, ipc, track: which table; what is left out must be the same in all.
+            dataset, ipc, track, protocol: which table; what is left out must be the same in all.
 
         Raises:
             DcbenchError: when there is no such table, or several.
@@ -63,14 +69,16 @@ class Results:
 
         if not self.records:
             raise DcbenchError("there are no successful trials; the failures are in .failures.")
-        wanted = {"dataset": dataset, "ipc": ipc, "track": track}
+        wanted = {"dataset": dataset, "ipc": ipc, "track": track, "protocol": protocol}
         found = [
             table
             for table in self._standings
             if all(value in (None, getattr(table, name)) for name, value in wanted.items())
         ]
         if len(found) != 1:
-            there = "; ".join(f"dataset={t.dataset!r}, ipc={t.ipc}, track={t.track!r}" for t in self._standings)
+            there = "; ".join(
+                ", ".join(f"{name}={getattr(t, name)!r}" for name in wanted) for t in self._standings
+            )
             raise DcbenchError(f"{len(found)} tables are of that kind: name one of {there or 'none'}.")
         return pd.DataFrame(
             [

@@ -86,6 +86,5 @@ class Condensed:
             mean=tuple(normalisation["mean"]),
             std=tuple(normalisation["std"]),
             sha256=spec["dataset_sha256"],
-            augmentation={},
         )
         return draw_picture(self.set, info, spec["ipc"])

@@ -13,7 +13,7 @@ from pydantic_core import from_json
 from dcbench.core.spec import CondenseSpec, EvaluationSpec
 from dcbench.utils.errors import newer_format
 
-RECORD_SCHEMA: Literal[4] = 4
+RECORD_SCHEMA: Literal[5] = 5
 IMPORTED = "imported"
 """The plugin of a record whose set was made elsewhere."""
 OF_ONE_SET = frozenset({"file_sha256", "set", "pixels"})
@@ -38,8 +38,9 @@ class Record(BaseModel):
         condense_seed, eval_seed: seeds of the set and of the network.
         seeded: whether another condense seed would give another set.
         evaluation_network, protocol, budget: how it was judged.
-        augmentation: of the images that the evaluation network was trained on, see `dcbench.engine.augment`; empty
-            for none, None where it is not known.
+        augmentation: of the images that the evaluation network was trained on, as the protocol has it; empty for
+            none, None where it is not known.
+        recipe: what the protocol does on this data set, as in the evaluation key.
         engine: how it was computed, see `dcbench.engine.engine`.
         track: ``hard-label`` or ``soft-label``; never ranked together.
         accuracy: fraction of the test split classified correctly after the last epoch.
@@ -57,7 +58,7 @@ class Record(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
 
-    schema_: Literal[1, 2, 3, 4] = Field(RECORD_SCHEMA, alias="schema")
+    schema_: Literal[1, 2, 3, 4, 5] = Field(RECORD_SCHEMA, alias="schema")
     status: Literal["ok", "failed"]
     error: str = ""
     key: str
@@ -77,6 +78,7 @@ class Record(BaseModel):
     protocol: str
     budget: str
     augmentation: str | None = None
+    recipe: str = ""
     engine: str
     track: str | None = None
     eval_seed: int | None = None
@@ -136,6 +138,7 @@ class Record(BaseModel):
     def to_json(self) -> str:
         """Return the record and its checksum as one line of JSON, keys sorted, without the line's end."""
         unknown_then = {"augmentation", "sources", "packages"} if self.schema_ < 4 else set()
+        unknown_then |= {"recipe"} if self.schema_ < 5 else set()
         fields = self.model_dump(mode="json", by_alias=True, exclude=unknown_then)
         return sealed(fields) if self.schema_ >= 3 else _canonical(fields)
 

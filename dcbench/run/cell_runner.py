@@ -137,6 +137,7 @@ class CellRunner:
                 dataset_sha256=self.spec.dataset_sha256,
                 evaluation_network=str(network),
                 protocol=self.conditions.protocol.name,
+                recipe=self.conditions.protocol.recipe(self.data.info),
                 budget=self.conditions.budget.name,
                 seed=seed,
             )
@@ -239,6 +240,7 @@ def describe_work(
         protocol=conditions.protocol.name,
         budget=conditions.budget.name,
         augmentation=conditions.protocol.augmentation(data.info),
+        recipe=conditions.protocol.recipe(data.info),
         engine=_both(cost.engine if cost else "", conditions.engine.statement()),
         n_test=len(data.host_test.labels),
         condense_seconds=round(cost.seconds, 3) if cost else None,

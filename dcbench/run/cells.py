@@ -66,16 +66,22 @@ class Plan:
     budget: Budget
     device: torch.device
 
+    def __post_init__(self) -> None:
+        """Let the protocol refuse, with a `DcbenchError`, a data set that it cannot be used on."""
+        for data in {id(cell.data): cell.data for cell in self.cells}.values():
+            self.protocol.augmentation(data.info)
+
     def trials(self, cell: Cell, store: Store) -> Iterator[tuple[Architecture, int, Record | None]]:
         """Yield the trials of a cell, each with its successful record in the results, if there is one."""
         key = cell.spec.key()
-        # No key has it: the protocol's name stands for what the data set says that the protocol does.
-        augmented = (None, self.protocol.augmentation(cell.data.info))
+        info = cell.data.info
+        augmented, recipe = (None, self.protocol.augmentation(info)), self.protocol.recipe(info)
         names: dict[int, str] = {}  # writing a network's name takes longer than finding a record
         for network, seed in cell.trials:
             name = names.get(id(network)) or names.setdefault(id(network), str(network))
             record = store.find(key, name, self.protocol.name, self.budget.name, seed)
-            yield network, seed, record if record and record.augmentation in augmented else None
+            same = record and record.augmentation in augmented and record.recipe == recipe
+            yield network, seed, record if same else None
 
     def covered(self, store: Store) -> list[Record]:
         """Return the successful records of all trials that the results have."""

@@ -19,7 +19,6 @@ from dcbench.core.dataset import Dataset
 from dcbench.core.loaded_dataset import LoadedDataset, load_dataset
 from dcbench.core.method import Method, Setting
 from dcbench.core.spec import Budget, CondenseSpec
-from dcbench.engine.augment import parse_strategy
 from dcbench.evaluate.protocol import EvaluationProtocol
 from dcbench.plugins import Plugins
 from dcbench.results.provenance import source_sha256
@@ -164,11 +163,6 @@ def load_named(dataset: Dataset, plugins: Plugins, data_root: Path, device: torc
             f"{dataset} would be recorded as {name!r}, and {taken!r} is another data set's name. "
             f"Give it one of its own{how}."
         )
-    try:
-        for strategy in dataset.augmentation.values():
-            parse_strategy(strategy)
-    except ValueError as error:
-        raise DcbenchError(f"dataset {dataset.name!r} cannot be used: {error}") from error
     return load_dataset(dataset, data_root, device)
 
 

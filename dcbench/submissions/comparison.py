@@ -17,8 +17,8 @@ ERROR_RATE = 0.01
 TELLING = 0.1
 """A comparison whose tolerance is wider than this, as a fraction, tells nothing: more networks are needed."""
 
-Accuracies = dict[tuple[str, str], list[float]]
-"""By condense key and evaluation network."""
+Accuracies = dict[tuple[str, str, str], list[float]]
+"""By condense key, protocol and evaluation network."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def compare_with_stated(sets: Sequence[SubmittedSet], found: Accuracies) -> list
         (network, tried)
         for row in sorted(by_row.values(), key=lambda row: _row_name(row[0]))
         for network in sorted({network for each in row for network in each.networks})
-        if (tried := [each for each in row if (each.key, network) in found])
+        if (tried := [each for each in row if (each.key, each.protocol, network) in found])
     ]
     level = ERROR_RATE / max(1, len(groups))
     return [_compare(network, row, found, level) for network, row in groups]
@@ -77,7 +77,7 @@ def compare_with_stated(sets: Sequence[SubmittedSet], found: Accuracies) -> list
 def _compare(network: str, row: Sequence[SubmittedSet], found: Accuracies, level: float) -> StatedAndFound:
     """Compare the sets of one row on one network."""
     stated = [each.stated(network) for each in row]
-    anew = [found[each.key, network] for each in row]
+    anew = [found[each.key, each.protocol, network] for each in row]
     least = (1 / row[0].records[0].n_test) ** 2
     # Of every set, the variance of the difference of its two means, by the deviation found.
     parts = [
@@ -101,4 +101,4 @@ def _compare(network: str, row: Sequence[SubmittedSet], found: Accuracies, level
 
 def _row_name(submitted: SubmittedSet) -> str:
     options = submitted.competitor.options
-    return submitted.checked.spec.work + (f" ({options})" if options else "")
+    return f"{submitted.checked.spec.work}{f' ({options})' if options else ''}, protocol {submitted.protocol}"

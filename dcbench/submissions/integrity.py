@@ -32,7 +32,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class SubmittedSet:
-    """A condensed set of a submission as its file has it, with the records of its trials."""
+    """A condensed set of a submission as its file has it, with the records of its trials under one protocol."""
 
     checked: CheckedSet
     records: tuple[Record, ...]
@@ -41,6 +41,11 @@ class SubmittedSet:
     def key(self) -> str:
         """Its condense key."""
         return self.records[0].condense_key
+
+    @property
+    def protocol(self) -> str:
+        """The name of the protocol."""
+        return self.records[0].protocol
 
     @property
     def competitor(self) -> Competitor:
@@ -75,21 +80,21 @@ def check_submission(
     problems += [Problem(CARD, what) for what in _card_problems(submission.card, stated)]
     problems += [Problem(_name(record), what) for record in stated for what in record_problems(record)]
     by_row: dict[Competitor, list[Record]] = defaultdict(list)
-    by_set: dict[str, list[Record]] = defaultdict(list)
+    by_set: dict[tuple[str, str], list[Record]] = defaultdict(list)
     for record in counted:
         by_row[competitor(record)].append(record)
-        by_set[record.condense_key].append(record)
+        by_set[record.condense_key, record.protocol].append(record)
     for row in by_row.values():
         what = [*_seed_problems(row), *_method_problems(row[0], datasets, plugins)]
         problems += [Problem(_name(row[0]), each) for each in what]
     sets = []
-    for key, records in sorted(by_set.items()):
+    for (key, _), records in sorted(by_set.items()):
         read = _read_set(submission.set_path(key), records, datasets[records[0].dataset])
         if isinstance(read, SubmittedSet):
             sets.append(read)
         else:
             problems += read
-    backed = {submission.set_path(key) for key in by_set}
+    backed = {submission.set_path(key) for key, _ in by_set}
     unbacked = sorted({*sets_folder.glob("*.safetensors")} - backed)
     problems += [Problem(f"{SETS}/{path.name}", "no record is of this set") for path in unbacked]
     return problems, sets
@@ -155,9 +160,13 @@ def _set_problems(checked: CheckedSet, records: Sequence[Record], data: LoadedDa
         if stated != {ours}
     ]
     for record in records:
-        augmentation = get_protocol(record.protocol).augmentation(data.info)
+        protocol = get_protocol(record.protocol)
+        augmentation, recipe = protocol.augmentation(data.info), protocol.recipe(data.info)
         if record.augmentation not in (None, augmentation):
             problems.append(f"its images are augmented by {augmentation!r}, not by {record.augmentation!r}")
+            break
+        if record.recipe != recipe:
+            problems.append(f"it was evaluated by {record.recipe!r}, not by {recipe!r}")
             break
     if leaked := count_test_images(condensed, data):
         problems.append(f"{leaked} of its images are test images")

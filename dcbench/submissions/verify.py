@@ -59,12 +59,13 @@ class VerificationResult:
 
     @property
     def verified(self) -> dict[str, tuple[str, ...]]:
-        """Evaluation networks on which accuracies were found again, by condense key."""
-        found: dict[str, tuple[str, ...]] = defaultdict(tuple)
+        """Evaluation networks on which accuracies were found again, under each protocol, by condense key."""
+        found: dict[tuple[str, str], bool] = {}
         for each in self.comparisons:
-            for key in each.keys if each.ok and each.telling else ():
-                found[key] += (each.network,)
-        return dict(found)
+            for key in each.keys:
+                found[key, each.network] = found.get((key, each.network), True) and each.ok and each.telling
+        keys = dict.fromkeys(key for (key, _), well in found.items() if well)
+        return {key: tuple(network for at, network in found if at == key and found[at, network]) for key in keys}
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ class Verifier:
                     for accuracy in each:
                         accuracies.append(accuracy)
                         self.progress(self.evals * index + len(accuracies), total)
-                found[submitted.key, network] = accuracies
+                found[submitted.key, submitted.protocol, network] = accuracies
             except DcbenchError:
                 raise
             except Exception as error:  # whatever a network may raise on whatever a set may hold

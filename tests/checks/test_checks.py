@@ -597,7 +597,7 @@ def unseeded(self, generator):
             "normalisation_fits",
             give=lambda self, train, test: Splits(train, test, ("a", "b"), (127.0,) * 3, (64.0,) * 3),
         ),
-        giving("augmentation_is_known", augmentation={"dc": "spin_quickly"}),
+        giving("unsuitable_is_known", unsuitable=frozenset({"spin"})),
         giving("has_a_name_a_version_and_a_summary", name="two words"),
     ],
 )

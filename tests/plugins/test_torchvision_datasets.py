@@ -301,7 +301,10 @@ def test_each_states_a_mean_and_a_deviation_per_channel(dataset):
     assert all(0 < value < 1 for value in (*dataset.channel_mean, *dataset.channel_std))
 
 
-def test_mnist_alone_is_augmented_under_dc():
-    assert {dataset.name: dict(dataset.augmentation) for dataset in EVERY if dataset.augmentation} == {
-        "mnist": {"dc": "crop_scale_rotate"}
+def test_flips_do_not_suit_digits():
+    assert {dataset.name for dataset in EVERY if dataset.unsuitable == {"flip"}} == {"mnist", "svhn"}
+    assert {dataset.name for dataset in EVERY if not dataset.unsuitable} == {
+        "fashion_mnist",
+        "cifar10",
+        "cifar100",
     }

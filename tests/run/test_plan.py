@@ -12,6 +12,8 @@ from dcbench_plugins.methods.random import Random
 
 from dcbench.api import Method, hookimpl, option
 from dcbench.core.spec import BUDGETS
+from dcbench.engine.siamese import OPERATIONS
+from dcbench.evaluate.protocols import PROTOCOLS
 from dcbench.plugins import PluginInfo
 from dcbench.run.plan import distribute_options, make_plan
 from dcbench.utils.errors import DcbenchError
@@ -137,14 +139,17 @@ def test_mistakes_are_found_before_any_work(plan, changes, message):
     assert message in str(caught.value)
 
 
-@pytest.mark.parametrize("fault", ["load", "augmentation"])
-def test_a_broken_data_set_is_named(plan, monkeypatch, fault):
-    if fault == "load":
-        monkeypatch.setattr(tiny_plugin.Tiny, "load", lambda self, root: {}["nothing"])
-    else:
-        monkeypatch.setattr(tiny_plugin.Tiny, "augmentation", {"dc": "flip"})
-    with pytest.raises(DcbenchError, match=r"dataset 'tiny' cannot be used: (KeyError|unknown augmentation)"):
+def test_a_broken_data_set_is_named(plan, monkeypatch):
+    monkeypatch.setattr(tiny_plugin.Tiny, "load", lambda self, root: {}["nothing"])
+    with pytest.raises(DcbenchError, match=r"dataset 'tiny' cannot be used: KeyError"):
         plan()
+
+
+def test_a_data_set_that_nothing_of_the_protocol_suits_is_refused_before_any_work(plan, monkeypatch):
+    monkeypatch.setattr(tiny_plugin.Tiny, "unsuitable", frozenset(OPERATIONS))
+    with pytest.raises(DcbenchError, match="does not suit tiny: no operation is left"):
+        plan(protocol=PROTOCOLS["dsa"])
+    assert plan().cells
 
 
 def test_two_spellings_of_a_network_are_one(plan):

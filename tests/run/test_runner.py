@@ -15,9 +15,10 @@ import torch
 from dcbench_plugins.architectures.convnet import ConvNet
 from dcbench_plugins.architectures.mlp import MLP
 from running import SHORT
-from tiny_plugin import Means, Tiny
+from tiny_plugin import Means
 
 from dcbench.api import hookimpl
+from dcbench.evaluate.protocols import PROTOCOLS
 from dcbench.leaderboard.scores import rows
 from dcbench.plugins import PluginInfo
 from dcbench.results import provenance
@@ -296,7 +297,7 @@ def test_trials_with_another_augmentation_are_done_again(run, tmp_path, monkeypa
     run(tmp_path / "r")
     (first,) = read_records(tmp_path / "r" / RECORDS)
     assert first.augmentation == ""
-    monkeypatch.setattr(Tiny, "augmentation", {"dc": "crop"})
+    monkeypatch.setitem(PROTOCOLS["dc"].augmentations, "tiny", "crop")
     assert run(tmp_path / "r").outcome.evaluated == 1
     assert run(tmp_path / "r").outcome.evaluated == 0
     (kept,) = latest(read_records(tmp_path / "r" / RECORDS))
@@ -307,7 +308,9 @@ def test_records_that_do_not_know_the_code_of_a_network_are_used_without_a_word(
     run(tmp_path / "r")
     path = tmp_path / "r" / RECORDS
     (record,) = read_records(path)
-    old = record.model_dump(by_alias=True, exclude={"augmentation", "sources", "packages"}) | {"schema": 3}
+    old = record.model_dump(by_alias=True, exclude={"augmentation", "recipe", "sources", "packages"}) | {
+        "schema": 3
+    }
     path.write_text(sealed(old) + "\n")
     assert run(tmp_path / "r").outcome.evaluated == 0
     assert not [str(warning.message) for warning in recwarn]

@@ -410,6 +410,29 @@ def test_an_honest_submission_is_verified(folder, verify):
     assert [len(each.keys) for each in outcome.comparisons] == [2, 2]
 
 
+def test_a_set_judged_by_two_protocols_is_two_rows_and_each_is_verified(plugins, results, verify, tmp_path):
+    words = {"datasets": ("hazy",), "sets": 2, "evals": 3, "eval_networks": ("linear",)}
+    carry_out(make_request(results, protocol=get_protocol("dsa"), **words), plugins, results)
+    folder = tmp_path / "board" / "both"
+    make_submission(results, folder, EVERYTHING, "Mine", ("Me",), plugins)
+    assert {row.protocol: {*row.scores} for row in rows(read_submission(folder).records)} == {
+        "dc": {"linear", "dropout"},
+        "dsa": {"linear"},
+    }
+    outcome = verify(folder)
+    assert outcome.ok, outcome
+    assert {(each.what.split(", ")[-1], each.network) for each in outcome.comparisons} == {
+        ("protocol dc", "linear"),
+        ("protocol dc", "dropout"),
+        ("protocol dsa", "linear"),
+    }
+    # One that is wrong under one protocol is verified under neither.
+    rewrite(folder, lambda record: record | ({"accuracy": 1.0} if record["protocol"] == "dsa" else {}))
+    outcome = verify(folder)
+    assert not outcome.ok
+    assert set(outcome.verified.values()) == {("dropout",)}
+
+
 def test_the_sets_of_a_file_of_others_are_one_row_that_is_verified(judge, verify, tmp_path):
     folder = judge(saved(tmp_path / "a.pt", foreign_sets(3)))
     (row,) = rows(read_submission(folder).records)
@@ -753,7 +776,7 @@ def test_chance_alone_fails_a_submission_as_rarely_as_it_says(folder, hazy, plug
             made.append(replace(unit, records=tuple(changed)))
             for network in unit.networks:
                 anew = 0.5 + deviation * torch.randn(3, generator=draw)
-                found[unit.key, network] = anew.tolist()
+                found[unit.key, unit.protocol, network] = anew.tolist()
         failed += not all(each.ok for each in compare_with_stated(made, found))
     assert failed <= times * ERROR_RATE + 3 * (times * ERROR_RATE) ** 0.5
 
@@ -803,6 +826,10 @@ CHEATING = {
     "another augmentation": (
         restated(lambda record: {"augmentation": "crop"}),
         "its images are augmented by '', not by 'crop'",
+    ),
+    "another recipe": (
+        restated(lambda record: {"recipe": "3000 epochs"}),
+        "it was evaluated by '3000 epochs', not by ''",
     ),
     "another plugin": (
         restated(lambda record: {"plugin": "theirs"}),

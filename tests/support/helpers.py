@@ -25,7 +25,6 @@ def make_info(channels=1, size=(8, 8), classes=3, **changes):
         "mean": (0.5,) * channels,
         "std": (0.25,) * channels,
         "sha256": "0" * 64,
-        "augmentation": {},
     }
     return DatasetInfo(**(fields | changes))
 

@@ -112,7 +112,6 @@ class MNIST(_MNISTFamily):
 
     name = "mnist"
     citation = "LeCun, Bottou, Bengio, Haffner, Gradient-Based Learning Applied to Document Recognition, 1998"
-    augmentation = {"dc": "crop_scale_rotate"}
     unsuitable = frozenset({"flip"})
     sha256 = "4ab01f269f442bda9e383e4f20e1fc697093a7a8261353be0bfd288f98f2686c"
     source = "MNIST"
