@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from dcbench.leaderboard.report.tables import count, label
 from dcbench.leaderboard.rules import Rules
 from dcbench.leaderboard.scores import rows
-from dcbench.leaderboard.standings import Standings, standings
+from dcbench.leaderboard.standings import Standings, find_table, standings
 from dcbench.results.records import Record
 from dcbench.utils.errors import DcbenchError
 
@@ -70,16 +70,7 @@ class Results:
         if not self.records:
             raise DcbenchError("there are no successful trials; the failures are in .failures.")
         wanted = {"dataset": dataset, "ipc": ipc, "track": track, "protocol": protocol}
-        found = [
-            table
-            for table in self._standings
-            if all(value in (None, getattr(table, name)) for name, value in wanted.items())
-        ]
-        if len(found) != 1:
-            there = "; ".join(
-                ", ".join(f"{name}={getattr(t, name)!r}" for name in wanted) for t in self._standings
-            )
-            raise DcbenchError(f"{len(found)} tables are of that kind: name one of {there or 'none'}.")
+        chosen = find_table(self._standings, wanted)
         return pd.DataFrame(
             [
                 {
@@ -91,7 +82,7 @@ class Results:
                     "high": entry.interval[1] if entry.interval else None,
                     "n": count(entry.row),
                 }
-                for entry in found[0].entries
+                for entry in chosen.entries
             ]
         ).set_index("method")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -12,6 +12,7 @@ from dcbench.core.spec import HARD_LABELS
 from dcbench.leaderboard.rules import Rules
 from dcbench.leaderboard.scores import Board, Row
 from dcbench.leaderboard.statistics import Interval, interval
+from dcbench.utils.errors import DcbenchError
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,21 @@ def standings(
         for ipc in sizes or [None]:
             made.append(_Maker(references[replace(board, track="any")], rules, here, ipc).table())
     return made
+
+
+def find_table(tables: Sequence[Standings], wanted: Mapping[str, object]) -> Standings:
+    """Return the one table whose fields have the wanted values, compared as text; None stands for any value.
+
+    Raises:
+        DcbenchError: where there is no such table, or several.
+    """
+    asked = {name: str(value) for name, value in wanted.items() if value is not None}
+    found = [each for each in tables if all(str(getattr(each, name)) == asked[name] for name in asked)]
+    if len(found) != 1:
+        names = ("dataset", "ipc", "track", "protocol")
+        there = "; ".join(", ".join(f"{name}={getattr(each, name)!r}" for name in names) for each in tables)
+        raise DcbenchError(f"{len(found)} tables are of that kind: name one of {there or 'none'}.")
+    return found[0]
 
 
 @dataclass

@@ -64,8 +64,8 @@ def test_an_edited_number_is_reported(folder):
 @pytest.mark.parametrize(
     ("mark", "said"),
     [
-        ("dataset=other ipc=1", "0 tables are that, not one"),
-        ("dataset=made_up ipc=10", "0 tables are that, not one"),
+        ("dataset=other ipc=1", "0 tables are of that kind"),
+        ("dataset=made_up ipc=10", "0 tables are of that kind"),
         ("datset=made_up", "Did you mean 'dataset'"),
     ],
 )

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dcbench.leaderboard.board import Leaderboard
 from dcbench.leaderboard.report.tables import brief
-from dcbench.leaderboard.standings import Standings
+from dcbench.leaderboard.standings import Standings, find_table
 from dcbench.utils.errors import DcbenchError, unknown_name
 from dcbench.utils.text_files import read_text
 
@@ -45,13 +45,7 @@ def _table(path: Path, what: str, leaderboard: Leaderboard) -> Standings:
     for key in asked:
         if key not in _CHOICES:
             raise DcbenchError(f"{path}: {unknown_name('word of a mark', key, _CHOICES)}")
-    fitting = [
-        table
-        for table in leaderboard.tables
-        if all(str(getattr(table, key)) == value for key, value in asked.items())
-    ]
-    if len(fitting) != 1:
-        raise DcbenchError(
-            f"{path}: a mark asks for the table of {what!r}: {len(fitting)} tables are that, not one."
-        )
-    return fitting[0]
+    try:
+        return find_table(leaderboard.tables, asked)
+    except DcbenchError as error:
+        raise DcbenchError(f"{path}: a mark asks for the table of {what!r}: {error}") from None
