@@ -7,10 +7,10 @@ import json
 import re
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ OWN = "dcbench."
 """The names of what is kept along with a method's state begin with this."""
 DIGEST = re.compile(rb'"sha256":"([0-9a-f]{64})"')
 NO_DIGEST = "0" * 64
+UNKNOWN = Cost(seconds=0.0, peak_memory_bytes=0, engine="")
 
 _chosen: ContextVar[float | None] = ContextVar("seconds between checkpoints", default=None)
 
@@ -52,10 +53,6 @@ def checkpointing_every(seconds: float | None) -> Iterator[None]:
         _chosen.reset(token)
 
 
-def _unknown() -> Cost:
-    return Cost(seconds=0.0, peak_memory_bytes=0, engine="")
-
-
 class FileCheckpoint:
     """A method's state in a file, written now and then.
 
@@ -70,7 +67,7 @@ class FileCheckpoint:
         generator: torch.Generator,
         source: str = "",
         losses: LossWatch | None = None,
-        here: Callable[[], Cost] = _unknown,
+        here: Callable[[], Cost] = lambda: UNKNOWN,
     ) -> None:
         """Start the clock.
 
@@ -85,7 +82,7 @@ class FileCheckpoint:
         self._source = source
         self._generator = generator
         self._losses = losses or LossWatch()
-        self._here, self._before = here, _unknown()
+        self._here, self._before = here, UNKNOWN
         self._started = time.monotonic()
         self._next = self._started + checkpoint_seconds()
 
@@ -118,7 +115,7 @@ class FileCheckpoint:
         tensors = load_tensors(data)
         own = {name.removeprefix(OWN): tensors.pop(name) for name in list(tensors) if name.startswith(OWN)}
         try:
-            self._put_back(own, json.loads(metadata.get("circumstances", "{}")))
+            self._put_back(own, json.loads(metadata["cost"]), json.loads(metadata["losses"]))
         except (
             KeyError,
             RuntimeError,
@@ -148,44 +145,35 @@ class FileCheckpoint:
             if not bool(torch.isfinite(tensor).all()):
                 done = self._losses.iteration
                 raise Diverged(f"{name!r} of the state is not finite after iteration {done}", done)
-        cost = self.cost()
-        own = {OWN + name: tensor for name, tensor in self._own_state(cost.seconds).items()}
-        circumstances = json.dumps(
-            {name: getattr(cost, name) for name in ("engine", "device", "peak_memory_bytes")}
-        )
-        header = {"source": self._source, "circumstances": circumstances, "sha256": NO_DIGEST}
-        write_atomically(self.path, _seal(save_tensors({**tensors, **own}, header)))
+        cost = replace(self.cost(), checkpoints=self.written + 1)
+        metadata = {
+            "source": self._source,
+            "cost": json.dumps(asdict(cost)),
+            "losses": json.dumps([self._losses.first, self._losses.iteration]),
+            "sha256": NO_DIGEST,
+        }
+        own = {OWN + name: tensor for name, tensor in self._generators().items()}
+        write_atomically(self.path, _seal(save_tensors({**tensors, **own}, metadata)))
         took = time.monotonic() - began
         self.written += 1
         self.writing_seconds += took
         self._next = time.monotonic() + max(checkpoint_seconds(), WORTH * took)
 
-    def _own_state(self, seconds: float) -> dict[str, Tensor]:
-        """Return what is kept along with a method's state."""
-        own = {
-            "generator": self._generator.get_state(),
-            "cpu": torch.get_rng_state(),
-            "seconds": torch.tensor(seconds, dtype=torch.float64),
-            "written": torch.tensor(self.written + 1),
-            "writing_seconds": torch.tensor(self.writing_seconds, dtype=torch.float64),
-        }
+    def _generators(self) -> dict[str, Tensor]:
+        """Return the states of the task's and of the global generators."""
+        states = {"generator": self._generator.get_state(), "cpu": torch.get_rng_state()}
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-            own["cuda"] = torch.cuda.get_rng_state()
-        if self._losses.first is not None:
-            own["first_loss"] = torch.tensor(self._losses.first, dtype=torch.float64)
-            own["iteration"] = torch.tensor(self._losses.iteration)
-        return own
+            states["cuda"] = torch.cuda.get_rng_state()
+        return states
 
-    def _put_back(self, own: Mapping[str, Tensor], circumstances: Mapping[str, Any]) -> None:
-        seconds, written, writing = (own[name].item() for name in ("seconds", "written", "writing_seconds"))
-        before = replace(_unknown(), seconds=seconds, **circumstances)
-        if "cuda" in own:  # first what may fail: the generators are then as they were
-            torch.cuda.set_rng_state(own["cuda"])
-        torch.set_rng_state(own["cpu"])
-        self._generator.set_state(own["generator"])
-        if "first_loss" in own:
-            self._losses.first, self._losses.iteration = own["first_loss"].item(), int(own["iteration"])
-        self._before, self.written, self.writing_seconds = before, int(written), writing
+    def _put_back(self, generators: Mapping[str, Tensor], cost: Mapping[str, Any], losses: Sequence[Any]) -> None:
+        before = Cost(**cost)
+        if "cuda" in generators:  # first what may fail: the generators are then as they were
+            torch.cuda.set_rng_state(generators["cuda"])
+        torch.set_rng_state(generators["cpu"])
+        self._generator.set_state(generators["generator"])
+        self._losses.first, self._losses.iteration = losses
+        self._before, self.written, self.writing_seconds = before, before.checkpoints, before.checkpoint_seconds
 
     def _refuse(self, problem: str) -> dict[str, Tensor] | None:
         warnings.warn(f"{self.path} {problem}: it is not used, and the condensation starts again.", stacklevel=3)

@@ -127,7 +127,7 @@ def test_a_damaged_checkpoint_is_never_used(tmp_path):
 
 def test_generators_are_left_alone_where_a_checkpoint_is_for_another_machine(tmp_path, monkeypatch):
     path, generator = tmp_path / "c", new_generator("other")
-    monkeypatch.setattr(FileCheckpoint, "_own_state", own_state_of_a_gpu(FileCheckpoint._own_state))
+    monkeypatch.setattr(FileCheckpoint, "_generators", with_a_gpu(FileCheckpoint._generators))
     monkeypatch.setattr(torch.cuda, "set_rng_state", no_gpu)
     saved(path)
     before = generator.get_state()
@@ -136,8 +136,8 @@ def test_generators_are_left_alone_where_a_checkpoint_is_for_another_machine(tmp
     assert torch.equal(generator.get_state(), before)
 
 
-def own_state_of_a_gpu(original):
-    return lambda self, seconds: {**original(self, seconds), "cuda": torch.zeros(16, dtype=torch.uint8)}
+def with_a_gpu(original):
+    return lambda self: {**original(self), "cuda": torch.zeros(16, dtype=torch.uint8)}
 
 
 def no_gpu(state):
