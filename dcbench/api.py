@@ -11,7 +11,7 @@ from dcbench.utils.errors import DcbenchError
 
 if TYPE_CHECKING:
     from dcbench.condense.coresets import FeatureCoreset, ScoreCoreset
-    from dcbench.core.architecture import Architecture, new_network
+    from dcbench.core.architecture import Architecture, new_network, without_classifier
     from dcbench.core.component import Component, option
     from dcbench.core.condensed_set import CondensedSet
     from dcbench.core.dataset import Dataset, DatasetInfo, Split, Splits
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dcbench.core.method import Checkpoint, Method, Setting, Task
     from dcbench.core.split import ResidentSplit
     from dcbench.engine.augment import augment
+    from dcbench.engine.features import feature_matching_gradient
     from dcbench.engine.matching import gradient_targets, loss_gradient, matching_gradient, matching_gradient_to
     from dcbench.engine.optimizer import SGD
     from dcbench.engine.siamese import SiameseAugmentation, suitable_strategy
@@ -52,6 +53,7 @@ __all__ = [
     "Task",
     "accuracy",
     "augment",
+    "feature_matching_gradient",
     "gradient_targets",
     "hookimpl",
     "logits",
@@ -64,12 +66,13 @@ __all__ = [
     "option",
     "suitable_strategy",
     "train_network",
+    "without_classifier",
 ]
 
 _MODULES = {
     "condense": ("coresets",),
     "core": ("architecture", "component", "condensed_set", "dataset", "loss_watch", "method", "split"),
-    "engine": ("augment", "matching", "optimizer", "siamese", "training"),
+    "engine": ("augment", "features", "matching", "optimizer", "siamese", "training"),
     "formats": ("images", "npz"),
     "results": ("records",),
 }

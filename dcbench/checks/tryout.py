@@ -164,7 +164,8 @@ def condense(method: Method, scenario: Scenario, path: Path, save_at: int | None
         tryout.observed = stack.enter_context(watching(scenario.turn))
         started = time.monotonic()
         try:
-            tryout.method = method.resolve(Setting(data.info, CLASS_COUNTS, scenario.ipc, str(network)))
+            setting = Setting(data.info, CLASS_COUNTS, scenario.ipc, str(network), network)
+            tryout.method = method.resolve(setting)
             tryout.result = tryout.method.condense(task)
             task.losses.settle()
         except Stopped:

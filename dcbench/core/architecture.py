@@ -67,6 +67,25 @@ def new_network(
     return network
 
 
+def without_classifier(network: nn.Module) -> nn.Module:
+    """Put the identity in the place of the last linear layer: the network then returns features, (N, D).
+
+    They are the features before the classifier if the last linear layer is the last layer of all;
+    `Setting.require_linear_classifier` checks that.
+
+    Args:
+        network: changed in place, and returned.
+
+    Raises:
+        DcbenchError: if there is no linear layer.
+    """
+    linear = [name for name, layer in network.named_modules() if isinstance(layer, nn.Linear)]
+    if not linear:
+        raise DcbenchError("the network has no linear layer, so there are no features before one.")
+    network.set_submodule(linear[-1], nn.Identity())
+    return network
+
+
 def fit(architecture: Architecture, info: DatasetInfo) -> Architecture:
     """Resolve an architecture for a data set, and try it on two images; a `DcbenchError` says why it fails."""
     try:

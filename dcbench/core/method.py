@@ -11,7 +11,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from dcbench.core.architecture import Architecture, new_network
+from dcbench.core.architecture import Architecture, new_network, without_classifier
 from dcbench.core.component import Component
 from dcbench.core.condensed_set import CondensedSet
 from dcbench.core.dataset import DatasetInfo
@@ -30,12 +30,15 @@ class Setting:
         class_counts: training images per class, in label order.
         ipc: images per class.
         network: canonical name of the matching network, e.g. ``convnet`` or ``convnet:norm=batch``.
+        architecture: the matching network's architecture; None if the method does not depend on it, or where only
+            a record is at hand.
     """
 
     info: DatasetInfo
     class_counts: tuple[int, ...]
     ipc: int
     network: str
+    architecture: Architecture | None = None
 
     def require_enough_images(self) -> None:
         """Raise a `DcbenchError` if a class has fewer than ``ipc`` training images to choose from."""
@@ -45,6 +48,23 @@ class Setting:
             raise DcbenchError(
                 f"ipc {self.ipc} is more than {self.info.name} has to choose from: "
                 f"class {label!r} has {fewest} training images."
+            )
+
+    def require_linear_classifier(self) -> None:
+        """Raise a `DcbenchError` if `without_classifier` does not give the features of the matching network."""
+        if self.architecture is None:
+            return
+        network = new_network(self.architecture, self.info, seed=0).eval()
+        images = torch.zeros(2, self.info.channels, *self.info.size)
+        try:
+            with torch.no_grad():
+                features = self.architecture.features(network, images)
+                same = torch.equal(without_classifier(network)(images), features)
+        except Exception:  # whatever a network may raise when a layer that is not its last is gone
+            same = False
+        if not same:
+            raise DcbenchError(
+                f"network {self.network!r} has no features before a classifier: it does not end in a linear layer."
             )
 
 

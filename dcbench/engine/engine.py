@@ -184,13 +184,17 @@ def engine_for(network: nn.Module, images: Tensor) -> Engine:
         images: some that it takes, shape (N, C, H, W).
     """
     engine = _current.get()
-    mixes = any(
+    if engine is PLAIN or mixes_images(network) or any(draws_or_changes(network, images[:1])):
+        return PLAIN
+    return engine
+
+
+def mixes_images(network: nn.Module) -> bool:
+    """Say whether BatchNorm normalises a batch by itself, so that its images do not pass independently."""
+    return any(
         isinstance(layer, nn.modules.batchnorm._BatchNorm) and (layer.training or layer.running_mean is None)
         for layer in network.modules()
     )
-    if engine is PLAIN or mixes or any(draws_or_changes(network, images[:1])):
-        return PLAIN
-    return engine
 
 
 def active_engine() -> Engine:

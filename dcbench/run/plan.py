@@ -115,7 +115,7 @@ def _cells(
         if matched:
             network = fit(network, info)
         counts = torch.bincount(data.host_train.labels, minlength=info.num_classes)
-        setting = Setting(info, tuple(counts.tolist()), ipc, str(network))
+        setting = Setting(info, tuple(counts.tolist()), ipc, str(network), network if matched else None)
         method = configured.resolve(setting)
         changed = method.changed_from_defaults(setting)
     except DcbenchError:
