@@ -199,16 +199,17 @@ def _within(size: int, centres: Tensor, length: int) -> Tensor:
 
 def _pixels(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Return images (n, C, H, W) made of these pixels; rows and columns broadcast to (n, H, W) or (1, H, W)."""
-    each = torch.arange(len(images))[:, None, None]
-    indices = [send(index, images.device) for index in (each, rows, columns)]
-    return images.permute(0, 2, 3, 1)[indices[0], indices[1], indices[2]].permute(0, 3, 1, 2)
+    n, channels, _, width = images.shape
+    places = send(rows, images.device) * width + send(columns, images.device)
+    flat = places.flatten(1)[:, None].expand(n, channels, -1)
+    return images.flatten(2).gather(2, flat).view(n, channels, *places.shape[1:])
 
 
 def _resampled(images: Tensor, theta: Tensor, align_corners: bool) -> Tensor:
     """Sample images bilinearly at the points of affine maps from output to input coordinates, (n, 2, 3).
 
-    Where torch is to repeat itself, gradients come from indexing, because those of grid_sample are summed in any
-    order on a GPU.
+    Where torch is to repeat itself, pixels are gathered, because a GPU sums the gradients of grid_sample in any
+    order.
     """
     size = [len(theta), *images.shape[1:]]
     if not (images.requires_grad and torch.are_deterministic_algorithms_enabled()):
