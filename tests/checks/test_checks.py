@@ -28,7 +28,12 @@ def failures(checks, component):
 
 # --- First-party plugins keep the contract -----------------------------------------------------------
 
-OPTIONS = {"gradmatch": {"iterations": "3"}, "herding": {"epochs": "2"}, "el2n": {"epochs": "1"}}
+OPTIONS = {
+    "gradmatch": {"iterations": "3"},
+    "dsa": {"iterations": "3"},
+    "herding": {"epochs": "2"},
+    "el2n": {"epochs": "1"},
+}
 
 
 @pytest.fixture(scope="module")

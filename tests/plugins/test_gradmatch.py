@@ -1,4 +1,4 @@
-"""Gradient matching against a deliberately naive implementation, written from the paper in float64."""
+"""Gradient matching against the naive implementation."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import math
 
 import pytest
 import torch
-import torch.nn.functional as F
 from dcbench_plugins.architectures.convnet import ConvNet
+from dcbench_plugins.methods.dsa import DSA
 from dcbench_plugins.methods.gradmatch import DISTANCES, GradMatch
 from helpers import NoCheckpoint, make_task
+from naive_matching import naive_condense, naive_cosine, naive_loss
 from torch import nn
 
 from dcbench.core.architecture import new_network
@@ -42,47 +43,9 @@ class RestoredCheckpoint(NoCheckpoint):
         return self.saved.state
 
 
-def resolved(data, ipc=2, network="convnet", **options):
+def resolved(data, ipc=2, network="convnet", method=GradMatch, **options):
     counts = tuple(len(members) for members in data.train.class_indices)
-    return GradMatch(**options).resolve(Setting(data.info, counts, ipc, network))
-
-
-def naive_layerwise(real, synthetic):
-    """Equation 7, an output row at a time."""
-    total = 0.0
-    for a, b in zip(real, synthetic, strict=True):
-        if a.dim() == 1:
-            continue
-        for row in range(a.shape[0]):
-            x, y = a[row].reshape(-1), b[row].reshape(-1)
-            total = total + 1 - (x @ y) / (x.norm() * y.norm() + 1e-6)  # a row may be all zeros
-    return total
-
-
-def naive_cosine(real, synthetic):
-    x = torch.cat([a.reshape(-1) for a in real])
-    y = torch.cat([b.reshape(-1) for b in synthetic])
-    return 1 - (x @ y) / (x.norm() * y.norm() + 1e-6)
-
-
-def naive_squared(real, synthetic):
-    return sum(((a - b) ** 2).sum() for a, b in zip(real, synthetic, strict=True))
-
-
-NAIVE = {"layerwise": naive_layerwise, "cosine": naive_cosine, "squared": naive_squared}
-
-
-def naive_loss(network, real, synthetic, distance):
-    """The matching loss of all classes as one graph."""
-    total = torch.zeros((), dtype=torch.float64)
-    for label in range(len(real)):
-        gradients = []
-        for images in (real[label], synthetic[label]):
-            logits = network(images)
-            loss = -torch.log_softmax(logits, dim=1)[:, label].mean()
-            gradients.append(torch.autograd.grad(loss, list(network.parameters()), create_graph=True))
-        total = total + NAIVE[distance]([g.detach() for g in gradients[0]], gradients[1])
-    return total
+    return method(**options).resolve(Setting(data.info, counts, ipc, network))
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
@@ -119,44 +82,16 @@ def test_the_gradient_is_that_of_the_loss_by_finite_differences(tiny):
     assert (up - down) / 2e-5 == pytest.approx(gradient.norm().item(), rel=1e-5)
 
 
-def naive_condense(method, task):
-    """Algorithm 1 in float64, drawing the same random numbers in the same order; one batch per epoch."""
-    classes, ipc = task.info.num_classes, task.ipc
-    images = torch.randn(classes * ipc, task.info.channels, *task.info.size, generator=task.generator).double()
-    velocity = torch.zeros_like(images)
-    labels = torch.arange(classes).repeat_interleave(ipc)
-    for _ in range(method.iterations):
-        network = task.new_network().double()
-        speeds = [torch.zeros_like(parameter) for parameter in network.parameters()]
-        for outer in range(method.outer_loop):
-            real = [task.train.draw(c, method.batch_real, task.generator).double() for c in range(classes)]
-            leaf = images.clone().requires_grad_()
-            (gradient,) = torch.autograd.grad(naive_loss(network, real, leaf.split(ipc), "layerwise"), leaf)
-            velocity = method.momentum_img * velocity + gradient
-            images = images - method.lr_img * velocity
-            if outer == method.outer_loop - 1:
-                break
-            for _ in range(method.inner_loop):
-                torch.randperm(len(images), generator=task.generator)  # the shuffle of a single batch
-                parameters = list(network.parameters())
-                loss = F.cross_entropy(network(images), labels)
-                gradients = torch.autograd.grad(loss, parameters)
-                with torch.no_grad():
-                    for parameter, speed, change in zip(parameters, speeds, gradients, strict=True):
-                        speed.mul_(method.momentum_net).add_(change)
-                        parameter -= method.lr_net * speed
-    return images
-
-
 @pytest.mark.parametrize("momentum_net", [0.0, 0.5])
 def test_the_whole_algorithm_agrees_with_the_naive_implementation(tiny, momentum_net):
     architecture = ConvNet(width=8, depth=2)
     method = resolved(tiny, iterations=2, outer_loop=3, inner_loop=2, batch_real=8, momentum_net=momentum_net)
     condensed = method.condense(make_task(tiny, architecture))
-    expected = naive_condense(method, make_task(tiny, architecture))
+    task = make_task(tiny, architecture)
+    start = torch.randn(6, 1, 8, 8, generator=task.generator)
+    expected = naive_condense(method, task, start.double())
     # float32 against float64 over six steps and eight network updates
     assert (condensed.images.double() - expected).norm() / expected.norm() < 1e-3
-    start = torch.randn(6, 1, 8, 8, generator=make_task(tiny, architecture).generator)
     assert (condensed.images - start).norm() / start.norm() > 0.05
 
 
@@ -259,6 +194,7 @@ def test_batchnorm_draws_nothing_where_there_is_none(tiny):
     ("options", "seed"),
     [
         ({"outer_loop": 2, "inner_loop": 1}, 99),  # the restored state must win over the seed
+        ({"outer_loop": 2, "inner_loop": 1, "method": DSA}, 99),
         ({"outer_loop": 1, "network_pool": 3}, 0),  # the pool is drawn again
     ],
 )

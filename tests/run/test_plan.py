@@ -129,6 +129,15 @@ def test_options_that_depend_on_the_setting_are_not_changes(plan):
             "unable to parse string as a number, got 'abc'",
         ),
         ({"options": {"lr_img": "-1"}, "methods": ("gradmatch",)}, "greater than 0"),
+        (
+            {"options": {"strategy": "color_rotat"}, "methods": ("dsa",)},
+            "unknown augmentation 'rotat'. Did you mean 'rotate'?",
+        ),
+        (
+            {"options": {"strategy": "flip"}, "methods": ("dsa",), "datasets": ("digits",)},
+            "augmentation 'flip' does not suit digits: no operation is left.",
+        ),
+        ({"options": {"network_pool": "2"}, "methods": ("dsa",)}, "unknown option of dsa 'network_pool'"),
         ({"options": {"herding.epochs": "1"}}, "unknown method of this run 'herding'"),
         ({"options": {"scale": "2"}}, "unknown option of random 'scale'"),
     ],

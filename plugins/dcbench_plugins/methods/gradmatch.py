@@ -12,7 +12,7 @@ drawn afresh, and T times over:
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from dcbench.api import (
     DcbenchError,
     Method,
     Setting,
+    SiameseAugmentation,
     Task,
     gradient_targets,
     hookimpl,
@@ -92,7 +93,7 @@ class GradMatch(Method):
         source=f"{PAPER}, equation 7 and its ablation",
     )
 
-    def resolve(self, setting: Setting) -> "GradMatch":
+    def resolve(self, setting: Setting) -> Self:
         """Fill in the loops for the images per class and the learning rate for the network."""
         if self.init == "real":
             setting.require_enough_images()
@@ -160,11 +161,15 @@ class GradMatch(Method):
         self, task: Task, network: nn.Module, images: Tensor, targets: list[Target] | None
     ) -> tuple[Tensor, Tensor]:
         """Match the synthetic images of every class to real ones, drawn now unless there are targets."""
-        synthetic, distance = torch.split(images, task.ipc), DISTANCES[self.distance]
         if targets is not None:
-            return matching_gradient_to(network, targets, synthetic, distance)
+            return matching_gradient_to(network, targets, torch.split(images, task.ipc), DISTANCES[self.distance])
         self._set_batchnorm(task, network)
-        return matching_gradient(network, self._draw_real(task), synthetic, distance)
+        return self._match_drawn(task, network, images)
+
+    def _match_drawn(self, task: Task, network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Match the synthetic images of every class to real ones, drawn now."""
+        synthetic = torch.split(images, task.ipc)
+        return matching_gradient(network, self._draw_real(task), synthetic, DISTANCES[self.distance])
 
     def _draw_real(self, task: Task) -> Iterator[Tensor]:
         """Draw a batch of real images of every class, one after the other."""
@@ -188,7 +193,12 @@ class GradMatch(Method):
             epochs=self.inner_loop,
             batch_size=self.batch_train,
             generator=task.generator,
+            augmentation=self._augmentation(),
         )
+
+    def _augmentation(self) -> str | SiameseAugmentation:
+        """Return how that training changes its batches: not at all."""
+        return ""
 
 
 def layerwise_distance(real: Sequence[Tensor], synthetic: Sequence[Tensor]) -> Tensor:

@@ -1,0 +1,79 @@
+"""Differentiable siamese augmentation: gradient matching on one view of the real and the synthetic images.
+
+Zhao, Bilen, Dataset Condensation with Differentiable Siamese Augmentation, ICML 2021 (below: the paper).
+
+Algorithm 1 of the paper: that of gradient matching (see `gradmatch`), but the synthetic images S start as real
+ones, and whatever the network sees is augmented by A with parameters omega, drawn anew for every class and step:
+
+    D_c = distance( grad_theta L(A(T_c, omega_c)), grad_theta L(A(S_c, omega_c)) )    omega_c: one for all images
+    theta <- theta trained on A(S, omega)                                             omega: one for each image
+
+A is differentiable, so that grad_S passes through it. Its operations are those of `SiameseAugmentation`.
+"""
+
+from typing import ClassVar, Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from dcbench.api import (
+    Method,
+    Setting,
+    SiameseAugmentation,
+    Task,
+    hookimpl,
+    matching_gradient,
+    option,
+    suitable_strategy,
+)
+from dcbench_plugins.methods.gradmatch import DISTANCES, GradMatch
+
+PAPER = "Zhao, Bilen, ICML 2021"
+
+
+class DSA(GradMatch):
+    """Gradient matching on real and synthetic images that are augmented alike (siamese augmentation).
+
+    Options and departures from the authors' code are gradmatch's; where an option comes from "the paper", it is
+    that of gradmatch. At 100 images per class, the authors advise outer_loop=100, inner_loop=2.
+    """
+
+    name = "dsa"
+    citation = "Zhao, Bilen, Dataset Condensation with Differentiable Siamese Augmentation, ICML 2021"
+
+    init: Literal["noise", "real"] = option("real", "what the images start as", source=PAPER)
+    strategy: str = option(
+        "color_crop_cutout_flip_scale_rotate",
+        "operations, of which each class and step gets one; those that do not suit the data set are left out",
+        source=PAPER,
+    )
+    network_pool: ClassVar[int] = 0  # type: ignore[misc]  # no option: a pool keeps gradients, not views
+
+    def resolve(self, setting: Setting) -> Self:
+        """Fill in what gradient matching does, and leave out the operations that do not suit the data set."""
+        strategy = suitable_strategy(setting.info, self.strategy)
+        return super().resolve(setting).model_copy(update={"strategy": strategy})
+
+    def _match_drawn(self, task: Task, network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Match one view of the synthetic images of every class to the same view of real ones, both drawn now."""
+        views = [self._augmentation().draw(task.generator) for _ in range(task.info.num_classes)]
+        images = images.detach().requires_grad_()
+        # Contiguous, because how a tensor lies in memory may change how it is computed with.
+        seen = [view(own).contiguous() for view, own in zip(views, torch.split(images, task.ipc), strict=True)]
+        real = (view(batch).contiguous() for view, batch in zip(views, self._draw_real(task), strict=True))
+        gradient, loss = matching_gradient(
+            network, real, [each.detach() for each in seen], DISTANCES[self.distance]
+        )
+        # The views' own part of the chain rule: from what is seen to the images.
+        (gradient,) = torch.autograd.grad(seen, images, torch.split(gradient, task.ipc))
+        return gradient, loss
+
+    def _augmentation(self) -> SiameseAugmentation:
+        """Return how the network's training changes its batches, and matching its classes."""
+        return SiameseAugmentation(self.strategy)
+
+
+@hookimpl
+def dcbench_register_methods() -> list[type[Method]]:
+    """Provide the method."""
+    return [DSA]
