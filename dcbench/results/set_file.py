@@ -10,14 +10,14 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
+from safetensors.numpy import save as save_arrays
 from safetensors.torch import save as save_tensors
-from torch import Tensor
 
 from dcbench.core.condensed_set import CondensedSet, select_images
 from dcbench.core.split import ResidentSplit
-from dcbench.results.set_header import FORMAT, StoredTensor, checked_header, hash_content, parse_header, reading
-from dcbench.utils.errors import DcbenchError
+from dcbench.results.set_header import FORMAT, check_hash, content_sha256, parse_header, read_file, reading
 from dcbench.utils.files import write_atomically
+from dcbench.utils.hashes import hash_set
 
 
 def save_set(path: Path, condensed: CondensedSet, header: Mapping[str, Any]) -> None:
@@ -35,7 +35,7 @@ def save_set(path: Path, condensed: CondensedSet, header: Mapping[str, Any]) -> 
     # Views of one tensor are refused by safetensors.
     tensors = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
     stated = {**header, "format": FORMAT}
-    stated["content_sha256"] = content_sha256(stated, tensors)
+    stated["content_sha256"] = content_sha256(stated, {name: each.numpy() for name, each in tensors.items()})
     # One metadata entry: safetensors keeps several in no fixed order, and the bytes are to be repeatable.
     write_atomically(path, save_tensors(tensors, metadata={"dcbench": json.dumps(stated, sort_keys=True)}))
 
@@ -51,18 +51,17 @@ def load_set(
             returns it for the name of the data set.
     """
     with reading(path):
-        header, tensors, _ = _read(path)
+        header, arrays, _ = read_file(path)
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         history = {k.removeprefix("history."): v for k, v in tensors.items() if k.startswith("history.")}
         if "images" in tensors:
             indices = tensors.get("indices")
-            zca = bool(header.get("normalisation", {}).get("zca"))
-            condensed = CondensedSet(tensors["images"], tensors["labels"], indices, history, zca)
+            condensed = CondensedSet(tensors["images"], tensors["labels"], indices, history, _is_whitened(header))
         else:
             split = train(header["spec"]["dataset"]) if callable(train) else train
-            condensed = replace(
-                select_images(split, tensors["indices"]), labels=tensors["labels"], history=history
-            )
-        _check_hash(path, condensed, header)
+            coreset = select_images(split, tensors["indices"])
+            condensed = replace(coreset, labels=tensors["labels"], history=history)
+        check_hash(path, header, condensed.sha256())
     return condensed, header
 
 
@@ -76,37 +75,15 @@ def without_images(path: Path) -> bytes:
     """Return the bytes of a condensed set's file; of a coreset without the images, which its indices restore."""
     with reading(path):
         data = path.read_bytes()
-        header, tensors, metadata = _read(path)
-        if "images" not in tensors:
+        header, arrays, metadata = read_file(path)
+        if "images" not in arrays:
             return data
-        zca = bool(header.get("normalisation", {}).get("zca"))
-        _check_hash(path, CondensedSet(tensors["images"], tensors["labels"], zca=zca), header)
-        if "indices" not in tensors:
+        check_hash(path, header, hash_set(arrays["images"], arrays["labels"], _is_whitened(header)))
+        if "indices" not in arrays:
             return data
-        del tensors["images"]
-        return save_tensors(dict(sorted(tensors.items())), metadata=metadata)
+        del arrays["images"]
+        return save_arrays(dict(sorted(arrays.items())), metadata=metadata)
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, str]]:
-    """Return the header without ``content_sha256``, the tensors, which agree with it, and the metadata."""
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    stored = {name: _stored(tensor) for name, tensor in tensors.items()}
-    return checked_header(path, metadata, stored), tensors, metadata
-
-
-def content_sha256(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    """Hash all tensors but the images, with names, types and shapes, and a header but for its own such hash."""
-    return hash_content(header, {name: _stored(tensor) for name, tensor in tensors.items()})
-
-
-def _stored(tensor: Tensor) -> StoredTensor:
-    """Return a tensor as its file has it."""
-    data = tensor.contiguous().flatten().view(torch.uint8).numpy().data
-    return str(tensor.dtype), tuple(tensor.shape), data
-
-
-def _check_hash(path: Path, condensed: CondensedSet, header: Mapping[str, Any]) -> None:
-    if condensed.sha256() != header["set_sha256"]:
-        raise DcbenchError(f"{path} is damaged: its tensors do not match the hash in its header.")
+def _is_whitened(header: Mapping[str, Any]) -> bool:
+    return bool(header.get("normalisation", {}).get("zca"))

@@ -10,6 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+from safetensors import safe_open
+
 from dcbench.utils.errors import DcbenchError, newer_format
 
 FORMAT = "dcbench-set/2"
@@ -18,9 +21,6 @@ FORMAT = "dcbench-set/2"
 FIRST_FORMAT = "dcbench-set/1"
 """Written before there was ``content_sha256``, and still read; some damage goes unnoticed in it."""
 FORMATS = re.compile(r"dcbench-set/[1-9][0-9]{0,5}")
-
-StoredTensor = tuple[str, tuple[int, ...], bytes | bytearray | memoryview]
-"""The name of the type as torch has it, such as ``torch.float32``; the shape; the bytes."""
 
 
 @contextmanager
@@ -44,25 +44,37 @@ def parse_header(metadata: Mapping[str, str]) -> dict[str, Any]:
     return header
 
 
-def checked_header(path: Path, metadata: Mapping[str, str], tensors: Mapping[str, StoredTensor]) -> dict[str, Any]:
-    """Return the header without ``content_sha256``; a `DcbenchError` says that the tensors do not fit it."""
+def read_file(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]], dict[str, str]]:
+    """Return the header without ``content_sha256``, the arrays, and the metadata that has the header.
+
+    A `DcbenchError` says that header and arrays do not fit each other. `check_hash` is still to be called.
+    """
+    with safe_open(path, framework="np") as file:
+        metadata = file.metadata() or {}
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     header = parse_header(metadata)
     stated = header.pop("content_sha256", None)
     if stated is None and header["format"] != FIRST_FORMAT:
         raise KeyError("content_sha256")
-    if stated is not None and stated != hash_content(header, tensors):
+    if stated is not None and stated != content_sha256(header, arrays):
         raise DcbenchError(f"{path} is damaged: its content does not match the hash in its header.")
     if header["format"] not in (FIRST_FORMAT, FORMAT):
         raise newer_format(f"{path}, a {header['format']},")
-    return header
+    return header, arrays, metadata
 
 
-def hash_content(header: Mapping[str, Any], tensors: Mapping[str, StoredTensor]) -> str:
-    """Hash all tensors but the images, with names, types and shapes, and a header but for its own such hash."""
+def check_hash(path: Path, header: Mapping[str, Any], set_sha256: str) -> None:
+    """Raise a `DcbenchError` where images and labels have another hash than the header states."""
+    if set_sha256 != header["set_sha256"]:
+        raise DcbenchError(f"{path} is damaged: its tensors do not match the hash in its header.")
+
+
+def content_sha256(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> str:
+    """Hash all arrays but the images, with names, types and shapes, and a header but for its own such hash."""
     rest = {name: value for name, value in header.items() if name != "content_sha256"}
     digest = hashlib.sha256(json.dumps(rest, sort_keys=True).encode())
-    for name in sorted(tensors.keys() - {"images"}):
-        dtype, shape, data = tensors[name]
-        digest.update(json.dumps([name, dtype, list(shape)]).encode())
-        digest.update(data)
+    for name in sorted(arrays.keys() - {"images"}):
+        array = arrays[name]
+        digest.update(json.dumps([name, f"torch.{array.dtype}", list(array.shape)]).encode())
+        digest.update(array.data)
     return digest.hexdigest()

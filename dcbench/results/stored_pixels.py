@@ -7,10 +7,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from safetensors import safe_open
 
-from dcbench.results.set_header import checked_header, reading
-from dcbench.utils.errors import DcbenchError
+from dcbench.results.set_header import check_hash, read_file, reading
 from dcbench.utils.hashes import hash_set
 
 
@@ -26,18 +24,13 @@ def stored_pixels(path: Path, most: int) -> tuple[NDArray[np.uint8], NDArray[np.
         or why there are none to look at: a coreset may be kept by its indices alone, or images may be whitened.
     """
     with reading(path):
-        with safe_open(path, framework="np") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        stored = {name: (f"torch.{each.dtype}", each.shape, each.data) for name, each in tensors.items()}
-        header = checked_header(path, metadata, stored)
-        if "images" not in tensors:
+        header, arrays, _ = read_file(path)
+        if "images" not in arrays:
             return "its set is kept without its images"
         if header["normalisation"]["zca"]:
             return "its images are whitened"
-        images, labels = tensors["images"], tensors["labels"]
-        if hash_set(images, labels, zca=False) != header["set_sha256"]:
-            raise DcbenchError(f"{path} is damaged: its tensors do not match the hash in its header.")
+        images, labels = arrays["images"], arrays["labels"]
+        check_hash(path, header, hash_set(images, labels, zca=False))
         mean, std = (np.array(header["normalisation"][name], np.float64) for name in ("mean", "std"))
         labels = labels if labels.ndim == 1 else labels.argmax(axis=1)
         if images.dtype != np.float32 or images.ndim != 4 or not images.size:

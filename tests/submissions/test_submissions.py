@@ -30,7 +30,8 @@ from dcbench.leaderboard.scores import rows
 from dcbench.plugins import PluginInfo
 from dcbench.results.checked_set import read_checked_set
 from dcbench.results.records import CHECKSUM, RECORD_SCHEMA, Record, sealed
-from dcbench.results.set_file import content_sha256, load_set, stated_sha256
+from dcbench.results.set_file import load_set, stated_sha256
+from dcbench.results.set_header import content_sha256
 from dcbench.results.store import RECORDS, Store, read_records
 from dcbench.results.stored_pixels import stored_pixels
 from dcbench.results.submission import (
@@ -180,7 +181,9 @@ def rewrite_set(path, change, **header_changes):
     with safe_open(path, framework="pt") as file:
         header = json.loads(file.metadata()["dcbench"]) | header_changes
         tensors = change({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-    header["content_sha256"] = content_sha256(header, tensors)
+    header["content_sha256"] = content_sha256(
+        header, {name: each.contiguous().numpy() for name, each in tensors.items()}
+    )
     text = json.dumps(header, sort_keys=True)
     save_file({name: each.contiguous() for name, each in tensors.items()}, path, metadata={"dcbench": text})
 
