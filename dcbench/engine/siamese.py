@@ -38,11 +38,15 @@ View = Callable[[Tensor], Tensor]
 
 
 def color(images: Tensor, u: Tensor) -> Tensor:
-    """Change brightness by u[0], saturation by u[1] and contrast by u[2]; one channel has no saturation."""
+    """Change brightness by u[0], saturation by u[1] and contrast by u[2]; one channel has no saturation.
+
+    Saturation leaves the grey image as it is, and so the mean; therefore all three are one sum.
+    """
     bright, saturation, contrast = (_weights(each, images) for each in u)
-    images = images + (bright - 0.5) * BRIGHTNESS
-    images = torch.lerp(images.mean(dim=1, keepdim=True), images, saturation * SATURATION)
-    return torch.lerp(images.mean(dim=(1, 2, 3), keepdim=True), images, contrast + CONTRAST)
+    bright, saturation, contrast = (bright - 0.5) * BRIGHTNESS, saturation * SATURATION, contrast + CONTRAST
+    grey = images.mean(dim=1, keepdim=True)
+    mean = grey.mean(dim=(2, 3), keepdim=True)
+    return contrast * saturation * images + (contrast * (1 - saturation) * grey + (1 - contrast) * mean + bright)
 
 
 def crop(images: Tensor, u: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """What siamese augmentation adds to an epoch of training a ConvNet, in percent. Nothing is asserted.
 
-    python tests/benchmarks/augmentation.py                         # some minutes on two cores
+    python tests/benchmarks/augmentation.py                         # about 10 minutes on two cores
     python tests/benchmarks/augmentation.py --shape 1x8x8 --threads 1 --turns 9
     python tests/benchmarks/augmentation.py --engine compiled       # where the network's part is faster
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import click
 import torch
@@ -21,47 +22,37 @@ from pieces import BATCH, make_start
 
 import dcbench.engine.engine
 from dcbench.api import SiameseAugmentation, train_network
-from dcbench.engine.siamese import FULL
-
-EPOCHS = 24
+from dcbench.engine.siamese import FULL, OPERATIONS
 
 
-def seconds(work: Callable[[], object]) -> float:
+def seconds(work: Callable[[Any], None], argument: object) -> float:
     """Return how long some work takes."""
     started = time.perf_counter()
-    work()
+    work(argument)
     return time.perf_counter() - started
 
 
 def measure(shape: tuple[int, int, int], ipc: int, turns: int) -> str:
-    """Return a line: seconds of a plain epoch, what augmentation adds, and what its operations take."""
+    """Return a line: the time of a plain epoch, what augmentation adds, and what its operations take."""
     start = make_start(shape, ipc)
     optimizer = torch.optim.SGD(start.network.parameters(), lr=1e-4)
-    options = {"epochs": EPOCHS, "batch_size": BATCH, "generator": start.generator}
+    options = {"epochs": start.epochs, "batch_size": BATCH, "generator": start.generator}
 
-    def epoch(augmentation: str | SiameseAugmentation) -> float:
-        train = lambda: train_network(  # noqa: E731
-            start.network, start.images, start.labels, optimizer, augmentation=augmentation, **options
-        )
-        return seconds(train) / EPOCHS
+    def train(augmentation: str | SiameseAugmentation) -> None:
+        train_network(start.network, start.images, start.labels, optimizer, augmentation=augmentation, **options)
 
-    def operation(name: str) -> float:
-        augmentation = SiameseAugmentation(name)
-        batches = start.images.split(BATCH)
-        return (
-            seconds(lambda: [augmentation(each, start.generator) for _ in range(EPOCHS) for each in batches])
-            / EPOCHS
-        )
+    def change(augmentation: SiameseAugmentation) -> None:
+        for _ in range(start.epochs):
+            for batch in start.images.split(BATCH):
+                augmentation(batch, start.generator)
 
-    every = SiameseAugmentation(FULL)
-    epoch(""), epoch(every)
-    pairs = [(epoch(""), epoch(every)) for _ in range(turns)]
+    every, *each = map(SiameseAugmentation, (FULL, *OPERATIONS))
+    pairs = [(seconds(train, ""), seconds(train, every)) for _ in range(turns + 1)][1:]  # the first is warm-up
     plain = statistics.median(pair[0] for pair in pairs)
-    added = sorted(100 * (augmented / without - 1) for without, augmented in pairs)
-    alone = [100 * statistics.median(operation(name) for _ in range(turns)) / plain for name in FULL.split("_")]
-    return f"{1000 * plain:9.2f} {statistics.median(added):6.1f} {added[0]:6.1f} {added[-1]:6.1f}  " + " ".join(
-        f"{each:6.1f}" for each in alone
-    )
+    added = sorted(augmented / without - 1 for without, augmented in pairs)
+    alone = [statistics.median(seconds(change, one) for _ in range(turns)) / plain for one in each]
+    shares = [statistics.median(added), added[0], added[-1], *alone]
+    return f"{1000 * plain / start.epochs:9.2f}" + "".join(f"{100 * share:7.1f}" for share in shares)
 
 
 @click.command()
@@ -75,8 +66,8 @@ def main(
 ) -> None:
     """Print a line per shape, ipc and number of threads."""
     dcbench.engine.engine.COMPILE_FROM = 0.0  # as for long training
-    operations = " ".join(f"{name:>6}" for name in FULL.split("_"))
-    click.echo(f"  shape   ipc threads  ms/epoch  added  least   most  {operations}")
+    names = ("added", "least", "most", *OPERATIONS)
+    click.echo("  shape   ipc threads  ms/epoch" + "".join(f"{name:>7}" for name in names))
     for count in threads:
         torch.set_num_threads(count)
         with dcbench.engine.engine.choose_engine(engine, torch.device("cpu")).active():
