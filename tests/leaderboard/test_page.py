@@ -379,8 +379,8 @@ def column(table, key):
     return table.locator("tbody tr").evaluate_all(script, index)
 
 
-FIRST = "first, hard labels, 1 image per class"
-SECOND = "second, hard labels, 1 image per class"
+FIRST = "first, dc, hard labels, 1 image per class"
+SECOND = "second, dc, hard labels, 1 image per class"
 
 
 def test_it_opens_from_a_file_with_every_table(open_page, data):
@@ -450,9 +450,20 @@ def test_verified_rows_say_by_which_version(open_page, tmp_path):
 
 def test_tracks_have_tables_of_their_own(open_page):
     shown = open_page()
-    soft = table_of(shown, "first, soft labels, 1 image per class")
+    soft = table_of(shown, "first, dc, soft labels, 1 image per class")
     assert sorted(column(soft, "method")) == ["random", "soft", "whole"]
     assert "soft" not in column(table_of(shown, FIRST), "method")
+
+
+def test_protocols_have_tables_of_their_own_and_a_filter(open_page, tmp_path):
+    more = [*records(), *trials("alpha", "convnet", "second", 1, "hard-label", protocol="dsa")]
+    folder = write_leaderboard(tmp_path, more)
+    (folder / "page.html").write_text(page(read_leaderboard(folder)))
+    shown = open_page("#protocol=dsa", address=(folder / "page.html").as_uri())
+    assert shown.locator("select[name=protocol]").input_value() == "dsa"
+    assert shown.locator("table.standings").count() == 1
+    assert column(table_of(shown, "second, dsa, hard labels, 1 image per class"), "method")[0] == "alpha"
+    assert "protocol dsa" in shown.locator("article.board h2").text_content()
 
 
 def number(text):
@@ -562,7 +573,7 @@ def test_references_stay_whatever_they_were_tried_on(open_page, tmp_path):
 def test_a_link_shows_filters_and_order_together(open_page):
     shown = open_page("#dataset=first&ipc=10&track=hard-label&sort=seconds&order=descending")
     assert shown.locator("h2").all_inner_texts()[0].startswith("first")
-    table = table_of(shown, "first, hard labels, 10 images per class")
+    table = table_of(shown, "first, dc, hard labels, 10 images per class")
     assert column(table, "seconds")[0] == "1,000"
     shown.evaluate("location.hash = '#dataset=second'")
     shown.wait_for_function("document.querySelectorAll('table.standings').length === 1")
@@ -657,7 +668,7 @@ def test_the_plots_have_a_point_for_every_row_that_can_have_one(open_page, data)
         assert plot.locator("path.whiskers").count() == len(ranked)
         assert plot.locator("line.reference.floor").count() == 2
         assert plot.locator("line.reference.ceiling").count() == 1
-        assert plot.locator("title").first.text_content().startswith("first, hard labels: mean accuracy against")
+        assert plot.locator("title").first.text_content().startswith("first, dc, hard labels: mean accuracy")
         assert "alpha matched on convnet, 1 image per class: " in plot.locator("desc").text_content()
     assert shown.locator("ul.legend li").all_inner_texts() == ["alpha", "beta", "gamma"]
     assert "1 row without this accuracy" in shown.locator(".part").nth(1).inner_text()

@@ -75,7 +75,7 @@ function nothing() {
 /** What may be compared: a table for each number of images per class, and beneath them what is drawn of all. */
 function board(tables, open) {
   const [table] = tables;
-  const name = `${table.dataset}, ${trackName(table.track)}`;
+  const name = `${table.dataset}, ${table.protocol}, ${trackName(table.track)}`;
   const sections = tables.map((each) =>
     element(
       "section",

@@ -1,7 +1,7 @@
 // What is chosen, and the address that says so: a copied link shows the same.
 
-const FILTERS = ["dataset", "ipc", "track", "network"];
-const state = { dataset: "", ipc: "", track: "", network: "", sort: "", order: "" };
+const FILTERS = ["dataset", "ipc", "protocol", "track", "network"];
+const state = { dataset: "", ipc: "", protocol: "", track: "", network: "", sort: "", order: "" };
 
 /** The values of each filter, as they stand in the address. */
 const CHOICES = {
@@ -9,6 +9,7 @@ const CHOICES = {
   ipc: distinct(DATA.tables.map((table) => table.ipc))
     .sort((a, b) => (a ?? Infinity) - (b ?? Infinity))
     .map(ipcValue),
+  protocol: distinct(DATA.tables.map((table) => table.protocol)).sort(),
   track: distinct(DATA.tables.map((table) => table.track)).sort(),
   network: distinct(DATA.tables.flatMap(networksOf)).sort(),
 };
@@ -48,6 +49,7 @@ function chosenTables() {
   return DATA.tables
     .filter((table) => !state.dataset || table.dataset === state.dataset)
     .filter((table) => !state.ipc || ipcValue(table.ipc) === state.ipc)
+    .filter((table) => !state.protocol || table.protocol === state.protocol)
     .filter((table) => !state.track || table.track === state.track)
     .map((table) => ({ ...table, entries: table.entries.filter(isChosen), networks: table.networks }))
     .filter((table) => table.entries.some((entry) => isMeasured(entry)));
