@@ -108,6 +108,8 @@ class Published(_Row):
         n_sets, n_evals: over how many condensed sets, and networks for each; None where that is not known.
         checked: how the number was come by: read in the ``paper``, in the authors' ``readme``, in a later paper
             ``citing`` it, or ``recalled``, which means that nobody has read it anywhere for this file.
+        selection: which accuracy it is of those that were measured on the way: the ``last``, as ours is, or the
+            ``best`` on the test split, which is higher by chance; else ``unknown``.
     """
 
     dataset: str
@@ -120,6 +122,7 @@ class Published(_Row):
     n_sets: Count | None = None
     n_evals: Count | None = None
     checked: Literal["paper", "readme", "citing", "recalled"]
+    selection: Literal["last", "best", "unknown"] = "unknown"
 
     @field_validator("ipc", mode="before")
     @classmethod

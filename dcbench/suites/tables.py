@@ -17,8 +17,9 @@ from dcbench.suites.selection import SuiteSelection
 
 LEGEND = (
     "Test accuracy in %. Ours: mean over condensed sets of the mean over networks (standard deviation between "
-    "sets/within a set); n is sets x networks per set. Published: mean ± deviation as printed. Difference in "
-    "points; z is the difference in units of the combined standard error of both means: that of ours from the "
+    "sets/within a set); n is sets x networks per set. Published: mean ± deviation as printed; last: the "
+    "accuracy at the end, as ours is; best: the best on the test split, which is higher by chance. Difference "
+    "in points; z is the difference in units of the combined standard error of both means: that of ours from the "
     "deviation between sets (of one set alone, the published deviation stands for it), that of the published "
     "number at most its deviation over the root of its sets, and its rounding; without a published deviation "
     "there is no z."
@@ -91,7 +92,7 @@ def as_data(selection: SuiteSelection, comparison: Comparison) -> dict[str, Any]
 
 
 def _line_data(line: Line) -> dict[str, Any]:
-    number, about = line.published, {"mean", "std", "n_sets", "n_evals", "checked"}
+    number, about = line.published, {"mean", "std", "n_sets", "n_evals", "checked", "selection"}
     numbers = ("evaluation_network", "comparable", "difference", "uncertainty", "z")
     return {
         **dict(zip(("dataset", "ipc", "method", "matching_network"), line.key, strict=True)),
@@ -151,7 +152,9 @@ def _matrix(key: tuple[str, int | None, str], lines: Sequence[Line]) -> tuple[st
         shown.add_row(_broken(network or DASH), *fields, "\n".join(counts) or DASH)
         shown.add_section()
     heading = f"{dataset}, {f'ipc {ipc}' if ipc else 'all images'}, {method}, matched on x evaluated on"
-    return f"{heading}: ours, beneath it the published number, and z", shown
+    selections = sorted({line.published.selection for line in lines if line.published} or {"unknown"})
+    told = "" if selections == ["unknown"] else f" ({' or '.join(selections)})"
+    return f"{heading}: ours, beneath it the published number{told}, and z", shown
 
 
 def _field(line: Line) -> str:
@@ -174,7 +177,9 @@ def _published(number: Published | None, deviation: bool) -> str:
     text = percent(number.mean)
     if deviation and number.std is not None:
         text += f" ± {percent(number.std)}"
-    return f"({text})" if number.checked == "recalled" else text
+    text = f"({text})" if number.checked == "recalled" else text
+    told = deviation and number.selection != "unknown"
+    return f"{text} [dim]{number.selection}[/dim]" if told else text
 
 
 def _signed(value: float | None, scale: int = 1) -> str:

@@ -48,9 +48,9 @@ options = { "means.scale" = 2.0 }
 published = "numbers.csv"
 """
 
-NUMBERS = """dataset,ipc,method,matching_network,evaluation_network,mean,std,n_sets,n_evals,checked
-tiny,1,random,,linear,80.0,1.0,4,10,paper
-tiny,2,random,,linear,90.0,,,,recalled
+NUMBERS = """dataset,ipc,method,matching_network,evaluation_network,mean,std,n_sets,n_evals,checked,selection
+tiny,1,random,,linear,80.0,1.0,4,10,paper,best
+tiny,2,random,,linear,90.0,,,,recalled,
 """
 
 
@@ -208,7 +208,8 @@ def test_a_mistake_in_a_suite_names_the_file_and_the_key(write, plugins, tmp_pat
         ("90.0", "190", "numbers.csv, line 3: column 'mean': Input should be less than or equal to 100"),
         ("90.0", "", "numbers.csv, line 3: column 'mean': Field required"),
         ("recalled", "believed", "numbers.csv, line 3: column 'checked'"),
-        ("paper", "paper,7", "numbers.csv, line 2: unknown column 'a column too many'"),
+        ("best", "first", "numbers.csv, line 2: column 'selection': Input should be 'last', 'best' or 'unknown'"),
+        ("best", "best,7", "numbers.csv, line 2: unknown column 'a column too many'"),
         ("tiny,2", "tiny,3", "the number of tiny, 3, random, no network, linear, is of no experiment"),
         ("random,,", "random,linear,", "the number of tiny, 1, random, linear, linear, is of no experiment"),
         ("tiny,2", "tiny,1", "the number of tiny, 1, random, no network, linear, is there twice"),
@@ -627,7 +628,14 @@ def test_a_run_and_a_show_of_the_same_words_say_the_same(dcbench, write, tmp_pat
     }
     assert sorted(accuracies) == [(seed, each) for seed in (5, 6, 7) for each in (5, 6)]
     assert line["ours"]["mean"] == pytest.approx(sum(accuracies.values()) / 6)
-    assert line["published"] == {"mean": 0.8, "std": 0.01, "n_sets": 4, "n_evals": 10, "checked": "paper"}
+    assert line["published"] == {
+        "mean": 0.8,
+        "std": 0.01,
+        "n_sets": 4,
+        "n_evals": 10,
+        "checked": "paper",
+        "selection": "best",
+    }
     assert line["difference"] == pytest.approx(line["ours"]["mean"] - 0.8)
     assert line["z"] == pytest.approx(line["difference"] / line["uncertainty"])
     assert dcbench("suite show blobs.toml --json").exit_code == 0
@@ -653,7 +661,7 @@ def test_show_works_from_records_alone(dcbench, write, tmp_path, monkeypatch):
     lines = [" ".join(line.split()) for line in shown.splitlines()]
     # set means 0.72 and 0.78: 0.0424 apart from one another, 0.0283 within; -5 points over
     # hypot(4.24 / sqrt 2, hypot(1 / sqrt 4, 0.029)) = 3.04
-    assert "1 random 75.0 (4.2/2.8) 2x2 80.0 ± 1.0 -5.0 -1.6" in lines
+    assert "1 random 75.0 (4.2/2.8) 2x2 80.0 ± 1.0 best -5.0 -1.6" in lines
     assert "2 random – – (90.0) – –" in lines
     assert any("from memory" in line for line in lines)
     assert lines[-1] == "Done: 2 of 6 condensed sets, 4 of 20 trials; 16 trials left."
@@ -675,7 +683,7 @@ def test_a_number_that_was_read_is_not_shown_as_recalled(dcbench, write):
     ],
 )
 def test_what_is_not_the_suites_is_not_compared(dcbench, write, words, said):
-    write(numbers=NUMBERS + "tiny,1,means,,linear,70.0,1.0,5,20,paper\n")
+    write(numbers=NUMBERS + "tiny,1,means,,linear,70.0,1.0,5,20,paper,\n")
     shown = dcbench(f"suite run blobs.toml {words} --ipc 1 --eval-network linear --evals 2 --sets 1")
     assert said in shown.stdout
     words += " --ipc 1 --eval-network linear --evals 2 --sets 1 --json"
@@ -705,6 +713,7 @@ def test_several_networks_make_a_matrix(dcbench, tmp_path):
     assert rows[first + 1] == ["(70.5)", "(63.9)", "(77.3)", "(70.9)", "(53.2)", "(80.9)"]
     # no deviation between our sets: -17.3 / hypot(5.8 / sqrt 5, 0.029)
     assert rows[first + 2] == ["-6.7"]
+    assert "beneath it the published number (last), and z" in shown
     assert "Done: 2 of 30 condensed sets, 4 of 3,600 trials; 3,596 trials left." in shown
     one = dcbench("suite show gradient-matching-cross-architecture --network mlp --eval-network lenet").stdout
     assert "60.0 (0.0/0.0)" in one
