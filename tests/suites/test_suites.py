@@ -29,7 +29,16 @@ from dcbench.suites.records import suite_records
 from dcbench.suites.selection import SuiteFilter, select
 from dcbench.utils.errors import DcbenchError
 
-OURS = ("gradient-matching-cross-architecture", "gradient-matching-table1", "reproduction-48")
+OURS = (
+    "distribution-matching-table",
+    "eccv-2024-challenge",
+    "gradient-matching-cross-architecture",
+    "gradient-matching-table1",
+    "random-and-coresets-dc",
+    "random-and-coresets-dsa",
+    "reproduction-48",
+    "siamese-augmentation-table",
+)
 
 TINY = """
 title = "Blobs"
@@ -120,6 +129,11 @@ def published(**changes):
         ("gradient-matching-table1", 4 * 3 * 4 + 4, 4 * 3 * 4 * 5 + 4, 4 * 3 * 4 * 5 * 20 + 4 * 5, 52),
         ("gradient-matching-cross-architecture", 6, 6 * 5, 6 * 5 * 6 * 20, 36),
         ("reproduction-48", 48, 48, 48 * 4 * 20, 12 + 15),
+        ("siamese-augmentation-table", 5 * 3, 5 * 3 * 5, 5 * 3 * 5 * 20, 15),
+        ("distribution-matching-table", 4 * 3, 4 * 3 * 5, 4 * 3 * 5 * 5, 9),
+        ("random-and-coresets-dc", 5 * 3 * 5 + 5, 5 * 3 * 5 * 5 + 5, 5 * 3 * 5 * 5 * 20 + 5 * 5, 4 * 13 + 10),
+        ("random-and-coresets-dsa", 5 * 3 * 5, 5 * 3 * 5 * 5, 5 * 3 * 5 * 5 * 5, 4),
+        ("eccv-2024-challenge", 3, 3, 9, 2),
     ],
 )
 def test_our_suites_are_whole_and_all_they_name_is_installed(plugins, name, cells, sets, trials, numbers):
@@ -152,6 +166,43 @@ def test_published_numbers_are_those_of_the_paper(plugins, name, key, evaluated,
     part = select(load_suite(plugins.suite_path(f"gradient-matching-{name}")))
     number = part.published[key, evaluated]
     assert (number.mean, number.std, number.n_sets, number.checked) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "expected"),
+    [
+        ("gradient-matching-table1", ("cifar10", 10, "kcenter", "convnet"), (0.147, 5, "citing", "unknown")),
+        ("gradient-matching-table1", ("mnist", 1, "gradmatch", "convnet"), (0.917, 5, "readme", "last")),
+        ("siamese-augmentation-table", ("svhn", 10, "dsa", "convnet"), (0.792, 5, "readme", "last")),
+        ("siamese-augmentation-table", ("cifar100", 50, "dsa", "convnet"), (0.428, None, "citing", "unknown")),
+        ("distribution-matching-table", ("cifar10", 1, "dm", "convnet"), (0.26, None, "citing", "last")),
+        ("distribution-matching-table", ("svhn", 50, "dm", "convnet"), (0.826, None, "citing", "unknown")),
+        ("random-and-coresets-dc", ("cifar10", 10, "random", None), (0.26, 5, "citing", "unknown")),
+        ("random-and-coresets-dsa", ("cifar10", 10, "random", None), (0.31, None, "citing", "unknown")),
+        ("eccv-2024-challenge", ("cifar100", 10, "dsa", "convnet"), (0.323, None, "readme", "last")),
+    ],
+)
+def test_published_numbers_say_where_they_are_from_and_which_accuracy_they_are(plugins, name, key, expected):
+    number = select(load_suite(plugins.suite_path(name))).published[key, "convnet"]
+    assert (number.mean, number.n_sets, number.checked, number.selection) == expected
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_methods_options_and_protocol_of_our_suites_fit_together(plugins, tmp_path, name):
+    """On digits and with a small network, because other data sets have to be downloaded."""
+    suite = load_suite(plugins.suite_path(name))
+    here = {"datasets": ("digits",), "networks": ("linear",), "eval_networks": ("linear",), "sets": 1, "evals": 1}
+    small = replace(suite, file=suite.file.model_copy(update=here), published=())
+    cells = select(small).plan(plugins, torch.device("cpu"), tmp_path).cells
+    planned = {(cell.spec.method, cell.spec.ipc) for cell in cells} - {("whole", None)}
+    methods = {*suite.file.methods} - {"whole"}
+    assert planned == {(method, ipc) for method in methods for ipc in suite.file.ipcs}
+
+
+def test_k_center_of_dc_bench_stands_beside_no_method_of_ours(plugins):
+    for name in OURS:
+        numbers = select(load_suite(plugins.suite_path(name))).published
+        assert not [key for (key, _), number in numbers.items() if key[2] == "kmeans" or number.mean == 0.4149]
 
 
 def test_the_reproduction_trains_its_matching_networks_with_momentum_and_says_what_it_is_compared_with(plugins):
