@@ -241,7 +241,7 @@ def evaluate(
         protocol=protocol,
         seed=seed,
     )
-    paths, label_file = _given_sets(images, labels, pixels)
+    paths, label_file = _given_sets(images, labels)
     plan, _ = plan_imports(paths, Claim(method, matched_on, pixels, label_file), request, plugins)
     return _results(carry_out(plan, plugins, how, progress))
 
@@ -319,9 +319,7 @@ def _results(completed: Completed) -> Results:
     return Results(completed.records, completed.store.root, completed.outcome.failures)
 
 
-def _given_sets(
-    images: Any, labels: Any, pixels: Pixels | None
-) -> tuple[tuple[Path | ForeignFile, ...], Path | None]:
+def _given_sets(images: Any, labels: Any) -> tuple[tuple[Path | ForeignFile, ...], Path | None]:
     """Return files and sets in memory, and the file with the labels if there is one."""
     from dcbench.formats.foreign import from_tensors
     from dcbench.results.condensed import Condensed
@@ -336,7 +334,7 @@ def _given_sets(
         raise DcbenchError("images are missing: give tensors, a file, or a condensed set.")
     if labels is None:
         raise DcbenchError("labels are missing: give those of the images, of shape (N,) or (N, K).")
-    return (from_tensors(images, labels, pixels),), None
+    return (from_tensors(images, labels),), None
 
 
 def _listed(name: str, given: Any) -> tuple[Any, ...]:

@@ -250,7 +250,7 @@ X, Y = torch.zeros(3, 1, 8, 8), torch.arange(3)
             "is the name of an installed",
         ),
         (lambda: dcbench.evaluate(X, dataset="tiny", normalised=True), "labels are missing"),
-        (lambda: dcbench.evaluate(X, Y, dataset="tiny"), "say what the images' values are"),
+        (lambda: dcbench.evaluate(X, Y, dataset="tiny"), "does not say what its pixels are"),
         (lambda: dcbench.evaluate(X, Y, dataset="tiny", raw=True, zca=True), "images are either raw or zca"),
         (lambda: dcbench.evaluate(X[:2], Y, dataset="tiny", raw=True), "found (2, 1, 8, 8) and (3,)"),
         (lambda: dcbench.evaluate(X[0], Y, dataset="tiny", raw=True), "found (1, 8, 8) and (3,)"),

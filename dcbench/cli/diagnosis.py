@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from dcbench import DISTRIBUTION, __version__
-from dcbench.utils.errors import DcbenchError, NewerFormat
+from dcbench.utils.errors import DcbenchError, NewerFormat, first_line
 
 if TYPE_CHECKING:
     from dcbench.core.dataset import Dataset
@@ -162,7 +162,7 @@ def _devices() -> Iterator[Finding]:
         importlib.import_module("torchvision")
     except Exception as error:
         remedy = "Install a torch and a torchvision that were released together."
-        yield Finding("torchvision", f"cannot be imported: {_first_line(error)}", "wrong", remedy)
+        yield Finding("torchvision", f"cannot be imported: {first_line(error)}", "wrong", remedy)
 
 
 def _gpu(index: int) -> Finding:
@@ -174,7 +174,7 @@ def _gpu(index: int) -> Finding:
         free, total = torch.cuda.mem_get_info(device)
     except RuntimeError as error:
         remedy = "Look at it with nvidia-smi: it may be full, or lost to the driver. --device cpu does without it."
-        return Finding(str(device), f"cannot be used: {_first_line(error)}", "wrong", remedy)
+        return Finding(str(device), f"cannot be used: {first_line(error)}", "wrong", remedy)
     return Finding(str(device), f"{torch.cuda.get_device_name(device)}, {_size(free)} of {_size(total)} free")
 
 
@@ -247,10 +247,6 @@ def _dataset(dataset: Dataset, root: Path) -> Finding:
     size = "x".join(map(str, (info.channels, *info.size)))
     state = "whole" if dataset.sha256 else "can be read"
     return Finding(dataset.name, f"{state}: {info.num_classes} classes of {size}")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _size(count: int) -> str:

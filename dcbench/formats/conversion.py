@@ -37,14 +37,14 @@ def to_condensed(foreign: ForeignSet, train: ResidentSplit, claimed: Pixels | No
 
 def _pixels(foreign: ForeignSet, claimed: Pixels | None, path: Path) -> Pixels:
     if foreign.certain and claimed not in (None, foreign.pixels):
-        raise DcbenchError(f"{path} has {foreign.pixels} images: --{claimed} contradicts that.")
+        raise DcbenchError(f"{path} has {foreign.pixels} images: {claimed} contradicts that.")
     pixels = claimed or foreign.pixels
     if pixels is None:
         low, high = float(foreign.images.min()), float(foreign.images.max())
         raise DcbenchError(
-            f"{path} does not say what its pixels are (they lie in {low:.3g}..{high:.3g}): say --raw for values "
-            "in [0, 1], --normalised for values from which the data set's mean was subtracted and which were "
-            "divided by its deviation, or --zca for values in [0, 1] that were then ZCA-whitened."
+            f"{path} does not say what its pixels are (they lie in {low:.3g}..{high:.3g}): say raw for values "
+            "in [0, 1], normalised for values from which the data set's mean was subtracted and which were divided "
+            "by its deviation, or zca for values in [0, 1] that were then ZCA-whitened."
         )
     return pixels
 

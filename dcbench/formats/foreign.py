@@ -243,13 +243,12 @@ def _read_image(file: Path, info: DatasetInfo) -> NDArray[np.uint8]:
         return np.array(image.convert("L" if info.channels == 1 else "RGB"))
 
 
-def from_tensors(images: Any, labels: Any, pixels: Pixels | None) -> ForeignFile:
+def from_tensors(images: Any, labels: Any) -> ForeignFile:
     """Return tensors, or what torch makes tensors of, as if they had been read from a file.
 
     Args:
         images: uint8 or floating, shape (N, C, H, W). A `DcbenchError` refuses others.
         labels: of shape (N,) or (N, K).
-        pixels: what the user says that the images' values are; uint8 is raw.
     """
     try:
         tensors = [torch.as_tensor(each).detach().cpu().contiguous() for each in (images, labels)]
@@ -259,11 +258,6 @@ def from_tensors(images: Any, labels: Any, pixels: Pixels | None) -> ForeignFile
         shapes = " and ".join(str(tuple(tensor.shape)) for tensor in tensors)
         raise DcbenchError(f"images must be of shape (N, C, H, W) and labels (N,) or (N, K): found {shapes}.")
     raw = tensors[0].dtype == torch.uint8
-    if not raw and pixels is None:
-        raise DcbenchError(
-            "say what the images' values are: raw=True for pixels from 0 to 1, normalised=True for values "
-            "normalised as those of the data set are, or zca=True for pixels that were ZCA-whitened."
-        )
     digest = hashlib.sha256()
     for tensor in tensors:
         digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())

@@ -24,13 +24,13 @@ from dcbench.engine.engine import IN_PART, active_engine
 from dcbench.engine.memory import is_out_of_memory
 from dcbench.evaluate.protocols import get_protocol
 from dcbench.evaluate.side_by_side import evaluate_all
-from dcbench.evaluate.trial import Trial
 from dcbench.leaderboard.scores import Competitor, official
 from dcbench.plugins import Plugins
-from dcbench.results.provenance import describe_device, git_state, now, sources
-from dcbench.results.records import RECORD_SCHEMA, Record
+from dcbench.results.provenance import now, sources
 from dcbench.results.store import Store
 from dcbench.results.submission import Submission, Verification, records_sha256
+from dcbench.run.cell_runner import describe_work
+from dcbench.run.events import Conditions
 from dcbench.run.plan import load_named
 from dcbench.submissions.comparison import Accuracies, StatedAndFound, compare_with_stated
 from dcbench.submissions.integrity import Problem, SubmittedSet, check_submission
@@ -122,7 +122,7 @@ class Verifier:
             accuracies: list[float] = []
             try:
                 # For each network, since not all of them may compile.
-                with active_engine().active(), closing(self._accuracies(submitted, network, architecture)) as each:
+                with active_engine().active(), closing(self._accuracies(submitted, architecture)) as each:
                     for accuracy in each:
                         accuracies.append(accuracy)
                         self.progress(self.evals * index + len(accuracies), total)
@@ -140,34 +140,31 @@ class Verifier:
     def _seed(self, number: int) -> int:
         return derive_seed("verify", self.seed, number)
 
-    def _accuracies(
-        self, submitted: SubmittedSet, network: str, architecture: Architecture
-    ) -> Generator[float, None, None]:
+    def _known_accuracy(
+        self, submitted: SubmittedSet, architecture: Architecture, spec: EvaluationSpec
+    ) -> float | None:
+        """Return the accuracy of a network that was trained before by what would train it now."""
+        at = (submitted.key, spec.evaluation_network, spec.protocol, spec.budget, spec.seed)
+        kept = self.store.find(*at) if self.store else None
+        if kept is None:
+            return None
+        code = sources(submitted.checked.origin, architecture)
+        augmentation = get_protocol(spec.protocol).augmentation(self.datasets[spec.dataset].info)
+        here = (spec, augmentation, active_engine().name, code, torch.__version__, dcbench.__version__)
+        engine = kept.engine.removesuffix(IN_PART)
+        then = (kept.evaluation_spec(), kept.augmentation, engine, kept.sources, kept.torch, kept.dcbench)
+        return kept.accuracy if then == here else None
+
+    def _accuracies(self, submitted: SubmittedSet, architecture: Architecture) -> Generator[float, None, None]:
         """Yield the accuracy of each network trained anew; those that are kept are not trained again."""
-        first, data = submitted.records[0], self.datasets[submitted.checked.spec.dataset]
-        protocol, behind = get_protocol(first.protocol), sources(submitted.checked.origin, architecture)
-        here = {
-            "set_sha256": first.set_sha256,
-            "augmentation": protocol.augmentation(data.info),
-            "torch": torch.__version__,
-            "dcbench": dcbench.__version__,
-        }
-
-        def known_accuracy(seed: int) -> float | None:
-            """Return the accuracy of a network that was trained before by what would train it now."""
-            at = (first.condense_key, network, first.protocol, first.budget, seed)
-            kept = self.store.find(*at) if self.store else None
-            if kept is None:
-                return None
-            by = (kept.engine.removesuffix(IN_PART), kept.sources.get("evaluation_network"))
-            same = by == (active_engine().name, behind["evaluation_network"])
-            return kept.accuracy if same and all(getattr(kept, name) == here[name] for name in here) else None
-
+        first, checked, network = submitted.records[0], submitted.checked, str(architecture)
+        data, condensed = self.datasets[first.dataset], checked.condensed
+        conditions = Conditions(get_protocol(first.protocol), BUDGETS[first.budget], active_engine())
         every = [
             first.evaluation_spec().model_copy(update={"evaluation_network": network, "seed": self._seed(number)})
             for number in range(self.evals)
         ]
-        known = {spec.seed: known_accuracy(spec.seed) for spec in every}
+        known = {spec.seed: self._known_accuracy(submitted, architecture, spec) for spec in every}
         yield from (accuracy for accuracy in known.values() if accuracy is not None)
         specs = [spec for spec in every if known[spec.seed] is None]
         if not specs:
@@ -177,16 +174,37 @@ class Verifier:
         def note_start(index: int, *_: int) -> None:
             started.setdefault(index, now())
 
-        condensed, budget = submitted.checked.condensed, BUDGETS[first.budget]
-        test = data.test_split(condensed.zca)
-        trials = evaluate_all(specs, condensed, test, architecture, protocol, budget, note_start)
+        judged = (condensed, data.test_split(condensed.zca), architecture, conditions.protocol, conditions.budget)
+        trials = evaluate_all(specs, *judged, note_start)
         with closing(trials):
             for index, (spec, trial) in enumerate(zip(specs, trials, strict=True)):
                 if isinstance(trial, Exception):
                     raise trial
                 if self.store:
-                    about = {**here, "sources": behind, "started_at": started[index]}
-                    self.store.append(_record(first, spec, trial, data, about))
+                    about = (
+                        checked.spec,
+                        data,
+                        checked.origin,
+                        conditions,
+                        self.store,
+                        architecture,
+                        trial.threads,
+                    )
+                    record = describe_work(
+                        *about,
+                        status="ok",
+                        key=spec.key(),
+                        set_sha256=spec.set_sha256,
+                        evaluation_network=network,
+                        eval_seed=spec.seed,
+                        track=condensed.track,
+                        accuracy=trial.accuracy,
+                        eval_seconds=round(trial.seconds, 3),
+                        storage_bytes=condensed.storage_bytes,
+                        packages=dict(trial.packages),
+                        started_at=started[index],
+                    )
+                    self.store.append(record)
                 yield trial.accuracy
 
 
@@ -242,25 +260,3 @@ def verification(verifier: Verifier, result: VerificationResult) -> Verification
         evals=verifier.evals,
         verified=result.verified,
     )
-
-
-def _record(
-    first: Record, spec: EvaluationSpec, trial: Trial, data: LoadedDataset, about: Mapping[str, object]
-) -> Record:
-    """Return the record of a network trained anew, given one of the same set."""
-    git_sha, git_dirty = git_state()
-    changes = {
-        "schema": RECORD_SCHEMA,
-        "seeded": first.seeded,
-        "key": spec.key(),
-        "evaluation_network": spec.evaluation_network,
-        "eval_seed": spec.seed,
-        "accuracy": trial.accuracy,
-        "eval_seconds": round(trial.seconds, 3),
-        "packages": dict(trial.packages),
-        "engine": active_engine().statement(),
-        "device": describe_device(data.device, trial.threads),
-        "git_sha": git_sha,
-        "git_dirty": git_dirty,
-    }
-    return Record.model_validate({**first.model_dump(by_alias=True), **changes, **about})

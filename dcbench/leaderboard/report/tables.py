@@ -183,12 +183,6 @@ def _terminal_cell(row: Row, network: str) -> str:
     return f"[bold]{percent(score.mean)}{mark}[/bold]\n[dim]{deviations(score)}[/dim]"
 
 
-def averaged(table: Standings) -> str:
-    """Say in a sentence over which networks the means of a table are taken."""
-    mean, unseen = (", ".join(networks) for networks in (table.networks, table.unseen))
-    return cell(f"Mean: {mean or 'no network that all rows have'}. Unseen: {unseen or 'none of them'}.")
-
-
 def markdown(table: Standings, leaderboard: Leaderboard) -> str:
     """Return a table of standings in Markdown; beneath it, what its means are over and provisional rows lack."""
 
@@ -209,7 +203,8 @@ def markdown(table: Standings, leaderboard: Leaderboard) -> str:
                 "verified": f"✓ {cell(verified)}" if verified else DASH,
             }
         )
-    notes = [averaged(table)]
+    mean, unseen = (", ".join(networks) for networks in (table.networks, table.unseen))
+    notes = [cell(f"Mean: {mean or 'no network that all rows have'}. Unseen: {unseen or 'none of them'}.")]
     notes += [cell(f"† {lacking(entry)}") for entry in table.entries if entry.provisional]
     notes += [cell(f"{name}: no record.") for name in table.missing]
     return "\n\n".join([_tabulated(lines, "github", table.missing), *notes])
