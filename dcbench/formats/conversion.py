@@ -43,8 +43,8 @@ def _pixels(foreign: ForeignSet, claimed: Pixels | None, path: Path) -> Pixels:
         low, high = float(foreign.images.min()), float(foreign.images.max())
         raise DcbenchError(
             f"{path} does not say what its pixels are (they lie in {low:.3g}..{high:.3g}): say raw for values "
-            "in [0, 1], normalised for values from which the data set's mean was subtracted and which were divided "
-            "by its deviation, or zca for values in [0, 1] that were then ZCA-whitened."
+            "in [0, 1], normalised for values from which the data set's mean was subtracted and which were "
+            "divided by its deviation, or zca for values in [0, 1] that were then ZCA-whitened."
         )
     return pixels
 
