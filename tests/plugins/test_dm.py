@@ -13,7 +13,7 @@ from torch import nn
 
 from dcbench.api import Architecture, DcbenchError, Setting, Task
 from dcbench.engine.engine import Engine
-from dcbench.engine.siamese import SiameseAugmentation
+from dcbench.engine.siamese import FULL, SiameseAugmentation
 
 CONVNET = ConvNet(width=8, depth=2)
 
@@ -58,7 +58,7 @@ def naive_condense(method, task, together):
     return images, losses
 
 
-@pytest.mark.parametrize("strategy", [None, "scale", "none"])
+@pytest.mark.parametrize("strategy", [FULL, "scale", "none"])
 @pytest.mark.parametrize("norm", ["instance", "batch"])
 @pytest.mark.parametrize(
     "engine", [Engine("plain"), Engine("fast", workers=2, micro_batch=4)], ids=lambda e: e.name
@@ -121,11 +121,11 @@ def test_the_images_learn_faster_when_there_are_many(tiny, ipc, lr):
     assert resolved(tiny, ipc=ipc, init="noise", lr_img=0.5).lr_img == 0.5
 
 
-def test_the_strategy_is_what_suits_the_data_set_unless_it_is_given(tiny):
+def test_the_strategy_leaves_out_what_does_not_suit_the_data_set(tiny):
     digits = make_info(unsuitable=frozenset({"flip"}))
     at = Setting(digits, (9, 9, 9), 1, "convnet")
     assert DistributionMatching().resolve(at).strategy == "color_crop_cutout_scale_rotate"
-    assert DistributionMatching(strategy="flip_crop").resolve(at).strategy == "flip_crop"
+    assert DistributionMatching(strategy="flip_crop").resolve(at).strategy == "crop"
     assert DistributionMatching(strategy="none").resolve(at).strategy == "none"
 
 

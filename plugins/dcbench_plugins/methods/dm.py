@@ -11,7 +11,6 @@ with its parameters, which real and synthetic images share:
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -52,22 +51,25 @@ class DistributionMatching(Method):
     )
     momentum_img: float = option(0.5, "momentum of the images' SGD", source=CODE, ge=0, lt=1)
     batch_real: int = option(256, "real images of a class per iteration", source=PAPER, ge=1)
-    strategy: str | None = option(
-        None, "siamese augmentation: all operations that suit the data set; none for no augmentation", source=CODE
+    strategy: str = option(
+        "color_crop_cutout_flip_scale_rotate",
+        "operations, of which each class and step gets one; those that do not suit the data set are left out; "
+        "none for no augmentation",
+        source=CODE,
     )
     init: Literal["real", "noise"] = option("real", "what the images start as", source=PAPER)
 
     def resolve(self, setting: Setting) -> "DistributionMatching":
-        """Fill in the learning rate and the strategy; check that the network has features to match."""
+        """Fill in the learning rate, leave out what does not suit; check that the network has features."""
         setting.require_linear_classifier()
         if self.init == "real":
             setting.require_enough_images()
-        lr_img = (10.0 if setting.ipc >= 100 else 1.0) if self.lr_img is None else self.lr_img
-        if self.strategy is None:
-            return self.model_copy(update={"lr_img": lr_img, "strategy": suitable_strategy(setting.info)})
-        if self.strategy != NO_AUGMENTATION:  # what the user asks for suits
-            suitable_strategy(replace(setting.info, unsuitable=frozenset()), self.strategy)
-        return self.model_copy(update={"lr_img": lr_img})
+        changes: dict[str, object] = {}
+        if self.lr_img is None:
+            changes["lr_img"] = 10.0 if setting.ipc >= 100 else 1.0
+        if self.strategy != NO_AUGMENTATION:
+            changes["strategy"] = suitable_strategy(setting.info, self.strategy)
+        return self.model_copy(update=changes)
 
     def condense(self, task: Task) -> CondensedSet:
         """Run algorithm 1."""
@@ -109,7 +111,6 @@ class DistributionMatching(Method):
 
     def _draw_view(self, task: Task) -> Callable[[Tensor], Tensor]:
         """Draw what is done to the real and to the synthetic images of a class."""
-        assert self.strategy is not None  # since resolved
         if self.strategy == NO_AUGMENTATION:
             return lambda images: images
         return SiameseAugmentation(self.strategy).draw(task.generator)
