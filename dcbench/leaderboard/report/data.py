@@ -15,17 +15,16 @@ def leaderboard_data(leaderboard: Leaderboard) -> list[dict[str, Any]]:
 
     Accuracies, deviations, intervals and shares are fractions.
     """
-    return [_table_data(table, leaderboard) for table in leaderboard.tables]
+    return [
+        _plain(table) | {"entries": [_entry_data(entry, leaderboard) for entry in table.entries]}
+        for table in leaderboard.tables
+    ]
 
 
 def row_data(row: Row) -> dict[str, Any]:
     """Return a row's scores and what it took as plain data."""
     scores = {network: asdict(score) for network, score in sorted(row.scores.items())}
     return _plain(row, "all_options", "seeded", "condense_keys", "replicates") | {"scores": scores}
-
-
-def _table_data(table: Standings, leaderboard: Leaderboard) -> dict[str, Any]:
-    return _plain(table) | {"entries": [_entry_data(entry, leaderboard) for entry in table.entries]}
 
 
 def _entry_data(entry: Entry, leaderboard: Leaderboard) -> dict[str, Any]:

@@ -44,13 +44,10 @@ def page_pictures(leaderboard: Leaderboard) -> tuple[dict[str, Pixels], dict[str
         elif isinstance(stored := stored_pixels(path, MOST_OF_A_CLASS), str):
             why_not[key] = stored
         else:
-            found[key] = Pixels(*stored)
-    small: dict[str, Pixels] = {}
-    for key, picture in found.items():
-        small |= _within({key: picture}, MOST_BYTES_OF_A_ROW)
-    shown = _within(small, MOST_BYTES_OF_A_PAGE)
-    why_not |= {key: "one image of each class is more than fits this page" for key in found.keys() - shown.keys()}
-    return shown, why_not
+            found |= _within({key: Pixels(*stored)}, MOST_BYTES_OF_A_ROW)
+    shown = _within(found, MOST_BYTES_OF_A_PAGE)
+    others = first.keys() - shown.keys() - why_not.keys()
+    return shown, why_not | dict.fromkeys(others, "one image of each class is more than fits this page")
 
 
 def first_of_each(picture: Pixels, count: int) -> Pixels:
