@@ -3,20 +3,19 @@
     python tests/benchmarks/augmentation_authors.py ../DatasetCondensation
 
 Per operation: the greatest difference of a pixel of noise. Batches are of several sizes; their images get the same
-draws, or draws of their own; torch repeats itself or not, because it resamples in two ways. The authors draw from
-torch's global generator, so their draws are drawn again here. See https://github.com/VICO-UoE/DatasetCondensation.
+draws, or draws of their own; torch repeats itself or not, because it resamples in two ways. See https://github.com/VICO-UoE/DatasetCondensation.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
 from authors import Authors
+from draws import redraw
 from torch import Tensor
 
 from dcbench.engine.siamese import OPERATIONS
@@ -24,29 +23,6 @@ from dcbench.engine.siamese import OPERATIONS
 SHAPES = ((5, 3, 32, 32), (4, 1, 28, 28), (3, 1, 8, 8), (3, 2, 9, 12))
 SEEDS = 20
 ROUNDING = 1e-4
-
-
-def uniform(operation: str, side: int) -> Callable[[int], Tensor]:
-    """Return how the authors draw one number for each of n images, as uniform draws; a side is in pixels."""
-    if operation == "crop":
-        most = int(side * 0.125 + 0.5)
-        return lambda n: (torch.randint(-most, most + 1, (n,)) + most + 0.5) / (2 * most + 1)
-    if operation == "cutout":
-        centres = side + 1 - int(side * 0.5 + 0.5) % 2
-        return lambda n: (torch.randint(0, centres, (n,)) + 0.5) / centres
-    return torch.rand
-
-
-def redraw(operation: str, seed: int, images: Tensor, alike: bool) -> Tensor:
-    """Return the uniform draws of `DiffAugment`: after a seed of their own each if alike, else one by one."""
-    torch.manual_seed(seed)
-    torch.randint(1, (1,))  # which operation
-    rows = []
-    for index in range(3):
-        if alike:
-            torch.manual_seed(seed + 1 + index)
-        rows.append(uniform(operation, images.shape[2 if index == 0 else 3])(len(images)))
-    return torch.stack(rows).double()[:, : 1 if alike else None]
 
 
 def difference(utils: Any, operation: str, images: Tensor, seed: int, alike: bool) -> float:

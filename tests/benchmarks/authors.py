@@ -10,13 +10,15 @@ import copy
 import importlib
 import sys
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from pieces import BATCH, CLASSES, INNER, STEPS, Start
+from pieces import BATCH, CLASSES, INNER, STEPS, Start, siamese_seeds
 from torch import Tensor, nn
+
+from dcbench.engine.siamese import FULL
 
 ARGS = Namespace(device="cpu", dis_metric="ours", dsa=False, dc_aug_param=None)
 
@@ -37,14 +39,21 @@ class Authors:
             theirs.data.copy_(ours.data)
         return network.train()
 
-    def loss(self, start: Start, network: nn.Module, image_syn: Tensor) -> Tensor:
-        """Return the matching loss of all classes, as their main function does."""
+    def loss(self, start: Start, network: nn.Module, image_syn: Tensor, seeds: Sequence[int] = ()) -> Tensor:
+        """Return the matching loss of all classes, as their main function does; with seeds, on views."""
         parameters, criterion = list(network.parameters()), nn.CrossEntropyLoss()
         loss = torch.tensor(0.0)
         for c, img_real in enumerate(start.real):
             lab_real = torch.ones((img_real.shape[0],), dtype=torch.long) * c
             img_syn = image_syn[c * start.ipc : (c + 1) * start.ipc]
             lab_syn = torch.ones((start.ipc,), dtype=torch.long) * c
+
+            if seeds:
+                augmentation = {"seed": seeds[c], "param": self.utils.ParamDiffAug()}
+                img_real = self.utils.DiffAugment(img_real, FULL, **augmentation)
+                if start.ipc == 1:  # twice, because with the torch of today their cutout fails on a single image
+                    img_syn = img_syn.repeat(2, 1, 1, 1)
+                img_syn = self.utils.DiffAugment(img_syn, FULL, **augmentation)[: start.ipc]
 
             output_real = network(img_real)
             loss_real = criterion(output_real, lab_real)
@@ -68,11 +77,11 @@ class Authors:
             self.utils.epoch("train", loader, network, optimizer, nn.CrossEntropyLoss(), ARGS, aug=False)
 
     def prepare(self, work: str, start: Start) -> Callable[[], object]:
-        """Return a piece of work: step, epoch or test."""
+        """Return a piece of work: step, siamese, epoch or test."""
         network = self.network(start)
-        if work == "step":
-            images = start.images.clone().requires_grad_()
-            return lambda: self.loss(start, network, images).backward()  # type: ignore[no-untyped-call]
+        if work in ("step", "siamese"):
+            images, seeds = start.images.clone().requires_grad_(), siamese_seeds(0) if work == "siamese" else ()
+            return lambda: self.loss(start, network, images, seeds).backward()  # type: ignore[no-untyped-call]
         optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
         if work == "epoch":
             return lambda: self.train(network, start.images, start.labels, optimizer, start.epochs)
@@ -81,15 +90,17 @@ class Authors:
         loader = torch.utils.data.DataLoader(data, batch_size=BATCH, shuffle=False, num_workers=0)
         return lambda: self.utils.epoch("test", loader, network, optimizer, nn.CrossEntropyLoss(), ARGS, aug=False)
 
-    def images_after_steps(self, start: Start) -> Tensor:
-        """Return what `pieces.images_after_steps` does."""
+    def images_after_steps(self, work: str, start: Start) -> Tensor:
+        """Return what the work of this name in `pieces.ERRORS` does."""
         network, images = self.network(start), start.images.clone().requires_grad_()
         optimizer = torch.optim.SGD([images], lr=0.1, momentum=0.5)
         optimizer_net = torch.optim.SGD(network.parameters(), lr=0.01)
-        for _ in range(STEPS):
-            loss = self.loss(start, network, images)
+        siamese = work == "siamese-error"
+        for step in range(STEPS):
+            loss = self.loss(start, network, images, siamese_seeds(step) if siamese else ())
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-            self.train(network, images, start.labels, optimizer_net, INNER)
+            if not siamese:
+                self.train(network, images, start.labels, optimizer_net, INNER)
         return images.detach()

@@ -3,7 +3,7 @@
     python tests/benchmarks/engines.py                          # everything, about an hour on two cores
     python tests/benchmarks/engines.py --shape 1x8x8 --ipc 1    # a part
     python tests/benchmarks/engines.py --work step --repeats 9
-    python tests/benchmarks/engines.py --work step --against fast --authors ../DatasetCondensation
+    python tests/benchmarks/engines.py --work step --work siamese --against fast --authors ../DatasetCondensation
     python tests/benchmarks/engines.py --device cuda
 
 Each has a process of its own, since the fast engines change how a process allocates memory. They take turns, so
@@ -14,8 +14,11 @@ the papers. Short pieces of work stand for long ones: networks are compiled wher
 The peak is that of a large matrix product on all threads, or on the GPU, measured here. Of plain arithmetic it is
 the share that the convolutions and matrix products of a piece of work reach.
 
+``--work siamese`` is a step on views, the same for all sides: those that the authors' code draws.
+
 ``--work error`` prints how far the images after two steps, each followed by training the network, are from those
-of plain in float64, as a share of how far they have moved.
+of plain in float64, as a share of how far they have moved; ``siamese-error`` does so for steps on views, without
+training.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ from typing import Any
 
 import click
 
-WORK = ("step", "epoch", "evaluations", "test", "cell", "error")
+WORK = ("step", "siamese", "epoch", "evaluations", "test", "cell", "error", "siamese-error")
 Shape = tuple[int, int, int]
 
 
@@ -72,13 +75,13 @@ class Server:
         """Return the operations per second of a large matrix product."""
         return measure_peak(self.device)
 
-    def images(self, shape: Shape, ipc: int, dtype: str) -> Any:
+    def images(self, work: str, shape: Shape, ipc: int, dtype: str) -> Any:
         """Return the images before and after two steps, float64."""
         import torch
-        from pieces import images_after_steps, make_start
+        from pieces import ERRORS, make_start
 
         start = make_start(shape, ipc, getattr(torch, dtype), self.device)
-        found = self.authors.images_after_steps(start) if self.authors else images_after_steps(start)
+        found = self.authors.images_after_steps(work, start) if self.authors else ERRORS[work](start)
         return start.images.double().cpu().numpy(), found.double().cpu().numpy()
 
     def serve(self, requests: Connection) -> None:
@@ -182,20 +185,20 @@ def print_times(workers: list[Worker], work: str, shape: Shape, ipc: int, repeat
         share = f"{flops / seconds / peak:4.0%}" if flops else ""
         label = "x".join(map(str, shape)) if work != "cell" else "digits"
         click.echo(
-            f"{label:>8} {work:>6} {ipc:>4} {worker.name:>9} {seconds:9.3f} {plain / seconds:6.2f} "
+            f"{label:>8} {work:>13} {ipc:>4} {worker.name:>9} {seconds:9.3f} {plain / seconds:6.2f} "
             f"{min(ratios):5.2f}-{max(ratios):.2f} {share:>5}"
         )
 
 
-def print_errors(workers: list[Worker], shape: Shape, ipc: int) -> None:
+def print_errors(workers: list[Worker], work: str, shape: Shape, ipc: int) -> None:
     """Print how far each worker's images are from plain's in float64."""
     import numpy
 
-    begin, exact = workers[0].ask("images", shape, ipc, "float64")
+    begin, exact = workers[0].ask("images", work, shape, ipc, "float64")
     for worker in workers:
-        _, found = worker.ask("images", shape, ipc, "float32")
+        _, found = worker.ask("images", work, shape, ipc, "float32")
         error = numpy.linalg.norm(found - exact) / numpy.linalg.norm(exact - begin)
-        click.echo(f"{'x'.join(map(str, shape)):>8} {'error':>6} {ipc:>4} {worker.name:>9} {error:9.1e}")
+        click.echo(f"{'x'.join(map(str, shape)):>8} {work:>13} {ipc:>4} {worker.name:>9} {error:9.1e}")
 
 
 @click.command()
@@ -221,16 +224,16 @@ def main(
     extra = [Worker("authors", device, authors)] if authors else []
     peak = max(worker.ask("peak") for worker in [*workers, *extra])
     click.echo(f"peak {peak / 1e9:.0f} GFLOP/s; {repeats} turns each; seconds are medians")
-    line = "{:>8} {:>6} {:>4} {:>9} {:>9} {:>6} {:>10} {:>5}".format
+    line = "{:>8} {:>13} {:>4} {:>9} {:>9} {:>6} {:>10} {:>5}".format
     click.echo(line("shape", "work", "ipc", "engine", "seconds", "ratio", "from-to", "peak"))
     for work in works:
         for shape in shapes if work != "cell" else ("1x8x8",):
             for ipc in ipcs if work not in ("test", "cell") else (1,):
                 channels, height, width = map(int, shape.split("x"))
-                if work == "error":
+                if work in ("error", "siamese-error"):
                     # Of several batches, the authors' code draws another order.
-                    sides = [*workers, *extra] if ipc * 10 <= 256 else workers
-                    print_errors(sides, (channels, height, width), ipc)
+                    sides = workers if work == "error" and ipc * 10 > 256 else [*workers, *extra]
+                    print_errors(sides, work, (channels, height, width), ipc)
                     continue
                 sides = [*workers, *extra]
                 if work == "cell":  # too short to be compiled for

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import torch
 from dcbench_plugins.architectures.convnet import ConvNet
+from dcbench_plugins.methods.dsa import siamese_gradient
 from dcbench_plugins.methods.gradmatch import layerwise_distance
+from draws import redrawn_view
 from torch import Tensor, nn
 
 from dcbench.api import DatasetInfo, ResidentSplit, accuracy, matching_gradient, new_network, train_network
@@ -83,6 +85,22 @@ def make_start(
 def matching_step(start: Start) -> Callable[[], object]:
     """Return one image step's gradient: all classes."""
     return lambda: matching_gradient(start.network, start.real, start.images.split(start.ipc), layerwise_distance)
+
+
+def siamese_step(start: Start) -> Callable[[], object]:
+    """Return one image step's gradient, all classes, on views, the same every time."""
+    return lambda: siamese_match(start, start.images, step=0)
+
+
+def siamese_match(start: Start, images: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    """Match views of the images, as the authors' code draws them after a seed for each class and step."""
+    views = [redrawn_view(seed, start.images) for seed in siamese_seeds(step)]
+    return siamese_gradient(start.network, start.real, images, views, layerwise_distance)
+
+
+def siamese_seeds(step: int) -> range:
+    """Return a seed for each class, far enough apart: a view takes several."""
+    return range(1000 * step, 1000 * step + 10 * CLASSES, 10)
 
 
 def epochs(start: Start) -> Callable[[], object]:
@@ -159,4 +177,22 @@ def images_after_steps(start: Start) -> Tensor:
     return images
 
 
-PIECES = {"step": matching_step, "epoch": epochs, "evaluations": evaluations, "test": test_pass, "cell": cell}
+def images_after_siamese_steps(start: Start) -> Tensor:
+    """Return the synthetic images after two image steps on views; the network stays as it is."""
+    images = start.images.clone()
+    optimizer = torch.optim.SGD([images], lr=0.1, momentum=0.5)
+    for step in range(STEPS):
+        images.grad, _ = siamese_match(start, images, step)
+        optimizer.step()
+    return images
+
+
+PIECES = {
+    "step": matching_step,
+    "siamese": siamese_step,
+    "epoch": epochs,
+    "evaluations": evaluations,
+    "test": test_pass,
+    "cell": cell,
+}
+ERRORS = {"error": images_after_steps, "siamese-error": images_after_siamese_steps}

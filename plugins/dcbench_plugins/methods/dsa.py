@@ -11,6 +11,7 @@ ones, and whatever the network sees is augmented by A with parameters omega, dra
 A is differentiable, so that grad_S passes through it. Its operations are those of `SiameseAugmentation`.
 """
 
+from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar, Literal, Self
 
 import torch
@@ -29,6 +30,9 @@ from dcbench.api import (
 from dcbench_plugins.methods.gradmatch import DISTANCES, GradMatch
 
 PAPER = "Zhao, Bilen, ICML 2021"
+
+View = Callable[[Tensor], Tensor]
+Distance = Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]
 
 
 class DSA(GradMatch):
@@ -57,20 +61,33 @@ class DSA(GradMatch):
     def _match_drawn(self, task: Task, network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
         """Match one view of the synthetic images of every class to the same view of real ones, both drawn now."""
         views = [self._augmentation().draw(task.generator) for _ in range(task.info.num_classes)]
-        images = images.detach().requires_grad_()
-        # Contiguous, because how a tensor lies in memory may change how it is computed with.
-        seen = [view(own).contiguous() for view, own in zip(views, torch.split(images, task.ipc), strict=True)]
-        real = (view(batch).contiguous() for view, batch in zip(views, self._draw_real(task), strict=True))
-        gradient, loss = matching_gradient(
-            network, real, [each.detach() for each in seen], DISTANCES[self.distance]
-        )
-        # The views' own part of the chain rule: from what is seen to the images.
-        (gradient,) = torch.autograd.grad(seen, images, torch.split(gradient, task.ipc))
-        return gradient, loss
+        return siamese_gradient(network, self._draw_real(task), images, views, DISTANCES[self.distance])
 
     def _augmentation(self) -> SiameseAugmentation:
         """Return how the network's training changes its batches, and matching its classes."""
         return SiameseAugmentation(self.strategy)
+
+
+def siamese_gradient(
+    network: nn.Module, real: Iterable[Tensor], images: Tensor, views: Sequence[View], distance: Distance
+) -> tuple[Tensor, Tensor]:
+    """Return what `matching_gradient` does for views of the images, with the gradient by the images themselves.
+
+    Args:
+        network: the matching network.
+        real: for each class in label order, a batch of real images, (n, C, H, W); drawn one after the other.
+        images: the synthetic ones, (K * ipc, C, H, W), class by class.
+        views: for each class, what real and synthetic images are seen through; differentiable.
+        distance: between two lists of parameter gradients.
+    """
+    images = images.detach().requires_grad_()
+    # Contiguous, because how a tensor lies in memory may change how it is computed with.
+    own = torch.split(images, len(images) // len(views))
+    seen = [view(each).contiguous() for view, each in zip(views, own, strict=True)]
+    real = (view(each).contiguous() for view, each in zip(views, real, strict=True))
+    by_seen, loss = matching_gradient(network, real, [each.detach() for each in seen], distance)
+    (gradient,) = torch.autograd.grad(seen, images, torch.split(by_seen, len(own[0])))
+    return gradient, loss
 
 
 @hookimpl
