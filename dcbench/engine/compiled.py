@@ -85,19 +85,11 @@ def compile_network(network: nn.Module, images: Tensor, gradients: bool) -> Forw
     return network
 
 
-def count_flops(network: nn.Module, images: Tensor) -> int:
-    """Return the operations of a network's pass over one image, additions and multiplications counted apart."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(images[:1])
-    return int(counter.get_total_flops())
-
-
 def count_weight_flops(network: nn.Module, images: Tensor) -> int:
-    """Return about what `count_flops` does, from the shapes of convolutions and linear layers alone.
+    """Return the operations of a network's pass over one image, additions and multiplications counted apart.
 
-    Torch's own counter imports the compiler, which takes seconds.
+    Those of convolutions and linear layers, from their shapes. Torch's own counter counts attention, too, but it
+    takes 10 ms, which is long where each iteration draws a network, and imports the compiler, which takes seconds.
     """
     counts = []
 

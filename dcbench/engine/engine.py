@@ -33,7 +33,7 @@ import torch
 from torch import Tensor, nn
 
 from dcbench.engine import compiled, graphs
-from dcbench.engine.compiled import Forward, can_compile, compile_network, count_flops
+from dcbench.engine.compiled import Forward, can_compile, compile_network, count_weight_flops
 from dcbench.engine.graphs import Outputs, Replayed
 from dcbench.utils.errors import DcbenchError, unknown_name
 from dcbench.utils.seeds import GLOBALS
@@ -92,7 +92,7 @@ class Engine:
         """
         if not self.compiles:
             return network
-        flops = count_flops(network, images)
+        flops = count_weight_flops(network, images[:1])
         if passes * flops < COMPILE_FROM or (passes_at_once or passes) * flops < SHARE_FROM:
             return network
         # Compiled code depends on how many threads the thread has that it is compiled in.

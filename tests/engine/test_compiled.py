@@ -20,7 +20,7 @@ from torch._dynamo.utils import counters
 
 from dcbench.core.architecture import new_network
 from dcbench.core.spec import FULL, QUICK
-from dcbench.engine.compiled import can_compile, compile_network, count_flops
+from dcbench.engine.compiled import can_compile, compile_network, count_weight_flops
 from dcbench.engine.engine import PLAIN, Engine, choose_engine, compiled
 from dcbench.engine.matching import matching_gradient
 from dcbench.engine.training import accuracy, train_network
@@ -165,7 +165,7 @@ def test_a_network_that_cannot_be_compiled_is_used_as_it_is(monkeypatch):
 def test_short_work_is_not_compiled(monkeypatch):
     monkeypatch.setattr("dcbench.engine.engine.compile_network", lambda *_: "compiled")
     network, images = network_of(), images_of(2)
-    flops = count_flops(network, images)
+    flops = count_weight_flops(network, images)
     # Padded by 3, the images are 12x12 and, pooled, 6x6, then 3x3; operations are counted singly.
     assert flops == 2 * (12 * 12 * 9 * 4 + 6 * 6 * 4 * 9 * 4 + 4 * 9 * 3)
     monkeypatch.setattr("dcbench.engine.engine.COMPILE_FROM", 10.0 * flops)
