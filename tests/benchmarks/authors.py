@@ -1,7 +1,7 @@
-"""The same pieces of work by the code of gradient matching's authors, which whoever wants to compare brings.
+"""The same pieces of work by the code of the matching methods' authors, which whoever wants to compare brings.
 
-Its matching step and loops stand in its main function, so they are copied here, line by line; networks, distance,
-epochs and the test pass are called where they are. See https://github.com/VICO-UoE/DatasetCondensation.
+Its matching steps and loops stand in its main functions, so they are copied here, line by line; networks,
+distance, augmentation, epochs and the test pass are called where they are. See https://github.com/VICO-UoE/DatasetCondensation.
 """
 
 from __future__ import annotations
@@ -9,13 +9,15 @@ from __future__ import annotations
 import copy
 import importlib
 import sys
+import time
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from pieces import BATCH, CLASSES, INNER, STEPS, Start, siamese_seeds
+from pieces import BATCH, CLASSES, INNER, ITERATIONS, REAL, STEPS, Start, siamese_seeds
 from torch import Tensor, nn
 
 from dcbench.engine.siamese import FULL
@@ -67,6 +69,47 @@ class Authors:
             loss += self.utils.match_loss(gw_syn, gw_real, ARGS)
         return loss
 
+    def dm_loss(
+        self, start: Start, net: nn.Module, real: Iterable[Tensor], image_syn: Tensor, seeds: Iterable[int]
+    ) -> Tensor:
+        """Return the distribution matching loss of all classes, as their main function does."""
+        param, embed = self.utils.ParamDiffAug(), net.embed
+        loss = torch.tensor(0.0)
+        for c, (img_real, seed) in enumerate(zip(real, seeds, strict=False)):
+            img_syn = image_syn[c * start.ipc : (c + 1) * start.ipc]
+            img_real = self.utils.DiffAugment(img_real, FULL, seed=seed, param=param)
+            img_syn = torch.cat([img_syn, img_syn[:1]])  # torch has come to refuse their draws for a single image
+            img_syn = self.utils.DiffAugment(img_syn, FULL, seed=seed, param=param)[:-1]
+            # Of one channel, torch may take images for channels-last, whose features they cannot flatten.
+            img_real, img_syn = (each.clone(memory_format=torch.contiguous_format) for each in (img_real, img_syn))
+            output_real = embed(img_real).detach()
+            output_syn = embed(img_syn)
+            loss += torch.sum((torch.mean(output_real, dim=0) - torch.mean(output_syn, dim=0)) ** 2)
+        return loss
+
+    def dm_iterations(self, start: Start) -> Callable[[], object]:
+        """Return iterations of distribution matching, as their main function does."""
+        split = start.test_split()
+        images_all, indices_class = split.normalised(slice(None)), [each.numpy() for each in split.class_indices]
+        image_syn = start.images.clone().requires_grad_()
+        optimizer = torch.optim.SGD([image_syn], lr=1.0, momentum=0.5)
+
+        def get_images(c: int) -> Tensor:
+            return images_all[np.random.permutation(indices_class[c])[:REAL]]  # noqa: NPY002
+
+        def iterate() -> None:
+            for _ in range(ITERATIONS):
+                net = self.utils.get_network("ConvNet", start.info.channels, CLASSES, start.info.size).train()
+                for param in net.parameters():
+                    param.requires_grad = False
+                seeds = iter(lambda: int(time.time() * 1000) % 100000, -1)
+                loss = self.dm_loss(start, net, map(get_images, range(CLASSES)), image_syn, seeds)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+
+        return iterate
+
     def train(
         self, network: nn.Module, images: Tensor, labels: Tensor, optimizer: torch.optim.Optimizer, n: int
     ) -> None:
@@ -77,7 +120,9 @@ class Authors:
             self.utils.epoch("train", loader, network, optimizer, nn.CrossEntropyLoss(), ARGS, aug=False)
 
     def prepare(self, work: str, start: Start) -> Callable[[], object]:
-        """Return a piece of work: step, siamese, epoch or test."""
+        """Return a piece of work: step, siamese, dm, epoch or test."""
+        if work == "dm":
+            return self.dm_iterations(start)
         network = self.network(start)
         if work in ("step", "siamese"):
             images, seeds = start.images.clone().requires_grad_(), siamese_seeds(0) if work == "siamese" else ()
@@ -92,6 +137,8 @@ class Authors:
 
     def images_after_steps(self, work: str, start: Start) -> Tensor:
         """Return what the work of this name in `pieces.ERRORS` does."""
+        if work == "dm-error":
+            return self.images_after_dm(start)
         network, images = self.network(start), start.images.clone().requires_grad_()
         optimizer = torch.optim.SGD([images], lr=0.1, momentum=0.5)
         optimizer_net = torch.optim.SGD(network.parameters(), lr=0.01)
@@ -103,4 +150,12 @@ class Authors:
             optimizer.step()
             if not siamese:
                 self.train(network, images, start.labels, optimizer_net, INNER)
+        return images.detach()
+
+    def images_after_dm(self, start: Start) -> Tensor:
+        """Return what `pieces.images_after_dm` does."""
+        network, images = self.network(start), start.images.clone().requires_grad_()
+        optimizer = torch.optim.SGD([images], lr=1.0, momentum=0.5)
+        self.dm_loss(start, network, start.real, images, siamese_seeds(0)).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
         return images.detach()

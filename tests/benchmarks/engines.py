@@ -18,7 +18,8 @@ the share that the convolutions and matrix products of a piece of work reach.
 
 ``--work error`` prints how far the images after two steps, each followed by training the network, are from those
 of plain in float64, as a share of how far they have moved; ``siamese-error`` does so for steps on views, without
-training.
+training, and ``dm-error`` for one iteration of distribution matching on views. ``--work dm`` is whole iterations
+of that method, with all that is drawn for them.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from typing import Any
 
 import click
 
-WORK = ("step", "siamese", "epoch", "evaluations", "test", "cell", "error", "siamese-error")
+WORK = ("step", "siamese", "dm", "epoch", "evaluations", "test", "cell", "error", "siamese-error", "dm-error")
 Shape = tuple[int, int, int]
 
 
@@ -230,7 +231,7 @@ def main(
         for shape in shapes if work != "cell" else ("1x8x8",):
             for ipc in ipcs if work not in ("test", "cell") else (1,):
                 channels, height, width = map(int, shape.split("x"))
-                if work in ("error", "siamese-error"):
+                if "error" in work:
                     # Of several batches, the authors' code draws another order.
                     sides = workers if work == "error" and ipc * 10 > 256 else [*workers, *extra]
                     print_errors(sides, work, (channels, height, width), ipc)

@@ -1,4 +1,4 @@
-"""Pieces of work that the benchmarks time: those of gradient matching and evaluation on noise, and a cell."""
+"""Pieces of work that the benchmarks time: those of matching and of evaluation on noise, and a cell."""
 
 from __future__ import annotations
 
@@ -6,21 +6,36 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import torch
 from dcbench_plugins.architectures.convnet import ConvNet
+from dcbench_plugins.methods.dm import DistributionMatching
 from dcbench_plugins.methods.dsa import siamese_gradient
 from dcbench_plugins.methods.gradmatch import layerwise_distance
 from draws import redrawn_view
 from torch import Tensor, nn
 
-from dcbench.api import DatasetInfo, ResidentSplit, accuracy, matching_gradient, new_network, train_network
+from dcbench.api import (
+    DatasetInfo,
+    ResidentSplit,
+    Setting,
+    Task,
+    accuracy,
+    feature_matching_gradient,
+    matching_gradient,
+    new_network,
+    train_network,
+    without_classifier,
+)
 from dcbench.engine.engine import active_engine
 
 CLASSES = 10
 REAL = 256
 TEST_IMAGES = 10_000
 STEPS, INNER = 2, 10
+ITERATIONS = 2
 NETWORKS, EPOCHS = 20, 10
 BATCH = 256
 
@@ -101,6 +116,17 @@ def siamese_match(start: Start, images: Tensor, step: int) -> tuple[Tensor, Tens
 def siamese_seeds(step: int) -> range:
     """Return a seed for each class, far enough apart: a view takes several."""
     return range(1000 * step, 1000 * step + 10 * CLASSES, 10)
+
+
+def dm_iterations(start: Start) -> Callable[[], object]:
+    """Return iterations of distribution matching: networks, real images and views drawn, steps taken."""
+    method = DistributionMatching(iterations=ITERATIONS)
+    method = method.resolve(Setting(start.info, (REAL,) * CLASSES, start.ipc, "convnet"))
+    nowhere: Any = SimpleNamespace(load=lambda: None, offer=lambda state: None)
+    split = start.test_split()
+    return lambda: method.condense(
+        Task(split, start.ipc, start.generator, ConvNet(), nowhere, lambda done, total: None)
+    )
 
 
 def epochs(start: Start) -> Callable[[], object]:
@@ -187,12 +213,28 @@ def images_after_siamese_steps(start: Start) -> Tensor:
     return images
 
 
+def images_after_dm(start: Start) -> Tensor:
+    """Return the synthetic images after one iteration of distribution matching, on views as in `siamese_match`."""
+    psi = without_classifier(start.network).requires_grad_(False)
+    views = [redrawn_view(seed, start.images) for seed in siamese_seeds(0)]
+    images = start.images.clone().requires_grad_()
+    synthetic = [view(own) for view, own in zip(views, torch.split(images, start.ipc), strict=True)]
+    real = (view(batch) for view, batch in zip(views, start.real, strict=True))
+    gradient, _ = feature_matching_gradient(psi, real, synthetic)
+    return (images - torch.autograd.grad(torch.cat(synthetic), images, gradient)[0]).detach()
+
+
 PIECES = {
     "step": matching_step,
     "siamese": siamese_step,
+    "dm": dm_iterations,
     "epoch": epochs,
     "evaluations": evaluations,
     "test": test_pass,
     "cell": cell,
 }
-ERRORS = {"error": images_after_steps, "siamese-error": images_after_siamese_steps}
+ERRORS = {
+    "error": images_after_steps,
+    "siamese-error": images_after_siamese_steps,
+    "dm-error": images_after_dm,
+}
