@@ -232,9 +232,10 @@ def load_datasets(
 
 
 def sample_sets(sets: Sequence[SubmittedSet], sample: int | None, seed: int) -> list[SubmittedSet]:
-    """Choose sets, one of every row before a second of any.
+    """Choose sets, one of every row before a second of any, each with its records under every protocol.
 
-    Sets of any size, such as the whole training split, come after all others: one costs more than they do.
+    Under every protocol, because the mark of a set counts for all of them. Sets of any size, such as the whole
+    training split, come after all others: one costs more than they do.
     """
     if sample is None or sample >= len(sets):
         return list(sets)
@@ -248,7 +249,8 @@ def sample_sets(sets: Sequence[SubmittedSet], sample: int | None, seed: int) -> 
     draw.shuffle(order)
     spread = [each for some in zip_longest(*(by_row[row] for row in order)) for each in some if each]
     spread.sort(key=lambda submitted: submitted.checked.spec.ipc is None)
-    return sorted(spread[:sample], key=lambda submitted: submitted.key)
+    keys = list(dict.fromkeys(submitted.key for submitted in spread))[:sample]
+    return sorted((each for each in sets if each.key in keys), key=lambda submitted: submitted.key)
 
 
 def verification(verifier: Verifier, result: VerificationResult) -> Verification:

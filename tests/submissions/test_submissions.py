@@ -429,6 +429,10 @@ def test_a_set_judged_by_two_protocols_is_two_rows_and_each_is_verified(plugins,
         ("protocol dc", "dropout"),
         ("protocol dsa", "linear"),
     }
+    # Its mark counts for both protocols, so both are tried where the set is chosen.
+    outcome = verify(folder, sample=1)
+    assert {each.what.split(", ")[-1] for each in outcome.comparisons} == {"protocol dc", "protocol dsa"}
+    assert len({key for each in outcome.comparisons for key in each.keys}) == 1
     # One that is wrong under one protocol is verified under neither.
     rewrite(folder, lambda record: record | ({"accuracy": 1.0} if record["protocol"] == "dsa" else {}))
     outcome = verify(folder)
