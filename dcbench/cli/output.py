@@ -22,18 +22,19 @@ def print_json(value: Any) -> None:
 
 
 def print_scores(table: Sequence[Row], title: str, as_json: bool) -> None:
-    """Print a cross-architecture table."""
+    """Print a cross-architecture table for each protocol."""
     if as_json:
         from dcbench.leaderboard.report.data import row_data
 
         print_json([row_data(row) for row in table])
         return
-    from dcbench.leaderboard.report.tables import LEGEND, terminal_table
+    from dcbench.leaderboard.report.tables import LEGEND, terminal_tables
 
-    console, shown = make_console(), terminal_table(table, title)
+    console, tables = make_console(), terminal_tables(table, title)
     # A terminal too narrow for all networks breaks lines; columns left out would be worse.
-    console.width = max(console.width, shown.__rich_measure__(console, console.options).minimum)
-    console.print(shown, f"[dim]{LEGEND}[/dim]")
+    least = [shown.__rich_measure__(console, console.options).minimum for shown in tables]
+    console.width = max(console.width, *least)
+    console.print(*tables, f"[dim]{LEGEND}[/dim]")
 
 
 def print_rows(rows: Sequence[dict[str, str]], as_json: bool) -> None:

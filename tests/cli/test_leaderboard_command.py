@@ -157,6 +157,14 @@ def test_submissions_of_data_that_are_not_installed_say_what_to_do(typed, tmp_pa
     assert "Say where the data set 'nowhere' is with --dataset" in done.output
 
 
+def test_a_table_on_the_terminal_is_of_one_protocol_and_says_which(typed, tmp_path):
+    records = [make_record(protocol=protocol, method=f"by_{protocol}") for protocol in ("dc", "dsa")]
+    (tmp_path / "records.jsonl").write_text("".join(record.to_json() + "\n" for record in records))
+    text = typed("leaderboard", "show", ".").output
+    heads = [text.index(part) for part in ("protocol dc", "by_dc", "protocol dsa", "by_dsa")]
+    assert heads == sorted(heads)
+
+
 def test_every_format_has_the_number(typed, tmp_path):
     records = [
         make_record(accuracy=accuracy, condense_seed=seed, method="a_method")

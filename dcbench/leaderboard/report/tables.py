@@ -140,6 +140,15 @@ def empty_table(title: str | None = None) -> Table:
     return Table(title=title, title_justify="left", box=box, padding=(0, 1), pad_edge=False, collapse_padding=True)
 
 
+def terminal_tables(rows: Sequence[Row], title: str) -> list[Table]:
+    """Return a cross-architecture table for each protocol, which its title names."""
+    protocols = sorted({row.protocol for row in rows})
+    return [
+        terminal_table([row for row in rows if row.protocol == name], f"{title}: protocol {name}")
+        for name in protocols
+    ]
+
+
 def terminal_table(table: Sequence[Row], title: str) -> Table:
     """Return the cross-architecture table for the terminal; it fits 80 columns with four networks.
 
