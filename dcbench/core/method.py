@@ -55,7 +55,8 @@ class Setting:
         if self.architecture is None:
             return
         network = new_network(self.architecture, self.info, seed=0).eval()
-        images = torch.zeros(2, self.info.channels, *self.info.size)
+        shape = (2, self.info.channels, *self.info.size)
+        images = torch.randn(shape, generator=torch.Generator().manual_seed(0))
         try:
             with torch.no_grad():
                 features = self.architecture.features(network, images)

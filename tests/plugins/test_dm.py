@@ -148,6 +148,15 @@ class Normalised(Architecture):
         return nn.Sequential(nn.Flatten(), nn.Linear(64, info.num_classes), nn.LogSoftmax(dim=1))
 
 
+class Squashed(Architecture):
+    """What follows the linear layer leaves zeros as they are."""
+
+    name = "squashed"
+
+    def build(self, info):
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, info.num_classes), nn.Tanh())
+
+
 @pytest.mark.parametrize(
     ("options", "ipc", "architecture", "message"),
     [
@@ -156,6 +165,7 @@ class Normalised(Architecture):
         ({}, 7, CONVNET, "class 'c' has 6 training images"),
         ({}, 1, Convolutional(), "network 'convolutional' has no features before a classifier"),
         ({}, 1, Normalised(), "network 'normalised' has no features before a classifier"),
+        ({}, 1, Squashed(), "network 'squashed' has no features before a classifier"),
     ],
 )
 def test_what_cannot_be_served_is_said_when_it_is_planned(tiny, options, ipc, architecture, message):
