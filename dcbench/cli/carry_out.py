@@ -82,7 +82,7 @@ def carry_out(
         report(completed.records)
     elif (table := rows(completed.records)) or as_json:
         datasets = ", ".join(sorted({row.dataset for row in table}))
-        print_scores(table, f"{datasets}, budget {plan.budget.name}", as_json)
+        print_scores(table, datasets, as_json)
     failures = completed.outcome.failures
     if failures:
         click.echo(f"Tracebacks of what failed: {completed.store.root / 'failures'}", err=True)

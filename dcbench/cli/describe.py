@@ -40,12 +40,13 @@ def describe(name: str, as_json: bool) -> None:
     if (same := plugins.suites.find(name)) is not None:
         result.append(_suite_facts(load_suite(plugins.suite_path(same)), plugins.suites.origins[same]))
     if not result:
-        known = [*chain(*plugins.registries().values()), *PROTOCOLS, *BUDGETS, *plugins.suites]
+        known = {*chain(*plugins.registries().values()), *PROTOCOLS, *BUDGETS, *plugins.suites}
         raise plugins.missing(unknown_name("name", name, known))
     if as_json:
         print_json(result)
         return
-    for facts in result:
+    for index, facts in enumerate(result):
+        click.echo(nl=index > 0)
         _print_one(facts, facts.pop("options", []))
 
 

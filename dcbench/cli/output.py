@@ -22,7 +22,7 @@ def print_json(value: Any) -> None:
 
 
 def print_scores(table: Sequence[Row], title: str, as_json: bool) -> None:
-    """Print a cross-architecture table for each protocol."""
+    """Print cross-architecture tables, one for each protocol, budget and track."""
     if as_json:
         from dcbench.leaderboard.report.data import row_data
 

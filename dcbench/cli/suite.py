@@ -54,7 +54,7 @@ def suite() -> None:
 @suite.command("list")
 @json_option
 def list_(as_json: bool) -> None:
-    """List the suites: their cells (combinations), condensed sets, and networks to train.
+    """List the suites: their settings (combinations), condensed sets, and networks to train.
 
     The counts come from the suites' files alone. A method counts as one that depends on the seed and the matching
     network unless its suite says otherwise.
@@ -66,13 +66,13 @@ def list_(as_json: bool) -> None:
     plugins = options.load_plugins(suites_only=True)
     rows = []
     for name in plugins.suites:
-        row = {"name": name, "title": "", "cells": "", "sets": "", "trials": ""}
+        row = {"name": name, "title": "", "settings": "", "sets": "", "trials": ""}
         try:
             loaded = load_suite(plugins.suite_path(name))
             row["title"] = loaded.file.title
             selection = select(loaded)
             experiments, networks = selection.experiments(), len(selection.eval_networks)
-            row["cells"] = str(len(experiments))
+            row["settings"] = str(len(experiments))
             row["sets"] = str(sum(each.sets for each in experiments))
             row["trials"] = str(networks * sum(each.sets * each.evals for each in experiments))
         except DcbenchError as error:  # one that is broken hides no other

@@ -22,7 +22,7 @@ from dcbench.leaderboard.report.tables import (
     markdown,
     percent,
     seconds,
-    terminal_table,
+    terminal_tables,
 )
 from dcbench.leaderboard.scores import Row, find_records, networks_of, official, rows
 from dcbench.leaderboard.statistics import Score
@@ -359,7 +359,7 @@ def test_the_csv_holds_every_score_in_full():
 
 def printed(table):
     console = Console(width=300, file=StringIO(), force_terminal=False)
-    console.print(terminal_table(table, "a title"))
+    console.print(*terminal_tables(table, "a title"))
     return console.file.getvalue()
 
 
@@ -369,14 +369,24 @@ def test_the_terminal_table_has_every_number():
         assert part in text
 
 
-def test_the_terminal_table_names_data_set_and_budget_only_where_there_are_several():
-    one = printed(rows(two_sets()))
-    assert "data set" not in one
-    assert "budget" not in one
-    both = printed(rows([*two_sets(), make_record(dataset="another"), make_record(budget="quick")]))
+def test_the_terminal_table_names_the_data_set_only_where_there_are_several():
+    assert "data set" not in printed(rows(two_sets()))
+    both = printed(rows([*two_sets(), make_record(dataset="another")]))
     assert "data set" in both
     assert "another" in both
-    assert "quick" in both
+
+
+def test_protocols_budgets_and_tracks_have_tables_of_their_own_on_the_terminal():
+    others = [make_record(protocol="dsa"), make_record(budget="quick"), make_record(track="soft-label")]
+    text = printed(rows([*two_sets(), *others]))
+    titles = [line.strip() for line in text.splitlines() if "a title" in line]
+    assert titles == [
+        "a title: protocol dc, budget full, hard-labels",
+        "a title: protocol dc, budget full, soft-labels",
+        "a title: protocol dc, budget quick, hard-labels",
+        "a title: protocol dsa, budget full, hard-labels",
+    ]
+    assert text.count("gradmatch") == 4
 
 
 def test_the_terminal_table_says_what_a_row_was_matched_on_where_its_mark_does_not():
@@ -396,7 +406,7 @@ def test_the_terminal_table_of_four_networks_fits_80_columns():
         for matched, network, seed in itertools.product(names, names, range(2))
     ]
     console = Console(width=80, file=StringIO(), force_terminal=False)
-    console.print(terminal_table(rows(some), "a title"))
+    console.print(*terminal_tables(rows(some), "a title"))
     lines = console.file.getvalue().splitlines()
     assert max(map(len, lines)) <= 80
     assert lines[2].split() == ["ipc", "method", *names, "unseen", "n", "seconds"]

@@ -849,13 +849,13 @@ def test_suites_are_listed_with_their_size_and_where_they_come_from(dcbench, plu
     expected = {
         "name": "blobs",
         "title": "Blobs",
-        "cells": "4",
+        "settings": "4",
         "sets": "6",
         "trials": "40",
         "from": "third-party",
     }
     assert rows["blobs"] == expected
-    assert rows["reproduction-48"]["cells"] == "48"
+    assert rows["reproduction-48"]["settings"] == "48"
     listed = {row["name"]: row for row in json.loads(dcbench("list suites --json").stdout)}
     assert listed["blobs"]["summary"] == "Blobs"
     (facts,) = json.loads(dcbench("describe blobs --json").stdout)

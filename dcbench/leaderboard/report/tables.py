@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import io
 import re
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from csv import DictWriter
 from typing import Any
@@ -140,17 +141,20 @@ def empty_table(title: str | None = None) -> Table:
     return Table(title=title, title_justify="left", box=box, padding=(0, 1), pad_edge=False, collapse_padding=True)
 
 
-def terminal_tables(rows: Sequence[Row], title: str) -> list[Table]:
-    """Return a cross-architecture table for each protocol, which its title names."""
-    protocols = sorted({row.protocol for row in rows})
+def terminal_tables(table: Sequence[Row], title: str) -> list[Table]:
+    """Return cross-architecture tables for the terminal, one for each protocol, budget and track."""
+    groups: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
+    for row in table:
+        groups[row.protocol, row.budget, row.track].append(row)
+    tracks = len({row.track for row in table}) > 1
     return [
-        terminal_table([row for row in rows if row.protocol == name], f"{title}: protocol {name}")
-        for name in protocols
+        _terminal_table(some, f"{title}: protocol {protocol}, budget {budget}{f', {track}s' * tracks}")
+        for (protocol, budget, track), some in sorted(groups.items())
     ]
 
 
-def terminal_table(table: Sequence[Row], title: str) -> Table:
-    """Return the cross-architecture table for the terminal; it fits 80 columns with four networks.
+def _terminal_table(table: Sequence[Row], title: str) -> Table:
+    """Return one of them; it fits 80 columns with four networks.
 
     A mark tells which network a row was matched on. The network's name stands beneath the method where rows differ
     in it, or where it was not evaluated.
@@ -158,10 +162,9 @@ def terminal_table(table: Sequence[Row], title: str) -> Table:
     networks = networks_of(table)
     matched = {row.matching_network for row in table} - {None}
     named = len(matched) > 1 or any(row.matching_network not in (None, *row.scores) for row in table)
-    shown = empty_table(title)
+    shown = empty_table(escape(title))
     datasets = len({row.dataset for row in table}) > 1
-    budgets = len({row.budget for row in table}) > 1
-    for name in ["data set"] * datasets + ["ipc", "method"] + ["budget"] * budgets:
+    for name in ["data set"] * datasets + ["ipc", "method"]:
         shown.add_column(name, overflow="fold", min_width=9 if name == "method" else None)
     for name in networks:
         shown.add_column(escape(name), justify="right", overflow="fold", min_width=8)
@@ -171,7 +174,6 @@ def terminal_table(table: Sequence[Row], title: str) -> Table:
         if index and (row.dataset, row.ipc) != (table[index - 1].dataset, table[index - 1].ipc):
             shown.add_section()
         head = [escape(row.dataset)] * datasets + [str(row.ipc or "all"), _terminal_label(row, named)]
-        head += [row.budget] * budgets
         cells = [_terminal_cell(row, network) for network in networks]
         shown.add_row(*head, *cells, percent(row.unseen_mean), count(row), seconds(row.condense_seconds))
     return shown
