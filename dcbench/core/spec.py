@@ -26,7 +26,10 @@ class _Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     def key(self) -> str:
-        """Return the SHA-256 of the canonical JSON of all fields but those left out, as 64 hexadecimal digits."""
+        """Return the SHA-256 of the canonical JSON of the fields, as 64 hexadecimal digits.
+
+        A field that has its default is left out, so that keys from before that field stay as they are.
+        """
         text = json.dumps(
             {"schema": SCHEMA, **self.model_dump(mode="json", exclude_defaults=True)}, sort_keys=True
         )

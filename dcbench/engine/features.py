@@ -21,8 +21,8 @@ def feature_matching_gradient(
 
     The squared distance between the mean features of the real and of the synthetic images of a class, summed over
     the classes (Zhao, Bilen, Dataset Condensation with Distribution Matching, WACV 2023, Algorithm 1). Real images
-    only pass forward. Where BatchNorm normalises each batch by itself, all classes pass in one batch, the real
-    images first, then the synthetic ones, as in the authors' code; elsewhere each class passes alone.
+    only pass forward. Where BatchNorm normalises each batch by itself, there are two passes, as in the authors'
+    code: one of all real images, and one of all synthetic images. Elsewhere each class passes alone.
 
     Args:
         network: maps images to features, (n, D): what `without_classifier` returns, for one.

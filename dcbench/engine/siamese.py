@@ -57,7 +57,8 @@ def crop(images: Tensor, u: Tensor) -> Tensor:
     rows, columns = _integers(u[0], 2 * down + 1), _integers(u[1], 2 * right + 1)
     if len(rows) == 1:
         row, column = int(rows), int(columns)
-        return padded[..., row : row + height, column : column + width]
+        # Contiguous, because how a tensor lies in memory may change how it is computed with.
+        return padded[..., row : row + height, column : column + width].contiguous()
     rows, columns = rows[:, None] + torch.arange(height), columns[:, None] + torch.arange(width)
     return _pixels(padded, rows[:, :, None], columns[:, None, :])
 
@@ -81,7 +82,7 @@ def flip(images: Tensor, u: Tensor) -> Tensor:
 
 
 def scale(images: Tensor, u: Tensor, align_corners: bool = False) -> Tensor:
-    """Take for the output as much of the width as u[0] says, and of the height as u[1] says: below 1 enlarges."""
+    """Sample a part of the width that u[0] stands for and of the height that u[1] stands for: below 1 enlarges."""
     factors = u[:2] * (SCALE - 1 / SCALE) + 1 / SCALE
     theta = torch.zeros(u.shape[1], 2, 3, dtype=u.dtype)
     theta[:, 0, 0], theta[:, 1, 1] = factors[0], factors[1]
@@ -107,7 +108,7 @@ OPERATIONS: dict[str, Callable[..., Tensor]] = {
 }
 FULL = "_".join(OPERATIONS)
 SMALLEST = {"crop": 4, "cutout": 2}
-"""The side in pixels from which an operation shifts an image at all, or leaves anything of it."""
+"""The smallest side in pixels for an operation: below, crop would shift nothing and cutout would leave nothing."""
 
 
 @dataclass(frozen=True)

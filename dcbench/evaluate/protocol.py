@@ -28,6 +28,7 @@ class EvaluationProtocol(ABC):
     Attributes:
         name: as users type it and records state it; a changed protocol gets a new name.
         summary: one line.
+        details: what else there is to know; empty for nothing.
         source: where it was published.
         departures: where it differs from the authors' code.
         epochs: passes over the condensed set.
@@ -38,6 +39,7 @@ class EvaluationProtocol(ABC):
 
     name: str
     summary: str
+    details: str = ""
     source: str
     departures: str
     epochs: int

@@ -136,3 +136,9 @@ def test_a_class_needs_as_many_images_as_it_starts_from(colours):
     with pytest.raises(DcbenchError, match=r"ipc 8 .* has 7 training images"):
         resolved(colours, ipc=8)
     assert resolved(colours, ipc=8, init="noise").init == "noise"
+
+
+@pytest.mark.parametrize(("ipc", "loops"), [(1, (1, 1)), (50, (50, 10)), (74, (50, 10)), (100, (100, 2))])
+def test_the_loops_are_the_authors(ipc, loops):
+    method = DSA(init="noise").resolve(Setting(make_info(), (9, 9, 9), ipc, "convnet"))
+    assert (method.outer_loop, method.inner_loop) == loops

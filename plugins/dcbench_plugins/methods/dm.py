@@ -47,7 +47,10 @@ class DistributionMatching(Method):
 
     iterations: int = option(20_000, "freshly drawn networks to match on", source=f"{PAPER}, K", ge=1)
     lr_img: float | None = option(
-        None, "learning rate of the images: 1, but 10 from 100 images per class on", source=CODE, gt=0
+        None,
+        "learning rate of the images: 1, but 10 from 100 images per class on (for CIFAR-100, the authors keep 1)",
+        source=CODE,
+        gt=0,
     )
     momentum_img: float = option(0.5, "momentum of the images' SGD", source=CODE, ge=0, lt=1)
     batch_real: int = option(256, "real images of a class per iteration", source=PAPER, ge=1)

@@ -38,12 +38,14 @@ Distance = Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]
 class DSA(GradMatch):
     """Gradient matching on real and synthetic images that are augmented alike (siamese augmentation).
 
-    Options and departures from the authors' code are gradmatch's; where an option comes from "the paper", it is
-    that of gradmatch. At 100 images per class, the authors advise outer_loop=100, inner_loop=2.
+    Its options and its departures from the authors' code are those of gradmatch; "the paper" is gradmatch's, too.
+    From 75 images per class on, the loops are those that the authors advise for 100: 100 and 2.
     """
 
     name = "dsa"
     citation = "Zhao, Bilen, Dataset Condensation with Differentiable Siamese Augmentation, ICML 2021"
+
+    loops = {**GradMatch.loops, 100: (100, 2)}
 
     init: Literal["noise", "real"] = option("real", "what the images start as", source=PAPER)
     strategy: str = option(
@@ -81,10 +83,9 @@ def siamese_gradient(
         distance: between two lists of parameter gradients.
     """
     images = images.detach().requires_grad_()
-    # Contiguous, because how a tensor lies in memory may change how it is computed with.
     own = torch.split(images, len(images) // len(views))
-    seen = [view(each).contiguous() for view, each in zip(views, own, strict=True)]
-    real = (view(each).contiguous() for view, each in zip(views, real, strict=True))
+    seen = [view(each) for view, each in zip(views, own, strict=True)]
+    real = (view(each) for view, each in zip(views, real, strict=True))
     by_seen, loss = matching_gradient(network, real, [each.detach() for each in seen], distance)
     (gradient,) = torch.autograd.grad(seen, images, torch.split(by_seen, len(own[0])))
     return gradient, loss

@@ -11,8 +11,8 @@ drawn afresh, and T times over:
 """
 
 import re
-from collections.abc import Iterator, Sequence
-from typing import Literal, Self
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +53,7 @@ class GradMatch(Method):
     name = "gradmatch"
     citation = "Zhao, Mopuri, Bilen, Dataset Condensation with Gradient Matching, ICLR 2021"
     quick = {"iterations": 50}
+    loops: ClassVar[Mapping[int, tuple[int, int]]] = LOOPS
 
     iterations: int = option(1000, "freshly drawn networks to match on", source=f"{PAPER}, K", ge=1)
     outer_loop: int | None = option(
@@ -97,7 +98,7 @@ class GradMatch(Method):
         """Fill in the loops for the images per class and the learning rate for the network."""
         if self.init == "real":
             setting.require_enough_images()
-        outer, inner = LOOPS[min(LOOPS, key=lambda ipc: abs(ipc - setting.ipc))]
+        outer, inner = self.loops[min(self.loops, key=lambda ipc: abs(ipc - setting.ipc))]
         network = re.split("[:@]", setting.network)[0]
         defaults = {"outer_loop": outer, "inner_loop": inner, "lr_img": 0.01 if network == "mlp" else 0.1}
         missing = {name: value for name, value in defaults.items() if getattr(self, name) is None}
