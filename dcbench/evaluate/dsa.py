@@ -32,9 +32,9 @@ DSA = SiameseProtocol(
     summary="1,000 epochs of SGD at 0.01, a tenth of that after half of them; siamese augmentation",
     details=(
         "each batch gets one operation, drawn uniformly, and each image parameters of its own: brightness, "
-        "saturation and contrast; a shift by up to an eighth of the side; a square of half the side set to 0; a flip "
-        "for half of the images; a stretch by 1/1.2 to 1.2; a rotation by up to 15 degrees; align_corners is false. "
-        "Digits are not flipped. What counts is the accuracy after the last epoch"
+        "saturation and contrast; a shift by up to an eighth of the side; a square of half the side set to 0; a "
+        "flip for half of the images; a stretch by 1/1.2 to 1.2; a rotation by up to 15 degrees; align_corners is "
+        "false. Digits are not flipped. What counts is the accuracy after the last epoch"
     ),
     source="Zhao, Bilen, Dataset Condensation with Differentiable Siamese Augmentation, ICML 2021",
     departures=(
