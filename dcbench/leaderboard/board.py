@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,11 +22,13 @@ class Leaderboard:
     rules: Rules
     rows: tuple[Row, ...]
     tables: tuple[Standings, ...]
-    _of: dict[str, Submission] = field(default_factory=dict, repr=False)
+    _of: Mapping[tuple[str, str], Submission] = field(default_factory=dict, repr=False)
+    """By condense key and protocol: one set may be judged by several, in several submissions."""
 
     def submission(self, row: Row) -> Submission | None:
         """Return the submission that has the records of a row; the first of several."""
-        return next((self._of[key] for key in row.condense_keys if key in self._of), None)
+        found = ((key, row.protocol) for key in row.condense_keys)
+        return next((self._of[each] for each in found if each in self._of), None)
 
     def method_card(self, row: Row) -> MethodCard | None:
         """Return what is said of a row's method."""
@@ -62,11 +64,11 @@ def read_leaderboard(folder: Path, all_budgets: bool = False) -> Leaderboard:
     entering = [(each, each.records if all_budgets else official(each.records)) for each in submissions]
     if (folder / SUBMISSIONS).is_dir():
         refuse_shared_rows(entering)
-    of = {record.condense_key: each for each, records in reversed(entering) for record in records}
+    of = {(each.condense_key, each.protocol): one for one, some in reversed(entering) for each in some}
     table = rows(record for _, records in entering for record in records)
 
     def may_be_reference(row: Row) -> bool:
-        return not rules.references or of[row.condense_keys[0]].name in rules.references
+        return not rules.references or of[row.condense_keys[0], row.protocol].name in rules.references
 
     return Leaderboard(submissions, rules, tuple(table), tuple(standings(table, rules, may_be_reference)), of)
 

@@ -922,6 +922,24 @@ def test_rows_carry_the_mark_of_just_these_records(folder, verify, plugins, hazy
     assert board.mark(board.rows[0]) is None
 
 
+def test_a_mark_is_not_that_of_the_same_sets_under_another_protocol(plugins, results, verify, hazy, tmp_path):
+    words = {"datasets": ("hazy",), "sets": 2, "evals": 3, "eval_networks": ("linear",)}
+    carry_out(make_request(results, protocol=get_protocol("dsa"), **words), plugins, results)
+    board = tmp_path / "whole board"
+    for protocol in ("dc", "dsa"):
+        make_submission(results, tmp_path / protocol, EVERYTHING, "Mine", ("Me",), plugins)
+        folder = Path(shutil.copytree(tmp_path / protocol, board / "submissions" / protocol))
+        lines = (folder / "records.jsonl").read_text().splitlines(keepends=True)
+        kept = [line for line in lines if json.loads(line)["protocol"] == protocol]
+        (folder / "records.jsonl").write_text("".join(kept))
+    folder = board / "submissions" / "dc"
+    verifier = Verifier(read_submission(folder), {"hazy": hazy}, plugins, 8, None, 0, lambda done, total: None)
+    write_verification(folder, verification(verifier, verifier.run()))
+    read = read_leaderboard(board)
+    assert {row.protocol: read.mark(row) is not None for row in read.rows} == {"dc": True, "dsa": False}
+    assert {row.protocol: read.submission(row).name for row in read.rows} == {"dc": "dc", "dsa": "dsa"}
+
+
 def test_a_verification_is_the_same_after_writing_and_reading(folder):
     key = read_records(folder / "records.jsonl")[0].condense_key
     made = Verification(
