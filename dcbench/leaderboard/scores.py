@@ -137,10 +137,8 @@ def _judged_by(record: Record) -> tuple[str, str, str]:
 
 def rows(records: Iterable[Record]) -> list[Row]:
     """Summarise records: best first within each data set and ipc; sets of any size at the end."""
-    kept = sorted(drop_other_augmentations(latest(records)), key=lambda record: (record.key, record.condense_key))
-    groups: dict[Competitor, list[Record]] = defaultdict(list)
-    for record in kept:
-        groups[competitor(record)].append(record)
+    kept = sorted(drop_other_augmentations(_latest(records)), key=lambda record: (record.key, record.condense_key))
+    groups = _by_row(kept)
     tables: dict[tuple[Board, int | None], list[Row]] = defaultdict(list)
     for who in sorted(groups, key=lambda who: who.name):
         row = _row(who, groups[who])
@@ -154,6 +152,19 @@ def rows(records: Iterable[Record]) -> list[Row]:
             row = replace(row, unseen_mean=row.mean_over(unseen))
             made.append((_order(row, common), row))
     return [row for _, row in sorted(made, key=lambda pair: pair[0])]
+
+
+def _latest(records: Iterable[Record]) -> list[Record]:
+    """Return the latest records of each row; another row may be of the same set as it was made elsewhere."""
+    successful = (record for record in records if record.status == "ok")
+    return [record for row in _by_row(successful).values() for record in latest(row)]
+
+
+def _by_row(records: Iterable[Record]) -> dict[Competitor, list[Record]]:
+    groups: dict[Competitor, list[Record]] = defaultdict(list)
+    for record in records:
+        groups[competitor(record)].append(record)
+    return groups
 
 
 def networks_of(table: Sequence[Row]) -> list[str]:

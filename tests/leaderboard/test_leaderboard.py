@@ -157,6 +157,13 @@ def test_a_device_is_one_however_its_single_thread_is_counted():
     assert rows([make_record(device="cpu: A, 11 threads")])[0].devices == ("cpu: A, 11 threads",)
 
 
+def test_a_set_made_again_elsewhere_leaves_the_rows_of_other_protocols_alone():
+    old = [make_record(eval_seed=seed, set_sha256="1" * 64, started_at="1") for seed in range(3)]
+    new = [make_record(eval_seed=seed, set_sha256="2" * 64, started_at="2", protocol="dsa") for seed in range(2)]
+    trials = {row.protocol: [score.trials for score in row.scores.values()] for row in rows([*old, *new])}
+    assert trials == {"dc": [3], "dsa": [2]}
+
+
 def test_trials_with_another_augmentation_than_the_newest_do_not_count():
     old, new = (
         [make_record(eval_seed=seed, augmentation=how, accuracy=accuracy, started_at=when) for seed in range(n)]
