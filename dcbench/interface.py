@@ -249,6 +249,8 @@ def evaluate(
 def leaderboard(folder: str | Path = "leaderboards", all_budgets: bool = False) -> Results:
     """Return the records of a leaderboard, or of the results of a run, that may enter a table.
 
+    Where there are several protocols, `Results.table` gives tables of ``dc`` unless it is told another.
+
     Args:
         folder: of a leaderboard, or of results.
         all_budgets: include records of the quick budget, in tables of their own.
@@ -259,6 +261,7 @@ def leaderboard(folder: str | Path = "leaderboards", all_budgets: bool = False) 
     from dcbench.leaderboard.board import read_leaderboard
     from dcbench.leaderboard.results import Results
     from dcbench.leaderboard.scores import official
+    from dcbench.run.defaults import PROTOCOL
 
     path = _path(folder) or Path()
     if not path.is_dir():
@@ -269,7 +272,7 @@ def leaderboard(folder: str | Path = "leaderboards", all_budgets: bool = False) 
     if not records:
         hint = " all_budgets=True includes those of the quick budget." if every else ""
         raise DcbenchError(f"{path} has no records that may enter a table.{hint}")
-    return Results(records, path, rules=board.rules)
+    return Results(records, path, rules=board.rules, protocol=PROTOCOL)
 
 
 def load_set(path: str | Path, data_root: str | Path | None = None) -> Condensed:

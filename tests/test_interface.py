@@ -322,6 +322,10 @@ def test_the_leaderboard_is_a_table_of_what_was_submitted():
     table = board.table(dataset="digits", ipc=1)
     assert {"gradmatch", "random", "whole"} <= set(table.index)
     assert 0.8 < table.loc["gradmatch", "convnet"] < 0.95
+    augmented = board.table(dataset="digits", ipc=1, protocol="dsa")
+    assert augmented.loc["gradmatch", "convnet"] > table.loc["gradmatch", "convnet"]
+    with pytest.raises(dcbench.DcbenchError, match=r"0 tables are of that kind: name one of .*protocol='dsa'"):
+        board.table(dataset="digits", ipc=1, protocol="dca")
 
 
 CELLS = (

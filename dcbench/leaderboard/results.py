@@ -28,12 +28,14 @@ class Results:
         folder: where they are.
         failures: records of what failed.
         rules: that say which networks count, and what the others are measured against.
+        protocol: whose tables `table` means where there are those of several; empty for none.
     """
 
     records: Sequence[Record]
     folder: Path
     failures: Sequence[Record] = ()
     rules: Rules = field(default_factory=Rules)
+    protocol: str = ""
 
     def __repr__(self) -> str:
         """Return one line, since notebooks show it."""
@@ -69,6 +71,8 @@ class Results:
 
         if not self.records:
             raise DcbenchError("there are no successful trials; the failures are in .failures.")
+        if protocol is None and len({table.protocol for table in self._standings}) > 1:
+            protocol = self.protocol or None
         wanted = {"dataset": dataset, "ipc": ipc, "track": track, "protocol": protocol}
         chosen = find_table(self._standings, wanted)
         return pd.DataFrame(
