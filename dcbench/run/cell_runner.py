@@ -26,6 +26,7 @@ from dcbench.core.loaded_dataset import LoadedDataset
 from dcbench.core.spec import CondenseSpec, EvaluationSpec
 from dcbench.engine.memory import free_what_failed, is_out_of_memory
 from dcbench.evaluate.side_by_side import evaluate_all
+from dcbench.evaluate.trial import Trial
 from dcbench.results.artefacts import Artefacts
 from dcbench.results.picture import save_picture
 from dcbench.results.provenance import describe_device, git_state, now, source_sha256, sources
@@ -165,18 +166,7 @@ class CellRunner:
                 if isinstance(trial, Exception):
                     self._tell_failure(trial, spec, network)
                     continue
-                self._tell_record(
-                    spec,
-                    network,
-                    status="ok",
-                    track=condensed.track,
-                    accuracy=trial.accuracy,
-                    eval_seconds=round(trial.seconds, 3),
-                    storage_bytes=condensed.storage_bytes,
-                    packages=dict(trial.packages),
-                    started_at=started[index],
-                    threads=trial.threads,
-                )
+                self._tell_record(spec, network, **trial_fields(trial, condensed, started[index]))
 
     def _tell_failure(
         self, error: Exception, trial: EvaluationSpec | None = None, network: Architecture | None = None
@@ -214,6 +204,20 @@ class CellRunner:
 
         report(0, 0)
         return report
+
+
+def trial_fields(trial: Trial, condensed: CondensedSet, started_at: str) -> dict[str, Any]:
+    """Return what `describe_work` is told of a trial, but for what its spec says."""
+    return {
+        "status": "ok",
+        "track": condensed.track,
+        "accuracy": trial.accuracy,
+        "eval_seconds": round(trial.seconds, 3),
+        "storage_bytes": condensed.storage_bytes,
+        "packages": dict(trial.packages),
+        "started_at": started_at,
+        "threads": trial.threads,
+    }
 
 
 def describe_work(

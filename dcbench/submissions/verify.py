@@ -29,7 +29,7 @@ from dcbench.plugins import Plugins
 from dcbench.results.provenance import now, sources
 from dcbench.results.store import Store
 from dcbench.results.submission import Submission, Verification, records_sha256
-from dcbench.run.cell_runner import describe_work
+from dcbench.run.cell_runner import describe_work, trial_fields
 from dcbench.run.events import Conditions
 from dcbench.run.plan import load_named
 from dcbench.submissions.comparison import Accuracies, StatedAndFound, compare_with_stated
@@ -181,28 +181,18 @@ class Verifier:
                 if isinstance(trial, Exception):
                     raise trial
                 if self.store:
-                    about = (
+                    record = describe_work(
                         checked.spec,
                         data,
                         checked.origin,
                         conditions,
                         self.store,
                         architecture,
-                        trial.threads,
-                    )
-                    record = describe_work(
-                        *about,
-                        status="ok",
                         key=spec.key(),
                         set_sha256=spec.set_sha256,
                         evaluation_network=network,
                         eval_seed=spec.seed,
-                        track=condensed.track,
-                        accuracy=trial.accuracy,
-                        eval_seconds=round(trial.seconds, 3),
-                        storage_bytes=condensed.storage_bytes,
-                        packages=dict(trial.packages),
-                        started_at=started[index],
+                        **trial_fields(trial, condensed, started[index]),
                     )
                     self.store.append(record)
                 yield trial.accuracy
