@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dcbench.engine.optimizer import SGD
     from dcbench.engine.siamese import SiameseAugmentation, suitable_strategy
     from dcbench.engine.training import accuracy, logits, train_network
+    from dcbench.engine.unrolled import trajectory_matching_gradient
     from dcbench.formats.images import IMAGE_ENDINGS, open_image
     from dcbench.formats.npz import ArrayFile, open_arrays
     from dcbench.results.records import Record
@@ -66,13 +67,14 @@ __all__ = [
     "option",
     "suitable_strategy",
     "train_network",
+    "trajectory_matching_gradient",
     "without_classifier",
 ]
 
 _MODULES = {
     "condense": ("coresets",),
     "core": ("architecture", "component", "condensed_set", "dataset", "loss_watch", "method", "split"),
-    "engine": ("augment", "features", "matching", "optimizer", "siamese", "training"),
+    "engine": ("augment", "features", "matching", "optimizer", "siamese", "training", "unrolled"),
     "formats": ("images", "npz"),
     "results": ("records",),
 }
