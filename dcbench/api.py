@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dcbench.core.loss_watch import Diverged
     from dcbench.core.method import Checkpoint, Method, Setting, Task
     from dcbench.core.split import ResidentSplit
+    from dcbench.core.trained_network import NetworkRecipe, TrainedNetwork
     from dcbench.engine.augment import augment
     from dcbench.engine.features import feature_matching_gradient
     from dcbench.engine.matching import gradient_targets, loss_gradient, matching_gradient, matching_gradient_to
@@ -43,6 +44,7 @@ __all__ = [
     "Diverged",
     "FeatureCoreset",
     "Method",
+    "NetworkRecipe",
     "Progress",
     "Record",
     "ResidentSplit",
@@ -52,6 +54,7 @@ __all__ = [
     "Split",
     "Splits",
     "Task",
+    "TrainedNetwork",
     "accuracy",
     "augment",
     "feature_matching_gradient",
@@ -73,7 +76,16 @@ __all__ = [
 
 _MODULES = {
     "condense": ("coresets",),
-    "core": ("architecture", "component", "condensed_set", "dataset", "loss_watch", "method", "split"),
+    "core": (
+        "architecture",
+        "component",
+        "condensed_set",
+        "dataset",
+        "loss_watch",
+        "method",
+        "split",
+        "trained_network",
+    ),
     "engine": ("augment", "features", "matching", "optimizer", "siamese", "training", "unrolled"),
     "formats": ("images", "npz"),
     "results": ("records",),

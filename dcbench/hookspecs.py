@@ -73,7 +73,7 @@ class Progress:
     """One moment of a run.
 
     Attributes:
-        phase: ``condense`` or ``evaluate``.
+        phase: ``condense``, ``evaluate`` or, for networks that one of these needs, ``train``.
         work: what kind of work it is; pieces of the same kind take about the same time,
             e.g. ``gradmatch on digits, ipc 1``.
         piece: which one of its kind, e.g. ``seed 0``, or ``random, ipc 1, seed 0, network 2``.
@@ -85,7 +85,7 @@ class Progress:
         slot: which of several pieces that are worked on at once, from 0.
     """
 
-    phase: Literal["condense", "evaluate"]
+    phase: Literal["train", "condense", "evaluate"]
     work: str
     piece: str
     done: int

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from dcbench.checks.check import CheckBlocked
 from dcbench.checks.watch import Observed, watching
 from dcbench.condense.checkpoint import FileCheckpoint
+from dcbench.condense.trained_networks import TrainedNetworks
 from dcbench.core.architecture import Architecture
 from dcbench.core.component import option
 from dcbench.core.condensed_set import CondensedSet, check_set
@@ -24,6 +25,7 @@ from dcbench.core.dataset import Dataset, DatasetInfo, Split, Splits
 from dcbench.core.loaded_dataset import load_dataset
 from dcbench.core.method import Method, Setting, Task
 from dcbench.core.split import ResidentSplit
+from dcbench.results.artefacts import Artefacts
 from dcbench.utils.errors import DcbenchError
 from dcbench.utils.seeds import derive_seed, new_generator, seeded_globals
 
@@ -155,7 +157,8 @@ def condense(method: Method, scenario: Scenario, path: Path, save_at: int | None
         tryout.progress.append((done, total))
         checkpoint.interrupt()
 
-    task = Task(train, ipc, generator, network, checkpoint, progress)
+    networks = TrainedNetworks(Artefacts(path.parent / "results"), lambda *step: None)
+    task = Task(train, ipc, generator, network, checkpoint, progress, networks=networks)
     with ExitStack() as stack:
         # Several threads take longer for images this small, the more so on a busy machine.
         stack.callback(torch.set_num_threads, torch.get_num_threads())
@@ -175,7 +178,8 @@ def condense(method: Method, scenario: Scenario, path: Path, save_at: int | None
         tryout.seconds = time.monotonic() - started
     before, after = _state(tryout.train), _state(train)
     tryout.changed = [name for name in before if not torch.equal(before[name], after[name])]
-    tryout.observed.read = [each for each in tryout.observed.read if Path(each) != path]  # which the task opens
+    # What the task opens is not the method's doing.
+    tryout.observed.read = [each for each in tryout.observed.read if path.parent not in Path(each).parents]
     return tryout
 
 

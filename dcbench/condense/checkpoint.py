@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +20,7 @@ from torch import Tensor
 
 from dcbench.core.loss_watch import Diverged, LossWatch
 from dcbench.results.artefacts import Cost
+from dcbench.results.sealed import NO_DIGEST, is_intact, seal
 from dcbench.utils.files import write_atomically
 
 CHECKPOINT_SECONDS = 30.0
@@ -31,8 +30,6 @@ WORTH = 50
 
 OWN = "dcbench."
 """The names of what is kept along with a method's state begin with this."""
-DIGEST = re.compile(rb'"sha256":"([0-9a-f]{64})"')
-NO_DIGEST = "0" * 64
 UNKNOWN = Cost(seconds=0.0, peak_memory_bytes=0, engine="")
 
 _chosen: ContextVar[float | None] = ContextVar("seconds between checkpoints", default=None)
@@ -98,6 +95,15 @@ class FileCheckpoint:
             device=_and_then(before.device, here.device),
         )
 
+    @contextmanager
+    def not_counted(self) -> Iterator[None]:
+        """Leave what is done within out of the cost: it has a cost of its own."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._started += time.monotonic() - began
+
     def load(self) -> dict[str, Tensor] | None:
         """Return the saved state, and set the generators back to it; None where there is none that can be used."""
         try:
@@ -153,7 +159,7 @@ class FileCheckpoint:
             "sha256": NO_DIGEST,
         }
         own = {OWN + name: tensor for name, tensor in self._generators().items()}
-        write_atomically(self.path, _seal(save_tensors({**tensors, **own}, metadata)))
+        write_atomically(self.path, seal(save_tensors({**tensors, **own}, metadata)))
         took = time.monotonic() - began
         self.written += 1
         self.writing_seconds += took
@@ -183,14 +189,3 @@ class FileCheckpoint:
 def _and_then(earlier: str, later: str) -> str:
     names = earlier.split(", then ") if earlier else []
     return ", then ".join(names if names[-1:] == [later] else [*names, later])
-
-
-def _seal(data: bytes) -> bytes:
-    """Return a safetensors file with its hash in its metadata in the place of `NO_DIGEST`."""
-    return data.replace(NO_DIGEST.encode(), hashlib.sha256(data).hexdigest().encode(), 1)
-
-
-def is_intact(data: bytes) -> bool:
-    """Say whether a file is what `_seal` returned, to the last byte."""
-    digest = DIGEST.search(data)
-    return digest is not None and _seal(data.replace(digest[1], NO_DIGEST.encode(), 1)) == data

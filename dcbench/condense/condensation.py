@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -12,12 +12,14 @@ from pydantic import TypeAdapter, ValidationError
 
 import dcbench
 from dcbench.condense.checkpoint import FileCheckpoint
+from dcbench.condense.trained_networks import Report, TrainedNetworks
 from dcbench.core.architecture import Architecture
 from dcbench.core.condensed_set import CondensedSet, Origin, check_set
 from dcbench.core.loss_watch import Diverged, LossWatch
 from dcbench.core.method import Method, Task
 from dcbench.core.spec import CondenseSpec
 from dcbench.core.split import ResidentSplit
+from dcbench.core.trained_network import TrainedNetwork
 from dcbench.engine.engine import active_engine
 from dcbench.results.artefacts import Artefacts, Cost
 from dcbench.results.provenance import PeakMemory, describe_device
@@ -64,6 +66,7 @@ class Condensation:
         train: ResidentSplit,
         artefacts: Artefacts,
         progress: Callable[[int, int], None],
+        report: Report,
     ) -> CondensedSet:
         """Run the method, and store its condensed set and its cost; see `dcbench.run.cells.SetSource`.
 
@@ -82,6 +85,12 @@ class Condensation:
             losses,
             lambda: Cost(0.0, memory.read(), active_engine().statement(), device=device),
         )
+        networks = TrainedNetworks(artefacts, report)
+
+        def trained(*asked: Any) -> tuple[TrainedNetwork, ...]:
+            with checkpoint.not_counted():
+                return networks(*asked)
+
         task = Task(
             train=train,
             ipc=spec.ipc or 0,
@@ -90,12 +99,13 @@ class Condensation:
             checkpoint=checkpoint,
             progress=progress,
             losses=losses,
+            networks=trained,
         )
         # Dropout in a matching network, for example, draws from the global generators.
         with seeded_globals(derive_seed("globals", spec.key()), train.device):
             condensed = _watched(method, task)
         check_set(condensed, train, spec.ipc)
-        artefacts.write_cost(spec, checkpoint.cost())
+        artefacts.write_cost(spec, replace(checkpoint.cost(), networks_seconds=networks.seconds))
         # The cost is written first, because a set that is there is not made again.
         save_set(artefacts.set_path(spec), condensed, header(spec, condensed, train, self.origin))
         remove(checkpoint.path)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dcbench.core.dataset import Dataset, DatasetInfo, Split, Splits
 from dcbench.core.split import ResidentSplit
-from dcbench.core.whitening import WhitenedSplit, Whitening
+from dcbench.core.whitening import WhitenedSplit, whiten
 from dcbench.utils.errors import DcbenchError
 
 CPU = torch.device("cpu")
@@ -55,11 +55,8 @@ class LoadedDataset:
 
     @cached_property
     def _whitened(self) -> tuple[ResidentSplit, ResidentSplit]:
-        whitening = Whitening.fit(self.train)
-        train, test = (
-            WhitenedSplit(each.images, each.labels, self.info, whitening) for each in (self.train, self.test)
-        )
-        return train, test
+        train = whiten(self.train)
+        return train, WhitenedSplit(self.test.images, self.test.labels, self.info, train.whitening)
 
 
 def load_dataset(dataset: Dataset, root: Path, device: torch.device = CPU) -> LoadedDataset:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar, Protocol, Self
 
 import torch
@@ -18,6 +19,8 @@ from dcbench.core.dataset import DatasetInfo
 from dcbench.core.loss_watch import LossWatch
 from dcbench.core.spec import Budget
 from dcbench.core.split import ResidentSplit
+from dcbench.core.trained_network import NetworkRecipe, TrainedNetwork
+from dcbench.core.whitening import WhitenedSplit, whiten
 from dcbench.utils.errors import DcbenchError
 from dcbench.utils.seeds import draw_seed
 
@@ -86,6 +89,10 @@ class Checkpoint(Protocol):
         """
 
 
+NetworkSource = Callable[[Architecture, NetworkRecipe, int, ResidentSplit], tuple[TrainedNetwork, ...]]
+"""Returns trained networks: of an architecture, by a recipe, so many, on this training split."""
+
+
 @dataclass(frozen=True)
 class Task:
     """All that a method receives. The test split cannot be reached from here.
@@ -98,6 +105,7 @@ class Task:
         checkpoint: keeps the state of long work.
         progress: call it as ``progress(done, total)``, in steps of equal work.
         losses: the losses that `check_loss` has checked.
+        networks: returns trained networks of an architecture, see `trained_networks`.
     """
 
     train: ResidentSplit
@@ -107,6 +115,7 @@ class Task:
     checkpoint: Checkpoint
     progress: Callable[[int, int], None]
     losses: LossWatch = field(default_factory=LossWatch)
+    networks: NetworkSource | None = None
 
     @property
     def info(self) -> DatasetInfo:
@@ -121,6 +130,33 @@ class Task:
     def new_network(self) -> nn.Module:
         """Return a fresh matching network on the device, initialised from the task's generator."""
         return new_network(self.architecture, self.info, draw_seed(self.generator), self.device)
+
+    @cached_property
+    def whitened(self) -> WhitenedSplit:
+        """The training split in whitened space, see `dcbench.core.whitening`."""
+        return whiten(self.train)
+
+    def trained_networks(self, recipe: NetworkRecipe, count: int = 1) -> tuple[TrainedNetwork, ...]:
+        """Return networks of the matching network's architecture, trained on the training split by a recipe.
+
+        A network is made once, and kept in the results: cells, runs and processes share it. What it took is
+        charged to every set that uses it, in full. The networks differ by their draws, which depend on the recipe
+        and their number alone: they are the same for every set of every method.
+
+        Args:
+            recipe: how they are trained.
+            count: how many.
+
+        Raises:
+            Diverged: if the training loss of one is not finite.
+            ValueError: if ``count`` is below 1.
+        """
+        if count < 1:
+            raise ValueError(f"there must be at least one network, not {count}")
+        if self.networks is None:
+            raise RuntimeError("this task has no source of trained networks")
+        split = self.whitened if recipe.zca else self.train
+        return self.networks(self.architecture, recipe, count, split)
 
     def features(self, network: nn.Module, images: Tensor) -> Tensor:
         """Return penultimate features of a network made by `new_network`: shape (N, D)."""

@@ -22,7 +22,9 @@ HARD_LABELS, SOFT_LABELS = "hard-label", "soft-label"
 """The tracks. Sets of different tracks are never ranked together."""
 
 
-class _Spec(BaseModel):
+class Spec(BaseModel):
+    """Something that is known by the hash of its fields."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     def key(self) -> str:
@@ -36,7 +38,7 @@ class _Spec(BaseModel):
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-class CondenseSpec(_Spec):
+class CondenseSpec(Spec):
     """All that a condensed set depends on.
 
     Attributes:
@@ -71,7 +73,7 @@ class CondenseSpec(_Spec):
         return [*ipc, f"matched on {self.matching_network}"] if self.matching_network else ipc
 
 
-class EvaluationSpec(_Spec):
+class EvaluationSpec(Spec):
     """All that one accuracy depends on: which tensors, tested on which data, by which network and protocol.
 
     Attributes:

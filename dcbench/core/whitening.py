@@ -66,3 +66,8 @@ class WhitenedSplit(ResidentSplit):
         if isinstance(indices, Tensor):
             indices = send(indices, self.device)
         return self.whitening(self.images[indices].float() / 255)
+
+
+def whiten(train: ResidentSplit) -> WhitenedSplit:
+    """Return a training split that returns whitened images, by a whitening that is fitted on it."""
+    return WhitenedSplit(train.images, train.labels, train.info, Whitening.fit(train))

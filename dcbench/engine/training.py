@@ -42,6 +42,7 @@ def train_network(
     augmentation: str | Augmentation = "",
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
     progress: Callable[[int, int], None] | None = None,
+    first_epoch: int = 0,
 ) -> None:
     """Train with cross-entropy on shuffled batches, in training mode, for whole epochs.
 
@@ -57,6 +58,7 @@ def train_network(
             a `SiameseAugmentation`; applied to every batch anew.
         scheduler: steps once per epoch.
         progress: called as ``progress(epochs done, epochs)``; it may test the network.
+        first_epoch: how many of the epochs were done before, by a process that was interrupted.
 
     Raises:
         Diverged: naming the first epoch, counted from 1, in which the loss is not finite.
@@ -70,7 +72,7 @@ def train_network(
     parameters = [each for each in network.parameters() if each.requires_grad]
     losses = LossWatch("the training loss", "epoch", explodes=False)
     with engine.sharing() if forward is not network else nullcontext():
-        for epoch in range(epochs):
+        for epoch in range(first_epoch, epochs):
             order = send(torch.randperm(len(images), generator=generator), images.device)
             total = torch.zeros((), device=images.device)
             for batch in torch.split(order, batch_size):

@@ -33,7 +33,7 @@ class EvaluationProtocol(ABC):
         departures: where it differs from the authors' code.
         epochs: passes over the condensed set.
         batch_size: images per step.
-        lr, momentum, weight_decay: of SGD.
+        lr, momentum, weight_decay: of SGD; a set that brings its own learning rate is trained at that.
         decay: factor on the learning rate at half time.
     """
 
@@ -102,14 +102,16 @@ class EvaluationProtocol(ABC):
         Raises:
             Diverged: naming the epoch in which the training loss was no longer finite.
         """
-        optimizer = SGD(network.parameters(), lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
+        images, labels = condensed.decoded()
+        lr = self.lr if condensed.lr is None else condensed.lr
+        optimizer = SGD(network.parameters(), lr=lr, momentum=self.momentum, weight_decay=self.weight_decay)
         # Half time by the epochs done: with an odd number, the longer half comes first.
         half_time = torch.optim.lr_scheduler.MultiStepLR(optimizer, [(epochs + 1) // 2], self.decay)
         device = next(network.parameters()).device
         train_network(
             network,
-            condensed.images.to(device),
-            condensed.labels.to(device),
+            images.to(device),
+            labels.to(device),
             optimizer,
             epochs=epochs,
             batch_size=self.batch_size,

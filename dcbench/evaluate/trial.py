@@ -60,7 +60,7 @@ def evaluate(
     started = time.monotonic()
     seed = derive_seed("evaluate", spec.key())
     network = new_network(architecture, test.info, seed, test.device)
-    epochs = protocol.epochs_for(test.info, len(condensed.images), budget)
+    epochs = protocol.epochs_for(test.info, len(condensed.images) * condensed.factor**2, budget)
     with seeded_globals(derive_seed("dropout", seed), test.device) if draws else nullcontext():
         protocol.train(
             network, condensed, test.info, new_generator("shuffle", seed), epochs=epochs, progress=progress

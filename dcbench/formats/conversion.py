@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dcbench.core.condensed_set import CondensedSet, check_set
+from dcbench.core.condensed_set import CondensedSet, are_probabilities, check_set
 from dcbench.core.dataset import DatasetInfo
 from dcbench.core.split import ResidentSplit
 from dcbench.formats.foreign import ForeignSet, Pixels
@@ -87,7 +87,7 @@ def _to_labels(labels: Tensor, n: int, info: DatasetInfo, path: Path) -> Tensor:
         expected = f"({n},) or ({n}, {info.num_classes})"
         raise DcbenchError(f"{path} has labels of shape {tuple(labels.shape)}; expected {expected}.")
     soft = labels.float()
-    if not (bool((soft >= 0).all()) and bool(((soft.sum(1) - 1).abs() < 1e-3).all())):
+    if not are_probabilities(soft):
         raise DcbenchError(f"{path} has soft labels that are no probabilities: rows of them must add up to 1.")
     if bool(((soft == 0) | (soft == 1)).all()):
         return soft.argmax(dim=1)

@@ -67,7 +67,8 @@ class Row(Competitor):
         unseen_mean: mean of the scores, as a fraction, on the networks that no row of the same board was matched
             on, so that rows compare that were matched on different networks. It is None where there is no such
             network, or where this row lacks one that another row of the same size was evaluated on.
-        condense_seconds: mean over sets.
+        condense_seconds: mean over sets, without trained networks.
+        networks_seconds: mean over sets of what the trained networks took that a set used, in full.
         peak_memory_bytes: the most that condensing any of the sets took.
         storage_bytes: of the largest of the sets.
         devices: on which networks were trained and, where that was another, sets condensed; sorted.
@@ -80,6 +81,7 @@ class Row(Competitor):
     scores: dict[str, Score]
     unseen_mean: float | None
     condense_seconds: float | None
+    networks_seconds: float = 0.0
     peak_memory_bytes: int | None = None
     storage_bytes: int | None = None
     devices: tuple[str, ...] = ()
@@ -175,7 +177,9 @@ def networks_of(table: Sequence[Row]) -> list[str]:
 def competitor(record: Record) -> Competitor:
     """Return what tells the row of a record from others."""
     options = record.options
-    changed = ", ".join(f"{name}={options[name]}" for name in sorted(record.changed_options))
+    changed = ", ".join(
+        [*(f"{name}={options[name]}" for name in sorted(record.changed_options)), *_brought(record)]
+    )
     if record.imported:
         options = {name: value for name, value in options.items() if name not in OF_ONE_SET}
     return Competitor(
@@ -194,14 +198,20 @@ def competitor(record: Record) -> Competitor:
     )
 
 
+def _brought(record: Record) -> list[str]:
+    """Say what a set brings with it. A learned rate differs between sets, so its value does not stand there."""
+    return ["learned lr" if name == "lr" else f"{name}={value:g}" for name, value in sorted(record.brings.items())]
+
+
 def _row(who: Competitor, records: Sequence[Record]) -> Row:
-    trials, (keys, seconds) = _trials(records), _sets(records)
+    trials, seconds = _trials(records), _seconds(records)
     replicates = bootstrap(trials, who.seeded, who.name)
     return Row(
         **vars(who),
         scores={network: score(by_set, replicates.get(network), who.seeded) for network, by_set in trials.items()},
         unseen_mean=None,
-        condense_seconds=seconds,
+        condense_seconds=_mean(own for own, _ in seconds.values()),
+        networks_seconds=_mean(networks for _, networks in seconds.values()) or 0.0,
         peak_memory_bytes=_greatest(record.peak_memory_bytes for record in records),
         storage_bytes=_greatest(record.storage_bytes for record in records),
         # Old records count one thread as "1 threads".
@@ -210,7 +220,7 @@ def _row(who: Competitor, records: Sequence[Record]) -> Row:
         commits=tuple(
             sorted({each.git_sha[:10] + "+" * bool(each.git_dirty) for each in records if each.git_sha})
         ),
-        condense_keys=keys,
+        condense_keys=tuple(seconds),
         replicates=replicates,
     )
 
@@ -224,14 +234,18 @@ def _trials(records: Iterable[Record]) -> Trials:
     return {network: dict(sorted(by_set.items())) for network, by_set in sorted(found.items())}
 
 
-def _sets(records: Iterable[Record]) -> tuple[tuple[str, ...], float | None]:
-    """Return the keys of the condensed sets in the order of their seeds, and the mean of the seconds they took."""
-    seconds: dict[str, float | None] = {}
+def _seconds(records: Iterable[Record]) -> dict[str, tuple[float | None, float]]:
+    """Return the seconds of each condensed set, and of its networks, by its key, in the order of the seeds."""
+    seconds: dict[str, tuple[float | None, float]] = {}
     for record in sorted(records, key=lambda record: record.condense_seed):
-        if seconds.get(record.condense_key) is None:
-            seconds[record.condense_key] = record.condense_seconds
-    known = [each for each in seconds.values() if each is not None]
-    return tuple(seconds), float(np.mean(known)) if known else None
+        if seconds.get(record.condense_key, (None, 0.0))[0] is None:
+            seconds[record.condense_key] = record.condense_seconds, record.networks_seconds
+    return seconds
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
 
 
 def _greatest(values: Iterable[int | None]) -> int | None:

@@ -7,6 +7,7 @@
       sets/NAME.cost.json          what it took to make
       sets/NAME.png                its picture
       checkpoints/KEY.safetensors  the state of an unfinished condensation
+      networks/NAME.safetensors    a network trained on the training split, beside its cost
       failures/KEY.txt             the traceback of what failed
 """
 
@@ -17,12 +18,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
 
 from dcbench.core.spec import CondenseSpec
-from dcbench.utils.files import left_over, remove, slug, write_atomically
+from dcbench.utils.files import left_over, remove, slug, storing, write_atomically
 
-FOLDERS = ("sets", "checkpoints", "failures")
+if TYPE_CHECKING:
+    from dcbench.core.trained_network import NetworkSpec
+
+FOLDERS = ("sets", "checkpoints", "failures", "networks")
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,8 @@ class Cost:
         peak_memory_bytes: see `dcbench.results.provenance.PeakMemory`.
         engine, device: by name; several, one after the other, as ``plain, then compiled``; device is empty if
             it is not known.
+        networks_seconds: what the trained networks took that were used, in full, whoever made them; not among
+            ``seconds``.
     """
 
     seconds: float
@@ -42,6 +50,7 @@ class Cost:
     checkpoints: int = 0
     checkpoint_seconds: float = 0.0
     device: str = ""
+    networks_seconds: float = 0.0
 
 
 class Artefacts:
@@ -66,6 +75,22 @@ class Artefacts:
         """Return where the state of a spec's unfinished condensation is or would be."""
         return self.root / "checkpoints" / f"{spec.key()[:24]}.safetensors"
 
+    def network_path(self, spec: NetworkSpec) -> Path:
+        """Return where a trained network is or would be."""
+        readable = "_".join(map(slug, (spec.dataset, spec.network, f"number{spec.number}")))
+        return self.root / "networks" / f"{readable}_{spec.key()[:12]}.safetensors"
+
+    def network_checkpoint_path(self, spec: NetworkSpec) -> Path:
+        """Return where the state of a network whose training is unfinished is or would be."""
+        return self.root / "checkpoints" / f"{spec.key()[:24]}.safetensors"
+
+    def network_lock(self, spec: NetworkSpec) -> FileLock:
+        """Return the lock of whoever trains a network. It ends with its process."""
+        path = self.root / ".locks" / f"{spec.key()[:24]}.lock"
+        with storing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(path)
+
     def paths(self, spec: CondenseSpec) -> tuple[Path, ...]:
         """Return the paths of the files from which work on a spec continues."""
         path = self.set_path(spec)
@@ -73,9 +98,7 @@ class Artefacts:
 
     def write_cost(self, spec: CondenseSpec, cost: Cost) -> None:
         """Write what a condensed set took to make."""
-        fields = asdict(cost)
-        text = json.dumps({**fields, "sha256": _digest(fields)})
-        write_atomically(_cost_path(self.set_path(spec)), (text + "\n").encode())
+        write_cost_beside(self.set_path(spec), cost)
 
     def read_cost(self, spec: CondenseSpec) -> Cost | None:
         """Return what a condensed set took to make, or None where that is not known."""
@@ -93,8 +116,15 @@ class Artefacts:
         return path
 
 
+def write_cost_beside(path: Path, cost: Cost) -> None:
+    """Write what took so much to make beside its file."""
+    fields = asdict(cost)
+    text = json.dumps({**fields, "sha256": _digest(fields)})
+    write_atomically(_cost_path(path), (text + "\n").encode())
+
+
 def cost_beside(path: Path) -> Cost | None:
-    """Return what the condensed set in a file took to make, or None where that is not known."""
+    """Return what the condensed set or the network in a file took to make, or None where that is not known."""
     try:
         fields = json.loads(_cost_path(path).read_bytes())
         stated = fields.pop("sha256", None)

@@ -13,7 +13,7 @@ from pydantic_core import from_json
 from dcbench.core.spec import CondenseSpec, EvaluationSpec
 from dcbench.utils.errors import newer_format
 
-RECORD_SCHEMA: Literal[5] = 5
+RECORD_SCHEMA: Literal[6] = 6
 IMPORTED = "imported"
 """The plugin of a record whose set was made elsewhere."""
 OF_ONE_SET = frozenset({"file_sha256", "set", "pixels"})
@@ -47,7 +47,11 @@ class Record(BaseModel):
         n_test: images in the test split.
         condense_seconds, eval_seconds: wall time.
         peak_memory_bytes: while condensing; on CUDA what was allocated there, else resident memory.
+        networks_seconds: what the trained networks took that the method used, in full, whoever made them; 0 for
+            none.
         storage_bytes: of the condensed images and labels as tensors.
+        brings: what the set brings with it beside these, see `CondensedSet.brings`.
+        teacher: of a protocol that has one: ``network``, ``recipe``, ``sha256``, ``held_out_accuracy``, ``bytes``.
         plugin, plugin_version, source_sha256: the distribution that brought the method and its file's hash; for
             sets made elsewhere `IMPORTED`, nothing, and the hash of the set's file.
         sources: hashes of the files of code behind the ``matching_network`` and the ``evaluation_network``, by
@@ -58,7 +62,7 @@ class Record(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
 
-    schema_: Literal[1, 2, 3, 4, 5] = Field(RECORD_SCHEMA, alias="schema")
+    schema_: Literal[1, 2, 3, 4, 5, 6] = Field(RECORD_SCHEMA, alias="schema")
     status: Literal["ok", "failed"]
     error: str = ""
     key: str
@@ -85,9 +89,12 @@ class Record(BaseModel):
     accuracy: float | None = Field(None, ge=0, le=1)
     n_test: int = Field(ge=0)
     condense_seconds: float | None = Field(None, ge=0, allow_inf_nan=False)
+    networks_seconds: float = Field(0.0, ge=0, allow_inf_nan=False)
     eval_seconds: float | None = Field(None, ge=0, allow_inf_nan=False)
     peak_memory_bytes: int | None = Field(None, ge=0, lt=2**63)
     storage_bytes: int | None = Field(None, ge=0, lt=2**63)
+    brings: dict[str, float] = {}
+    teacher: dict[str, Any] = {}
     plugin: str
     plugin_version: str
     source_sha256: str
@@ -139,6 +146,7 @@ class Record(BaseModel):
         """Return the record and its checksum as one line of JSON, keys sorted, without the line's end."""
         unknown_then = {"augmentation", "sources", "packages"} if self.schema_ < 4 else set()
         unknown_then |= {"recipe"} if self.schema_ < 5 else set()
+        unknown_then |= {"brings", "networks_seconds", "teacher"} if self.schema_ < 6 else set()
         fields = self.model_dump(mode="json", by_alias=True, exclude=unknown_then)
         return sealed(fields) if self.schema_ >= 3 else _canonical(fields)
 

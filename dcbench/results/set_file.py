@@ -15,7 +15,16 @@ from safetensors.torch import save as save_tensors
 
 from dcbench.core.condensed_set import CondensedSet, select_images
 from dcbench.core.split import ResidentSplit
-from dcbench.results.set_header import FORMAT, check_hash, content_sha256, parse_header, read_file, reading
+from dcbench.results.set_header import (
+    BRINGING_FORMAT,
+    FORMAT,
+    check_hash,
+    content_sha256,
+    parse_header,
+    read_file,
+    reading,
+    stated_brings,
+)
 from dcbench.utils.files import write_atomically
 from dcbench.utils.hashes import hash_set
 
@@ -34,7 +43,8 @@ def save_set(path: Path, condensed: CondensedSet, header: Mapping[str, Any]) -> 
         tensors["images"] = condensed.images
     # Views of one tensor are refused by safetensors.
     tensors = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
-    stated = {**header, "format": FORMAT}
+    stated = {**header, "format": BRINGING_FORMAT if condensed.brings else FORMAT}
+    stated |= {"brings": condensed.brings} if condensed.brings else {}
     stated["content_sha256"] = content_sha256(stated, {name: each.numpy() for name, each in tensors.items()})
     # One metadata entry: safetensors keeps several in no fixed order, and the bytes are to be repeatable.
     write_atomically(path, save_tensors(tensors, metadata={"dcbench": json.dumps(stated, sort_keys=True)}))
@@ -56,7 +66,8 @@ def load_set(
         history = {k.removeprefix("history."): v for k, v in tensors.items() if k.startswith("history.")}
         if "images" in tensors:
             indices = tensors.get("indices")
-            condensed = CondensedSet(tensors["images"], tensors["labels"], indices, history, _is_whitened(header))
+            zca, brings = _is_whitened(header), stated_brings(header)
+            condensed = CondensedSet(tensors["images"], tensors["labels"], indices, history, zca, **brings)  # type: ignore[arg-type]
         else:
             split = train(header["spec"]["dataset"]) if callable(train) else train
             coreset = select_images(split, tensors["indices"])
@@ -78,7 +89,8 @@ def without_images(path: Path) -> bytes:
         header, arrays, metadata = read_file(path)
         if "images" not in arrays:
             return data
-        check_hash(path, header, hash_set(arrays["images"], arrays["labels"], _is_whitened(header)))
+        brings = stated_brings(header)
+        check_hash(path, header, hash_set(arrays["images"], arrays["labels"], _is_whitened(header), brings))
         if "indices" not in arrays:
             return data
         del arrays["images"]

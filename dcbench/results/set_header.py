@@ -18,6 +18,8 @@ from dcbench.utils.errors import DcbenchError, newer_format
 FORMAT = "dcbench-set/2"
 """Its header has ``content_sha256``, the hash of the rest of the header and of all tensors but the images, which
 ``set_sha256`` covers: images may be taken out of the file of a coreset."""
+BRINGING_FORMAT = "dcbench-set/3"
+"""Of a set that brings more than images and labels: its header has ``brings``."""
 FIRST_FORMAT = "dcbench-set/1"
 """Written before there was ``content_sha256``, and still read; some damage goes unnoticed in it."""
 FORMATS = re.compile(r"dcbench-set/[1-9][0-9]{0,5}")
@@ -58,9 +60,17 @@ def read_file(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]], dict
         raise KeyError("content_sha256")
     if stated is not None and stated != content_sha256(header, arrays):
         raise DcbenchError(f"{path} is damaged: its content does not match the hash in its header.")
-    if header["format"] not in (FIRST_FORMAT, FORMAT):
+    if header["format"] not in (FIRST_FORMAT, FORMAT, BRINGING_FORMAT):
         raise newer_format(f"{path}, a {header['format']},")
     return header, arrays, metadata
+
+
+def stated_brings(header: Mapping[str, Any]) -> dict[str, float]:
+    """Return `CondensedSet.brings` as the header of a set states it."""
+    brings = header.get("brings", {})
+    if not all(isinstance(value, int | float) for value in brings.values()):
+        raise ValueError("it brings something that is not a number")
+    return dict(brings)
 
 
 def check_hash(path: Path, header: Mapping[str, Any], set_sha256: str) -> None:

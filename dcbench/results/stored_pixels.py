@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dcbench.results.set_header import check_hash, read_file, reading
+from dcbench.results.set_header import check_hash, read_file, reading, stated_brings
 from dcbench.utils.hashes import hash_set
 
 
@@ -30,7 +30,7 @@ def stored_pixels(path: Path, most: int) -> tuple[NDArray[np.uint8], NDArray[np.
         if header["normalisation"]["zca"]:
             return "its images are whitened"
         images, labels = arrays["images"], arrays["labels"]
-        check_hash(path, header, hash_set(images, labels, zca=False))
+        check_hash(path, header, hash_set(images, labels, zca=False, brings=stated_brings(header)))
         mean, std = (np.array(header["normalisation"][name], np.float64) for name in ("mean", "std"))
         labels = labels if labels.ndim == 1 else labels.argmax(axis=1)
         if images.dtype != np.float32 or images.ndim != 4 or not images.size:

@@ -20,6 +20,7 @@ import torch
 import dcbench
 from dcbench.condense.checkpoint import checkpointing_every
 from dcbench.condense.condensation import stored_set
+from dcbench.condense.trained_networks import Report
 from dcbench.core.architecture import Architecture
 from dcbench.core.condensed_set import CondensedSet, Origin
 from dcbench.core.loaded_dataset import LoadedDataset
@@ -81,7 +82,7 @@ class CellRunner:
             stored = None if self.assignment.afresh else stored_set(spec, train, self.artefacts)
             if stored is None:
                 report = self._reporter()
-                condensed = self.source.make(spec, train, self.artefacts, report)
+                condensed = self.source.make(spec, train, self.artefacts, report, self._train_reporter(report))
                 if self._steps_left:  # of a method that tells no steps, or ends before the last
                     report(1, 1)
                 remove(self.artefacts.picture_path(spec))
@@ -205,6 +206,20 @@ class CellRunner:
         report(0, 0)
         return report
 
+    def _train_reporter(self, condensing: Callable[[int, int], None] | None = None) -> Report:
+        """Return the callback that passes on how far networks are that the work needs.
+
+        ``condensing`` tells that the condensation itself goes on when they are there.
+        """
+        number, tell = self.assignment.number, self.tell
+
+        def report(work: str, piece: str, done: int, total: int) -> None:
+            tell(Step(number, "train", work, piece, done, total))
+            if done == total > 0 and condensing:
+                condensing(0, 0)
+
+        return report
+
 
 def trial_fields(trial: Trial, condensed: CondensedSet, started_at: str) -> dict[str, Any]:
     """Return what `describe_work` is told of a trial, but for what its spec says."""
@@ -214,6 +229,7 @@ def trial_fields(trial: Trial, condensed: CondensedSet, started_at: str) -> dict
         "accuracy": trial.accuracy,
         "eval_seconds": round(trial.seconds, 3),
         "storage_bytes": condensed.storage_bytes,
+        "brings": condensed.brings,
         "packages": dict(trial.packages),
         "started_at": started_at,
         "threads": trial.threads,
@@ -248,6 +264,7 @@ def describe_work(
         engine=_both(cost.engine if cost else "", conditions.engine.statement()),
         n_test=len(data.host_test.labels),
         condense_seconds=round(cost.seconds, 3) if cost else None,
+        networks_seconds=round(cost.networks_seconds, 3) if cost else 0.0,
         peak_memory_bytes=cost.peak_memory_bytes if cost else None,
         plugin=origin.distribution,
         plugin_version=origin.version,

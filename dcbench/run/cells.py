@@ -8,6 +8,7 @@ from typing import Protocol
 
 import torch
 
+from dcbench.condense.trained_networks import Report
 from dcbench.core.architecture import Architecture
 from dcbench.core.condensed_set import CondensedSet, Origin
 from dcbench.core.loaded_dataset import LoadedDataset
@@ -36,6 +37,7 @@ class SetSource(Protocol):
         train: ResidentSplit,
         artefacts: Artefacts,
         progress: Callable[[int, int], None],
+        report: Report,
     ) -> CondensedSet:
         """Make the set of a spec and keep it in the results, with what it cost.
 
@@ -44,6 +46,7 @@ class SetSource(Protocol):
             train: the training split, on the device. The test split is not an argument.
             artefacts: where checkpoints and the result go.
             progress: called with the steps done and their number.
+            report: told how far the training of networks is that the set needs.
         """
 
 

@@ -114,10 +114,15 @@ class Display:
         if self._ended.get(progress.slot) == piece:  # a method may count more than once to its end
             return
         self._ended[progress.slot] = piece
+        quiet = self.console.is_terminal or self.console.is_jupyter
+        if progress.phase == "train":  # no piece of the run, but of one
+            if not quiet:
+                self._print(f"{piece}: {spell(seconds)}")
+            return
         self._took.append(seconds)
         # When pieces end at once in several slots, the run may not have counted them yet.
         self._lines = max(self._lines, progress.run_done) + 1
-        if not (self.console.is_terminal or self.console.is_jupyter):
+        if not quiet:
             self._print(f"[{self._lines}/{progress.run_total}] {piece}: {spell(seconds)}")
 
     def _show_run(self, progress: Progress, bar: Task) -> None:

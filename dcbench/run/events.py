@@ -50,7 +50,7 @@ class Step:
     """
 
     number: int
-    phase: Literal["condense", "evaluate"]
+    phase: Literal["train", "condense", "evaluate"]
     work: str
     piece: str
     done: int

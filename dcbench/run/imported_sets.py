@@ -12,6 +12,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from dcbench.condense.condensation import header
+from dcbench.condense.trained_networks import Report
 from dcbench.core import whitening
 from dcbench.core.architecture import fit
 from dcbench.core.condensed_set import CondensedSet, Origin
@@ -55,6 +56,7 @@ class ImportedSet:
         train: ResidentSplit,
         artefacts: Artefacts,
         progress: Callable[[int, int], None],
+        report: Report,
     ) -> CondensedSet:
         """Keep the set; see `dcbench.run.cells.SetSource`."""
         if self.cost:

@@ -192,7 +192,7 @@ class Scheduler:
         self._done[number] = min(self._done[number] + 1, self._pieces[number])
 
     def _show(self, step: Step, slot: int) -> None:
-        left = step.left if step.phase == "evaluate" else self._alike[self.cells[step.number].spec.work]
+        left = self._alike[self.cells[step.number].spec.work] if step.phase == "condense" else step.left
         piece = (step.phase, step.work, step.piece, step.done, step.total, left)
         moment = Progress(*piece, sum(self._done), sum(self._pieces), slot + self.slots * step.slot)
         self.plugins.observe("dcbench_progress", progress=moment)

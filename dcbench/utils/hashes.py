@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,9 +17,13 @@ def derive_seed(*parts: str | int | None) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def hash_set(images: NDArray[Any], labels: NDArray[Any], zca: bool) -> str:
-    """Hash types, shapes and values of a condensed set, in contiguous arrays, and whether it is whitened."""
-    digest = hashlib.sha256(b"zca" if zca else b"")
+def hash_set(images: NDArray[Any], labels: NDArray[Any], zca: bool, brings: Mapping[str, float]) -> str:
+    """Hash types, shapes and values of a condensed set, in contiguous arrays, and what it brings with it.
+
+    ``brings`` is `CondensedSet.brings`; a set that brings nothing has the hash that it had before there was any.
+    """
+    stated = json.dumps(brings, sort_keys=True) if brings else ""
+    digest = hashlib.sha256(("zca" * zca + stated).encode())
     for array in (images, labels):
         digest.update(f"torch.{array.dtype}{array.shape}".encode())
         digest.update(array.data)

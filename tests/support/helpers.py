@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import torch
 
+from dcbench.condense.trained_networks import TrainedNetworks
 from dcbench.core.condensed_set import CondensedSet
 from dcbench.core.dataset import DatasetInfo, Split
 from dcbench.core.method import Task
 from dcbench.core.split import ResidentSplit
+from dcbench.results.artefacts import Artefacts
 from dcbench.results.records import Record
 from dcbench.utils.seeds import new_generator
 
@@ -118,7 +120,10 @@ class NoCheckpoint:
         pass
 
 
-def make_task(data, architecture, ipc=2, checkpoint=None, seed=0, progress=lambda done, total: None):
-    """A task for a method, on the training split of a loaded data set."""
+def make_task(data, architecture, ipc=2, checkpoint=None, seed=0, progress=lambda done, total: None, folder=None):
+    """A task for a method, on the training split of a loaded data set; trained networks are kept in a folder."""
+    networks = TrainedNetworks(Artefacts(folder), lambda *step: None) if folder else None
     generator = new_generator("test", seed)
-    return Task(data.train, ipc, generator, architecture, checkpoint or NoCheckpoint(), progress)
+    return Task(
+        data.train, ipc, generator, architecture, checkpoint or NoCheckpoint(), progress, networks=networks
+    )

@@ -1,0 +1,182 @@
+"""Training a network on the training split by a recipe, keeping its state after some epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from dcbench.core.architecture import Architecture, new_network
+from dcbench.core.split import ResidentSplit
+from dcbench.core.trained_network import NetworkRecipe, NetworkSpec, State
+from dcbench.engine.optimizer import SGD
+from dcbench.engine.siamese import SiameseAugmentation
+from dcbench.engine.training import accuracy, train_network
+from dcbench.utils.devices import send
+from dcbench.utils.seeds import derive_seed, new_generator, seeded_globals
+
+MOMENTUM = "momentum_buffer"
+"""The name of what torch's SGD keeps of a parameter."""
+
+
+class Checkpoint(Protocol):
+    """Keeps the state of unfinished training; see `dcbench.core.method.Checkpoint`."""
+
+    def load(self) -> dict[str, Tensor] | None:
+        """Return the last state, if there is one, and set the generators back."""
+
+    def offer(self, state: Callable[[], Mapping[str, Tensor]]) -> None:
+        """Save the state if it is time to."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """What comes of training.
+
+    Attributes:
+        states: parameters and buffers, on the CPU, by the number of epochs after which they were so.
+        accuracy, held_out_accuracy, held_out: see `dcbench.core.trained_network.TrainedNetwork`.
+    """
+
+    states: Mapping[int, State]
+    accuracy: float
+    held_out_accuracy: Mapping[int, float]
+    held_out: Tensor
+
+
+def hold_out(train: ResidentSplit, recipe: NetworkRecipe) -> tuple[Tensor, Tensor]:
+    """Return what a recipe holds out and what it trains on: positions in the training split, int64, on the CPU.
+
+    They are the same for all networks of a recipe, and for recipes that differ in neither ``held_out`` nor
+    ``seed``.
+    """
+    generator, held_out, kept = new_generator("held out", train.info.sha256, recipe.seed), [], []
+    for members in train.class_indices:
+        count = round(recipe.held_out * len(members))
+        if recipe.held_out:
+            count = max(1, min(count, len(members) - 1))
+        shuffled = members[torch.randperm(len(members), generator=generator)]
+        held_out.append(shuffled[:count])
+        kept.append(shuffled[count:])
+    return torch.cat(held_out).sort().values, torch.cat(kept).sort().values
+
+
+def generator_of(spec: NetworkSpec) -> torch.Generator:
+    """Return the generator of the shuffles and the augmentation of a network."""
+    return new_generator("train", spec.key())
+
+
+def train_from_recipe(
+    spec: NetworkSpec,
+    architecture: Architecture,
+    train: ResidentSplit,
+    generator: torch.Generator,
+    checkpoint: Checkpoint,
+    progress: Callable[[int, int], None],
+) -> Training:
+    """Train a network, from the beginning or from its checkpoint.
+
+    Args:
+        spec: what to train.
+        architecture: that of the spec, resolved.
+        train: the training split, whitened if the recipe says so.
+        generator: of `generator_of`, which the checkpoint sets back.
+        checkpoint: offered the state after each epoch.
+        progress: called with the epochs done and their number.
+
+    Raises:
+        Diverged: if the training loss is not finite.
+    """
+    recipe, seed = spec.recipe, derive_seed("network", spec.key())
+    held_out, kept = hold_out(train, recipe)
+    trained_on = _part(train, kept)
+    network = new_network(architecture, train.info, seed, train.device)
+    optimizer = SGD(network.parameters(), recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
+    with seeded_globals(derive_seed("dropout", seed), train.device):
+        run = _Run(recipe, network, optimizer, _part(train, held_out))
+        run.resume(checkpoint.load())
+
+        def after(epoch: int, epochs: int) -> None:
+            run.after(epoch)
+            progress(epoch, epochs)
+            checkpoint.offer(run.state)
+
+        train_network(
+            network,
+            trained_on.normalised(slice(None)),
+            trained_on.labels,
+            optimizer,
+            epochs=recipe.epochs,
+            batch_size=recipe.batch_size,
+            generator=generator,
+            augmentation=SiameseAugmentation(recipe.augmentation, recipe.align_corners)
+            if recipe.augmentation
+            else "",
+            progress=after,
+            first_epoch=run.done,
+        )
+    return Training(run.states, accuracy(network, trained_on), run.held_out_accuracy, held_out)
+
+
+def _part(train: ResidentSplit, indices: Tensor) -> ResidentSplit:
+    indices = send(indices, train.device)
+    return replace(train, images=train.images[indices], labels=train.labels[indices])
+
+
+class _Run:
+    """The training of a network: what is kept of it so far."""
+
+    def __init__(
+        self, recipe: NetworkRecipe, network: nn.Module, optimizer: torch.optim.Optimizer, held_out: ResidentSplit
+    ) -> None:
+        self.done = 0
+        self.states: dict[int, State] = {}
+        self.held_out_accuracy: dict[int, float] = {}
+        self._recipe, self._network, self._optimizer, self._held_out = recipe, network, optimizer, held_out
+
+    def after(self, epoch: int) -> None:
+        """Take note that so many epochs are done."""
+        self.done = epoch
+        if epoch in self._recipe.kept:
+            state = self._network.state_dict()
+            self.states[epoch] = {name: each.detach().cpu().clone() for name, each in state.items()}
+            if len(self._held_out):
+                self.held_out_accuracy[epoch] = accuracy(self._network, self._held_out)
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._recipe.lr_in(epoch + 1)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return all of it, as tensors."""
+        tensors = {f"network/{name}": each for name, each in self._network.state_dict().items()}
+        for number, parameter in enumerate(self._network.parameters()):
+            if (momentum := self._optimizer.state[parameter].get(MOMENTUM)) is not None:
+                tensors[f"momentum/{number}"] = momentum
+        for epoch, state in self.states.items():
+            tensors |= {f"{epoch}/{name}": each for name, each in state.items()}
+        tensors |= {
+            f"held out/{epoch}": torch.tensor(each, dtype=torch.float64)
+            for epoch, each in self.held_out_accuracy.items()
+        }
+        return tensors | {"done": torch.tensor(self.done)}
+
+    def resume(self, saved: Mapping[str, Tensor] | None) -> None:
+        """Go on from what `state` returned; without it, begin."""
+        if saved is None:
+            return self.after(0)
+        parts: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in saved.items():
+            part, _, rest = name.partition("/")
+            parts.setdefault(part, {})[rest] = tensor
+        self._network.load_state_dict(parts.pop("network"))
+        parameters = list(self._network.parameters())
+        for number, momentum in parts.pop("momentum", {}).items():
+            parameter = parameters[int(number)]
+            self._optimizer.state[parameter] = {MOMENTUM: momentum.to(parameter.device)}
+        self.held_out_accuracy = {int(epoch): float(each) for epoch, each in parts.pop("held out", {}).items()}
+        self.done = int(parts.pop("done")[""])
+        self.states = {int(epoch): state for epoch, state in parts.items()}
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._recipe.lr_in(self.done + 1)
