@@ -13,7 +13,7 @@ from dcbench.results.artefacts import Artefacts
 from dcbench.results.records import Record
 from dcbench.utils.seeds import new_generator
 
-TIMES = {"condense_seconds", "eval_seconds", "peak_memory_bytes", "started_at"}
+TIMES = {"condense_seconds", "eval_seconds", "networks_seconds", "peak_memory_bytes", "started_at"}
 """Fields of records that two runs of one spec may differ in."""
 
 

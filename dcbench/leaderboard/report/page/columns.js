@@ -54,8 +54,9 @@ function columnsOf(table, span) {
       "seconds",
       "condense seconds",
       "ascending",
-      (entry) => entry.condense_seconds,
-      (entry) => seconds(entry.condense_seconds),
+      allSeconds,
+      (entry) =>
+        seconds(entry.condense_seconds) + (entry.networks_seconds ? ` + ${seconds(entry.networks_seconds)}` : ""),
     ),
     number(
       "memory",

@@ -48,6 +48,11 @@ function digits(value, count) {
   return shown >= 1e15 ? String(shown) : shown.toLocaleString("en", { maximumFractionDigits: 12 });
 }
 
+/** Seconds to condense a set and to train the networks that it used; null where they are not known. */
+function allSeconds(entry) {
+  return entry.condense_seconds === null ? null : entry.condense_seconds + entry.networks_seconds;
+}
+
 function seconds(value) {
   if (value === null) return DASH;
   return value < 10 ? digits(value, 2) : Math.round(value).toLocaleString("en");

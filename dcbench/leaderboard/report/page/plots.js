@@ -29,7 +29,7 @@ function plots(tables, name, width) {
         name,
         width: each,
         title: "seconds to condense a set",
-        value: (entry) => entry.condense_seconds,
+        value: allSeconds,
         written: (x) => `${seconds(x)} s`,
       }),
       severalSizes
