@@ -192,6 +192,9 @@ def evaluate(
     normalised: bool = False,
     raw: bool = False,
     zca: bool = False,
+    lr: float | None = None,
+    temperature: float | None = None,
+    factor: int | None = None,
     networks: str | Architecture | Build | Iterable[str | Architecture | Build] | None = None,
     method: str | None = None,
     matched_on: str | None = None,
@@ -208,11 +211,14 @@ def evaluate(
     Args:
         images: uint8 or floating, shape (N, C, H, W); or a file or folder that the command reads, or a set of
             `condense` or `load_set`, or a list of these.
-        labels: integers of shape (N,), or probabilities of shape (N, K); or the file with the labels.
+        labels: integers of shape (N,), or probabilities or logits of shape (N, K); or the file with the labels.
         dataset: to test on.
         normalised: images are normalised by the data set's mean and deviation.
         raw: images are pixels from 0 to 1. uint8 always is raw.
         zca: images are pixels that were ZCA-whitened; the test images are whitened then, too.
+        lr: the learning rate that was learned with the images; None for the protocol's.
+        temperature: labels are logits, and networks are trained on their softmax at this temperature.
+        factor: each image is a grid of ``factor`` x ``factor``, each enlarged to the full size for training.
         networks: as of `run`.
         method: name of the row in the tables.
         matched_on: name of the network that the images were matched on.
@@ -221,12 +227,13 @@ def evaluate(
     Raises:
         DcbenchError: for images or labels that do not fit the data set, and for whatever else cannot be served.
     """
-    from dcbench.run.imported_sets import Claim, plan_imports
+    from dcbench.run.imported_sets import Claim, plan_imports, stated_brings
     from dcbench.run.session import carry_out
 
     stated = [name for name, given in (("normalised", normalised), ("raw", raw), ("zca", zca)) if given]
     if len(stated) > 1:
         raise DcbenchError(f"images are either {' or '.join(stated)}: say one.")
+    brings = stated_brings(lr, temperature, factor)
     for name, text in (("method", method), ("matched_on", matched_on)):
         if not isinstance(text, str | None):
             raise DcbenchError(f"{name} must be a name, not {text!r}.")
@@ -242,7 +249,7 @@ def evaluate(
         seed=seed,
     )
     paths, label_file = _given_sets(images, labels)
-    plan, _ = plan_imports(paths, Claim(method, matched_on, pixels, label_file), request, plugins)
+    plan, _ = plan_imports(paths, Claim(method, matched_on, pixels, label_file, brings), request, plugins)
     return _results(carry_out(plan, plugins, how, progress))
 
 

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 @click.option("--normalised", is_flag=True, help="Images are normalised as the data set is.")
 @click.option("--raw", is_flag=True, help="Images are pixels: 0 to 1, or uint8.")
 @click.option("--zca", is_flag=True, help="Images are pixels of 0 to 1, ZCA-whitened; so is the test set then.")
+@click.option("--lr", type=float, help="The learning rate that was learned with the sets.  [the protocol's]")
+@click.option("--temperature", type=float, help="Labels are logits: train on their softmax at this temperature.")
+@click.option("--factor", type=int, help="An image is a grid of so many by so many, each enlarged for training.")
 @click.option("--labels", type=click.Path(path_type=Path), help="The labels, where FILE has the images alone.")
 @options.protocol_option
 @click.option("--budget", default="full", metavar="NAME", show_default=True, help="full or quick.")
@@ -41,6 +44,9 @@ def evaluate(
     raw: bool,
     zca: bool,
     labels: Path | None,
+    lr: float | None,
+    temperature: float | None,
+    factor: int | None,
     dry_run: bool,
     as_json: bool,
     execution: Execution,
@@ -53,16 +59,16 @@ def evaluate(
     (images_best.pt finds labels_best.pt), or a folder with a folder of images per class. Nothing in a file is
     run. Soft labels are recorded as such and ranked apart.
 
-    Networks are trained by the protocol: dc has no siamese augmentation, and neither dc nor dsa a learned learning
-    rate. Sets that were made for these score lower there than their papers say.
+    Networks are trained by the protocol, at the rate that was learned with a set where there is one: --lr. The
+    protocol dc has no siamese augmentation; sets that were made for it score lower there than their papers say.
 
     \b
     Examples:
       dcbench evaluate res_DC_MNIST_ConvNet_1ipc.pt -d mnist --matched-on convnet
-      dcbench evaluate images_best.pt -d cifar10 --zca --method mtt --eval-network convnet
+      dcbench evaluate images_best.pt -d cifar10 --zca --lr 0.02 --method mtt_authors --protocol dsa
       dcbench evaluate results/sets/*.safetensors -d digits --eval-network resnet18
     """
-    from dcbench.run.imported_sets import Claim, plan_imports
+    from dcbench.run.imported_sets import Claim, plan_imports, stated_brings
     from dcbench.run.session import new_request
     from dcbench.utils.errors import DcbenchError
 
@@ -73,7 +79,8 @@ def evaluate(
     request = new_request(plugins, datasets=(dataset,), device=execution.device, **words)
     if dry_run:
         refuse_downloads([dataset], plugins, request.data_root)
-    claim = Claim(method, matched_on, cast(Any, pixels[0]) if pixels else None, labels)
+    brings = stated_brings(lr, temperature, factor)
+    claim = Claim(method, matched_on, cast(Any, pixels[0]) if pixels else None, labels, brings)
     plan, foreign = plan_imports(files, claim, request, plugins)
     if not as_json:
         for file in foreign:

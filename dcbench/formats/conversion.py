@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -14,20 +15,23 @@ from dcbench.formats.foreign import ForeignSet, Pixels
 from dcbench.utils.errors import DcbenchError
 
 
-def to_condensed(foreign: ForeignSet, train: ResidentSplit, claimed: Pixels | None, path: Path) -> CondensedSet:
+def to_condensed(
+    foreign: ForeignSet, train: ResidentSplit, claimed: Pixels | None, brings: Mapping[str, float], path: Path
+) -> CondensedSet:
     """Bring a foreign set to the data set's normalised space, and check it.
 
     Args:
         foreign: the set as its file has it.
         train: the training split of the data set.
         claimed: what the user says its pixels are.
+        brings: what the user says it brings with it, see `CondensedSet.brings`.
         path: named in a `DcbenchError`, where the set does not fit or nobody says what its pixels are.
     """
     images = _to_nchw(foreign.images, train.info, path)
     pixels = _pixels(foreign, claimed, path)
     images = _normalise(images, pixels, train.info, path)
-    labels = _to_labels(foreign.labels, len(images), train.info, path)
-    condensed = CondensedSet(images, labels, zca=pixels == "zca")
+    labels = _to_labels(foreign.labels, len(images), train.info, "temperature" in brings, path)
+    condensed = CondensedSet(images, labels, zca=pixels == "zca", **brings)  # type: ignore[arg-type]
     try:
         check_set(condensed, train, None)
     except ValueError as error:
@@ -75,7 +79,7 @@ def _normalise(images: Tensor, pixels: Pixels, info: DatasetInfo, path: Path) ->
     return ((images.float() - mean) / std).contiguous()
 
 
-def _to_labels(labels: Tensor, n: int, info: DatasetInfo, path: Path) -> Tensor:
+def _to_labels(labels: Tensor, n: int, info: DatasetInfo, logits: bool, path: Path) -> Tensor:
     """Return labels as int64 of shape (n,) or, soft ones, float32 of shape (n, K); one-hot rows are hard."""
     if labels.shape == (n, 1):
         labels = labels.flatten()
@@ -87,8 +91,13 @@ def _to_labels(labels: Tensor, n: int, info: DatasetInfo, path: Path) -> Tensor:
         expected = f"({n},) or ({n}, {info.num_classes})"
         raise DcbenchError(f"{path} has labels of shape {tuple(labels.shape)}; expected {expected}.")
     soft = labels.float()
+    if logits:
+        return soft.contiguous()
     if not are_probabilities(soft):
-        raise DcbenchError(f"{path} has soft labels that are no probabilities: rows of them must add up to 1.")
+        raise DcbenchError(
+            f"{path} has soft labels that are no probabilities: rows of them must add up to 1. Of logits, "
+            "say at which temperature networks are trained on their softmax."
+        )
     if bool(((soft == 0) | (soft == 1)).all()):
         return soft.argmax(dim=1)
     return soft.contiguous()

@@ -200,7 +200,8 @@ def competitor(record: Record) -> Competitor:
 
 def _brought(record: Record) -> list[str]:
     """Say what a set brings with it. A learned rate differs between sets, so its value does not stand there."""
-    return ["learned lr" if name == "lr" else f"{name}={value:g}" for name, value in sorted(record.brings.items())]
+    named = {name: value for name, value in sorted(record.brings.items()) if name not in record.changed_options}
+    return ["learned lr" if name == "lr" else f"{name}={value:g}" for name, value in named.items()]
 
 
 def _row(who: Competitor, records: Sequence[Record]) -> Row:

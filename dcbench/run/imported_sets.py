@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -69,13 +70,30 @@ class ImportedSet:
 class Claim:
     """What a user says of files that do not say it: who made the sets, and the network that they were matched on.
 
-    ``pixels`` says what the images' values are; ``labels`` is a file with the labels, if the sets' file has none.
+    ``pixels`` says what the images' values are; ``labels`` is a file with the labels, if the sets' file has none;
+    ``brings`` is what the sets bring with them, see `CondensedSet.brings`.
     """
 
     method: str | None = None
     network: str | None = None
     pixels: Pixels | None = None
     labels: Path | None = None
+    brings: Mapping[str, float] = field(default_factory=dict)
+
+
+def stated_brings(lr: float | None, temperature: float | None, factor: int | None) -> dict[str, float]:
+    """Return what a user says that sets bring with them, as `CondensedSet.brings`.
+
+    Raises:
+        DcbenchError: for a number that is not above 0, or a factor that is not whole.
+    """
+    given = {"lr": lr, "temperature": temperature, "factor": factor}
+    stated = {name: value for name, value in given.items() if value is not None and (name, value) != ("factor", 1)}
+    for name, value in stated.items():
+        wanted = int if name == "factor" else int | float
+        if isinstance(value, bool) or not isinstance(value, wanted) or not 0 < value < math.inf:
+            raise DcbenchError(f"{name} must be a {'whole ' * (name == 'factor')}number above 0, not {value!r}.")
+    return {name: value if name == "factor" else float(value) for name, value in stated.items()}
 
 
 def plan_imports(
@@ -126,7 +144,7 @@ def plan_imports(
         file = path if isinstance(path, ForeignFile) else read_foreign(path, data.info, claim.labels)
         files.append(file)
         for number, each in enumerate(file.sets):
-            condensed = to_condensed(each, data.train, claim.pixels, file.path)
+            condensed = to_condensed(each, data.train, claim.pixels, claim.brings, file.path)
             options, shown = _foreign_options(file, number, condensed, data.info, claim)
             spec = CondenseSpec(
                 dataset=data.info.name,
@@ -172,6 +190,8 @@ def _foreign_options(
         shown.append("pixels")
     if condensed.zca:
         options["whitening"] = whitening.NAME
+    options |= condensed.brings
+    shown += condensed.brings
     if uneven := unevenness(condensed, info):
         options["per_class"] = uneven
         shown.append("per_class")

@@ -337,7 +337,7 @@ def foreign(path):
     for each in file.sets:
         for pixels in ("raw", "normalised", "zca", None):
             condensed = outcome(
-                lambda path, each=each, pixels=pixels: to_condensed(each, TRAIN, pixels, path), path
+                lambda path, each=each, pixels=pixels: to_condensed(each, TRAIN, pixels, {}, path), path
             )
             assert condensed is None or bool(torch.isfinite(condensed.images).all())
     return repr([(each.images.tolist(), each.labels.tolist(), each.pixels) for each in file.sets])
