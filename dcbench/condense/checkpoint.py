@@ -93,6 +93,8 @@ class FileCheckpoint:
             checkpoints=self.written,
             checkpoint_seconds=self.writing_seconds,
             device=_and_then(before.device, here.device),
+            # A method that goes on asks for the same networks again, or for none.
+            networks_seconds=max(before.networks_seconds, here.networks_seconds),
         )
 
     @contextmanager
@@ -182,7 +184,7 @@ class FileCheckpoint:
         self._before, self.written, self.writing_seconds = before, before.checkpoints, before.checkpoint_seconds
 
     def _refuse(self, problem: str) -> dict[str, Tensor] | None:
-        warnings.warn(f"{self.path} {problem}: it is not used, and the condensation starts again.", stacklevel=3)
+        warnings.warn(f"{self.path} {problem}: it is not used, and the work starts again.", stacklevel=3)
         return None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -78,14 +78,20 @@ class Condensation:
         """
         method, generator, losses = self.method, new_generator("condense", spec.key()), LossWatch()
         memory, device = PeakMemory(train.device), describe_device(train.device)
+        networks = TrainedNetworks(artefacts, report)
         checkpoint = FileCheckpoint(
             artefacts.checkpoint_path(spec),
             generator,
             self.origin.code,
             losses,
-            lambda: Cost(0.0, memory.read(), active_engine().statement(), device=device),
+            lambda: Cost(
+                0.0,
+                memory.read(),
+                active_engine().statement(),
+                device=device,
+                networks_seconds=networks.seconds,
+            ),
         )
-        networks = TrainedNetworks(artefacts, report)
 
         def trained(*asked: Any) -> tuple[TrainedNetwork, ...]:
             with checkpoint.not_counted():
@@ -105,7 +111,7 @@ class Condensation:
         with seeded_globals(derive_seed("globals", spec.key()), train.device):
             condensed = _watched(method, task)
         check_set(condensed, train, spec.ipc)
-        artefacts.write_cost(spec, replace(checkpoint.cost(), networks_seconds=networks.seconds))
+        artefacts.write_cost(spec, checkpoint.cost())
         # The cost is written first, because a set that is there is not made again.
         save_set(artefacts.set_path(spec), condensed, header(spec, condensed, train, self.origin))
         remove(checkpoint.path)

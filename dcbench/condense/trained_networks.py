@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from itertools import count
-from pathlib import Path
-
-from filelock import FileLock, Timeout
+from collections.abc import Callable, Sequence
 
 from dcbench.condense.checkpoint import FileCheckpoint
 from dcbench.core.architecture import Architecture
+from dcbench.core.loss_watch import Diverged
 from dcbench.core.split import ResidentSplit
 from dcbench.core.trained_network import NetworkRecipe, NetworkSpec, TrainedNetwork
 from dcbench.engine.engine import active_engine
@@ -19,8 +15,8 @@ from dcbench.engine.trained_networks import generator_of, train_from_recipe
 from dcbench.results.artefacts import Artefacts, Cost, cost_beside, write_cost_beside
 from dcbench.results.network_file import StoredNetwork, load_network, save_network
 from dcbench.results.provenance import PeakMemory, describe_device, source_sha256
-from dcbench.utils.errors import DcbenchError
-from dcbench.utils.files import remove, storing
+from dcbench.utils.errors import DcbenchError, NewerFormat
+from dcbench.utils.files import remove
 
 Report = Callable[[str, str, int, int], None]
 """Called as ``report(kind of work, which piece, steps done, steps)``; with 0 of 0 when it starts."""
@@ -50,7 +46,7 @@ class TrainedNetworks:
             train: the training split, whitened if the recipe says so.
 
         Raises:
-            Diverged: if the training loss of one is not finite.
+            Diverged: if the training of one diverges, naming the network and the epoch.
             StorageError: if one cannot be written.
         """
         specs = [
@@ -92,29 +88,23 @@ class TrainedNetworks:
         """
         found = {spec.key(): each for spec in specs if (each := self._find(spec))}
         missing = [spec for spec in specs if spec.key() not in found]
-        report = self._reporter(architecture, train, missing)
-        for waits in (False, True):
-            left = []
-            for spec in missing:
-                with _held(self._artefacts.network_lock(spec), waits) as held:
-                    if held:
-                        found[spec.key()] = self._find(spec) or self._make(spec, architecture, train, report)
-                    else:
-                        left.append(spec)
-            missing = left
-        return found
-
-    def _reporter(
-        self, architecture: Architecture, train: ResidentSplit, missing: Sequence[NetworkSpec]
-    ) -> Callable[[int, int], None]:
-        """Return the callback for the epochs of one network after the other; say that they start."""
         if not missing:
-            return lambda epoch, epochs: None
-        work = f"{architecture} on {train.info.name}, {missing[0].recipe.epochs} epochs"
-        piece = f"{len(missing)} network{'s' * (len(missing) > 1)}"
-        total, done = len(missing) * missing[0].recipe.epochs, count(1)
+            return found
+        there, epochs = len(found), missing[0].recipe.epochs
+        work = f"{architecture} on {train.info.name}, {epochs} epochs"
+        piece, total = f"{len(missing)} network{'s' * (len(missing) > 1)}", len(missing) * epochs
         self._report(work, piece, 0, 0)
-        return lambda epoch, epochs: self._report(work, piece, next(done), total)
+
+        def progress(epoch: int, _: int) -> None:
+            self._report(work, piece, (len(found) - there) * epochs + epoch, total)
+
+        for waits in (False, True):
+            for spec in [spec for spec in missing if spec.key() not in found]:
+                with self._artefacts.training(spec, waits) as held:
+                    if held:
+                        found[spec.key()] = self._find(spec) or self._make(spec, architecture, train, progress)
+        self._report(work, piece, total, total)
+        return found
 
     def _find(self, spec: NetworkSpec) -> tuple[StoredNetwork, Cost] | None:
         """Return a network that the results hold undamaged, and what it took."""
@@ -124,10 +114,15 @@ class TrainedNetworks:
             return None
         try:
             stored = load_network(path)
+        except NewerFormat:
+            raise
         except DcbenchError as error:
             warnings.warn(f"{error} The network is trained again.", stacklevel=2)
             return None
-        return (stored, cost) if stored.spec == spec else None
+        if stored.spec != spec:
+            return None
+        remove(self._artefacts.network_checkpoint_path(spec))  # left by a run that was killed just then
+        return stored, cost
 
     def _make(
         self,
@@ -136,6 +131,7 @@ class TrainedNetworks:
         train: ResidentSplit,
         progress: Callable[[int, int], None],
     ) -> tuple[StoredNetwork, Cost]:
+        """Train a network, and keep it and what it took."""
         memory, device, generator = PeakMemory(train.device), describe_device(train.device), generator_of(spec)
         checkpoint = FileCheckpoint(
             self._artefacts.network_checkpoint_path(spec),
@@ -143,7 +139,11 @@ class TrainedNetworks:
             spec.source_sha256,
             here=lambda: Cost(0.0, memory.read(), active_engine().statement(), device=device),
         )
-        training = train_from_recipe(spec, architecture, train, generator, checkpoint, progress)
+        try:
+            training = train_from_recipe(spec, architecture, train, generator, checkpoint, progress)
+        except Diverged as error:
+            which = f"network {spec.number} of {spec.network} on {spec.dataset}, trained for {spec.recipe}"
+            raise Diverged(f"{which}: {error}") from error
         path = self._artefacts.network_path(spec)
         # The cost is written first, because a network that is there is not made again.
         cost = checkpoint.cost()
@@ -151,18 +151,3 @@ class TrainedNetworks:
         save_network(path, spec, training)
         remove(checkpoint.path)
         return load_network(path), cost
-
-
-@contextmanager
-def _held(lock: FileLock, waits: bool) -> Iterator[bool]:
-    """Hold a lock within; say whether it is held: without waiting, not where another process holds it."""
-    try:
-        with storing(Path(lock.lock_file)):
-            lock.acquire(blocking=waits)
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release()

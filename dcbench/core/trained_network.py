@@ -32,7 +32,7 @@ class NetworkRecipe(BaseModel):
         zca: train on whitened images, see `dcbench.core.whitening`.
         snapshots: numbers of epochs after which the state is kept, beside the last; 0 is the initialisation.
         held_out: fraction of the images of each class that the network is not trained on, so that its accuracy on
-            them may choose something. At least one image of each class stays on each side.
+            them may choose something. It is at least one image of a class, but never all of them.
         seed: of the initialisation, the shuffles, the augmentation and the choice of what is held out.
     """
 
@@ -112,7 +112,6 @@ class TrainedNetwork:
         held_out: positions of the held-out images in the training split: int64, shape (n,), on the CPU.
         sha256: hash of what is kept of it.
         seconds: what it took to train, whoever did.
-        bytes: of its parameters and buffers.
     """
 
     spec: NetworkSpec

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dcbench.core.architecture import Architecture, new_network
+from dcbench.core.loss_watch import Diverged
 from dcbench.core.split import ResidentSplit
 from dcbench.core.trained_network import NetworkRecipe, NetworkSpec, State
 from dcbench.engine.optimizer import SGD
@@ -57,7 +58,7 @@ def hold_out(train: ResidentSplit, recipe: NetworkRecipe) -> tuple[Tensor, Tenso
     for members in train.class_indices:
         count = round(recipe.held_out * len(members))
         if recipe.held_out:
-            count = max(1, min(count, len(members) - 1))
+            count = max(0, min(max(1, count), len(members) - 1))
         shuffled = members[torch.randperm(len(members), generator=generator)]
         held_out.append(shuffled[:count])
         kept.append(shuffled[count:])
@@ -88,7 +89,7 @@ def train_from_recipe(
         progress: called with the epochs done and their number.
 
     Raises:
-        Diverged: if the training loss is not finite.
+        Diverged: if the training loss or the network is not finite, naming the epoch.
     """
     recipe, seed = spec.recipe, derive_seed("network", spec.key())
     held_out, kept = hold_out(train, recipe)
@@ -138,8 +139,10 @@ class _Run:
         self._recipe, self._network, self._optimizer, self._held_out = recipe, network, optimizer, held_out
 
     def after(self, epoch: int) -> None:
-        """Take note that so many epochs are done."""
+        """Take note that so many epochs are done. Raises `Diverged` if a parameter or a buffer is not finite."""
         self.done = epoch
+        if not all(bool(each.isfinite().all()) for each in self._network.state_dict().values()):
+            raise Diverged(f"the network is not finite after epoch {epoch}")
         if epoch in self._recipe.kept:
             state = self._network.state_dict()
             self.states[epoch] = {name: each.detach().cpu().clone() for name, each in state.items()}

@@ -9,18 +9,20 @@
       checkpoints/KEY.safetensors  the state of an unfinished condensation
       networks/NAME.safetensors    a network trained on the training split, beside its cost
       failures/KEY.txt             the traceback of what failed
+      .locks/KEY.lock              of a cell that a run is working on, or a network that it trains
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from dcbench.core.spec import CondenseSpec
 from dcbench.utils.files import left_over, remove, slug, storing, write_atomically
@@ -84,12 +86,49 @@ class Artefacts:
         """Return where the state of a network whose training is unfinished is or would be."""
         return self.root / "checkpoints" / f"{spec.key()[:24]}.safetensors"
 
-    def network_lock(self, spec: NetworkSpec) -> FileLock:
-        """Return the lock of whoever trains a network. It ends with its process."""
-        path = self.root / ".locks" / f"{spec.key()[:24]}.lock"
+    @contextmanager
+    def training(self, spec: NetworkSpec, waits: bool) -> Iterator[bool]:
+        """Hold the right to train a network within; say whether it is held.
+
+        It is not where another process holds it, which may have trained the network meanwhile; with ``waits`` it
+        is waited for. It ends with its process.
+        """
+        lock = self.try_lock(spec.key(), waits)
+        if lock is None:
+            yield False
+            return
+        try:
+            yield True
+            self.remove_lock(spec.key())
+        finally:
+            lock.release()
+
+    def lock_path(self, key: str) -> Path:
+        """Return the file by which a cell or a network is locked."""
+        return self.root / ".locks" / f"{key[:24]}.lock"
+
+    def try_lock(self, key: str, waits: bool = False) -> FileLock | None:
+        """Lock a cell or a network while it is worked on; return None if another run has it.
+
+        A lock ends with its process. A `StorageError` means that it cannot be written.
+        """
+        path = self.lock_path(key)
         with storing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-        return FileLock(path)
+            lock = FileLock(path)
+            try:
+                lock.acquire(blocking=waits)
+            except Timeout:
+                return None
+        return lock
+
+    def remove_lock(self, key: str) -> None:
+        """Remove the file of a lock that is held, when the work is done.
+
+        A process that has the same file open, and locks it next, then finds the work done.
+        """
+        with suppress(OSError):  # Windows keeps open files; one that stays does no harm
+            self.lock_path(key).unlink(missing_ok=True)
 
     def paths(self, spec: CondenseSpec) -> tuple[Path, ...]:
         """Return the paths of the files from which work on a spec continues."""

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from dcbench.core.trained_network import NetworkSpec, State
 from dcbench.engine.trained_networks import Training
 from dcbench.results.sealed import NO_DIGEST, is_intact, seal
-from dcbench.utils.errors import DcbenchError
+from dcbench.utils.errors import DcbenchError, newer_format
 from dcbench.utils.files import write_atomically
 
 FORMAT = "dcbench-network/1"
@@ -65,7 +65,8 @@ def load_network(path: Path) -> StoredNetwork:
     """Read what a network's file says, and check it.
 
     Raises:
-        DcbenchError: when it cannot be read, is damaged, or is not a network.
+        DcbenchError: when it cannot be read, is damaged, or is not a network; `NewerFormat` when it is of a newer
+            version.
     """
     try:
         if not is_intact(path.read_bytes()):
@@ -74,7 +75,7 @@ def load_network(path: Path) -> StoredNetwork:
             header: dict[str, Any] = json.loads(file.metadata()["dcbench"])
             held_out = file.get_tensor(HELD_OUT)
         if header["format"] != FORMAT:
-            raise DcbenchError(f"{path} is of the format {header['format']}, not {FORMAT}.")
+            raise newer_format(f"{path}, a {header['format']},")
         return StoredNetwork(
             NetworkSpec.model_validate(header["spec"]),
             header["accuracy"],
@@ -85,7 +86,7 @@ def load_network(path: Path) -> StoredNetwork:
         )
     except OSError as error:
         raise DcbenchError(f"{path} cannot be read: {error.strerror}.") from None
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, SafetensorError) as error:
         raise DcbenchError(f"{path} is not a trained network: {error}.") from None
 
 

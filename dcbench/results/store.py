@@ -4,7 +4,6 @@
 
     results/
       records.jsonl    one line per trial, appended
-      .locks/KEY.lock  of a cell that a run is working on
 """
 
 from __future__ import annotations
@@ -16,9 +15,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
-from dcbench.core.spec import CondenseSpec
 from dcbench.results.artefacts import Artefacts
 from dcbench.results.records import Record
 from dcbench.utils.errors import DcbenchError, NewerFormat, newer_format
@@ -85,25 +83,6 @@ class Store(Artefacts):
                 sync_folder(self.root)
             self._state = _state(path.stat())
         self._add(record)
-
-    def lock_path(self, spec: CondenseSpec) -> Path:
-        """Return the file by which a cell is locked."""
-        return self.root / ".locks" / f"{spec.key()[:24]}.lock"
-
-    def try_lock(self, spec: CondenseSpec) -> FileLock | None:
-        """Lock a cell while a run works on it; return None if another run has it.
-
-        A lock ends with its process. A `StorageError` means that it cannot be written.
-        """
-        path = self.lock_path(spec)
-        with storing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(path)
-            try:
-                lock.acquire(blocking=False)
-            except Timeout:
-                return None
-        return lock
 
 
 def _state(about: os.stat_result) -> tuple[int, ...]:

@@ -10,7 +10,6 @@ import time
 import warnings
 from collections import Counter, deque
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from filelock import BaseFileLock
@@ -89,7 +88,7 @@ class Scheduler:
         """Return the next cell to work on; None if there is none, or other runs work on all that are left."""
         for _ in range(len(self._waiting)):
             number = self._waiting.popleft()
-            lock = self.store.try_lock(self.cells[number].spec)
+            lock = self.store.try_lock(self.cells[number].spec.key())
             if lock is None:
                 self._waiting.append(number)
                 continue
@@ -149,9 +148,7 @@ class Scheduler:
         self._alike[self.cells[number].spec.work] -= 1
         lock = self._locks.pop(number)
         if number not in self._failed:
-            # While it is held: a run that has the same file open, and locks it next, finds the cell done.
-            with suppress(OSError):  # Windows keeps open files; one that stays does no harm
-                self.store.lock_path(self.cells[number].spec).unlink(missing_ok=True)
+            self.store.remove_lock(self.cells[number].spec.key())
         lock.release()
 
     def requeue(self, number: int, reason: str) -> None:
