@@ -117,7 +117,8 @@ class TrainedNetworks:
         except NewerFormat:
             raise
         except DcbenchError as error:
-            warnings.warn(f"{error} The network is trained again.", stacklevel=2)
+            # Of this line, so that Python says it once, though a network is looked for twice.
+            warnings.warn(f"{error} The network is trained again.", stacklevel=1)
             return None
         if stored.spec != spec:
             return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from dcbench.core.trained_network import NetworkSpec, State
 from dcbench.engine.trained_networks import Training
-from dcbench.results.sealed import NO_DIGEST, is_intact, seal
+from dcbench.results.set_header import content_sha256
 from dcbench.utils.errors import DcbenchError, newer_format
 from dcbench.utils.files import write_atomically
 
@@ -45,55 +44,44 @@ class StoredNetwork:
 
 def save_network(path: Path, spec: NetworkSpec, training: Training) -> None:
     """Write a trained network, in one piece or not at all. Its bytes depend on the network alone."""
-    tensors = {
-        f"{epoch}/{name}": tensor for epoch, state in training.states.items() for name, tensor in state.items()
-    }
+    tensors = {f"{epoch}/{name}": each for epoch, state in training.states.items() for name, each in state.items()}
+    # Cloned, since safetensors refuses views of one tensor.
+    tensors = {name: each.clone() for name, each in {**tensors, HELD_OUT: training.held_out}.items()}
     header = {
         "format": FORMAT,
         "spec": spec.model_dump(mode="json"),
         "accuracy": training.accuracy,
         "held_out_accuracy": {str(epoch): each for epoch, each in training.held_out_accuracy.items()},
-        "tensors_sha256": _hash(tensors),
     }
-    # Cloned, since safetensors refuses views of one tensor.
-    tensors = {name: each.clone(memory_format=torch.contiguous_format) for name, each in tensors.items()}
-    metadata = {"dcbench": json.dumps(header, sort_keys=True), "sha256": NO_DIGEST}
-    write_atomically(path, seal(save_tensors({**tensors, HELD_OUT: training.held_out}, metadata)))
+    header["content_sha256"] = content_sha256(header, {name: each.numpy() for name, each in tensors.items()})
+    # One metadata entry: safetensors keeps several in no fixed order.
+    write_atomically(path, save_tensors(tensors, metadata={"dcbench": json.dumps(header, sort_keys=True)}))
 
 
 def load_network(path: Path) -> StoredNetwork:
-    """Read what a network's file says, and check it.
+    """Read what a network's file says, and check it and its tensors.
 
     Raises:
         DcbenchError: when it cannot be read, is damaged, or is not a network; `NewerFormat` when it is of a newer
             version.
     """
     try:
-        if not is_intact(path.read_bytes()):
-            raise DcbenchError(f"{path} is damaged: it does not have the hash that it states.")
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework="np") as file:
             header: dict[str, Any] = json.loads(file.metadata()["dcbench"])
-            held_out = file.get_tensor(HELD_OUT)
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if header["content_sha256"] != content_sha256(header, arrays):
+            raise DcbenchError(f"{path} is damaged: its content does not match the hash in its header.")
         if header["format"] != FORMAT:
             raise newer_format(f"{path}, a {header['format']},")
         return StoredNetwork(
             NetworkSpec.model_validate(header["spec"]),
             header["accuracy"],
             {int(epoch): each for epoch, each in header["held_out_accuracy"].items()},
-            held_out,
-            header["tensors_sha256"],
+            torch.from_numpy(arrays[HELD_OUT]),
+            header["content_sha256"],
             path,
         )
     except OSError as error:
-        raise DcbenchError(f"{path} cannot be read: {error.strerror}.") from None
+        raise DcbenchError(f"{path} cannot be read: {error.strerror or error}.") from None
     except (KeyError, TypeError, ValueError, SafetensorError) as error:
-        raise DcbenchError(f"{path} is not a trained network: {error}.") from None
-
-
-def _hash(tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        array = tensors[name].contiguous().numpy()
-        digest.update(f"{name} {array.dtype}{array.shape}".encode())
-        digest.update(array.data)
-    return digest.hexdigest()
+        raise DcbenchError(f"{path} is not a trained network, or is damaged: {error}.") from None

@@ -17,6 +17,7 @@ from dcbench.api import (
     Dataset,
     DatasetInfo,
     Method,
+    NetworkRecipe,
     Split,
     Splits,
     Task,
@@ -118,6 +119,31 @@ class Wanders(Method):
             done = torch.tensor(step)
             task.checkpoint.offer(lambda: {"images": images, "done": done})  # noqa: B023
         return CondensedSet(images, task.synthetic_labels().cpu())
+
+
+class Taught(Method):
+    """Noise images with the logits of networks that were trained on the training split; it brings all it can."""
+
+    name = "taught"
+    networks: int = option(2, "how many teach")
+    epochs: int = option(2, "of their training")
+    lr: float = option(0.05, "of their training")
+
+    def condense(self, task: Task) -> CondensedSet:
+        recipe = NetworkRecipe(
+            epochs=self.epochs, lr=self.lr, batch_size=16, momentum=0.9, snapshots=(0,), held_out=0.2
+        )
+        state = task.checkpoint.load()
+        if state is None:
+            images = torch.randn(3 * task.ipc, 1, 8, 8, generator=task.generator)
+            state = {"images": images, "logits": torch.zeros(len(images), 3), "done": torch.tensor(0)}
+        for each in task.trained_networks(recipe, self.networks)[int(state["done"]) :]:
+            with torch.no_grad():
+                state["logits"] = state["logits"] + each.network()(state["images"])
+            state["done"] = state["done"] + 1
+            task.progress(int(state["done"]), self.networks)
+            task.checkpoint.offer(lambda: state)
+        return CondensedSet(state["images"], state["logits"], lr=0.02, temperature=4.0, factor=2)
 
 
 class Shorts(Method):
@@ -227,4 +253,4 @@ def dcbench_register_architectures():
 
 @hookimpl
 def dcbench_register_methods():
-    return [Fails, Shorts, Wanders, Nothing, Means, Dies, Waits, Paces]
+    return [Fails, Taught, Shorts, Wanders, Nothing, Means, Dies, Waits, Paces]
