@@ -106,6 +106,7 @@ class Condensation:
             progress=progress,
             losses=losses,
             networks=trained,
+            seed=spec.seed,
         )
         # Dropout in a matching network, for example, draws from the global generators.
         with seeded_globals(derive_seed("globals", spec.key()), train.device):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
 from typing import ClassVar, Literal, Self
 
 import torch
@@ -12,8 +11,7 @@ from torch import Tensor, nn
 from dcbench.core.component import option
 from dcbench.core.condensed_set import CondensedSet
 from dcbench.core.method import Method, Setting, Task
-from dcbench.engine.optimizer import SGD
-from dcbench.engine.training import train_network
+from dcbench.core.trained_network import NetworkRecipe, TrainedNetwork
 
 PAPER = "Zhao, Mopuri, Bilen, ICLR 2021"
 EVALUATION = f"dcbench, as evaluation in {PAPER}"
@@ -37,19 +35,28 @@ class Coreset(Method):
         setting.require_enough_images()
         return self
 
-    def train(self, task: Task, network: nn.Module, progress: Callable[[int, int], None]) -> None:
-        """Train a network on the whole training split; call ``progress(epochs done, epochs)`` after each epoch."""
-        optimizer = SGD(network.parameters(), lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
-        train_network(
-            network,
-            task.train.normalised(slice(None)),
-            task.train.labels,
-            optimizer,
+    def trained_networks(
+        self, task: Task, count: int = 1, snapshots: tuple[int, ...] = ()
+    ) -> tuple[TrainedNetwork, ...]:
+        """Return networks trained on the whole training split.
+
+        Those of sets with another seed are others. Methods with the same options share them.
+
+        Args:
+            task: gives the training split, the architecture and the seed.
+            count: how many.
+            snapshots: epochs after which their states are needed, beside the last.
+        """
+        recipe = NetworkRecipe(
             epochs=self.epochs,
+            lr=self.lr,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
             batch_size=self.batch_size,
-            generator=task.generator,
-            progress=progress,
+            snapshots=snapshots,
+            seed=task.seed,
         )
+        return task.trained_networks(recipe, count)
 
 
 class ScoreCoreset(Coreset):
@@ -104,8 +111,8 @@ class FeatureCoreset(Coreset):
         return frozenset({"ipc"}) if self.space == "pixels" else self.depends_on
 
     def condense(self, task: Task) -> CondensedSet:
-        """Train the feature network, then choose images of each class."""
-        network = self._trained_network(task) if self.space == "features" else None
+        """Take the trained network of the features, then choose images of each class."""
+        network = self.trained_networks(task)[0].network() if self.space == "features" else None
         chosen = []
         for members in task.train.class_indices:
             features = _features(task, network, members)
@@ -114,11 +121,6 @@ class FeatureCoreset(Coreset):
                 raise ValueError(f"{self.name} chose {rows.tolist()}, not {task.ipc} of {len(members)} images")
             chosen.append(members[rows])
         return CondensedSet.select(task.train, torch.cat(chosen))
-
-    def _trained_network(self, task: Task) -> nn.Module:
-        network = task.new_network()
-        self.train(task, network, task.progress)
-        return network.eval()
 
 
 @torch.no_grad()

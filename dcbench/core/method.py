@@ -106,6 +106,7 @@ class Task:
         progress: call it as ``progress(done, total)``, in steps of equal work.
         losses: the losses that `check_loss` has checked.
         networks: returns trained networks of an architecture, see `trained_networks`.
+        seed: of the set. What sets of several methods share may depend on it; draws come from the generator.
     """
 
     train: ResidentSplit
@@ -116,6 +117,7 @@ class Task:
     progress: Callable[[int, int], None]
     losses: LossWatch = field(default_factory=LossWatch)
     networks: NetworkSource | None = None
+    seed: int = 0
 
     @property
     def info(self) -> DatasetInfo:

@@ -98,6 +98,12 @@ class NetworkSpec(Spec):
     recipe: NetworkRecipe
     number: int
 
+    @property
+    def trajectory(self) -> str:
+        """What its draws depend on: all but how long it is trained, and which of its states are kept."""
+        recipe = self.recipe.model_copy(update={"epochs": 0, "snapshots": ()})
+        return self.model_copy(update={"recipe": recipe}).key()
+
 
 @dataclass(frozen=True)
 class TrainedNetwork:

@@ -67,7 +67,7 @@ def hold_out(train: ResidentSplit, recipe: NetworkRecipe) -> tuple[Tensor, Tenso
 
 def generator_of(spec: NetworkSpec) -> torch.Generator:
     """Return the generator of the shuffles and the augmentation of a network."""
-    return new_generator("train", spec.key())
+    return new_generator("train", spec.trajectory)
 
 
 def train_from_recipe(
@@ -91,7 +91,7 @@ def train_from_recipe(
     Raises:
         Diverged: if the training loss or the network is not finite, naming the epoch.
     """
-    recipe, seed = spec.recipe, derive_seed("network", spec.key())
+    recipe, seed = spec.recipe, derive_seed("network", spec.trajectory)
     held_out, kept = hold_out(train, recipe)
     trained_on = _part(train, kept)
     network = new_network(architecture, train.info, seed, train.device)

@@ -20,6 +20,7 @@ from torch import nn
 
 from dcbench.core.condensed_set import check_set
 from dcbench.core.method import Setting
+from dcbench.engine.trained_networks import generator_of
 from dcbench.utils.errors import DcbenchError
 
 
@@ -168,16 +169,17 @@ def test_k_means_by_pixels_depends_on_the_seed_and_not_on_the_network(tiny):
     assert len(set(sets)) > 1
 
 
-def outputs_by_epoch(method, task, epochs):
-    """A network's outputs for the training split after each epoch, by torch alone."""
-    network, train = task.new_network(), task.train
+def outputs_by_epoch(method, task, epochs, number=0):
+    """The outputs for the training split after each epoch of a network of a method, by torch alone."""
+    trained = method.trained_networks(task, number + 1, snapshots=(0,))[number]
+    network, train, generator = trained.network(0), task.train, generator_of(trained.spec)
     optimizer = torch.optim.SGD(
         network.parameters(), lr=method.lr, momentum=method.momentum, weight_decay=method.weight_decay
     )
     images, outputs = train.normalised(slice(None)), []
     for _ in range(epochs):
         network.train()
-        for batch in torch.randperm(len(train), generator=task.generator).split(method.batch_size):
+        for batch in torch.randperm(len(train), generator=generator).split(method.batch_size):
             optimizer.zero_grad()
             nn.functional.cross_entropy(network(images[batch]), train.labels[batch]).backward()
             optimizer.step()
@@ -229,7 +231,7 @@ def test_equal_scores_are_ordered_by_the_seed_and_greater_ones_come_first(tiny, 
 
 def test_el2n_is_the_mean_norm_of_the_error(noise):
     method, task = EL2N(epochs=2, networks=3, lr=0.3, batch_size=4), make_task(noise, NETWORK)
-    runs = [outputs_by_epoch(method, task, 2)[-1] for _ in range(3)]
+    runs = [outputs_by_epoch(method, task, 2, number)[-1] for number in range(3)]
     truth = nn.functional.one_hot(noise.train.labels, 3)
     norms = [(each.double().softmax(1) - truth).square().sum(1).sqrt() for each in runs]
     scores = method.scores(make_task(noise, NETWORK))

@@ -1,6 +1,6 @@
 """The same spec on the same number of threads gives the same bytes as ever: keys, condensed sets, accuracies.
 
-`tests/support/bytes.json` has what the code before the restructuring of the package gave, on one machine.
+`tests/support/bytes.json` has what earlier code gave, on one machine: for versions 1 before the package was restructured.
 """
 
 from __future__ import annotations

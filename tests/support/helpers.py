@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import torch
 
 from dcbench.condense.trained_networks import TrainedNetworks
@@ -13,6 +16,8 @@ from dcbench.results.artefacts import Artefacts
 from dcbench.results.records import Record
 from dcbench.utils.seeds import new_generator
 
+NETWORKS = TemporaryDirectory(prefix="dcbench-networks-")
+"""Where the trained networks of tasks are kept unless a test says otherwise; a process shares them."""
 TIMES = {"condense_seconds", "eval_seconds", "networks_seconds", "peak_memory_bytes", "started_at"}
 """Fields of records that two runs of one spec may differ in."""
 
@@ -122,8 +127,15 @@ class NoCheckpoint:
 
 def make_task(data, architecture, ipc=2, checkpoint=None, seed=0, progress=lambda done, total: None, folder=None):
     """A task for a method, on the training split of a loaded data set; trained networks are kept in a folder."""
-    networks = TrainedNetworks(Artefacts(folder), lambda *step: None) if folder else None
+    networks = TrainedNetworks(Artefacts(Path(folder or NETWORKS.name)), lambda *step: None)
     generator = new_generator("test", seed)
     return Task(
-        data.train, ipc, generator, architecture, checkpoint or NoCheckpoint(), progress, networks=networks
+        data.train,
+        ipc,
+        generator,
+        architecture,
+        checkpoint or NoCheckpoint(),
+        progress,
+        networks=networks,
+        seed=seed,
     )

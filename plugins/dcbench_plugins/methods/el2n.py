@@ -23,6 +23,7 @@ class EL2N(ScoreCoreset):
     """
 
     name = "el2n"
+    version = "2"  # networks are shared between methods and sizes
     citation = "Paul, Ganguli, Dziugaite, Deep Learning on a Data Diet, NeurIPS 2021"
     quick = {"epochs": 5, "networks": 2}
 
@@ -30,18 +31,13 @@ class EL2N(ScoreCoreset):
     networks: int = option(10, "networks over which the error is averaged", source=PAPER, ge=1)
 
     def scores(self, task: Task) -> Tensor:
-        """Train the networks, and return the mean norm of each training image's error: float64, shape (N,)."""
+        """Return the mean norm of each training image's error: float64, shape (N,)."""
         truth = F.one_hot(task.train.labels, task.info.num_classes)
         total = torch.zeros(len(task.train), dtype=torch.float64, device=task.device)
-        for done in range(self.networks):
-            network, before = task.new_network(), done * self.epochs
-
-            def progress(epoch: int, epochs: int, before: int = before) -> None:
-                task.progress(before + epoch, self.networks * epochs)
-
-            self.train(task, network, progress)
-            error = logits(network, task.train).double().softmax(dim=1) - truth
+        for done, trained in enumerate(self.trained_networks(task, self.networks), start=1):
+            error = logits(trained.network(), task.train).double().softmax(dim=1) - truth
             total += torch.linalg.vector_norm(error, dim=1)
+            task.progress(done, self.networks)
         return total / self.networks
 
 

@@ -8,7 +8,7 @@ that it never classifies correctly counts as forgotten in every epoch, as in the
 Equal counts are ordered by a draw.
 
 The paper looks at an image when a minibatch has it, in training mode. Here the network classifies all images after
-each epoch, in evaluation mode, because training then runs on the engine; it costs a forward pass per epoch.
+each epoch, in evaluation mode, because the trained network is kept and shared; it costs a forward pass per epoch.
 """
 
 import torch
@@ -25,6 +25,7 @@ class Forgetting(ScoreCoreset):
     """
 
     name = "forgetting"
+    version = "2"  # networks are shared between methods and sizes
     citation = "Toneva et al., An Empirical Study of Example Forgetting during DNN Learning, ICLR 2019"
 
     epochs: int = option(
@@ -32,19 +33,17 @@ class Forgetting(ScoreCoreset):
     )
 
     def scores(self, task: Task) -> Tensor:
-        """Train a network, and count how often it forgets each training image: int64, shape (N,)."""
-        network, labels = task.new_network(), task.train.labels
+        """Count how often a network forgets each training image while it is trained: int64, shape (N,)."""
+        labels, after = task.train.labels, range(1, self.epochs + 1)
+        (trained,) = self.trained_networks(task, snapshots=tuple(after))
         counts = torch.zeros_like(labels)
         known, learnt = torch.zeros_like(labels, dtype=torch.bool), torch.zeros_like(labels, dtype=torch.bool)
 
-        def count(epoch: int, epochs: int) -> None:
-            correct = logits(network, task.train).argmax(dim=1) == labels
-            counts.add_(known & ~correct)
-            learnt.logical_or_(correct)
-            known.copy_(correct)
-            task.progress(epoch, epochs)
-
-        self.train(task, network, count)
+        for epoch in after:
+            correct = logits(trained.network(epoch), task.train).argmax(dim=1) == labels
+            counts += known & ~correct
+            known, learnt = correct, learnt | correct
+            task.progress(epoch, self.epochs)
         return torch.where(learnt, counts, self.epochs)
 
 

@@ -18,6 +18,7 @@ class Herding(FeatureCoreset):
     """Real images chosen greedily so that their mean feature follows the class's."""
 
     name = "herding"
+    version = "2"  # networks are shared between methods and sizes
     citation = "Welling, Herding Dynamical Weights to Learn, ICML 2009"
 
     def choose(self, features: Tensor, n: int) -> Tensor:

@@ -22,6 +22,7 @@ class KCenter(FeatureCoreset):
     """
 
     name = "kcenter"
+    version = "2"  # networks are shared between methods and sizes
     citation = "Sener and Savarese, Active Learning for CNNs: A Core-Set Approach, ICLR 2018"
 
     def choose(self, features: Tensor, n: int) -> Tensor:

@@ -22,6 +22,7 @@ class KMeans(FeatureCoreset):
     """
 
     name = "kmeans"
+    version = "2"  # networks are shared between methods and sizes
     citation = "Cui, Wang, Si, Hsieh, DC-BENCH: Dataset Condensation Benchmark, NeurIPS 2022"
 
     restarts: int = option(10, "times that k-means starts anew, of which the best counts", source="dcbench", ge=1)
