@@ -1,7 +1,6 @@
 """The same spec on the same number of threads gives the same bytes as ever: keys, condensed sets, accuracies.
 
-`tests/support/bytes.json` has what earlier code gave on one machine. Of what is of version 1, that is the code before
-the package was restructured.
+`tests/support/bytes.json` has what earlier code gave on one machine.
 """
 
 from __future__ import annotations
