@@ -211,10 +211,11 @@ class CellRunner:
 
         ``condensing`` tells that the condensation itself goes on when they are there.
         """
-        number, tell = self.assignment.number, self.tell
+        number, myself = self.assignment.number, weakref.ref(self)  # as above
 
         def report(work: str, piece: str, done: int, total: int) -> None:
-            tell(Step(number, "train", work, piece, done, total))
+            if runner := myself():
+                runner.tell(Step(number, "train", work, piece, done, total))
             if done == total > 0 and condensing:
                 condensing(0, 0)
 

@@ -16,9 +16,11 @@ from helpers import make_task
 from running import sets, wait_for
 from tiny_plugin import Dropout, Linear
 
+import dcbench
 from dcbench.condense import trained_networks
 from dcbench.condense.trained_networks import TrainedNetworks
 from dcbench.core.loaded_dataset import load_dataset
+from dcbench.core.spec import SOFT_LABELS
 from dcbench.core.trained_network import NetworkRecipe
 from dcbench.results import network_file
 from dcbench.results.artefacts import Artefacts
@@ -235,6 +237,17 @@ def test_what_networks_took_is_charged_to_all_who_use_them_and_not_to_their_own_
         for record in read_records(tmp_path / "r" / RECORDS)
         if record.method == "random"
     )
+
+
+def test_a_set_with_all_that_it_brings_is_evaluated_recorded_and_read(run, tmp_path):
+    run(tmp_path, methods=("taught",), evals=2)
+    (path,) = (tmp_path / "sets").glob("*.safetensors")
+    condensed = dcbench.load_set(path).set
+    brings = {"lr": 0.02, "temperature": 4.0, "factor": 2}
+    assert condensed.brings == brings
+    for record in read_records(tmp_path / RECORDS):
+        assert (record.brings, record.set_sha256, record.track) == (brings, condensed.sha256(), SOFT_LABELS)
+        assert record.storage_bytes == 3 * (8 * 8 + 3) * 4
 
 
 @pytest.mark.parametrize("architecture", ["linear", "dropout"])

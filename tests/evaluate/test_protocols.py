@@ -11,6 +11,7 @@ from dcbench_plugins.architectures.convnet import ConvNet
 from helpers import make_info, make_set
 
 from dcbench.core.architecture import new_network
+from dcbench.core.condensed_set import CondensedSet
 from dcbench.core.spec import BUDGETS, Budget, EvaluationSpec
 from dcbench.engine.augment import parse_strategy
 from dcbench.engine.siamese import FULL as FULL_STRATEGY
@@ -129,13 +130,33 @@ def test_dc_has_no_recipe_so_that_its_keys_stay_as_they_were():
     assert EvaluationSpec(**fields, recipe="other").key() != KEY
 
 
-def trained(protocol, seed=0, info=PLAIN):
+def trained(protocol, seed=0, info=PLAIN, condensed=None):
     """Return the weights of a network that a protocol trained for a few epochs."""
     network = new_network(ConvNet(width=8, depth=2), info, seed=0)
-    condensed = make_set(2)
     generator = torch.Generator().manual_seed(seed)
-    protocol.train(network, condensed, info, generator, epochs=4, progress=lambda done, total: None)
+    protocol.train(network, condensed or make_set(2), info, generator, epochs=4, progress=lambda done, total: None)
     return torch.cat([each.detach().flatten() for each in network.parameters()])
+
+
+LOGITS = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    ("protocol", "condensed", "same_protocol", "same_set"),
+    [
+        (DC, make_set(2, lr=0.05), dataclasses.replace(DC, lr=0.05), make_set(2)),
+        (DSA, make_set(2, lr=0.05), dataclasses.replace(DSA, lr=0.05), make_set(2)),
+        (DC, make_set(2, labels=LOGITS, temperature=4.0), DC, make_set(2, labels=(LOGITS / 4).softmax(1))),
+        (DC, make_set(2, factor=2), DC, CondensedSet(*make_set(2, factor=2).decoded())),
+    ],
+    ids=["learned rate", "learned rate under dsa", "logits", "factor"],
+)
+def test_a_set_is_trained_on_with_what_it_brings(protocol, condensed, same_protocol, same_set):
+    weights = trained(protocol, condensed=condensed)
+    assert torch.equal(weights, trained(same_protocol, condensed=same_set))
+    labels = condensed.labels if condensed.labels.ndim == 1 else LOGITS.softmax(1)
+    plain = CondensedSet(condensed.images, labels)
+    assert not torch.equal(weights, trained(protocol, condensed=plain))
 
 
 def test_dsa_augments_and_its_draws_come_from_the_generator():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 
@@ -175,6 +176,38 @@ def test_what_is_saved_is_loaded(condensed, path, train):
     assert list(loaded.history) == ["loss"]
     assert loaded.history["loss"].tolist() == [3.0, 2.0, 1.0]
     assert header == {"format": FORMAT, **header_of(condensed, train, method="mine", nested={"a": [1, 2]})}
+
+
+def test_what_a_set_brings_is_saved_in_a_format_of_its_own(path, train):
+    logits = torch.arange(9.0).view(3, 3)
+    condensed = make_set(labels=logits, lr=0.02, temperature=4.0, factor=2)
+    save(path, condensed, train)
+    loaded, header = load_set(path, train)
+    assert_same(loaded, condensed)
+    assert (loaded.lr, loaded.temperature, loaded.factor) == (0.02, 4.0, 2)
+    assert header["brings"] == condensed.brings == {"lr": 0.02, "temperature": 4.0, "factor": 2}
+    assert (header["format"], FORMAT) == ("dcbench-set/3", "dcbench-set/2")  # earlier versions refuse it
+    assert without_images(path) == path.read_bytes()
+    save(path, make_set(lr=0.03), train)
+    other = path.read_bytes().replace(b"0.03", b"0.04")
+    path.write_bytes(other)
+    with pytest.raises(DcbenchError, match="is damaged"):
+        load_set(path, train)
+
+
+def test_a_set_that_brings_nothing_has_the_bytes_that_it_always_had(path, train):
+    # As the version before there was anything to bring wrote it.
+    save_set(path, CondensedSet(torch.arange(8.0).view(2, 1, 2, 2), torch.tensor([0, 1])), {"set_sha256": "0"})
+    known = "372359f0611f6cf8426b9eb1c3488ff18f5b4b6214d8a6efca98cc849645071c"
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == known
+
+
+@pytest.mark.parametrize("brings", [{"lr": "0.1"}, {"decoder": 1}, [0.1]], ids=str)
+def test_a_file_that_brings_what_it_cannot_is_refused_by_name(path, train, brings):
+    condensed = make_set()
+    save(path, condensed, train, brings=brings)
+    with pytest.raises(DcbenchError, match=r"a set\.safetensors cannot be read as a condensed set"):
+        load_set(path, train)
 
 
 def test_a_coreset_is_saved_with_its_images_and_positions(path, train):

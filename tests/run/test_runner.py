@@ -15,7 +15,7 @@ import torch
 from dcbench_plugins.architectures.convnet import ConvNet
 from dcbench_plugins.architectures.mlp import MLP
 from running import SHORT
-from tiny_plugin import Means
+from tiny_plugin import Means, Taught
 
 from dcbench.api import hookimpl
 from dcbench.evaluate.protocols import PROTOCOLS
@@ -166,11 +166,11 @@ def test_a_set_made_again_with_other_bytes_is_evaluated_again_on_every_network(r
 
 def test_a_set_of_a_newer_dcbench_ends_the_run_and_stays(run, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("dcbench.results.set_file.FORMAT", "dcbench-set/3")
+        patch.setattr("dcbench.results.set_file.FORMAT", "dcbench-set/4")
         run(tmp_path / "r", methods=("means",))
     (path,) = (tmp_path / "r" / "sets").glob("*.safetensors")
     before = path.read_bytes()
-    message = r"\.safetensors, a dcbench-set/3, is of a newer dcbench: upgrade this one, or use other results\.$"
+    message = r"\.safetensors, a dcbench-set/4, is of a newer dcbench: upgrade this one, or use other results\.$"
     for executor in (None, Processes(1, 1)):
         with pytest.raises(NewerFormat, match=message) as raised:
             run(tmp_path / "r", methods=("means",), evals=2, executor=executor)
@@ -418,11 +418,11 @@ def reachable(start):
 
 def test_the_test_split_cannot_be_reached_from_a_task(run, plugins, tmp_path, monkeypatch):
     tasks = []
-    condense = Means.condense
+    condense = Taught.condense
     monkeypatch.setattr(
-        Means, "condense", lambda self, task: tasks.append(reachable(task)) or condense(self, task)
+        Taught, "condense", lambda self, task: tasks.append(reachable(task)) or condense(self, task)
     )
-    runner = run(tmp_path / "r", methods=("means",))
+    runner = run(tmp_path / "r", methods=("taught",))
     (things,) = tasks
     data = runner.plan.cells[0].data
     tensors = [thing for thing in things if isinstance(thing, torch.Tensor)]
