@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -33,6 +34,11 @@ class ResidentSplit:
     def device(self) -> torch.device:
         """Where the images are."""
         return self.images.device
+
+    def part(self, indices: Tensor) -> Self:
+        """Return the split of the images at ``indices``: int64, shape (n,), on any device."""
+        indices = send(indices, self.device)
+        return replace(self, images=self.images[indices], labels=self.labels[indices])
 
     @cached_property
     def class_indices(self) -> tuple[Tensor, ...]:

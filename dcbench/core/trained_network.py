@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -146,6 +148,22 @@ class TrainedNetwork:
         if epoch not in self.epochs:
             raise ValueError(f"the states after epochs {self.epochs} were kept, not that after {epoch}")
         return self.read(epoch)
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """What a record states of it as a teacher, see `dcbench.results.records.Record`."""
+        return {
+            "network": self.spec.network,
+            "recipe": str(self.spec.recipe),
+            "sha256": self.sha256,
+            "held_out_accuracy": self.held_out_accuracy.get(self.epochs[-1]),
+            "bytes": self.bytes,
+        }
+
+    @cached_property
+    def bytes(self) -> int:
+        """Bytes of its parameters and buffers."""
+        return sum(each.nbytes for each in self.state().values())
 
     def network(self, epoch: int | None = None) -> nn.Module:
         """Return the network after so many epochs, by default the last: on the device, in evaluation mode."""

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from dcbench.core.architecture import Architecture, new_network
+from dcbench.core.dataset import DatasetInfo
 from dcbench.core.loss_watch import Diverged
 from dcbench.core.split import ResidentSplit
 from dcbench.core.trained_network import NetworkRecipe, NetworkSpec, State
 from dcbench.engine.optimizer import SGD
-from dcbench.engine.siamese import SiameseAugmentation
+from dcbench.engine.siamese import SiameseAugmentation, suitable_strategy
 from dcbench.engine.training import accuracy, train_network
-from dcbench.utils.devices import send
 from dcbench.utils.seeds import derive_seed, new_generator, seeded_globals
 
 MOMENTUM = "momentum_buffer"
@@ -46,6 +46,27 @@ class Training:
     accuracy: float
     held_out_accuracy: Mapping[int, float]
     held_out: Tensor
+
+
+def teacher_recipe(info: DatasetInfo) -> NetworkRecipe:
+    """Return how a network is trained that is to label or to judge images: the same for all that need one.
+
+    A tenth of the images is held out, to say how good it is.
+
+    Raises:
+        DcbenchError: for images that are too small to be augmented.
+    """
+    return NetworkRecipe(
+        epochs=30,
+        lr=0.01,
+        momentum=0.9,
+        weight_decay=5e-4,
+        decay=0.1,
+        decay_at=(20,),
+        batch_size=64,
+        augmentation=suitable_strategy(info),
+        held_out=0.1,
+    )
 
 
 def hold_out(train: ResidentSplit, recipe: NetworkRecipe) -> tuple[Tensor, Tensor]:
@@ -93,11 +114,11 @@ def train_from_recipe(
     """
     recipe, seed = spec.recipe, derive_seed("network", spec.trajectory)
     held_out, kept = hold_out(train, recipe)
-    trained_on = _part(train, kept)
+    trained_on = train.part(kept)
     network = new_network(architecture, train.info, seed, train.device)
     optimizer = SGD(network.parameters(), recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
     with seeded_globals(derive_seed("dropout", seed), train.device):
-        run = _Run(recipe, network, optimizer, _part(train, held_out))
+        run = _Run(recipe, network, optimizer, train.part(held_out))
         run.resume(checkpoint.load())
 
         def after(epoch: int, epochs: int) -> None:
@@ -120,11 +141,6 @@ def train_from_recipe(
             first_epoch=run.done,
         )
     return Training(run.states, accuracy(network, trained_on), run.held_out_accuracy, held_out)
-
-
-def _part(train: ResidentSplit, indices: Tensor) -> ResidentSplit:
-    indices = send(indices, train.device)
-    return replace(train, images=train.images[indices], labels=train.labels[indices])
 
 
 class _Run:

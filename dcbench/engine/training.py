@@ -21,6 +21,8 @@ from dcbench.utils.devices import send
 
 Gradients = Callable[[Tensor, Tensor], Outputs]
 Augmentation = Callable[[Tensor, torch.Generator], Tensor]
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Returns the mean over a batch, shape (), from the network's outputs, (n, K), and the labels."""
 
 TEST_BATCH = 256
 FEW = 4
@@ -43,8 +45,10 @@ def train_network(
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
     progress: Callable[[int, int], None] | None = None,
     first_epoch: int = 0,
+    loss: Loss = F.cross_entropy,
+    teacher: Callable[[Tensor], Tensor] | None = None,
 ) -> None:
-    """Train with cross-entropy on shuffled batches, in training mode, for whole epochs.
+    """Train on shuffled batches, in training mode, for whole epochs.
 
     Args:
         network: trained in place.
@@ -59,6 +63,8 @@ def train_network(
         scheduler: steps once per epoch.
         progress: called as ``progress(epochs done, epochs)``; it may test the network.
         first_epoch: how many of the epochs were done before, by a process that was interrupted.
+        loss: its batches are split, so it must be a mean over images.
+        teacher: maps every batch, once it is augmented, to its labels, which replace those given.
 
     Raises:
         Diverged: naming the first epoch, counted from 1, in which the loss is not finite.
@@ -68,7 +74,7 @@ def train_network(
     engine = engine_for(network, images)
     passes, at_once = 3 * epochs * len(images), 3 * min(batch_size, len(images))
     forward = engine.forward(network, images, passes=passes, passes_at_once=at_once)
-    gradients = _gradients_of(network, forward, engine)
+    gradients = _gradients_of(network, forward, engine, loss)
     parameters = [each for each in network.parameters() if each.requires_grad]
     losses = LossWatch("the training loss", "epoch", explodes=False)
     with engine.sharing() if forward is not network else nullcontext():
@@ -77,8 +83,8 @@ def train_network(
             total = torch.zeros((), device=images.device)
             for batch in torch.split(order, batch_size):
                 inputs = change(images[batch], generator)
-                loss, *values = gradients(inputs, labels[batch])
-                total += loss
+                value, *values = gradients(inputs, labels[batch] if teacher is None else teacher(inputs))
+                total += value
                 for parameter, gradient in zip(parameters, values, strict=True):
                     parameter.grad = gradient
                 optimizer.step()
@@ -92,10 +98,10 @@ def train_network(
     network.zero_grad(set_to_none=True)  # the engine may write over the gradients
 
 
-def _gradients_of(network: nn.Module, forward: Forward, engine: Engine) -> Gradients:
-    """Return the function that computes a batch's mean cross-entropy and its gradients."""
+def _gradients_of(network: nn.Module, forward: Forward, engine: Engine, loss: Loss) -> Gradients:
+    """Return the function that computes a batch's mean loss and its gradients."""
     if forward is network:
-        return engine.replayed(_gradients, network)
+        return engine.replayed(_gradients, network, loss)
 
     def shared(images: Tensor, labels: Tensor) -> Outputs:
         """Sum what the workers compute, a share of the batch each."""
@@ -107,7 +113,7 @@ def _gradients_of(network: nn.Module, forward: Forward, engine: Engine) -> Gradi
         run = map if size == len(images) else engine.map
 
         def gradients(part: tuple[Tensor, Tensor]) -> Outputs:
-            return _gradients(network, *part, forward, len(part[0]) / len(images))
+            return _gradients(network, loss, *part, forward, len(part[0]) / len(images))
 
         shares = run(gradients, parts)
         return tuple(_sum(each) for each in zip(*shares, strict=True))
@@ -116,12 +122,17 @@ def _gradients_of(network: nn.Module, forward: Forward, engine: Engine) -> Gradi
 
 
 def _gradients(
-    network: nn.Module, images: Tensor, labels: Tensor, forward: Forward | None = None, share: float = 1.0
+    network: nn.Module,
+    loss: Loss,
+    images: Tensor,
+    labels: Tensor,
+    forward: Forward | None = None,
+    share: float = 1.0,
 ) -> Outputs:
-    """Return the mean cross-entropy of a batch, then its gradient by each parameter, None where there is none."""
+    """Return the mean loss of a batch, then its gradient by each parameter, None where there is none."""
     parameters = [each for each in network.parameters() if each.requires_grad]
-    loss = F.cross_entropy((forward or network)(images), labels) * share
-    return loss.detach(), *torch.autograd.grad(loss, parameters, allow_unused=True)
+    value = loss((forward or network)(images), labels) * share
+    return value.detach(), *torch.autograd.grad(value, parameters, allow_unused=True)
 
 
 def _sum(parts: Sequence[Tensor | None]) -> Tensor | None:

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dcbench.core.dataset import DatasetInfo
-from dcbench.evaluate.protocol import EvaluationProtocol
+from dcbench.evaluate.protocol import SGDProtocol
 
 
 @dataclass(frozen=True, kw_only=True)
-class GradientMatchingProtocol(EvaluationProtocol):
+class GradientMatchingProtocol(SGDProtocol):
     """Few epochs, or more where the authors augment.
 
     Attributes:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from dcbench.core.dataset import DatasetInfo
 from dcbench.engine.siamese import FULL, SiameseAugmentation, suitable_strategy
-from dcbench.evaluate.protocol import EvaluationProtocol
+from dcbench.evaluate.protocol import SGDProtocol
 
 
 @dataclass(frozen=True, kw_only=True)
-class SiameseProtocol(EvaluationProtocol):
+class SiameseProtocol(SGDProtocol):
     """Every batch is changed by one operation, each image with parameters of its own.
 
     Attributes:

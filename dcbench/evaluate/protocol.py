@@ -6,35 +6,35 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import nn
 
+from dcbench.core.architecture import Architecture
 from dcbench.core.condensed_set import CondensedSet
 from dcbench.core.dataset import DatasetInfo
 from dcbench.core.spec import Budget
+from dcbench.core.trained_network import NetworkRecipe
 from dcbench.engine.optimizer import SGD
 from dcbench.engine.training import Augmentation, train_network
+from dcbench.utils.errors import DcbenchError
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationProtocol(ABC):
     """One way of training an evaluation network on a condensed set.
 
-    SGD with momentum and weight decay; the learning rate is multiplied by ``decay`` once half the epochs
-    are done. The loss is the cross-entropy, with hard or soft labels. What counts is the test accuracy after the
+    It owns the augmentation, the optimiser, the schedule and the loss. What counts is the test accuracy after the
     last epoch.
 
     Attributes:
-        name: as users type it and records state it; a changed protocol gets a new name.
+        name: as users type it and records state it, with its options; a changed protocol gets a new name.
         summary: one line.
         details: what else there is to know; empty for nothing.
         source: where it was published.
         departures: where it differs from the authors' code.
         epochs: passes over the condensed set.
-        batch_size: images per step.
-        lr, momentum, weight_decay: of SGD; a set that brings its own learning rate is trained at that.
-        decay: factor on the learning rate at half time.
     """
 
     name: str
@@ -43,11 +43,23 @@ class EvaluationProtocol(ABC):
     source: str
     departures: str
     epochs: int
-    batch_size: int
-    lr: float
-    momentum: float
-    weight_decay: float
-    decay: float
+
+    def spelt(self, options: str, make_architecture: Callable[[str], Architecture]) -> Self:
+        """Return the protocol with the options that users write after ``name:``.
+
+        Raises:
+            DcbenchError: for options that do not fit.
+        """
+        if options:
+            raise DcbenchError(f"protocol {self.name!r} has no options, and {options!r} is given.")
+        return self
+
+    def check_dataset(self, info: DatasetInfo) -> None:
+        """Raise a `DcbenchError` for a data set that the protocol cannot be used on."""
+        self.augmentation(info)
+
+    def check_set(self, condensed: CondensedSet) -> None:  # noqa: B027  # most protocols take all
+        """Raise a `DcbenchError` for a set that the protocol cannot be used on."""
 
     @abstractmethod
     def augmentation(self, info: DatasetInfo) -> str:
@@ -56,6 +68,75 @@ class EvaluationProtocol(ABC):
         Raises:
             DcbenchError: for a data set that the protocol cannot be used on.
         """
+
+    @abstractmethod
+    def recipe(self, info: DatasetInfo) -> str:
+        """Return all that is done on a data set, in words, for the evaluation key and the record."""
+
+    def teacher_for(self, info: DatasetInfo) -> tuple[Architecture, NetworkRecipe] | None:
+        """Return the network that labels images while others are trained, and its recipe; None without one."""
+        return None
+
+    @abstractmethod
+    def batch_size_for(self, info: DatasetInfo, n_images: int) -> int:
+        """Return the number of images per step."""
+
+    def epochs_for(self, info: DatasetInfo, n_images: int, budget: Budget) -> int:
+        """Return the number of epochs on ``n_images`` images, within the budget's steps."""
+        epochs = self._epochs(info)
+        if budget.max_steps is None:
+            return epochs
+        steps_per_epoch = math.ceil(n_images / self.batch_size_for(info, n_images))
+        return max(1, min(epochs, budget.max_steps // steps_per_epoch))
+
+    def _epochs(self, info: DatasetInfo) -> int:
+        return self.epochs
+
+    @abstractmethod
+    def train(
+        self,
+        network: nn.Module,
+        condensed: CondensedSet,
+        info: DatasetInfo,
+        generator: torch.Generator,
+        *,
+        epochs: int,
+        progress: Callable[[int, int], None],
+        teacher: nn.Module | None = None,
+    ) -> None:
+        """Train a fresh network in place, on the device that it is on.
+
+        Args:
+            network: in training mode when this returns.
+            condensed: what to train on.
+            info: the data set's facts.
+            generator: a CPU generator, for the shuffles and the augmentation.
+            epochs: of `epochs_for`.
+            progress: called with the epochs done and their number.
+            teacher: the network of `teacher_for`, in evaluation mode, on the same device. It is not changed.
+
+        Raises:
+            Diverged: naming the epoch in which the training loss was no longer finite.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class SGDProtocol(EvaluationProtocol):
+    """SGD with momentum and weight decay on the cross-entropy, with hard labels, probabilities or logits.
+
+    The learning rate is multiplied by ``decay`` once half the epochs are done.
+
+    Attributes:
+        batch_size: images per step.
+        lr, momentum, weight_decay: of SGD; a set that brings its own learning rate is trained at that.
+        decay: factor on the learning rate at half time.
+    """
+
+    batch_size: int
+    lr: float
+    momentum: float
+    weight_decay: float
+    decay: float
 
     @abstractmethod
     def _augmentation(self, info: DatasetInfo) -> str | Augmentation:
@@ -68,16 +149,9 @@ class EvaluationProtocol(ABC):
             f"weight decay {self.weight_decay}, x{self.decay} at half time, {self.name} {self.augmentation(info)}"
         )
 
-    def epochs_for(self, info: DatasetInfo, n_images: int, budget: Budget) -> int:
-        """Return the number of epochs on ``n_images`` images, within the budget's steps."""
-        epochs = self._epochs(info)
-        if budget.max_steps is None:
-            return epochs
-        steps_per_epoch = math.ceil(n_images / self.batch_size)
-        return max(1, min(epochs, budget.max_steps // steps_per_epoch))
-
-    def _epochs(self, info: DatasetInfo) -> int:
-        return self.epochs
+    def batch_size_for(self, info: DatasetInfo, n_images: int) -> int:
+        """Return the same for all sets."""
+        return self.batch_size
 
     def train(
         self,
@@ -88,20 +162,9 @@ class EvaluationProtocol(ABC):
         *,
         epochs: int,
         progress: Callable[[int, int], None],
+        teacher: nn.Module | None = None,
     ) -> None:
-        """Train a fresh network in place, on the device that it is on.
-
-        Args:
-            network: in training mode when this returns.
-            condensed: what to train on.
-            info: the data set's facts.
-            generator: a CPU generator, for the shuffles and the augmentation.
-            epochs: of `epochs_for`.
-            progress: called with the epochs done and their number.
-
-        Raises:
-            Diverged: naming the epoch in which the training loss was no longer finite.
-        """
+        """Train a fresh network in place; see `EvaluationProtocol.train`."""
         images, labels = condensed.decoded()
         lr = self.lr if condensed.lr is None else condensed.lr
         optimizer = SGD(network.parameters(), lr=lr, momentum=self.momentum, weight_decay=self.weight_decay)

@@ -16,6 +16,8 @@ from functools import partial
 from itertools import islice
 from queue import SimpleQueue
 
+from torch import nn
+
 from dcbench.core.architecture import Architecture, new_network
 from dcbench.core.condensed_set import CondensedSet
 from dcbench.core.spec import Budget, EvaluationSpec
@@ -51,6 +53,7 @@ def evaluate_all(
     protocol: EvaluationProtocol,
     budget: Budget,
     report: Report,
+    teacher: nn.Module | None = None,
 ) -> Generator[Trial | Exception, None, None]:
     """Yield the trials of specs that differ in their seeds, in order, or what was raised instead.
 
@@ -59,7 +62,7 @@ def evaluate_all(
 
     def one(spec: EvaluationSpec, progress: Progress, draws: bool = True) -> Trial | Exception:
         try:
-            return evaluate(spec, condensed, test, architecture, protocol, budget, progress, draws)
+            return evaluate(spec, condensed, test, architecture, protocol, budget, progress, draws, teacher)
         except Exception as error:  # whatever a network may raise
             return error
 
@@ -79,7 +82,7 @@ def _slots(
     engine = active_engine()
     if not engine.side_by_side or engine.workers == 1:
         return 0
-    batch = condensed.images[: protocol.batch_size]
+    batch = condensed.images[: protocol.batch_size_for(test.info, len(condensed.images))]
     try:
         network = new_network(architecture, test.info, seed=0).train()
         flops = 3 * len(batch) * count_weight_flops(network, batch[:2])

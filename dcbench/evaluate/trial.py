@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from dcbench.core.architecture import Architecture, new_network
 from dcbench.core.condensed_set import CondensedSet
@@ -41,6 +42,7 @@ def evaluate(
     budget: Budget,
     progress: Callable[[int, int], None],
     draws: bool = True,
+    teacher: nn.Module | None = None,
 ) -> Trial:
     """Train one fresh network on a condensed set and return its accuracy after the last epoch.
 
@@ -53,17 +55,26 @@ def evaluate(
         protocol, budget: how it is trained, and how many steps at most.
         progress: called with the epochs done and their number.
         draws: whether the network may draw from torch's global generators, which no other thread may use then.
+        teacher: that of the protocol, if it has one.
 
     Raises:
+        DcbenchError: for a set that the protocol cannot be used on.
         Diverged: naming the epoch in which the training loss was no longer finite.
     """
+    protocol.check_set(condensed)
     started = time.monotonic()
     seed = derive_seed("evaluate", spec.key())
     network = new_network(architecture, test.info, seed, test.device)
     epochs = protocol.epochs_for(test.info, len(condensed.images) * condensed.factor**2, budget)
     with seeded_globals(derive_seed("dropout", seed), test.device) if draws else nullcontext():
         protocol.train(
-            network, condensed, test.info, new_generator("shuffle", seed), epochs=epochs, progress=progress
+            network,
+            condensed,
+            test.info,
+            new_generator("shuffle", seed),
+            epochs=epochs,
+            progress=progress,
+            teacher=teacher,
         )
     fraction = accuracy(network, test)
     packages = packages_behind(type(architecture), network)

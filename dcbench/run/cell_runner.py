@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import cached_property
 from itertools import groupby
 from typing import Any
 
@@ -20,12 +21,14 @@ import torch
 import dcbench
 from dcbench.condense.checkpoint import checkpointing_every
 from dcbench.condense.condensation import stored_set
-from dcbench.condense.trained_networks import Report
+from dcbench.condense.trained_networks import Report, TrainedNetworks
 from dcbench.core.architecture import Architecture
 from dcbench.core.condensed_set import CondensedSet, Origin
 from dcbench.core.loaded_dataset import LoadedDataset
 from dcbench.core.spec import CondenseSpec, EvaluationSpec
+from dcbench.core.trained_network import TrainedNetwork
 from dcbench.engine.memory import free_what_failed, is_out_of_memory
+from dcbench.evaluate.protocol import EvaluationProtocol
 from dcbench.evaluate.side_by_side import evaluate_all
 from dcbench.evaluate.trial import Trial
 from dcbench.results.artefacts import Artefacts
@@ -154,20 +157,31 @@ class CellRunner:
             left = len(seeds) - index
             self.tell(Step(self.assignment.number, "evaluate", work, piece, done, total, left, slot))
 
+        conditions, data = self.conditions, self.data
         try:
-            test = self.data.test_split(condensed.zca)
-        except Exception as error:  # whatever whitening may raise
+            conditions.protocol.check_set(condensed)
+            test, teacher = data.test_split(condensed.zca), self._teacher
+        except StorageError:
+            raise
+        except Exception as error:  # whatever whitening, or training a teacher, may raise
             for spec in specs:
                 self._tell_failure(error, spec, network)
             return
-        conditions = self.conditions
-        trials = evaluate_all(specs, condensed, test, network, conditions.protocol, conditions.budget, report)
+        judged = (condensed, test, network, conditions.protocol, conditions.budget)
+        trials = evaluate_all(specs, *judged, report, teacher.network() if teacher else None)
         with closing(trials):
             for index, (spec, trial) in enumerate(zip(specs, trials, strict=True)):
                 if isinstance(trial, Exception):
                     self._tell_failure(trial, spec, network)
                     continue
-                self._tell_record(spec, network, **trial_fields(trial, condensed, started[index]))
+                self._tell_record(spec, network, **trial_fields(trial, condensed, started[index], teacher))
+
+    @cached_property
+    def _teacher(self) -> TrainedNetwork | None:
+        """The protocol's teacher, if it has one: from the results, or trained now."""
+        networks = TrainedNetworks(self.artefacts, self._train_reporter())
+        with checkpointing_every(self.conditions.checkpoint_every):
+            return teacher_of(self.conditions.protocol, self.data, networks)
 
     def _tell_failure(
         self, error: Exception, trial: EvaluationSpec | None = None, network: Architecture | None = None
@@ -222,7 +236,17 @@ class CellRunner:
         return report
 
 
-def trial_fields(trial: Trial, condensed: CondensedSet, started_at: str) -> dict[str, Any]:
+def teacher_of(
+    protocol: EvaluationProtocol, data: LoadedDataset, networks: TrainedNetworks
+) -> TrainedNetwork | None:
+    """Return the teacher that a protocol needs on a data set, trained on the training split; None without one."""
+    needed = protocol.teacher_for(data.info)
+    return networks(*needed, 1, data.train)[0] if needed else None
+
+
+def trial_fields(
+    trial: Trial, condensed: CondensedSet, started_at: str, teacher: TrainedNetwork | None = None
+) -> dict[str, Any]:
     """Return what `describe_work` is told of a trial, but for what its spec says."""
     return {
         "status": "ok",
@@ -234,6 +258,7 @@ def trial_fields(trial: Trial, condensed: CondensedSet, started_at: str) -> dict
         "packages": dict(trial.packages),
         "started_at": started_at,
         "threads": trial.threads,
+        "teacher": teacher.facts if teacher else {},
     }
 
 

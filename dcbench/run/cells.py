@@ -72,7 +72,7 @@ class Plan:
     def __post_init__(self) -> None:
         """Let the protocol refuse, with a `DcbenchError`, a data set that it cannot be used on."""
         for data in {id(cell.data): cell.data for cell in self.cells}.values():
-            self.protocol.augmentation(data.info)
+            self.protocol.check_dataset(data.info)
 
     def trials(self, cell: Cell, store: Store) -> Iterator[tuple[Architecture, int, Record | None]]:
         """Yield the trials of a cell, each with its successful record in the results, if there is one."""

@@ -137,7 +137,9 @@ def plan_imports(
         if isinstance(path, Path) and path.suffix == ".safetensors" and _is_ours(path):
             if claim != Claim():
                 raise DcbenchError(f"{path} is a dcbench set: it says who made it and what its pixels are.")
-            own = read_checked_set(path, data)  # the cell is that of the run that made it: its records join
+            own = read_checked_set(path, data)
+            request.protocol.check_set(own.condensed)
+            # The cell is that of the run that made the set, so that its records join that run's.
             source = ImportedSet(own.condensed, own.origin, cost_beside(path))
             cells.setdefault(own.spec.key(), Cell(own.spec, source, data, trials))
             continue
@@ -145,6 +147,7 @@ def plan_imports(
         files.append(file)
         for number, each in enumerate(file.sets):
             condensed = to_condensed(each, data.train, claim.pixels, claim.brings, file.path)
+            request.protocol.check_set(condensed)
             options, shown = _foreign_options(file, number, condensed, data.info, claim)
             spec = CondenseSpec(
                 dataset=data.info.name,

@@ -29,7 +29,9 @@ def what_would_fit(
         here += f": at most {free // needed:,} images fit at once"
     sentences.append(f"{here}.")
     if evaluating:
-        sentences.append(f"Protocol {protocol.name} trains on {protocol.batch_size} images at once.")
+        images = spec.ipc * info.num_classes if spec.ipc else len(data.host_train.labels)
+        size = protocol.batch_size_for(info, images)
+        sentences.append(f"Protocol {protocol.name} trains on {size} images at once.")
     elif sizes := {k: v for k, v in spec.options.items() if k.startswith("batch") and type(v) is int}:
         listed = ", ".join(f"{name}={value}" for name, value in sizes.items())
         largest = max(sizes, key=sizes.__getitem__)

@@ -177,7 +177,7 @@ def new_request(
         networks=tuple(networks) or (defaults.NETWORK,),
         eval_networks=tuple(eval_networks) or usual,
         options=options or {},
-        protocol=get_protocol(protocol or defaults.PROTOCOL),
+        protocol=get_protocol(protocol or defaults.PROTOCOL, plugins.make_architecture),
         budget=chosen,
         sets=sets or chosen.sets,
         evals=evals or chosen.evals,

@@ -89,7 +89,7 @@ def check_submission(
         problems += [Problem(_name(row[0]), each) for each in what]
     sets = []
     for (key, _), records in sorted(by_set.items()):
-        read = _read_set(submission.set_path(key), records, datasets[records[0].dataset])
+        read = _read_set(submission.set_path(key), records, datasets[records[0].dataset], plugins)
         if isinstance(read, SubmittedSet):
             sets.append(read)
         else:
@@ -125,7 +125,9 @@ def _card_problems(card: Card | None, records: Sequence[Record]) -> Iterator[str
         yield f"it describes {_listed(described)}; the records are of {_listed(recorded)}"
 
 
-def _read_set(path: Path | None, records: Sequence[Record], data: LoadedDataset) -> SubmittedSet | list[Problem]:
+def _read_set(
+    path: Path | None, records: Sequence[Record], data: LoadedDataset, plugins: Plugins
+) -> SubmittedSet | list[Problem]:
     """Read the set that some records are of; return the problems where the two do not fit together."""
     name, stated, ours = _name(records[0]), records[0].dataset_sha256, data.info.sha256
     if path is None:
@@ -134,13 +136,15 @@ def _read_set(path: Path | None, records: Sequence[Record], data: LoadedDataset)
         return [Problem(name, f"its data {stated[:12]} are not those here, {ours[:12]}")]
     try:
         checked = read_checked_set(path, data)
-        problems = _set_problems(checked, records, data)
+        problems = _set_problems(checked, records, data, plugins)
     except DcbenchError as error:
         problems = [str(error).removeprefix(f"{path} ").rstrip(".")]
     return [Problem(f"{SETS}/{path.name}", what) for what in problems] or SubmittedSet(checked, tuple(records))
 
 
-def _set_problems(checked: CheckedSet, records: Sequence[Record], data: LoadedDataset) -> list[str]:
+def _set_problems(
+    checked: CheckedSet, records: Sequence[Record], data: LoadedDataset, plugins: Plugins
+) -> list[str]:
     """Say where a set is not what its records say."""
     condensed, origin = checked.condensed, checked.origin
     compared: dict[str, tuple[object, set[object]]] = {
@@ -160,13 +164,16 @@ def _set_problems(checked: CheckedSet, records: Sequence[Record], data: LoadedDa
         if stated != {ours}
     ]
     for record in records:
-        protocol = get_protocol(record.protocol)
+        protocol = get_protocol(record.protocol, plugins.make_architecture)
         augmentation, recipe = protocol.augmentation(data.info), protocol.recipe(data.info)
         if record.augmentation not in (None, augmentation):
             problems.append(f"its images are augmented by {augmentation!r}, not by {record.augmentation!r}")
             break
         if record.recipe != recipe:
             problems.append(f"it was evaluated by {record.recipe!r}, not by {recipe!r}")
+            break
+        if protocol.teacher_for(data.info) and not record.teacher.get("sha256"):
+            problems.append(f"its records do not say which teacher the protocol {protocol.name} had")
             break
     if leaked := count_test_images(condensed, data):
         problems.append(f"{leaked} of its images are test images")

@@ -13,28 +13,33 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
 import dcbench
+from dcbench.condense.trained_networks import TrainedNetworks
 from dcbench.core.architecture import Architecture, fit
 from dcbench.core.loaded_dataset import LoadedDataset
 from dcbench.core.spec import BUDGETS, EvaluationSpec
+from dcbench.core.trained_network import TrainedNetwork
 from dcbench.engine.engine import IN_PART, active_engine
 from dcbench.engine.memory import is_out_of_memory
+from dcbench.evaluate.protocol import EvaluationProtocol
 from dcbench.evaluate.protocols import get_protocol
 from dcbench.evaluate.side_by_side import evaluate_all
 from dcbench.leaderboard.scores import Competitor, official
 from dcbench.plugins import Plugins
+from dcbench.results.artefacts import Artefacts
 from dcbench.results.provenance import now, sources
 from dcbench.results.store import Store
 from dcbench.results.submission import Submission, Verification, records_sha256
-from dcbench.run.cell_runner import describe_work, trial_fields
+from dcbench.run.cell_runner import describe_work, teacher_of, trial_fields
 from dcbench.run.events import Conditions
 from dcbench.run.plan import load_named
 from dcbench.submissions.comparison import Accuracies, StatedAndFound, compare_with_stated
 from dcbench.submissions.integrity import Problem, SubmittedSet, check_submission
-from dcbench.utils.errors import DcbenchError
+from dcbench.utils.errors import DcbenchError, first_line
 from dcbench.utils.seeds import derive_seed
 
 
@@ -101,11 +106,13 @@ class Verifier:
         if problems:
             return VerificationResult(problems)
         chosen = sample_sets(sets, self.sample, self.seed)
-        accuracies, failed = self._evaluate(chosen)
+        with TemporaryDirectory() as folder:
+            teachers = _Teachers(self.store or Artefacts(Path(folder)))
+            accuracies, failed = self._evaluate(chosen, teachers)
         comparisons = compare_with_stated(chosen, accuracies)
         return VerificationResult(failed, comparisons, len(chosen), len(sets) - len(chosen))
 
-    def _evaluate(self, sets: Sequence[SubmittedSet]) -> tuple[Accuracies, list[Problem]]:
+    def _evaluate(self, sets: Sequence[SubmittedSet], teachers: _Teachers) -> tuple[Accuracies, list[Problem]]:
         """Train networks anew; return what failed besides. That memory ran out is no fault of the submission."""
         todo = [(submitted, network) for submitted in sets for network in submitted.networks]
         found: Accuracies = {}
@@ -122,7 +129,10 @@ class Verifier:
             accuracies: list[float] = []
             try:
                 # For each network, since not all of them may compile.
-                with active_engine().active(), closing(self._accuracies(submitted, architecture)) as each:
+                with (
+                    active_engine().active(),
+                    closing(self._accuracies(submitted, architecture, teachers)) as each,
+                ):
                     for accuracy in each:
                         accuracies.append(accuracy)
                         self.progress(self.evals * index + len(accuracies), total)
@@ -149,17 +159,21 @@ class Verifier:
         if kept is None:
             return None
         code = sources(submitted.checked.origin, architecture)
-        augmentation = get_protocol(spec.protocol).augmentation(self.datasets[spec.dataset].info)
+        protocol = get_protocol(spec.protocol, self.plugins.make_architecture)
+        augmentation = protocol.augmentation(self.datasets[spec.dataset].info)
         here = (spec, augmentation, active_engine().name, code, torch.__version__, dcbench.__version__)
         engine = kept.engine.removesuffix(IN_PART)
         then = (kept.evaluation_spec(), kept.augmentation, engine, kept.sources, kept.torch, kept.dcbench)
         return kept.accuracy if then == here else None
 
-    def _accuracies(self, submitted: SubmittedSet, architecture: Architecture) -> Generator[float, None, None]:
+    def _accuracies(
+        self, submitted: SubmittedSet, architecture: Architecture, teachers: _Teachers
+    ) -> Generator[float, None, None]:
         """Yield the accuracy of each network trained anew; those that are kept are not trained again."""
         first, checked, network = submitted.records[0], submitted.checked, str(architecture)
         data, condensed = self.datasets[first.dataset], checked.condensed
-        conditions = Conditions(get_protocol(first.protocol), BUDGETS[first.budget], active_engine())
+        protocol = get_protocol(first.protocol, self.plugins.make_architecture)
+        conditions = Conditions(protocol, BUDGETS[first.budget], active_engine())
         every = [
             first.evaluation_spec().model_copy(update={"evaluation_network": network, "seed": self._seed(number)})
             for number in range(self.evals)
@@ -174,8 +188,9 @@ class Verifier:
         def note_start(index: int, *_: int) -> None:
             started.setdefault(index, now())
 
-        judged = (condensed, data.test_split(condensed.zca), architecture, conditions.protocol, conditions.budget)
-        trials = evaluate_all(specs, *judged, note_start)
+        teacher = teachers.of(submitted, protocol, data)
+        judged = (condensed, data.test_split(condensed.zca), architecture, protocol, conditions.budget)
+        trials = evaluate_all(specs, *judged, note_start, teacher.network() if teacher else None)
         with closing(trials):
             for index, (spec, trial) in enumerate(zip(specs, trials, strict=True)):
                 if isinstance(trial, Exception):
@@ -192,10 +207,46 @@ class Verifier:
                         set_sha256=spec.set_sha256,
                         evaluation_network=network,
                         eval_seed=spec.seed,
-                        **trial_fields(trial, condensed, started[index]),
+                        **trial_fields(trial, condensed, started[index], teacher),
                     )
                     self.store.append(record)
                 yield trial.accuracy
+
+
+@dataclass(frozen=True)
+class _Teachers:
+    """The teachers of protocols, by protocol and data set: each read or made once."""
+
+    artefacts: Artefacts
+    known: dict[tuple[str, str], TrainedNetwork] = field(default_factory=dict)
+
+    def of(
+        self, submitted: SubmittedSet, protocol: EvaluationProtocol, data: LoadedDataset
+    ) -> TrainedNetwork | None:
+        """Return the teacher of a set's records; None where the protocol has none.
+
+        Raises:
+            DcbenchError: where it cannot be made, or is another than that of the records.
+        """
+        needed = protocol.teacher_for(data.info)
+        if needed is None:
+            return None
+        name = f"the teacher {needed[0]} of {data.info.name}"
+        how = (
+            f"`dcbench run -m random -d {data.info.name} --protocol {protocol.name} --budget quick --results DIR` "
+            "makes it; it is the same only on the device and with the torch of the records. Then add --keep DIR."
+        )
+        at = (protocol.name, data.info.name)
+        if at not in self.known:
+            try:
+                teacher = teacher_of(protocol, data, TrainedNetworks(self.artefacts, lambda *_: None))
+            except Exception as error:  # whatever a network may raise
+                raise DcbenchError(f"{name} cannot be made here: {first_line(error)}. {how}") from error
+            self.known.update({at: teacher} if teacher else {})
+        here = self.known[at].sha256
+        for stated in sorted({str(record.teacher.get("sha256")) for record in submitted.records} - {here}):
+            raise DcbenchError(f"{name} is {stated[:12]} in the records and {here[:12]} here. {how}")
+        return self.known[at]
 
 
 def load_datasets(

@@ -121,7 +121,10 @@ class SuiteSelection(SuiteFilter):
         from dcbench.run.plan import Request, make_plan
 
         options = _resolve_options(self, plugins)
-        protocol, budget = get_protocol(self.suite.file.protocol), get_budget(self.budget)
+        protocol, budget = (
+            get_protocol(self.suite.file.protocol, plugins.make_architecture),
+            get_budget(self.budget),
+        )
         cells: list[Cell] = []
         problems, usable = [], []
         for name in self.datasets:
@@ -275,7 +278,7 @@ def _resolve_options(selection: SuiteSelection, plugins: Plugins) -> dict[str, s
             for network in getattr(file, key):
                 plugins.make_architecture(network)
     with _naming(suite, "protocol"):
-        get_protocol(file.protocol)
+        get_protocol(file.protocol, plugins.make_architecture)
     with _naming(suite, "options"):
         own = distribute_options(file.options, list(classes.values()))
         for name, cls in classes.items():

@@ -26,7 +26,7 @@ import torch
 
 from dcbench.api import CondensedSet, Method, Task, hookimpl, option
 from dcbench.core.spec import BUDGETS
-from dcbench.evaluate.protocols import get_protocol
+from dcbench.evaluate.protocols import PROTOCOLS
 from dcbench.plugins import PluginInfo, Plugins
 from dcbench.results.store import Store
 from dcbench.run.executors import Executor
@@ -71,7 +71,7 @@ def timed(executor: Executor, seconds: float, cells: int) -> tuple[list[float], 
         networks=("mlp:width=8",),
         eval_networks=("mlp:width=8",),
         options={"seconds": str(seconds)},
-        protocol=get_protocol("dc"),
+        protocol=PROTOCOLS["dc"],
         budget=BUDGETS["quick"],
         sets=cells,
         evals=1,

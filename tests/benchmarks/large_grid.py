@@ -25,7 +25,7 @@ import torch
 
 import dcbench
 from dcbench.core.spec import BUDGETS, CondenseSpec, EvaluationSpec
-from dcbench.evaluate.protocols import get_protocol
+from dcbench.evaluate.protocols import PROTOCOLS
 from dcbench.leaderboard.report.files import build
 from dcbench.plugins import Plugins
 from dcbench.results.provenance import PeakMemory, sources
@@ -51,7 +51,7 @@ def plan_of(size: int) -> Plan:
             networks=("convnet", "mlp"),
             eval_networks=NETWORKS,
             options={},
-            protocol=get_protocol("dc"),
+            protocol=PROTOCOLS["dc"],
             budget=BUDGETS["full"],
             sets=sets,
             evals=EVALS,

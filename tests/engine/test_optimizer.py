@@ -1,4 +1,4 @@
-"""SGD that imports no compiler: torch's own, byte for byte."""
+"""SGD and AdamW that import no compiler: torch's own, byte for byte."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ import sys
 import pytest
 import torch
 
-from dcbench.api import SGD
+from dcbench.engine.optimizer import SGD, AdamW
 
 SETTINGS = [
-    {"lr": 0.1},
-    {"lr": 0.1, "momentum": 0.5},
-    {"lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4},
-    {"lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4, "nesterov": True, "foreach": True},
+    (SGD, {"lr": 0.1}),
+    (SGD, {"lr": 0.1, "momentum": 0.5}),
+    (SGD, {"lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4}),
+    (SGD, {"lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4, "nesterov": True, "foreach": True}),
+    (AdamW, {"lr": 0.001}),
+    (AdamW, {"lr": 0.001, "weight_decay": 0.1, "betas": (0.5, 0.9)}),
 ]
 
 
@@ -34,20 +36,21 @@ def train(optimizer_class, setting, steps=7):
     return parameters, optimizer
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
-def test_the_bytes_are_those_of_torch(setting):
-    ours, optimizer = train(SGD, setting)
-    theirs, expected = train(torch.optim.SGD, setting)
+@pytest.mark.parametrize(("quick", "setting"), SETTINGS)
+def test_the_bytes_are_those_of_torch(quick, setting):
+    ours, optimizer = train(quick, setting)
+    theirs, expected = train(getattr(torch.optim, quick.__name__), setting)
     for one, other in zip(ours, theirs, strict=True):
         assert one.detach().numpy().tobytes() == other.detach().numpy().tobytes()
     state, other = optimizer.state_dict(), expected.state_dict()
     assert state["param_groups"] == other["param_groups"]
     for number, values in other["state"].items():
-        assert torch.equal(state["state"][number]["momentum_buffer"], values["momentum_buffer"])
+        for name, value in values.items():
+            assert torch.equal(state["state"][number][name], value)
 
 
 def test_its_state_can_be_loaded_and_gradients_are_cleared():
-    parameters, optimizer = train(SGD, SETTINGS[2])
+    parameters, optimizer = train(*SETTINGS[2])
     optimizer.zero_grad()
     assert all(each.grad is None for each in parameters)
     fresh = SGD(parameters, lr=1.0, momentum=0.1)
@@ -55,11 +58,12 @@ def test_its_state_can_be_loaded_and_gradients_are_cleared():
     assert fresh.param_groups[0]["momentum"] == 0.9
 
 
-def test_no_compiler_is_imported_for_it():
+@pytest.mark.parametrize("made", ["SGD(parameters, lr=0.1, momentum=0.9)", "AdamW(parameters, lr=0.1)"])
+def test_no_compiler_is_imported_for_it(made):
     code = (
-        "import sys, torch; from dcbench.engine.optimizer import SGD; from torch import nn;"
-        "network = nn.Linear(2, 2); optimizer = SGD(network.parameters(), lr=0.1, momentum=0.9);"
-        "scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [1]);"
+        "import sys, torch; from dcbench.engine.optimizer import SGD, AdamW; from torch import nn;"
+        f"network = nn.Linear(2, 2); parameters = network.parameters(); optimizer = {made};"
+        "scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 0.5);"
         "network(torch.ones(1, 2)).sum().backward(); optimizer.step(); scheduler.step(); optimizer.zero_grad();"
         "optimizer.load_state_dict(optimizer.state_dict());"
         "sys.exit('torch._dynamo' in sys.modules)"

@@ -16,7 +16,7 @@ from dcbench.cli import main
 from dcbench.core.condensed_set import CondensedSet
 from dcbench.core.spec import BUDGETS, CondenseSpec
 from dcbench.core.whitening import NAME, Whitening
-from dcbench.evaluate.protocols import get_protocol
+from dcbench.evaluate.protocols import PROTOCOLS
 from dcbench.evaluate.trial import evaluate
 from dcbench.leaderboard.scores import rows
 from dcbench.results.set_file import load_set, save_set
@@ -35,7 +35,7 @@ def plan_of(plugins, request_for):
     """Plan to judge files on the tests' data set."""
 
     def plan(*paths, claim=None, **changes):
-        changes = {"protocol": get_protocol("dc"), "budget": BUDGETS["quick"], **changes}
+        changes = {"protocol": PROTOCOLS["dc"], "budget": BUDGETS["quick"], **changes}
         return plan_imports(paths, claim or Claim(), request_for(**changes), plugins)[0]
 
     return plan

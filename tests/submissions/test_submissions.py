@@ -23,7 +23,7 @@ from dcbench.core.loaded_dataset import load_dataset
 from dcbench.core.loss_watch import Diverged
 from dcbench.core.split import ResidentSplit
 from dcbench.evaluate import side_by_side
-from dcbench.evaluate.protocols import get_protocol
+from dcbench.evaluate.protocols import PROTOCOLS
 from dcbench.evaluate.trial import evaluate
 from dcbench.leaderboard.board import read_leaderboard
 from dcbench.leaderboard.scores import rows
@@ -142,7 +142,7 @@ def judge(plugins, tmp_path):
     """Judge files of others, by the method 'theirs', and submit what comes of it."""
 
     def go(*paths):
-        request = make_request(tmp_path, datasets=("hazy",), protocol=get_protocol("dc"), evals=3)
+        request = make_request(tmp_path, datasets=("hazy",), protocol=PROTOCOLS["dc"], evals=3)
         plan, _ = plan_imports(paths, Claim("theirs"), request, plugins)
         (tmp_path / "r").mkdir(exist_ok=True)
         assert not Runner(plan, plugins, Store(tmp_path / "r")).run().failures
@@ -415,7 +415,7 @@ def test_an_honest_submission_is_verified(folder, verify):
 
 def test_a_set_judged_by_two_protocols_is_two_rows_and_each_is_verified(plugins, results, verify, tmp_path):
     words = {"datasets": ("hazy",), "sets": 2, "evals": 3, "eval_networks": ("linear",)}
-    carry_out(make_request(results, protocol=get_protocol("dsa"), **words), plugins, results)
+    carry_out(make_request(results, protocol=PROTOCOLS["dsa"], **words), plugins, results)
     folder = tmp_path / "board" / "both"
     make_submission(results, folder, EVERYTHING, "Mine", ("Me",), plugins)
     assert {row.protocol: {*row.scores} for row in rows(read_submission(folder).records)} == {
@@ -924,7 +924,7 @@ def test_rows_carry_the_mark_of_just_these_records(folder, verify, plugins, hazy
 
 def test_a_mark_is_not_that_of_the_same_sets_under_another_protocol(plugins, results, verify, hazy, tmp_path):
     words = {"datasets": ("hazy",), "sets": 2, "evals": 3, "eval_networks": ("linear",)}
-    carry_out(make_request(results, protocol=get_protocol("dsa"), **words), plugins, results)
+    carry_out(make_request(results, protocol=PROTOCOLS["dsa"], **words), plugins, results)
     board = tmp_path / "whole board"
     for protocol in ("dc", "dsa"):
         make_submission(results, tmp_path / protocol, EVERYTHING, "Mine", ("Me",), plugins)

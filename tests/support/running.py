@@ -17,7 +17,7 @@ from helpers import TIMES
 
 from dcbench.condense.checkpoint import checkpointing_every
 from dcbench.core.spec import BUDGETS
-from dcbench.evaluate.protocols import get_protocol
+from dcbench.evaluate.protocols import PROTOCOLS
 from dcbench.plugins import PluginInfo, Plugins
 from dcbench.results.artefacts import Artefacts
 from dcbench.results.records import CHECKSUM
@@ -40,7 +40,7 @@ def load_plugins():
     return loaded
 
 
-SHORT = replace(get_protocol("dc"), epochs=30)
+SHORT = replace(PROTOCOLS["dc"], epochs=30)
 """The protocol, with a tenth of its epochs: few tests are about how good networks get."""
 
 
@@ -82,7 +82,7 @@ def checkpointing_always():
 SMALL = {
     "methods": ("wanders", "random"),
     "options": {"steps": "3"},
-    "protocol": replace(get_protocol("dc"), epochs=2),
+    "protocol": replace(PROTOCOLS["dc"], epochs=2),
     "evals": 2,
 }
 """What to change in a request so that its run takes a moment, and writes some of everything."""

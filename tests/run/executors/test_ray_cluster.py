@@ -14,7 +14,7 @@ import tiny_plugin
 import torch
 from running import interrupt, is_alive, sets, trials, wait_for
 
-from dcbench.evaluate.protocols import get_protocol
+from dcbench.evaluate.protocols import PROTOCOLS
 from dcbench.results.store import RECORDS, Store, read_records
 from dcbench.run.plan import make_plan
 from dcbench.run.runner import Runner
@@ -184,7 +184,7 @@ def test_cells_of_a_node_that_is_lost_go_to_others(run, run_there, cluster, tmp_
 
 def test_a_run_that_is_killed_ends_its_workers_and_goes_on_when_started_again(run, start, cluster, tmp_path):
     log = tmp_path / "log"
-    dc = get_protocol("dc")  # as the command has it
+    dc = PROTOCOLS["dc"]  # as the command has it
     run(
         tmp_path / "a",
         methods=("paces",),
