@@ -161,7 +161,7 @@ class CellRunner:
         try:
             conditions.protocol.check_set(condensed)
             test, teacher = data.test_split(condensed.zca), self._teacher
-        except StorageError:
+        except (StorageError, NewerFormat):
             raise
         except Exception as error:  # whatever whitening, or training a teacher, may raise
             for spec in specs:

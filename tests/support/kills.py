@@ -27,8 +27,9 @@ from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: a process with threads cannot be forked
 
-PHASES = ("importing", "starting", "condensing", "evaluating", "writing")
-COMMAND = """run -d digits -m gradmatch -m random -m herding --ipc 1 --ipc 2 --evals 1 --budget quick
+PHASES = ("importing", "starting", "training", "condensing", "evaluating", "writing")
+DOING = {"train": "training", "condense": "condensing", "evaluate": "evaluating"}
+COMMAND = """run -d digits -m gradmatch -m taught -m herding --ipc 1 --ipc 2 --evals 1 --budget quick
     --network convnet:depth=1,width=4 --eval-network mlp:width=8 --eval-network mlp:width=16
     -o gradmatch.iterations=40 -o gradmatch.batch_real=32 -o herding.epochs=1 --checkpoint-every 0.02""".split()
 
@@ -74,7 +75,7 @@ class Phase:
 
         def told(plugins, hook, **arguments):
             if "progress" in arguments:
-                self.set({"condense": "condensing", "evaluate": "evaluating"}[arguments["progress"].phase])
+                self.set(DOING[arguments["progress"].phase])
             observe(plugins, hook, **arguments)
 
         dcbench.utils.files.storing = dcbench.results.store.storing = watched
@@ -84,8 +85,11 @@ class Phase:
 
 def run_command(folder, phase):
     """Run the command in this process and end it."""
+    from running import load_tiny_always
+
     from dcbench.cli import main
 
+    load_tiny_always()
     phase.watch()
     try:
         main(words(folder))
@@ -138,8 +142,8 @@ class Results:
         self.raw = collections.Counter(lines)
         records = [{**json.loads(line), **dict.fromkeys(UNALIKE)} for line in lines]
         self.records = collections.Counter(json.dumps(record, sort_keys=True) for record in records)
-        kept = [*folder.glob("sets/*.safetensors"), *folder.glob("sets/*.png")]
-        self.files = {path.name: path.read_bytes() for path in kept}
+        kept = ("sets/*.safetensors", "sets/*.png", "networks/*.safetensors")
+        self.files = {path.name: path.read_bytes() for pattern in kept for path in folder.glob(pattern)}
         self.left_over = [*folder.glob("checkpoints/*"), *folder.rglob("*.tmp")]
 
     def done(self):
@@ -191,9 +195,11 @@ class Campaign:
     def measure(self):
         """Run undisturbed, twice: in this process, which imports all there is, and as the others will be run."""
         from click.testing import CliRunner
+        from running import load_tiny_always
 
         from dcbench.cli import main
 
+        load_tiny_always()
         done = CliRunner().invoke(main, words(self.base / "expected"))
         assert done.exit_code == 0, done.output
         self.expected = Results(self.base / "expected")

@@ -135,8 +135,9 @@ class Taught(Method):
         )
         state = task.checkpoint.load()
         if state is None:
-            images = torch.randn(3 * task.ipc, 1, 8, 8, generator=task.generator)
-            state = {"images": images, "logits": torch.zeros(len(images), 3), "done": torch.tensor(0)}
+            classes, shape = task.info.num_classes, (task.info.channels, *task.info.size)
+            images = torch.randn(classes * task.ipc, *shape, generator=task.generator)
+            state = {"images": images, "logits": torch.zeros(len(images), classes), "done": torch.tensor(0)}
         for each in task.trained_networks(recipe, self.networks)[int(state["done"]) :]:
             with torch.no_grad():
                 state["logits"] = state["logits"] + each.network()(state["images"])
