@@ -23,7 +23,7 @@ from dcbench.core.loaded_dataset import load_dataset
 from dcbench.core.loss_watch import Diverged
 from dcbench.core.split import ResidentSplit
 from dcbench.evaluate import side_by_side
-from dcbench.evaluate.protocols import PROTOCOLS
+from dcbench.evaluate.protocols import PROTOCOLS, get_protocol
 from dcbench.evaluate.trial import evaluate
 from dcbench.leaderboard.board import read_leaderboard
 from dcbench.leaderboard.scores import rows
@@ -411,6 +411,58 @@ def test_an_honest_submission_is_verified(folder, verify):
     assert {each.network for each in outcome.comparisons} == {"linear", "dropout"}
     assert sorted(len(networks) for networks in outcome.verified.values()) == [2, 2]
     assert [len(each.keys) for each in outcome.comparisons] == [2, 2]
+
+
+@pytest.fixture
+def distilled(plugins, results, tmp_path, monkeypatch):
+    """A submission whose networks a teacher taught."""
+    monkeypatch.setitem(PROTOCOLS, "kd", replace(PROTOCOLS["kd"], epochs=10))
+    kd = get_protocol("kd:teacher=linear", plugins.make_architecture)
+    words = {"datasets": ("hazy",), "sets": 2, "evals": 3, "eval_networks": ("linear",)}
+    carry_out(make_request(results, protocol=kd, **words), plugins, results)
+    folder = tmp_path / "board" / "taught"
+    make_submission(results, folder, EVERYTHING, "Mine", ("Me",), plugins)
+    return folder
+
+
+def test_networks_that_a_teacher_taught_are_verified_with_the_teacher_made_anew(distilled, verify, results):
+    outcome = verify(distilled)
+    assert outcome.ok, outcome
+    assert {each.what.split(", ")[-1] for each in outcome.comparisons} == {
+        "protocol dc",
+        "protocol kd:teacher=linear",
+    }
+    assert not (distilled / "networks").exists()
+
+
+def test_another_teacher_than_that_of_the_records_is_named_with_the_command_that_makes_it(distilled, verify):
+    def other(record):
+        return record | ({"teacher": record["teacher"] | {"sha256": "ab" * 32}} if record["teacher"] else {})
+
+    rewrite(distilled, other)
+    expected = (
+        r"the teacher linear of hazy is abababababab in the records and [0-9a-f]{12} here\. "
+        r"`dcbench run -m random -d hazy --protocol kd:teacher=linear --budget quick --results DIR` makes it"
+    )
+    with pytest.raises(DcbenchError, match=expected):
+        verify(distilled)
+
+
+def test_a_teacher_that_cannot_be_made_is_named(distilled, verify, monkeypatch):
+    def diverge(*_):
+        raise Diverged("epoch 3")
+
+    monkeypatch.setattr("dcbench.condense.trained_networks.train_from_recipe", diverge)
+    with pytest.raises(
+        DcbenchError, match=r"the teacher linear of hazy cannot be made here: .*epoch 3\. `dcbench run"
+    ):
+        verify(distilled)
+
+
+def test_records_that_do_not_say_which_teacher_taught_are_a_problem(distilled, verify):
+    rewrite(distilled, lambda record: record | {"teacher": {}})
+    problems = [problem.what for problem in verify(distilled).problems]
+    assert "its records do not say which teacher the protocol kd:teacher=linear had" in problems
 
 
 def test_a_set_judged_by_two_protocols_is_two_rows_and_each_is_verified(plugins, results, verify, tmp_path):
