@@ -13,6 +13,7 @@ from dcbench.cli.doctor import doctor
 from dcbench.cli.evaluate import evaluate
 from dcbench.cli.leaderboard import leaderboard
 from dcbench.cli.list import list_
+from dcbench.cli.networks import networks
 from dcbench.cli.options import OWN_ONLY
 from dcbench.cli.plugin import plugin
 from dcbench.cli.run import run
@@ -43,7 +44,7 @@ class Commands(click.Group):
 
 @click.group(
     cls=Commands,
-    commands=[run, evaluate, suite, list_, describe, leaderboard, plugin, doctor],
+    commands=[run, evaluate, suite, list_, describe, leaderboard, networks, plugin, doctor],
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.option(

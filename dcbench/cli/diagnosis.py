@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 GIB = 2**30
 LITTLE_DISK, NO_DISK = 2 * GIB, GIB // 10
 DRIVER = Path("/proc/driver/nvidia/version")
+UPGRADE = "Upgrade dcbench, or choose another folder with --results."
 COMPILERS = ("c++", "g++", "clang++")
 NAMESAKE = "dcbench"
 """An unrelated distribution on PyPI that has our import name."""
@@ -197,6 +198,7 @@ def _plugins(plugins: Callable[[], Plugins]) -> Iterator[Finding]:
 
 
 def _results(folder: Path) -> Iterator[Finding]:
+    from dcbench.results.network_file import read_networks
     from dcbench.results.set_file import without_images
     from dcbench.results.store import RECORDS, read_records
 
@@ -218,10 +220,18 @@ def _results(folder: Path) -> Iterator[Finding]:
         except DcbenchError as error:
             remedy = "Remove it, and add --force to the command that made it: it is made and evaluated again."
             if isinstance(error, NewerFormat):
-                remedy = "Upgrade dcbench, or choose another folder with --results."
+                remedy = UPGRADE
             yield Finding("condensed set", str(error), "wrong", remedy)
     if paths:
         yield Finding("condensed sets", f"{len(paths)}, {whole} of them whole")
+    networks, errors = read_networks(folder)
+    for problem in errors:
+        remedy = UPGRADE if isinstance(problem, NewerFormat) else "Remove it: what needs it trains it again."
+        yield Finding("trained network", str(problem), "wrong", remedy)
+    if networks or errors:
+        size = sum(each.path.stat().st_size for each in networks) / 2**20
+        result = f"{len(networks) + len(errors)}, {len(networks)} of them whole, which take {size:,.1f} MiB"
+        yield Finding("trained networks", f"{result}: dcbench networks list")
 
 
 def _data(plugins: Callable[[], Plugins], root: Path) -> Iterator[Finding]:

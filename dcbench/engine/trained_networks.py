@@ -91,6 +91,7 @@ def generator_of(spec: NetworkSpec) -> torch.Generator:
     return new_generator("train", spec.trajectory)
 
 
+@torch.inference_mode(mode=False)  # with gradients, wherever it is called
 def train_from_recipe(
     spec: NetworkSpec,
     architecture: Architecture,

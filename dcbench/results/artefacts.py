@@ -122,6 +122,14 @@ class Artefacts:
                 return None
         return lock
 
+    def in_use(self) -> bool:
+        """Say whether a run is working in the folder."""
+        for path in (self.root / ".locks").glob("*.lock"):
+            if (lock := self.try_lock(path.stem)) is None:
+                return True
+            lock.release()
+        return False
+
     def remove_lock(self, key: str) -> None:
         """Remove the file of a lock that is held, when the work is done.
 
@@ -160,6 +168,12 @@ def write_cost_beside(path: Path, cost: Cost) -> None:
     fields = asdict(cost)
     text = json.dumps({**fields, "sha256": _digest(fields)})
     write_atomically(_cost_path(path), (text + "\n").encode())
+
+
+def remove_with_cost(path: Path) -> None:
+    """Remove a file and what it took to make; without its cost, a network that is left does not count."""
+    remove(_cost_path(path))
+    remove(path)
 
 
 def cost_beside(path: Path) -> Cost | None:

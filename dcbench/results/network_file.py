@@ -58,6 +58,17 @@ def save_network(path: Path, spec: NetworkSpec, training: Training) -> None:
     write_atomically(path, save_tensors(tensors, metadata={"dcbench": json.dumps(header, sort_keys=True)}))
 
 
+def read_networks(root: Path) -> tuple[list[StoredNetwork], list[DcbenchError]]:
+    """Read the networks of a results folder; return them, and what is wrong with those that cannot be read."""
+    stored, errors = [], []
+    for path in sorted((root / "networks").glob("[!.]*.safetensors")):
+        try:
+            stored.append(load_network(path))
+        except DcbenchError as error:
+            errors.append(error)
+    return stored, errors
+
+
 def load_network(path: Path) -> StoredNetwork:
     """Read what a network's file says, and check it and its tensors.
 

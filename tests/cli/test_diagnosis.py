@@ -61,6 +61,8 @@ def test_a_machine_that_is_whole(look, run, tmp_path, monkeypatch):
     assert of(findings, "mnist").result.startswith("not here")
     assert of(findings, "records").result == "4"
     assert of(findings, "condensed sets").result == "2, 2 of them whole"
+    networks = "2, 2 of them whole, which take 0.0 MiB: dcbench networks list"
+    assert of(findings, "trained networks").result == networks
     assert contents(tmp_path) == before
 
 
@@ -249,16 +251,21 @@ def test_damage_in_results_is_named_file_by_file(look, run, tmp_path):
     data = bytearray(damaged.read_bytes())
     data[-1] ^= 1
     damaged.write_bytes(data)
+    network = next((folder / "networks").glob("*.safetensors"))
+    network.write_bytes(data)
     findings = look()
     wrong = [each for each in findings if each.status == "wrong"]
-    assert [each.subject for each in wrong] == ["records", "condensed set"]
+    assert [each.subject for each in wrong] == ["records", "condensed set", "trained network"]
     assert "line 2, which is damaged" in wrong[0].result
     assert wrong[1].result.startswith(str(damaged))
+    assert wrong[2].result.startswith(str(network))
     assert of(findings, "condensed sets").result == "2, 1 of them whole"
+    assert of(findings, "trained networks").result.startswith("2, 1 of them whole, ")
     # The remedies work.
-    assert [each.remedy[:11] for each in wrong] == ["Remove what", "Remove it, "]
+    assert [each.remedy[:11] for each in wrong] == ["Remove what", "Remove it, ", "Remove it: "]
     (folder / RECORDS).write_bytes(b"".join(lines[:1] + lines[2:]))
     damaged.unlink()
+    network.unlink()
     run(folder, **SMALL)
     run(folder, force=True, **SMALL)
     assert not [each for each in look() if each.status == "wrong"]

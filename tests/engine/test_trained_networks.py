@@ -59,7 +59,7 @@ def naive(spec, train, architecture):
     held_out = set(hold_out(train, recipe)[0].tolist())
     kept = torch.tensor([index for index in range(len(train)) if index not in held_out])
     images, labels = train.normalised(kept), train.labels[kept]
-    network = new_network(architecture, train.info, derive_seed("network", spec.key()), torch.device("cpu"))
+    network = new_network(architecture, train.info, derive_seed("network", spec.trajectory), torch.device("cpu"))
     optimizer = torch.optim.SGD(network.parameters(), recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay)
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, recipe.decay_at, recipe.decay)
     view = SiameseAugmentation(recipe.augmentation) if recipe.augmentation else lambda images, generator: images
@@ -105,6 +105,18 @@ def test_the_same_spec_gives_the_same_bytes_and_another_number_other_ones(train)
     first, again, other = (trained(spec_of(number), train) for number in (0, 0, 1))
     assert_same(first, again)
     assert not torch.equal(first.states[3]["1.weight"], other.states[3]["1.weight"])
+
+
+@pytest.mark.parametrize("without", [torch.no_grad, torch.inference_mode])
+def test_a_caller_without_gradients_gets_the_same(train, without):
+    with without():
+        found = trained(spec_of(momentum=0.9), train)
+    assert_same(found, trained(spec_of(momentum=0.9), train))
+
+
+def test_a_shorter_training_is_the_beginning_of_a_longer_one(train):
+    shorter, longer = trained(spec_of(epochs=1), train), trained(spec_of(epochs=3, snapshots=(1,)), train)
+    assert torch.equal(shorter.states[1]["1.weight"], longer.states[1]["1.weight"])
 
 
 def test_states_are_kept_after_the_epochs_that_the_recipe_names_and_after_the_last(train):
