@@ -33,6 +33,7 @@ OPTIONS = {
     "dsa": {"iterations": "3"},
     "herding": {"epochs": "2"},
     "el2n": {"epochs": "1"},
+    "mtt": {"iterations": "3", "experts": "2", "syn_steps": "3", "batch_expert": "8"},
     "random_soft": {"epochs": "2", "student_epochs": "3"},
 }
 

@@ -109,8 +109,8 @@ class Steps:
         assert len(between) <= per_step * (len(self.told) - 1) + 1, Counter(between)
 
 
-def condense(method, data, ipc, steps):
-    task = make_task(data, ConvNet(width=8, depth=2), ipc, progress=steps)
+def condense(method, data, ipc, steps, folder):
+    task = make_task(data, ConvNet(width=8, depth=2), ipc, progress=steps, folder=folder)
     READS.clear()
     with seeded_globals(0, data.device):
         condensed = method.condense(task)
@@ -119,19 +119,19 @@ def condense(method, data, ipc, steps):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_method_gives_the_same_bytes_and_does_not_wait(name, digits):
+def test_a_method_gives_the_same_bytes_and_does_not_wait(name, digits, tmp_path):
     """A training in a step reads its losses at its end, hence a read for every two steps.
 
-    What is chosen image by image is read image by image, by its position.
+    What is chosen image by image is read image by image, by its position. Trained networks are those of the CPU.
     """
     cls, ipc = METHODS[name], 2
     quick = {option: min(value, FEW) for option, value in cls.quick.items() if type(value) is int}
     loops = {option: value for option, value in LOOPS.items() if option in cls.model_fields}
     counts = tuple(map(len, digits.train.class_indices))
     method = cls.configure(quick | loops).resolve(Setting(digits.info, counts, ipc, "convnet"))
-    expected = condense(method, digits, ipc, Steps())
+    expected = condense(method, digits, ipc, Steps(), tmp_path)
     steps = Steps()
-    condensed = condense(method, digits.on(DEVICE), ipc, steps)
+    condensed = condense(method, digits.on(DEVICE), ipc, steps, tmp_path)
     check_set(condensed, digits.train, ipc if "ipc" in method.depends_on else None)
     assert condensed.sha256() == expected.sha256()
     assert all(torch.equal(condensed.history[curve], expected.history[curve]) for curve in expected.history)
