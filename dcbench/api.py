@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dcbench.engine.matching import gradient_targets, loss_gradient, matching_gradient, matching_gradient_to
     from dcbench.engine.optimizer import SGD
     from dcbench.engine.siamese import SiameseAugmentation, suitable_strategy
+    from dcbench.engine.trained_networks import teacher_recipe
     from dcbench.engine.training import accuracy, logits, train_network
     from dcbench.engine.unrolled import trajectory_matching_gradient
     from dcbench.formats.images import IMAGE_ENDINGS, open_image
@@ -69,6 +70,7 @@ __all__ = [
     "open_image",
     "option",
     "suitable_strategy",
+    "teacher_recipe",
     "train_network",
     "trajectory_matching_gradient",
     "without_classifier",
@@ -86,7 +88,16 @@ _MODULES = {
         "split",
         "trained_network",
     ),
-    "engine": ("augment", "features", "matching", "optimizer", "siamese", "training", "unrolled"),
+    "engine": (
+        "augment",
+        "features",
+        "matching",
+        "optimizer",
+        "siamese",
+        "trained_networks",
+        "training",
+        "unrolled",
+    ),
     "formats": ("images", "npz"),
     "results": ("records",),
 }

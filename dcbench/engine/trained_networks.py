@@ -48,21 +48,25 @@ class Training:
     held_out: Tensor
 
 
-def teacher_recipe(info: DatasetInfo) -> NetworkRecipe:
+def teacher_recipe(info: DatasetInfo, epochs: int = 30) -> NetworkRecipe:
     """Return how a network is trained that is to label or to judge images: the same for all that need one.
 
     A tenth of the images is held out, to say how good it is.
+
+    Args:
+        info: the data set's facts; the augmentation has what suits it.
+        epochs: passes over the images; the learning rate falls to a tenth after two thirds of them.
 
     Raises:
         DcbenchError: for images that are too small to be augmented.
     """
     return NetworkRecipe(
-        epochs=30,
+        epochs=epochs,
         lr=0.01,
         momentum=0.9,
         weight_decay=5e-4,
         decay=0.1,
-        decay_at=(20,),
+        decay_at=(2 * epochs // 3,),
         batch_size=64,
         augmentation=suitable_strategy(info),
         held_out=0.1,

@@ -34,6 +34,7 @@ OPTIONS = {
     "herding": {"epochs": "2"},
     "el2n": {"epochs": "1"},
     "mtt": {"iterations": "3", "experts": "2", "syn_steps": "3", "batch_expert": "8"},
+    "rded": {"teacher_epochs": "2"},
     "random_soft": {"epochs": "2", "student_epochs": "3"},
 }
 
