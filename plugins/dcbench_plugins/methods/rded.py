@@ -5,9 +5,9 @@ CVPR 2024.
 
 A teacher is trained on the training split. Random square crops of random images of each class are scaled to the
 size of a tile and shown to the teacher, with zeros around them. The score of a crop is the cross-entropy of the
-teacher's output and the class. The best crop of each image is kept, and of these the best of all. Each image of the
-set is a grid of factor x factor crops. Networks are trained on these images as they are: the set's own ``factor``,
-by which tiles would be enlarged, stays 1.
+teacher's output and the class. The best crop of each image is kept, and of these the best of all. Each image of
+the set is a grid of factor x factor crops. Networks are trained on these images as they are: the set's own
+``factor``, by which tiles would be enlarged, stays 1.
 
 The labels are the classes. The authors train networks on what a teacher says of the images while they are
 augmented: this is the protocol ``kd``, whose teacher need not be the one that chose the crops.
