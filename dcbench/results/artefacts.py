@@ -86,6 +86,11 @@ class Artefacts:
         """Return where the state of a network whose training is unfinished is or would be."""
         return self.root / "checkpoints" / f"{spec.key()[:24]}.safetensors"
 
+    def network_paths(self, spec: NetworkSpec) -> tuple[Path, ...]:
+        """Return the paths of the files of a network, in the order of their writing."""
+        path = self.network_path(spec)
+        return self.network_checkpoint_path(spec), _cost_path(path), path
+
     @contextmanager
     def training(self, spec: NetworkSpec, waits: bool) -> Iterator[bool]:
         """Hold the right to train a network within; say whether it is held.

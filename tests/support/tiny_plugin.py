@@ -55,6 +55,24 @@ class Linear(Architecture):
         )
 
 
+class Noting(Linear):
+    """One linear layer, which takes its time in training, and says in a file which process has taken a step."""
+
+    name = "noting"
+    log: str = option("", "the file")
+
+    def build(self, info: DatasetInfo) -> nn.Module:
+        network = super().build(info)
+        network.register_forward_pre_hook(self._note)
+        return network
+
+    def _note(self, network: nn.Module, inputs: object) -> None:
+        if network.training and torch.is_grad_enabled():
+            with open(self.log, "a") as file:
+                file.write(f"{os.getpid()}\n")
+            time.sleep(0.05)
+
+
 class Second(Linear):
     """One linear layer, and the second version of it; as wide as the images unless told."""
 
@@ -249,7 +267,7 @@ def dcbench_register_datasets():
 
 @hookimpl
 def dcbench_register_architectures():
-    return [Linear, Second, Dropout, ColourOnly]
+    return [Linear, Noting, Second, Dropout, ColourOnly]
 
 
 @hookimpl

@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from dcbench.results.provenance import digests_of_code
@@ -33,8 +34,10 @@ try:
     import ray
     from ray._private.services import get_ray_address_from_environment
     from ray.exceptions import RayError, RayTaskError
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    from dcbench.run.executors.ray_worker import Begun, Files, Job, pack, work_on_one
+    from dcbench.run.executors.ray_networks import Files, NetworkKeeper
+    from dcbench.run.executors.ray_worker import Begun, Job, pack, work_on_one
 except ImportError as error:
     if error.name is None or error.name.partition(".")[0] != "ray":
         raise
@@ -101,6 +104,7 @@ class RayCluster:
         self._warned = False
         self._places, self._dead, self._looked_at = 0, frozenset[str](), -LOOK_SECONDS
         self._running: dict[ray.ObjectRefGenerator, _RaySlot] = {}
+        self._keeper: Any = None
 
     def run(self, scheduler: Scheduler) -> None:
         """Work on all cells of a run.
@@ -118,6 +122,7 @@ class RayCluster:
                 memory=self.needs.memory,
                 name="dcbench cell",
             )
+            self._keeper = _keep_networks(scheduler.store.root)
             modules = ["dcbench", *(info.module for info in scheduler.plugins.infos)]
             job = ray.put(
                 Job(
@@ -125,6 +130,7 @@ class RayCluster:
                     scheduler.conditions,
                     self.computer,
                     digests_of_code({module.replace(":", ".").partition(".")[0] for module in modules}),
+                    self._keeper,
                 )
             )
             try:
@@ -175,9 +181,8 @@ class RayCluster:
                 ) from error
             except (RayError, StopIteration) as error:
                 del self._running[stream]
-                if not slot.is_over:
-                    reason = str(error).strip().partition("\n")[0]
-                    scheduler.requeue(slot.assignment.number, reason or type(error).__name__)
+                reason = str(error).strip().partition("\n")[0]
+                self._requeue(slot, reason or type(error).__name__, scheduler)
                 continue
             if isinstance(message, Begun):
                 taken = {other.number for other in self._running.values()}
@@ -193,9 +198,13 @@ class RayCluster:
         reached.
         """
         for stream in [stream for stream, slot in self._running.items() if slot.node in self._dead]:
-            slot = self._running.pop(stream)
-            if not slot.is_over:
-                scheduler.requeue(slot.assignment.number, "its node died")
+            self._requeue(self._running.pop(stream), "its node died", scheduler)
+
+    def _requeue(self, slot: _RaySlot, reason: str, scheduler: Scheduler) -> None:
+        """Take back a cell whose worker died, unless it was done, and the network that it was training."""
+        if not slot.is_over:
+            ray.get(self._keeper.give_up.remote(slot.assignment.number))
+            scheduler.requeue(slot.assignment.number, reason)
 
     def _end(self) -> None:
         """Cancel what still runs, and wait: Ray may crash a process that disconnects while a worker asks it."""
@@ -205,6 +214,14 @@ class RayCluster:
             ending = [stream.completed() for stream in self._running]
             ray.wait(ending, num_returns=len(ending), timeout=END_SECONDS)
         self._running.clear()
+        ray.kill(self._keeper)
+
+
+def _keep_networks(root: Path) -> Any:
+    """Start the actor that has the trained networks, on this node, where the results folder is."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    options = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1, "scheduling_strategy": here}
+    return ray.remote(NetworkKeeper).options(**options).remote(root.absolute())
 
 
 def _handle(message: Message, files: Files, slot: _RaySlot, scheduler: Scheduler) -> None:

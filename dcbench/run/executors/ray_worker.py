@@ -18,9 +18,9 @@ import torch
 
 from dcbench.core.dataset import DatasetInfo, Split
 from dcbench.core.loaded_dataset import LoadedDataset
-from dcbench.results.artefacts import Artefacts
 from dcbench.results.provenance import digests_of_code
 from dcbench.run.events import Assignment, Conditions
+from dcbench.run.executors.ray_networks import Files, RayArtefacts
 from dcbench.run.executors.worker import Computer, Message, work
 from dcbench.run.scheduler import DatasetKey
 from dcbench.utils.errors import DcbenchError, StorageError
@@ -28,8 +28,6 @@ from dcbench.utils.files import write_atomically
 
 PackedDataset = tuple[DatasetInfo, list[Any]]
 """A data set as arrays, which Ray keeps in memory that the processes of a node share."""
-Files = Mapping[str, bytes | None]
-"""Files by their paths relative to the results, with slashes; None for one that was removed."""
 
 
 def pack(data: LoadedDataset) -> PackedDataset:
@@ -51,6 +49,7 @@ def unpack(packed: PackedDataset) -> LoadedDataset:
 class Job:
     """What is the same for all cells of a run; ``code`` has the hashes of the modules that the run has imported.
 
+    ``keeper`` is the handle of a `dcbench.run.executors.ray_networks.NetworkKeeper`.
     Ray copies each data set once to a node that needs it, and decides which GPU ``cuda`` is.
     """
 
@@ -58,6 +57,7 @@ class Job:
     conditions: Conditions
     computer: Computer
     code: Mapping[str, str]
+    keeper: Any
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def work_on_one(assignment: Assignment, files: Files, job: Job) -> Iterator[Begu
                     partial(_dataset, job),
                     job.conditions,
                     job.computer,
-                    Artefacts(folder.root),
+                    RayArtefacts(folder.root, job.keeper, assignment.number),
                     lambda message: reports.put((message, folder.changes())),
                 )
         except (OSError, StorageError) as error:
@@ -131,6 +131,7 @@ class Folder:
         return {path: (self.root / path).read_bytes() for _, path in written} | dict.fromkeys(removed)
 
     def _look(self) -> dict[str, tuple[int, int]]:
-        """Return the time of each file, and a number that differs when it is written anew."""
-        states = {path.relative_to(self.root).as_posix(): path.stat() for path in self.root.glob("*/[!.]*")}
+        """Return the time of each file but trained networks, and a number that differs when it is written anew."""
+        paths = [path for path in self.root.glob("*/[!.]*") if path.parent.name != "networks"]
+        states = {path.relative_to(self.root).as_posix(): path.stat() for path in paths}
         return {path: (state.st_mtime_ns, state.st_ino) for path, state in states.items()}

@@ -146,6 +146,60 @@ def test_a_cell_whose_worker_is_killed_goes_on_from_the_checkpoint_that_arrived(
     assert len(steps_in(log)) < 3 * 30 + len(lost)  # it was not begun anew
 
 
+def taught_with(log, **changes):
+    """What to change in a request for sets that need two trained networks, whose training steps are noted."""
+    return {"methods": ("taught",), "networks": (f"noting:log={log}",), "ipcs": (1, 2), "sets": 2, **changes}
+
+
+def noted(log):
+    """Which process has taken each training step."""
+    return [int(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+
+def test_nodes_train_each_network_once_and_are_sent_those_that_are_there(run, run_there, tmp_path):
+    log = tmp_path / "log"
+    run(tmp_path / "a", **taught_with(log))
+    steps = len(noted(log))
+    log.unlink()
+    runner = run_there(tmp_path / "b", **taught_with(log))
+    assert (runner.outcome.condensed, runner.outcome.failures) == (4, [])
+    assert sets(tmp_path / "a") == sets(tmp_path / "b")
+    assert trials(tmp_path / "a") == trials(tmp_path / "b")
+    assert len(noted(log)) == steps
+    again = run_there(tmp_path / "b", **taught_with(log, ipcs=(3,)))
+    assert (again.outcome.condensed, len(noted(log))) == (2, steps)
+    assert not [*(tmp_path / "b" / ".locks").iterdir(), *(tmp_path / "b" / "checkpoints").iterdir()]
+
+
+def test_a_network_whose_worker_is_killed_is_trained_on_by_another(run, run_there, tmp_path):
+    log = tmp_path / "log"
+    words = taught_with(log, options={"epochs": "12", "networks": "1"}, sets=1)
+    run(tmp_path / "a", **words)
+    steps = len(noted(log))
+    log.unlink()
+
+    def kill():
+        wait_for(lambda: any((tmp_path / "b" / "checkpoints").glob("*.safetensors")))
+        os.kill(noted(log)[0], signal.SIGKILL)
+
+    join = meanwhile(kill)
+    with pytest.warns(UserWarning, match="a worker died on taught on tiny"):
+        runner = run_there(tmp_path / "b", **words)
+    join()
+    assert (runner.outcome.condensed, runner.outcome.failures) == (2, [])
+    assert sets(tmp_path / "a") == sets(tmp_path / "b")
+    assert len(set(noted(log))) == 2
+    assert steps <= len(noted(log)) < steps + noted(log).count(noted(log)[0])  # it was not begun anew
+
+
+def test_training_that_diverges_there_is_recorded_and_holds_up_nobody(run_there, tmp_path):
+    runner = run_there(tmp_path, methods=("taught", "random"), ipcs=(1, 2), options={"taught.lr": "1e38"})
+    assert [failure.error.partition(",")[0] for failure in runner.outcome.failures] == [
+        "Diverged: network 0 of linear on tiny"
+    ] * 2
+    assert runner.outcome.evaluated == 2
+
+
 def stop(pid):
     """Let a process and its children stand still, with their connections open."""
     for path in Path("/proc").glob("[0-9]*/stat"):
