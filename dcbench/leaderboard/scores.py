@@ -58,6 +58,16 @@ class Competitor:
         return json.dumps(text | {"ipc": str(self.ipc or 0), "seeded": str(self.seeded)}, sort_keys=True)
 
 
+@dataclass(frozen=True, order=True)
+class Teacher:
+    """What labelled the images while the networks of a row were trained; see `Record.teacher`."""
+
+    network: str
+    sha256: str
+    bytes: int
+    held_out_accuracy: float | None = None
+
+
 @dataclass(frozen=True)
 class Row(Competitor):
     """One competitor of a table.
@@ -75,6 +85,7 @@ class Row(Competitor):
         engines: that computed, sorted.
         commits: of dcbench's code, as far as it was in a repository, sorted; ``+`` marks one that was changed.
         condense_keys: of its sets, in the order of their seeds.
+        teachers: of its networks; more than one if the same recipe gave others elsewhere.
         replicates: of the mean on every network, see `dcbench.leaderboard.statistics.bootstrap`.
     """
 
@@ -88,6 +99,7 @@ class Row(Competitor):
     engines: tuple[str, ...] = ()
     commits: tuple[str, ...] = ()
     condense_keys: tuple[str, ...] = ()
+    teachers: tuple[Teacher, ...] = ()
     replicates: Mapping[str, Replicates] = field(default_factory=dict, repr=False, compare=False)
 
     def mean_over(self, networks: Sequence[str]) -> float | None:
@@ -222,8 +234,15 @@ def _row(who: Competitor, records: Sequence[Record]) -> Row:
             sorted({each.git_sha[:10] + "+" * bool(each.git_dirty) for each in records if each.git_sha})
         ),
         condense_keys=tuple(seconds),
+        teachers=_teachers(records),
         replicates=replicates,
     )
+
+
+def _teachers(records: Iterable[Record]) -> tuple[Teacher, ...]:
+    names = [each.name for each in fields(Teacher)]
+    stated = [{name: record.teacher[name] for name in names} for record in records if record.teacher]
+    return tuple(sorted({Teacher(**each) for each in stated}))
 
 
 def _trials(records: Iterable[Record]) -> Trials:

@@ -10,7 +10,7 @@ import numpy as np
 
 from dcbench.core.spec import HARD_LABELS
 from dcbench.leaderboard.rules import Rules
-from dcbench.leaderboard.scores import Board, Row
+from dcbench.leaderboard.scores import Board, Row, Teacher
 from dcbench.leaderboard.statistics import Interval, interval
 from dcbench.utils.errors import DcbenchError
 
@@ -25,6 +25,8 @@ class Entry:
         interval: of 95 % around it.
         unseen_mean: over the table's unseen networks, as a fraction; None where there are none or one is missing.
         drop: how far that lies below the network matched on, as a fraction.
+        over_random: how far the mean lies above that of the table's random images, as a fraction; None where the
+            table has none, or is of hard labels alone.
         gap: share of the gap between floor and ceiling that the mean closes; None where one of them is unknown.
         rank: the best and the worst place that it may have; None where it is not ranked. Two rows tie if their
             intervals overlap.
@@ -37,6 +39,7 @@ class Entry:
     interval: Interval | None = None
     unseen_mean: float | None = None
     drop: float | None = None
+    over_random: float | None = None
     gap: float | None = None
     rank: tuple[int, int] | None = None
     provisional: tuple[str, ...] = ()
@@ -52,6 +55,8 @@ class Standings(Board):
         unseen: those of them that no ranked row was matched on, so that all ranked rows compare on them. Where
             every row is provisional, those that no row was matched on.
         missing: references of which there is no record.
+        random: the method of random images with the labels, or under the teacher, of the table's rows; None for a
+            table of hard labels alone, where that is the floor.
     """
 
     ipc: int | None
@@ -59,6 +64,12 @@ class Standings(Board):
     unseen: tuple[str, ...]
     entries: tuple[Entry, ...]
     missing: tuple[str, ...]
+    random: str | None = None
+
+    @property
+    def teachers(self) -> tuple[Teacher, ...]:
+        """The teachers of the rows."""
+        return tuple(sorted({teacher for entry in self.entries for teacher in entry.row.teachers}))
 
 
 def standings(
@@ -118,6 +129,7 @@ class _Maker:
         self.unseen = tuple(network for network in self.networks if network not in matched)
 
     def table(self) -> Standings:
+        """Return the table."""
         names = {"floor": self.rules.floor, "ceiling": self.rules.ceiling}
         references = {kind: self._reference(name) for kind, name in names.items()}
         kinds = {id(row): kind for kind, row in references.items()}
@@ -127,14 +139,36 @@ class _Maker:
         entries = [self._entry(row, kinds.get(id(row), ""), floor, ceiling) for row in shown]
         rivals = [entry.interval for entry in entries if entry.interval and self._can_be_ranked(entry)]
         entries = [_ranked(entry, rivals) if self._can_be_ranked(entry) else entry for entry in entries]
+        missing = [name for kind, name in names.items() if name and references[kind] is None]
+        random = self._random()
+        if random and (base := self._mean_of(random, entries)) is not None:
+            entries = [
+                each if each.mean is None else replace(each, over_random=each.mean - base) for each in entries
+            ]
+        elif random and random not in missing:
+            missing.append(random)
         return Standings(
             **vars(self.board[0].board),
             ipc=self.ipc,
             networks=self.networks,
             unseen=self.unseen,
             entries=tuple(sorted(entries, key=_order)),
-            missing=tuple(name for kind, name in names.items() if name and references[kind] is None),
+            missing=tuple(missing),
+            random=random,
         )
+
+    def _random(self) -> str | None:
+        """Return the method of random images with soft labels, or under the teacher, if the table is of these."""
+        if self.board[0].track != HARD_LABELS:
+            return self.rules.soft_floor or None
+        return self.rules.floor or None if any(row.teachers for row in self.board) else None
+
+    def _mean_of(self, random: str, entries: Sequence[Entry]) -> float | None:
+        """Return the mean of the random images of this track; the highest, if they were matched on several."""
+        here = [entry for entry in entries if entry.row.board == self.board[0].board and entry.mean is not None]
+        wanted = (random, "", self.ipc)
+        found = [e.mean for e in here if (e.row.method, e.row.options, e.row.ipc) == wanted]
+        return max((mean for mean in found if mean is not None), default=None)
 
     def _reference(self, name: str) -> Row | None:
         """Return the row of a reference: with its default options, hard labels, of its newest version."""

@@ -7,6 +7,9 @@ import re
 import pytest
 from helpers import make_record
 
+from dcbench.leaderboard.board import Leaderboard
+from dcbench.leaderboard.report.data import leaderboard_data
+from dcbench.leaderboard.report.tables import costs, markdown, terminal_tables
 from dcbench.leaderboard.rules import Rules, read_rules
 from dcbench.leaderboard.scores import rows
 from dcbench.leaderboard.standings import standings
@@ -223,3 +226,99 @@ def test_rules_are_read_and_mistakes_in_them_named(tmp_path):
         with pytest.raises(DcbenchError, match=re.escape(said)) as error:
             read_rules(tmp_path)
         assert str(path) in str(error.value)
+
+
+SOFT_RULES = RULES.model_copy(update={"soft_floor": "random_soft"})
+TEACHER = {
+    "network": "convnet:norm=batch",
+    "recipe": "30 epochs",
+    "sha256": "ab" * 32,
+    "held_out_accuracy": 0.987,
+    "bytes": 1_280_000,
+}
+
+
+def soft_tables(records):
+    return {(table.protocol, table.track): table for table in standings(rows(records), SOFT_RULES)}
+
+
+def soft(around_what, method, **changes):
+    return trials(around(around_what), method=method, protocol="soft", track="soft-label", **changes)
+
+
+def test_a_table_of_soft_labels_says_how_far_each_row_is_over_random_images_with_soft_labels():
+    hard = trials(around(0.2), method="random", matching_network=None, options={}, protocol="soft")
+    tables = soft_tables([*hard, *soft(0.45, "random_soft", options={}), *soft(0.5, "learned")])
+    table = tables["soft", "soft-label"]
+    entries = by_method(table)
+    assert {name: round(entry.over_random, 9) for name, entry in entries.items()} == {
+        "learned": 0.05, "random_soft": 0, "random": -0.25,
+    }  # fmt: skip
+    assert entries["random"].reference == "floor"
+    assert table.missing == ("whole",)
+    assert tables["soft", "hard-label"].random is None
+    text = markdown(table, Leaderboard((), SOFT_RULES, (), (table,)))
+    assert re.search(r"\| learned .*\| +\+5\.0 \|", text)
+    assert "Over random: points above random_soft, which is random images under soft labels of their own." in text
+
+
+def test_soft_random_images_that_were_matched_on_several_networks_count_by_the_best():
+    table = soft_tables([
+        *soft(0.45, "random_soft", options={}),
+        *soft(0.4, "random_soft", options={}, matching_network="mlp"),
+        *soft(0.49, "random_soft", options={"epochs": 2}, changed_options=["epochs"]),
+        *soft(0.5, "learned"),
+    ])["soft", "soft-label"]  # fmt: skip
+    assert by_method(table)["learned"].over_random == pytest.approx(0.05)
+
+
+def test_a_table_of_soft_labels_without_random_images_says_so():
+    table = soft_tables(soft(0.5, "learned"))["soft", "soft-label"]
+    assert table.missing == ("random", "whole", "random_soft")
+    assert table.entries[0].over_random is None
+
+
+def taught(around_what, method, **changes):
+    return trials(around(around_what), method=method, **{"protocol": "kd", "teacher": TEACHER, **changes})
+
+
+def test_rows_of_different_teachers_never_meet_and_each_table_has_its_random_images_and_its_teacher():
+    other = {"teacher": TEACHER | {"network": "mlp", "sha256": "cd" * 32}}
+    records = [
+        *taught(0.5, "random", matching_network=None, options={}),
+        *taught(0.6, "rded"),
+        *taught(0.7, "rded", protocol="kd:teacher=mlp", **other),
+    ]
+    tables = soft_tables(records)
+    assert {protocol for protocol, _ in tables} == {"kd", "kd:teacher=mlp"}
+    entries = by_method(tables["kd", "hard-label"])
+    assert entries["rded"].over_random == pytest.approx(0.1)
+    assert entries["random"].over_random == 0
+    lonely = tables["kd:teacher=mlp", "hard-label"]
+    assert lonely.missing == ("random", "whole")
+    assert by_method(lonely)["rded"].over_random is None
+    assert [each.network for each in lonely.teachers] == ["mlp"]
+
+
+def test_the_teacher_stands_beneath_its_table_and_its_size_beside_that_of_the_sets():
+    records = [*taught(0.5, "random", matching_network=None, options={}), *taught(0.6, "rded")]
+    (table,) = soft_tables(records).values()
+    text = markdown(table, Leaderboard((), SOFT_RULES, (), (table,)))
+    line = "Teacher: convnet:norm=batch, 98.7 % on held-out training images, 1.28 MB, hash abababababab."
+    assert line in text
+    assert "Over random: points above random, which is random images under the same teacher." in text
+    assert re.search(r"\| rded .*\| +800 B \| +1\.28 MB \|", costs(table))
+    (shown,) = terminal_tables(rows(records), "made_up")
+    assert shown.caption == f"made_up: {line}"
+
+
+def test_other_tables_have_none_of_it():
+    table = only([*references(), *trials(around(0.5))], SOFT_RULES)
+    assert (table.random, table.teachers) == (None, ())
+    leaderboard = Leaderboard((), SOFT_RULES, (), (table,))
+    assert "random:" not in markdown(table, leaderboard)
+    assert "over" not in markdown(table, leaderboard).lower()
+    assert "teacher" not in costs(table)
+    (data,) = leaderboard_data(leaderboard)
+    assert "random" not in data
+    assert not any("over_random" in entry or "teachers" in entry for entry in data["entries"])

@@ -16,7 +16,8 @@ def leaderboard_data(leaderboard: Leaderboard) -> list[dict[str, Any]]:
     Accuracies, deviations, intervals and shares are fractions.
     """
     return [
-        _plain(table) | {"entries": [_entry_data(entry, leaderboard) for entry in table.entries]}
+        _plain(table, *["random"] * (table.random is None))
+        | {"entries": [_entry_data(entry, leaderboard) for entry in table.entries]}
         for table in leaderboard.tables
     ]
 
@@ -24,7 +25,8 @@ def leaderboard_data(leaderboard: Leaderboard) -> list[dict[str, Any]]:
 def row_data(row: Row) -> dict[str, Any]:
     """Return a row's scores and what it took as plain data."""
     scores = {network: asdict(score) for network, score in sorted(row.scores.items())}
-    return _plain(row, "all_options", "seeded", "condense_keys", "replicates") | {"scores": scores}
+    plain = _plain(row, "all_options", "seeded", "condense_keys", "replicates", "teachers") | {"scores": scores}
+    return plain | ({"teachers": [asdict(each) for each in row.teachers]} if row.teachers else {})
 
 
 def _entry_data(entry: Entry, leaderboard: Leaderboard) -> dict[str, Any]:
@@ -32,7 +34,7 @@ def _entry_data(entry: Entry, leaderboard: Leaderboard) -> dict[str, Any]:
     card = leaderboard.method_card(row)
     return {
         **row_data(row),
-        **_plain(entry, "row"),
+        **_plain(entry, "row", *["over_random"] * (entry.over_random is None)),
         "reference": entry.reference or None,
         "verified": leaderboard.mark(row),
         "submission": submission.name if submission else None,

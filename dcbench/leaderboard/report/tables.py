@@ -17,7 +17,7 @@ from tabulate import tabulate
 
 from dcbench.leaderboard.board import Leaderboard
 from dcbench.leaderboard.rules import Rules
-from dcbench.leaderboard.scores import Row, networks_of
+from dcbench.leaderboard.scores import Row, Teacher, networks_of
 from dcbench.leaderboard.standings import Entry, Standings
 from dcbench.leaderboard.statistics import Interval, Score
 
@@ -181,6 +181,9 @@ def _terminal_table(table: Sequence[Row], title: str) -> Table:
     matched = {row.matching_network for row in table} - {None}
     named = len(matched) > 1 or any(row.matching_network not in (None, *row.scores) for row in table)
     shown = empty_table(escape(title))
+    teachers = sorted({(row.dataset, teacher) for row in table for teacher in row.teachers})
+    shown.caption = "\n".join(escape(f"{name}: {teacher_in_words(each)}") for name, each in teachers) or None
+    shown.caption_justify = "left"
     datasets = len({row.dataset for row in table}) > 1
     for name in ["data set"] * datasets + ["ipc", "method"]:
         shown.add_column(name, overflow="fold", min_width=9 if name == "method" else None)
@@ -228,6 +231,7 @@ def markdown(table: Standings, leaderboard: Leaderboard) -> str:
                 "unseen": percent(entry.unseen_mean),
                 "drop": percent(entry.drop),
                 "gap": _gap(entry),
+                **_over_random(entry, table),
                 "n": count(entry.row),
                 "verified": f"✓ {cell(verified)}" if verified else DASH,
             }
@@ -236,7 +240,36 @@ def markdown(table: Standings, leaderboard: Leaderboard) -> str:
     notes = [cell(f"Mean: {mean or 'no network that all rows have'}. Unseen: {unseen or 'none of them'}.")]
     notes += [cell(f"† {lacking(entry)}") for entry in table.entries if entry.provisional]
     notes += [cell(f"{name}: no record.") for name in table.missing]
+    notes += [cell(note) for note in _soft_notes(table)]
     return "\n\n".join([_tabulated(lines, "github", table.missing), *notes])
+
+
+def _over_random(entry: Entry, table: Standings) -> dict[str, str]:
+    """Return the column that tables of soft labels and of teachers have."""
+    if table.random is None:
+        return {}
+    return {"over random": DASH if entry.over_random is None else f"{100 * entry.over_random:+.1f}"}
+
+
+def _soft_notes(table: Standings) -> list[str]:
+    """Return what is to be said beneath a table of soft labels, or of networks that a teacher taught."""
+    if table.random is None:
+        return []
+    same = "the same teacher" if table.teachers else "soft labels of their own"
+    over = f"Over random: points above {table.random}, which is random images under {same}."
+    sizes = "The size of a set is that of its images and labels as tensors"
+    if table.teachers:
+        sizes += "; networks are trained with the teacher beside it"
+    return [over, *map(teacher_in_words, table.teachers), f"{sizes}."]
+
+
+def teacher_in_words(teacher: Teacher) -> str:
+    """Return a teacher on one line."""
+    accuracy = percent(teacher.held_out_accuracy)
+    return (
+        f"Teacher: {teacher.network}, {accuracy} % on held-out training images, {size(teacher.bytes)}, "
+        f"hash {teacher.sha256[:12]}."
+    )
 
 
 def latex(table: Standings) -> str:
@@ -249,7 +282,8 @@ def latex(table: Standings) -> str:
     lines = []
     for entry in table.entries:
         mean = percent(entry.mean) + (f" ({bounds(entry.interval)})" if entry.interval else "")
-        lines.append(_line(entry, table, _one_line, accuracy) | {"mean (95 %)": mean, "n": count(entry.row)})
+        more = {"mean (95 %)": mean, **_over_random(entry, table), "n": count(entry.row)}
+        lines.append(_line(entry, table, _one_line, accuracy) | more)
     made = _tabulated(lines, "latex_booktabs", table.missing)
     for symbol, command in (("–", "--"), ("†", r"\textdagger{}"), ("±", r"$\pm$")):
         made = made.replace(symbol, command)
@@ -264,8 +298,9 @@ def brief(table: Standings, leaderboard: Leaderboard) -> str:
         mean = f"{percent(entry.mean)} ({bounds(entry.interval)})" if entry.mean is not None else DASH
         verified = "✓" if leaderboard.mark(entry.row) else DASH
         line = _line(entry, table, cell, lambda score, mark: percent(score.mean) + mark)
-        lines.append(line | {"mean (95 %)": mean, "gap closed": _gap(entry), "n": count(entry.row), "✓": verified})
-    return _tabulated(lines, "github", table.missing)
+        line |= {"mean (95 %)": mean, "gap closed": _gap(entry), **_over_random(entry, table)}
+        lines.append(line | {"n": count(entry.row), "✓": verified})
+    return "\n\n".join([_tabulated(lines, "github", table.missing), *map(cell, _soft_notes(table))])
 
 
 def costs(table: Standings) -> str:
@@ -275,6 +310,7 @@ def costs(table: Standings) -> str:
             "method": cell(label(row)),
             "matched on": cell(row.matching_network or DASH),
             "size of a set": size(row.storage_bytes),
+            **({"teacher": size(max(each.bytes for each in row.teachers))} if row.teachers else {}),
             "seconds": both_seconds(row),
             "peak memory": size(row.peak_memory_bytes),
             "device": cell("; ".join(row.devices)),
