@@ -38,6 +38,7 @@ OURS = (
     "random-and-coresets-dsa",
     "reproduction-48",
     "siamese-augmentation-table",
+    "trajectory-matching-table",
 )
 
 TINY = """
@@ -131,6 +132,7 @@ def published(**changes):
         ("reproduction-48", 48, 48, 48 * 4 * 20, 12 + 15),
         ("siamese-augmentation-table", 5 * 3, 5 * 3 * 5, 5 * 3 * 5 * 20, 15),
         ("distribution-matching-table", 4 * 3, 4 * 3 * 5, 4 * 3 * 5 * 5, 9),
+        ("trajectory-matching-table", 2 * 3, 2 * 3, 2 * 3 * 5, 6),
         ("random-and-coresets-dc", 5 * 3 * 5 + 5, 5 * 3 * 5 * 5 + 5, 5 * 3 * 5 * 5 * 20 + 5 * 5, 4 * 13 + 10),
         ("random-and-coresets-dsa", 5 * 3 * 5, 5 * 3 * 5 * 5, 5 * 3 * 5 * 5 * 5, 4),
         ("eccv-2024-challenge", 3, 3, 9, 2),
@@ -177,6 +179,7 @@ def test_published_numbers_are_those_of_the_paper(plugins, name, key, evaluated,
         ("siamese-augmentation-table", ("cifar100", 50, "dsa", "convnet"), (0.428, None, "citing", "unknown")),
         ("distribution-matching-table", ("cifar10", 1, "dm", "convnet"), (0.26, None, "citing", "last")),
         ("distribution-matching-table", ("svhn", 50, "dm", "convnet"), (0.826, None, "citing", "unknown")),
+        ("trajectory-matching-table", ("cifar10", 10, "mtt", "convnet"), (0.654, None, "citing", "best")),
         ("random-and-coresets-dc", ("cifar10", 10, "random", None), (0.26, 5, "citing", "unknown")),
         ("random-and-coresets-dsa", ("cifar10", 10, "random", None), (0.31, None, "citing", "unknown")),
         ("eccv-2024-challenge", ("cifar100", 10, "dsa", "convnet"), (0.323, None, "readme", "last")),
@@ -235,7 +238,7 @@ def test_the_reproduction_trains_its_matching_networks_with_momentum_and_says_wh
         ('"means"]', '"mean"]', "key 'methods': unknown method 'mean'. Did you mean 'means'?"),
         ('["linear"]', '["liner"]', "key 'networks': unknown network 'liner'. Did you mean 'linear'?"),
         ('"dropout"]', '"drop"]', "key 'eval_networks': unknown network 'drop'. Did you mean 'dropout'?"),
-        ('"dc"', '"cd"', "key 'protocol': unknown protocol 'cd'. Did you mean 'dc'?"),
+        ('"dc"', '"dcc"', "key 'protocol': unknown protocol 'dcc'. Did you mean 'dc'?"),
         ("sets = 2\n", 'sets = 2\nbudget = "ful"\n', "key 'budget': unknown budget 'ful'. Did you mean 'full'?"),
         ("means.scale", "means.scal", "key 'options': unknown option of method means 'scal'"),
         ("2.0", "-2.0", "key 'options': option 'scale' of method 'means'"),
