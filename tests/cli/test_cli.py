@@ -91,7 +91,7 @@ def test_the_budget_is_full_once_a_data_set_is_named(dcbench):
         ("run --dataset digit", "unknown dataset 'digit'. Did you mean 'digits'?"),
         ("run --network convent", "unknown network 'convent'. Did you mean 'convnet'?"),
         ("run --eval-network lenet5", "unknown network 'lenet5'. Did you mean 'lenet'?"),
-        ("run --protocol cd", "unknown protocol 'cd'. Did you mean 'dc'?"),
+        ("run --protocol dcc", "unknown protocol 'dcc'. Did you mean 'dc'?"),
         ("run --budget quik", "unknown budget 'quik'. Did you mean 'quick'?"),
         ("run --device gpu", "unknown device 'gpu'"),
         ("run -m gradmatch -o lr_imgs=1", "Did you mean 'lr_img'?"),

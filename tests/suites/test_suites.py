@@ -36,8 +36,10 @@ OURS = (
     "gradient-matching-table1",
     "random-and-coresets-dc",
     "random-and-coresets-dsa",
+    "rded-table",
     "reproduction-48",
     "siamese-augmentation-table",
+    "soft-labels-random",
     "trajectory-matching-table",
 )
 
@@ -136,6 +138,8 @@ def published(**changes):
         ("random-and-coresets-dc", 5 * 3 * 5 + 5, 5 * 3 * 5 * 5 + 5, 5 * 3 * 5 * 5 * 20 + 5 * 5, 4 * 13 + 10),
         ("random-and-coresets-dsa", 5 * 3 * 5, 5 * 3 * 5 * 5, 5 * 3 * 5 * 5 * 5, 4),
         ("eccv-2024-challenge", 3, 3, 9, 2),
+        ("soft-labels-random", 2 * 2 * 3, 2 * 2 * 3 * 3, 2 * 2 * 3 * 3 * 5, 6),
+        ("rded-table", 2 * 3, 2 * 3 * 3, 2 * 3 * 3 * 3, 3),
     ],
 )
 def test_our_suites_are_whole_and_all_they_name_is_installed(plugins, name, cells, sets, trials, numbers):
@@ -183,10 +187,14 @@ def test_published_numbers_are_those_of_the_paper(plugins, name, key, evaluated,
         ("random-and-coresets-dc", ("cifar10", 10, "random", None), (0.26, 5, "citing", "unknown")),
         ("random-and-coresets-dsa", ("cifar10", 10, "random", None), (0.31, None, "citing", "unknown")),
         ("eccv-2024-challenge", ("cifar100", 10, "dsa", "convnet"), (0.323, None, "readme", "last")),
+        ("soft-labels-random", ("cifar10", 1, "random_soft", "convnet"), (0.211, None, "readme", "best")),
+        ("soft-labels-random", ("cifar100", 50, "random_soft", "convnet"), (0.471, None, "readme", "best")),
+        ("rded-table", ("cifar10", 10, "rded", "convnet:norm=batch"), (0.502, None, "citing", "best")),
     ],
 )
 def test_published_numbers_say_where_they_are_from_and_which_accuracy_they_are(plugins, name, key, expected):
-    number = select(load_suite(plugins.suite_path(name))).published[key, "convnet"]
+    suite = select(load_suite(plugins.suite_path(name)))
+    number = suite.published[key, suite.eval_networks[0]]
     assert (number.mean, number.n_sets, number.checked, number.selection) == expected
 
 
