@@ -112,8 +112,8 @@ class TrajectoryMatching(Method):
     )
     lr_img: float | None = option(
         None,
-        "learning rate of the images; for CIFAR-10 at 10 images per class 100, because the images diverge at the "
-        "value of the authors' table, a misprint as its author says (issue 31 of their repository)",
+        "learning rate of the images; for CIFAR-10 at 10 images per class 100, because the method diverges at the "
+        "value in the author's table, which he calls a typo (issue 31 of the authors' repository)",
         source=TABLE,
         gt=0,
     )
