@@ -4,19 +4,30 @@ On the CPU, normalisation, activation and pooling take as long as half the convo
 that. Compiling takes some 15 seconds per kind of network, so it is for long work. One compilation serves every
 network of the same structure, whatever its parameters, and any number of images; for few images torch compiles
 again. The thread that calls compiled code computes it alone.
+
+Torch does not compile derivatives of derivatives. Work that takes some is traced before: written down as the
+operations that it comes to, in a row, of which torch need not take derivatives any more.
 """
 
 from __future__ import annotations
 
+import copy
 import logging
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import ExitStack
-from functools import cache
+from functools import cache, partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
+
+from dcbench.engine.graphs import Outputs, agree, fingerprint, state_of
+
+if TYPE_CHECKING:
+    from torch.fx import GraphModule
 
 Forward = Callable[[Tensor], Tensor]
 
@@ -24,6 +35,8 @@ OPTIONS: dict[str, str | int | bool | Callable[..., object]] = {"cpp.threads": 1
 WARM_UP = 32
 """Images that a fresh compilation is tried on."""
 
+_works: dict[Hashable, Callable[..., Outputs] | None] = {}
+"""Compiled work; None for work that does not compile."""
 _known: dict[str, bool] = {}
 """Structures that were tried, and whether they compile."""
 _fell_back = False
@@ -85,6 +98,43 @@ def compile_network(network: nn.Module, images: Tensor, gradients: bool) -> Forw
     return network
 
 
+def compile_work(
+    function: Callable[..., Outputs], network: nn.Module, constants: Sequence[Hashable], tensors: Sequence[Tensor]
+) -> Callable[..., Outputs]:
+    """Return a function of tensors that does ``function(network, *constants, *tensors)``, compiled.
+
+    Where compiling fails, or for tensors of other shapes or types, it does the work as it is; a failure warns. One
+    compilation serves all networks that differ in parameters and buffers alone.
+
+    Args:
+        function: returns tensors without a graph, and may take derivatives of any order. It must depend on its
+            arguments alone, draw no random numbers, and not decide by the values of tensors.
+        network: in the mode in which it will be used.
+        constants: the same for every call.
+        tensors: some that it takes.
+    """
+    plain = partial(function, network, *constants)
+    forms = _forms(tensors)
+    key = (function, tuple(constants), fingerprint(network), forms)
+    with _compiling:
+        if key not in _works:
+            _works[key] = _try_work(function, network, constants, tensors)
+    run = _works[key]
+    if run is None:
+        global _fell_back
+        _fell_back = True
+        return plain
+
+    def work(*tensors: Tensor) -> Outputs:
+        if _forms(tensors) != forms:
+            return plain(*tensors)
+        _configure()
+        with torch.no_grad():
+            return run(*state_of(network), *tensors)
+
+    return work
+
+
 def count_weight_flops(network: nn.Module, images: Tensor) -> int:
     """Return the operations of a network's pass over one image, additions and multiplications counted apart.
 
@@ -116,6 +166,69 @@ def _try(forward: Forward, network: nn.Module, images: Tensor) -> bool:
         warnings.warn(f"{type(network).__name__} cannot be compiled, so it takes longer: {reason}", stacklevel=2)
         return False
     return True
+
+
+class _Work(nn.Module):
+    """Work on a network, as a module, whose parameters can be replaced for a call."""
+
+    def __init__(
+        self, function: Callable[..., Outputs], network: nn.Module, constants: Sequence[Hashable]
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self._work = partial(function, network, *constants)
+
+    def forward(self, *tensors: Tensor) -> Outputs:
+        return self._work(*tensors)
+
+
+def _try_work(
+    function: Callable[..., Outputs], network: nn.Module, constants: Sequence[Hashable], tensors: Sequence[Tensor]
+) -> Callable[..., Outputs] | None:
+    """Trace and compile work, and compare what it returns; where that fails, warn and return None."""
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    _configure()
+    expected = function(network, *constants, *tensors)
+    work = _Work(function, copy.deepcopy(network), constants)
+    parameters, buffers = (
+        [name for name, _ in named] for named in (work.named_parameters(), work.named_buffers())
+    )
+
+    def traced(*given: Tensor) -> Outputs:
+        state = [each.detach() for each in given[: len(parameters) + len(buffers)]]
+        for each in state[: len(parameters)]:
+            each.requires_grad_()
+        replaced = dict(zip((*parameters, *buffers), state, strict=True))
+        return functional_call(work, replaced, given[len(state) :])  # type: ignore[no-any-return]
+
+    given = (*state_of(network), *tensors)
+    try:
+        run = torch.compile(_without_unused(make_fx(traced)(*given)), options=OPTIONS)
+        with torch.no_grad():
+            found = run(*given)
+    except Exception as error:  # whatever a network may raise
+        reason = str(error).strip().splitlines()[0]
+    else:
+        if agree(found, expected):
+            return run
+        reason = "compiled, it gives other numbers"
+    warnings.warn(f"{type(network).__name__} cannot be compiled, so it takes longer: {reason}", stacklevel=3)
+    return None
+
+
+def _without_unused(graph: GraphModule) -> GraphModule:
+    """Leave out what nobody uses, also of the gradients that one operation computes for a convolution."""
+    graph.graph.eliminate_dead_code()
+    for node in graph.graph.find_nodes(op="call_function", target=torch.ops.aten.convolution_backward.default):
+        used = {user.args[1] for user in node.users}
+        node.update_arg(len(node.args) - 1, [mask and i in used for i, mask in enumerate(node.args[-1])])
+    graph.recompile()
+    return graph
+
+
+def _forms(tensors: Sequence[Tensor]) -> tuple[tuple[torch.Size, torch.dtype], ...]:
+    return tuple((each.shape, each.dtype) for each in tensors)
 
 
 def _configure() -> None:

@@ -19,9 +19,10 @@ compute a network plainly if it draws random numbers, or if its images do not pa
 from __future__ import annotations
 
 import ctypes
+import math
 import platform
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -33,7 +34,7 @@ import torch
 from torch import Tensor, nn
 
 from dcbench.engine import compiled, graphs
-from dcbench.engine.compiled import Forward, can_compile, compile_network, count_weight_flops
+from dcbench.engine.compiled import Forward, can_compile, compile_network, compile_work, count_weight_flops
 from dcbench.engine.graphs import Outputs, Replayed
 from dcbench.utils.errors import DcbenchError, unknown_name
 from dcbench.utils.seeds import GLOBALS
@@ -47,6 +48,8 @@ COMPILE_FROM = 1e11
 """Floating-point operations of a piece of work, a second's for two cores, from which on it is compiled."""
 SHARE_FROM = 5e9
 """Floating-point operations from which on it pays to share them out between workers, who all wait for the last."""
+FEW = 4
+"""Images of a batch from which on it is shared out between the workers."""
 ENGINES = ("auto", "plain", "fast", "compiled")
 IN_PART = " in part"
 """Follows the engine's name where something could not be compiled or recorded."""
@@ -98,6 +101,22 @@ class Engine:
         # Compiled code depends on how many threads the thread has that it is compiled in.
         return next(self.map(lambda _: compile_network(network, images, gradients), (None,)))
 
+    def compile_work(
+        self, function: Callable[..., Outputs], network: nn.Module, *constants: Hashable, tensors: Sequence[Tensor]
+    ) -> Callable[..., Outputs]:
+        """Return a function of tensors that does ``function(network, *constants, *tensors)``, compiled.
+
+        Unlike ``forward``, for work that takes derivatives of derivatives. See `dcbench.engine.compiled`.
+
+        Args:
+            function: the work.
+            network: in the mode in which it will be used.
+            constants: the same for every call.
+            tensors: some that it takes; for others of these shapes and types, it is compiled.
+        """
+        compile_it = partial(compile_work, function, network, constants, tensors)
+        return next(self.map(lambda _: compile_it(), (None,)))
+
     def replayed(
         self, function: Callable[..., Outputs], network: nn.Module, *constants: Hashable
     ) -> Callable[..., Outputs]:
@@ -131,6 +150,13 @@ class Engine:
         finally:
             for future in waiting:
                 future.cancel()
+
+    def share(self, n: int) -> int:
+        """Return how many images of a batch of n one worker computes at a time: equal shares, or all of a few."""
+        if n < FEW:
+            return n
+        rounds = math.ceil(n / (self.workers * (self.micro_batch or n)))
+        return math.ceil(n / (rounds * self.workers))
 
     def pool(self) -> ThreadPoolExecutor:
         """Return the workers' threads, none of which shares its operations with others."""

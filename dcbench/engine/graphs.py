@@ -58,8 +58,8 @@ class Replayed:
             constants: the same for every call; where one has no hash, nothing is recorded.
         """
         self._function, self._network, self._constants = function, network, constants
-        self._state = _state_of(network)
-        self._key = (function, constants, _fingerprint(network))
+        self._state = state_of(network)
+        self._key = (function, constants, fingerprint(network))
 
     def __call__(self, *tensors: Tensor) -> Outputs:
         """Return what the function does."""
@@ -109,7 +109,7 @@ class Replayed:
             lines = str(error).strip().splitlines()
             self._refuse(key, lines[0] if lines else type(error).__name__)
             return
-        if _agree(result, expected):
+        if agree(result, expected):
             _recordings[key] = recording
         else:
             self._refuse(key, "replayed, it gives other numbers")
@@ -134,7 +134,7 @@ class Recording:
         # Kept, because a replay reads all its tensors, also those that are no parameters.
         self._twin = twin = copy.deepcopy(network)
         inputs = tuple(each.detach().clone() for each in tensors)
-        self._inputs = (*_state_of(twin), *inputs)
+        self._inputs = (*state_of(twin), *inputs)
         self._alike = [  # inputs of one type are copied together
             [number for number, each in enumerate(self._inputs) if each.dtype == dtype]
             for dtype in dict.fromkeys(each.dtype for each in self._inputs)
@@ -181,16 +181,17 @@ def capture(work: Callable[[], Outputs]) -> tuple[Outputs, Replay]:
     return outputs, graph.replay
 
 
-def _state_of(network: nn.Module) -> tuple[Tensor, ...]:
+def state_of(network: nn.Module) -> tuple[Tensor, ...]:
+    """Return the parameters and buffers of a network."""
     return (*network.parameters(), *network.buffers())
 
 
-def _fingerprint(network: nn.Module) -> str:
+def fingerprint(network: nn.Module) -> str:
     """Return a text that two networks share only if they do the same up to values of parameters and buffers.
 
     A network that cannot be pickled shares it with no other.
     """
-    numbers = {id(each): number for number, each in enumerate(_state_of(network))}
+    numbers = {id(each): number for number, each in enumerate(state_of(network))}
     written = io.BytesIO()
     try:
         _Pickler(written, numbers).dump(network)
@@ -216,7 +217,7 @@ class _Pickler(pickle.Pickler):
         return hashlib.sha256(values.tobytes()).hexdigest(), form
 
 
-def _agree(result: Outputs, expected: Outputs) -> bool:
+def agree(result: Outputs, expected: Outputs) -> bool:
     """Say whether tensors, taken together, differ by rounding at most."""
     if [each is None for each in result] != [each is None for each in expected]:
         return False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
@@ -25,11 +24,6 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 """Returns the mean over a batch, shape (), from the network's outputs, (n, K), and the labels."""
 
 TEST_BATCH = 256
-FEW = 4
-"""Images of a batch from which on it is shared out between the workers, where the network is compiled.
-
-Otherwise torch shares every operation on the batch, which takes as long: workers would wait for each other after
-every one."""
 
 
 def train_network(
@@ -74,7 +68,7 @@ def train_network(
     engine = engine_for(network, images)
     passes, at_once = 3 * epochs * len(images), 3 * min(batch_size, len(images))
     forward = engine.forward(network, images, passes=passes, passes_at_once=at_once)
-    gradients = _gradients_of(network, forward, engine, loss)
+    gradients = batch_gradients(network, forward, engine, loss)
     parameters = [each for each in network.parameters() if each.requires_grad]
     losses = LossWatch("the training loss", "epoch", explodes=False)
     with engine.sharing() if forward is not network else nullcontext():
@@ -98,17 +92,25 @@ def train_network(
     network.zero_grad(set_to_none=True)  # the engine may write over the gradients
 
 
-def _gradients_of(network: nn.Module, forward: Forward, engine: Engine, loss: Loss) -> Gradients:
-    """Return the function that computes a batch's mean loss and its gradients."""
+def batch_gradients(network: nn.Module, forward: Forward, engine: Engine, loss: Loss) -> Gradients:
+    """Return the function that computes a batch's mean loss and its gradients, None where there is none.
+
+    Args:
+        network: in training mode.
+        forward: what ``engine.forward`` returned for it.
+        engine: what `engine_for` returned.
+        loss: a mean over images.
+    """
     if forward is network:
         return engine.replayed(_gradients, network, loss)
 
     def shared(images: Tensor, labels: Tensor) -> Outputs:
-        """Sum what the workers compute, a share of the batch each."""
-        size = len(images)
-        if size >= FEW:
-            rounds = math.ceil(size / (engine.workers * (engine.micro_batch or size)))
-            size = math.ceil(size / (rounds * engine.workers))  # equal shares
+        """Sum what the workers compute, a share of the batch each.
+
+        Where the network is not compiled, torch shares every operation on the batch, which takes as long: workers
+        would wait for each other after every one.
+        """
+        size = engine.share(len(images))
         parts = zip(torch.split(images, size), torch.split(labels, size), strict=True)
         run = map if size == len(images) else engine.map
 

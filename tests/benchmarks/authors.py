@@ -1,7 +1,8 @@
 """The same pieces of work by the code of the matching methods' authors, which whoever wants to compare brings.
 
 Its matching steps and loops stand in its main functions, so they are copied here, line by line; networks,
-distance, augmentation, epochs and the test pass are called where they are. See https://github.com/VICO-UoE/DatasetCondensation.
+distance, augmentation, epochs and the test pass are called where they are. See https://github.com/VICO-UoE/DatasetCondensation
+and, for trajectory matching, https://github.com/GeorgeCazenavette/mtt-distillation.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from pieces import BATCH, CLASSES, INNER, ITERATIONS, REAL, STEPS, Start, siamese_seeds
+from pieces import BATCH, CLASSES, INNER, ITERATIONS, REAL, STEPS, Start, make_trajectory, siamese_seeds
 from torch import Tensor, nn
 
 from dcbench.engine.siamese import FULL
@@ -25,12 +26,78 @@ from dcbench.engine.siamese import FULL
 ARGS = Namespace(device="cpu", dis_metric="ours", dsa=False, dc_aug_param=None)
 
 
+def open_authors(folder: Path) -> Authors | TrajectoryAuthors:
+    """Import whose code a checkout is."""
+    sys.path.insert(0, str(folder))
+    return TrajectoryAuthors() if (folder / "reparam_module.py").exists() else Authors()
+
+
+class TrajectoryAuthors:
+    """The code of trajectory matching's authors, as modules; their step stands in their main function, too."""
+
+    def __init__(self) -> None:
+        """Import it."""
+        self.networks: Any = importlib.import_module("networks")
+        self.reparam_module: Any = importlib.import_module("reparam_module")
+
+    def gradients(self, start: Start) -> Callable[[], tuple[Tensor, Tensor]]:
+        """Return the work of `pieces.trajectory_step`; their augmentation is replaced by the same views."""
+        given, syn_images, syn_lr = (
+            make_trajectory(start),
+            start.images.clone(),
+            torch.tensor(0.01).to(start.images),
+        )
+        syn_images.requires_grad_()
+        syn_lr.requires_grad_()
+        channel, im_size = start.info.channels, start.info.size
+        student_net = self.networks.ConvNet(
+            channel, CLASSES, 128, 3, "relu", "instancenorm", "avgpooling", im_size
+        )
+        student_net = self.reparam_module.ReparamModule(student_net.to(start.images)).train()
+        criterion, y_hat = nn.CrossEntropyLoss(), start.labels
+        starting_params, target_params = (
+            torch.cat([p.reshape(-1) for p in state.values()], 0) for state in (given.start, given.target)
+        )
+        num_params = len(starting_params)
+
+        def step() -> tuple[Tensor, Tensor]:
+            student_params = [starting_params.clone().requires_grad_(True)]
+            for these_indices, augment in given.steps:
+                x = augment(syn_images[these_indices])
+                this_y = y_hat[these_indices]
+                x = student_net(x, flat_param=student_params[-1])
+                ce_loss = criterion(x, this_y)
+                grad = torch.autograd.grad(ce_loss, student_params[-1], create_graph=True)[0]
+                student_params.append(student_params[-1] - syn_lr * grad)
+            param_loss = nn.functional.mse_loss(student_params[-1], target_params, reduction="sum")
+            param_dist = nn.functional.mse_loss(starting_params, target_params, reduction="sum")
+            param_loss = param_loss / num_params
+            param_dist = param_dist / num_params
+            grand_loss = param_loss / param_dist
+            syn_images.grad = syn_lr.grad = None
+            grand_loss.backward()  # type: ignore[no-untyped-call]
+            assert syn_images.grad is not None
+            assert syn_lr.grad is not None
+            return syn_images.grad, syn_lr.grad
+
+        return step
+
+    def prepare(self, work: str, start: Start) -> Callable[[], object]:
+        """Return a piece of work: trajectory."""
+        assert work == "trajectory", f"{work} needs a checkout of the other authors"
+        return self.gradients(start)
+
+    def images_after_steps(self, work: str, start: Start) -> Tensor:
+        """Return what the work of this name in `pieces.ERRORS` does: trajectory-error."""
+        assert work == "trajectory-error", f"{work} needs a checkout of the other authors"
+        return start.images - self.gradients(start)()[0]
+
+
 class Authors:
     """The authors' code, as modules."""
 
-    def __init__(self, folder: Path) -> None:
-        """Import it from a checkout."""
-        sys.path.insert(0, str(folder))
+    def __init__(self) -> None:
+        """Import it."""
         self.utils: Any = importlib.import_module("utils")
 
     def network(self, start: Start) -> nn.Module:

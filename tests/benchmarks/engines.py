@@ -14,11 +14,16 @@ the papers. Short pieces of work stand for long ones: networks are compiled wher
 The peak is that of a large matrix product on all threads, or on the GPU, measured here. Of plain arithmetic it is
 the share that the convolutions and matrix products of a piece of work reach.
 
-``--work siamese`` is a step on views, the same for all sides: those that the authors' code draws.
+MiB is the memory that a piece of work takes at its peak, beside what the process held before.
+
+``--work siamese`` is a step on views, the same for all sides: those that the authors' code draws. ``--work
+trajectory`` is the gradient through 10 steps of a student, on the same batches and views for all sides; bring the
+code of its authors, https://github.com/GeorgeCazenavette/mtt-distillation.
 
 ``--work error`` prints how far the images after two steps, each followed by training the network, are from those
 of plain in float64, as a share of how far they have moved; ``siamese-error`` does so for steps on views, without
-training, and ``dm-error`` for one iteration of distribution matching on views. ``--work dm`` is whole iterations
+training, ``dm-error`` for one iteration of distribution matching on views, and ``trajectory-error`` for one of
+trajectory matching. ``--work dm`` is whole iterations
 of that method, with all that is drawn for them.
 """
 
@@ -34,7 +39,8 @@ from typing import Any
 
 import click
 
-WORK = ("step", "siamese", "dm", "epoch", "evaluations", "test", "cell", "error", "siamese-error", "dm-error")
+WORK = ("step", "siamese", "dm", "trajectory", "epoch", "evaluations", "test", "cell")
+WORK += ("error", "siamese-error", "dm-error", "trajectory-error")
 Shape = tuple[int, int, int]
 
 
@@ -49,7 +55,7 @@ class Server:
         dcbench.engine.engine.COMPILE_FROM = 0.0  # as for long work
         self.engine = dcbench.engine.engine.choose_engine("plain" if authors else name, choose_device(device))
         self.device = device
-        self.authors = authors and __import__("authors").Authors(authors)
+        self.authors = authors and __import__("authors").open_authors(authors)
         self.work: Callable[[], object] = measure_peak
 
     def prepare(self, work: str, shape: Shape, ipc: int) -> None:
@@ -67,6 +73,16 @@ class Server:
         self.work()
         wait_for(self.device)
         return time.perf_counter() - started
+
+    def memory(self) -> int:
+        """Do the work, and return the most bytes that it took beside those that were there before."""
+        from dcbench.results.provenance import PeakMemory
+        from dcbench.utils.devices import choose_device
+
+        peak = PeakMemory(choose_device(self.device))
+        before = peak.read()
+        self.work()
+        return peak.read() - before
 
     def flops(self) -> int:
         """Return the floating-point operations of the work."""
@@ -179,6 +195,7 @@ def print_times(workers: list[Worker], work: str, shape: Shape, ipc: int, repeat
         worker.ask("prepare", work, shape, ipc)
     flops = workers[0].ask("flops") if work != "cell" else 0
     turns = [[worker.ask("seconds") for worker in workers] for _ in range(repeats)]
+    memory = [worker.ask("memory") / 2**20 for worker in workers]
     plain = statistics.median(turn[0] for turn in turns)
     for index, worker in enumerate(workers):
         seconds = statistics.median(turn[index] for turn in turns)
@@ -187,7 +204,7 @@ def print_times(workers: list[Worker], work: str, shape: Shape, ipc: int, repeat
         label = "x".join(map(str, shape)) if work != "cell" else "digits"
         click.echo(
             f"{label:>8} {work:>13} {ipc:>4} {worker.name:>9} {seconds:9.3f} {plain / seconds:6.2f} "
-            f"{min(ratios):5.2f}-{max(ratios):.2f} {share:>5}"
+            f"{min(ratios):5.2f}-{max(ratios):.2f} {share:>5} {memory[index]:6.0f}"
         )
 
 
@@ -225,8 +242,8 @@ def main(
     extra = [Worker("authors", device, authors)] if authors else []
     peak = max(worker.ask("peak") for worker in [*workers, *extra])
     click.echo(f"peak {peak / 1e9:.0f} GFLOP/s; {repeats} turns each; seconds are medians")
-    line = "{:>8} {:>13} {:>4} {:>9} {:>9} {:>6} {:>10} {:>5}".format
-    click.echo(line("shape", "work", "ipc", "engine", "seconds", "ratio", "from-to", "peak"))
+    line = "{:>8} {:>13} {:>4} {:>9} {:>9} {:>6} {:>10} {:>5} {:>6}".format
+    click.echo(line("shape", "work", "ipc", "engine", "seconds", "ratio", "from-to", "peak", "MiB"))
     for work in works:
         for shape in shapes if work != "cell" else ("1x8x8",):
             for ipc in ipcs if work not in ("test", "cell") else (1,):

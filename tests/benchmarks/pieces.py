@@ -21,15 +21,18 @@ from dcbench.api import (
     DatasetInfo,
     ResidentSplit,
     Setting,
+    SiameseAugmentation,
     Task,
     accuracy,
     feature_matching_gradient,
     matching_gradient,
     new_network,
     train_network,
+    trajectory_matching_gradient,
     without_classifier,
 )
 from dcbench.engine.engine import active_engine
+from dcbench.engine.siamese import FULL
 
 CLASSES = 10
 REAL = 256
@@ -38,6 +41,8 @@ STEPS, INNER = 2, 10
 ITERATIONS = 2
 NETWORKS, EPOCHS = 20, 10
 BATCH = 256
+UNROLLED = 10
+"""Steps of a student in trajectory matching."""
 
 
 @dataclass
@@ -129,6 +134,49 @@ def dm_iterations(start: Start) -> Callable[[], object]:
     )
 
 
+@dataclass
+class Trajectory:
+    """One step of trajectory matching: where a student starts, where an expert went, and what the student sees.
+
+    Attributes:
+        start: the parameters of the network.
+        target: others, near by.
+        lr: the student's learning rate, ().
+        steps: for each step, all images in an order, and one view of them, with parameters for each.
+    """
+
+    start: dict[str, Tensor]
+    target: dict[str, Tensor]
+    lr: Tensor
+    steps: list[tuple[Tensor, Callable[[Tensor], Tensor]]]
+
+
+def make_trajectory(start: Start) -> Trajectory:
+    """Draw it."""
+    parameters = {name: each.detach().clone() for name, each in start.network.named_parameters()}
+    target = {
+        name: each + 0.01 * torch.randn(each.shape, generator=start.generator).to(each)
+        for name, each in parameters.items()
+    }
+    augmentation, n = SiameseAugmentation(FULL, align_corners=True), len(start.images)
+    steps = [
+        (
+            torch.randperm(n, generator=start.generator).to(start.images.device),
+            augmentation.draw(start.generator, n),
+        )
+        for _ in range(UNROLLED)
+    ]
+    return Trajectory(parameters, target, torch.tensor(0.01).to(start.images), steps)
+
+
+def trajectory_step(start: Start) -> Callable[[], tuple[Tensor, Tensor, Tensor]]:
+    """Return the gradient of trajectory matching by images and learning rate, the same every time."""
+    given = make_trajectory(start)
+    return lambda: trajectory_matching_gradient(
+        start.network, given.start, given.target, start.images, start.labels, given.lr, given.steps
+    )
+
+
 def epochs(start: Start) -> Callable[[], object]:
     """Return epochs on the synthetic images."""
     optimizer = torch.optim.SGD(start.network.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
@@ -213,6 +261,11 @@ def images_after_siamese_steps(start: Start) -> Tensor:
     return images
 
 
+def images_after_trajectory(start: Start) -> Tensor:
+    """Return the synthetic images after one step of trajectory matching."""
+    return start.images - trajectory_step(start)()[0]
+
+
 def images_after_dm(start: Start) -> Tensor:
     """Return the synthetic images after one iteration of distribution matching, on views as in `siamese_match`."""
     psi = without_classifier(start.network).requires_grad_(False)
@@ -228,6 +281,7 @@ PIECES = {
     "step": matching_step,
     "siamese": siamese_step,
     "dm": dm_iterations,
+    "trajectory": trajectory_step,
     "epoch": epochs,
     "evaluations": evaluations,
     "test": test_pass,
@@ -237,4 +291,5 @@ ERRORS = {
     "error": images_after_steps,
     "siamese-error": images_after_siamese_steps,
     "dm-error": images_after_dm,
+    "trajectory-error": images_after_trajectory,
 }

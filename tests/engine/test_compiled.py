@@ -20,7 +20,7 @@ from torch._dynamo.utils import counters
 
 from dcbench.core.architecture import new_network
 from dcbench.core.spec import FULL, QUICK
-from dcbench.engine.compiled import can_compile, compile_network, count_weight_flops
+from dcbench.engine.compiled import can_compile, compile_network, compile_work, count_weight_flops
 from dcbench.engine.engine import PLAIN, Engine, choose_engine, compiled
 from dcbench.engine.matching import matching_gradient
 from dcbench.engine.training import accuracy, train_network
@@ -160,6 +160,46 @@ def test_a_network_that_cannot_be_compiled_is_used_as_it_is(monkeypatch):
         assert compile_network(network, images_of(2), gradients=True) is network  # said once
         assert COMPILED.statement() == "compiled in part"
     assert (Engine("fast").statement(), PLAIN.statement()) == ("fast", "plain")
+
+
+def squared_gradient(network, images):
+    """Work with a second derivative: of the squared norm of a gradient, by images."""
+    images = images.detach().requires_grad_()
+    gradient = torch.autograd.grad(network(images).square().mean(), tuple(network.parameters()), create_graph=True)
+    return torch.autograd.grad(sum(each.square().sum() for each in gradient), images)
+
+
+@needs_compiler
+def test_one_compilation_of_work_serves_networks_of_a_structure(monkeypatch):
+    monkeypatch.setattr(compiled, "_works", {})
+    networks = [nn.Sequential(nn.Flatten(), nn.Linear(64, 3), nn.Tanh()).double() for _ in range(2)]
+    works = [compile_work(squared_gradient, network, (), (images_of(4),)) for network in networks]
+    assert len(compiled._works) == 1
+    assert None not in compiled._works.values()
+    for network, work in zip(networks, works, strict=True):
+        for _ in range(2):
+            for images in (images_of(4) + 1, images_of(5)):  # the latter as it is
+                torch.testing.assert_close(work(images), squared_gradient(network, images), rtol=1e-9, atol=1e-12)
+            with torch.no_grad():
+                network[1].weight.mul_(2)  # the parameters are those of the call
+
+
+@pytest.mark.parametrize(
+    ("compiling", "reason"),
+    [
+        (lambda *_, **__: lambda *_: [][0], "list index out of range"),
+        (lambda *_, **__: lambda *given: (given[-1] + 1,), "compiled, it gives other numbers"),
+    ],
+)
+def test_work_that_cannot_be_compiled_is_done_as_it_is(compiling, reason, monkeypatch):
+    monkeypatch.setattr(compiled, "_works", {})
+    monkeypatch.setattr(torch, "compile", compiling)
+    network, images = network_of(), images_of(2)
+    with COMPILED.active():
+        with pytest.warns(UserWarning, match=f"Sequential cannot be compiled, so it takes longer: {reason}"):
+            work = COMPILED.compile_work(squared_gradient, network, tensors=(images,))
+        assert COMPILED.statement() == "compiled in part"
+        assert torch.equal(work(images)[0], squared_gradient(network, images)[0])
 
 
 def test_short_work_is_not_compiled(monkeypatch):

@@ -395,9 +395,9 @@ def test_networks_that_change_when_they_are_used_are_computed_as_the_plain_engin
 
 def test_gradients_that_are_rounding_errors_need_not_be_the_same():
     large, zero = torch.ones(9), torch.full((3,), 1e-8)
-    assert graphs._agree((large, zero, None), (large, -zero, None))
-    assert not graphs._agree((large, zero, None), (large * 1.01, zero, None))
-    assert not graphs._agree((large, None, zero), (large, zero, None))
+    assert graphs.agree((large, zero, None), (large, -zero, None))
+    assert not graphs.agree((large, zero, None), (large * 1.01, zero, None))
+    assert not graphs.agree((large, None, zero), (large, zero, None))
 
 
 def test_few_recordings_are_kept_and_none_after_a_cell(recorder):

@@ -11,17 +11,25 @@ from torch import nn
 from torch.func import functional_call
 
 from dcbench.core.architecture import new_network
-from dcbench.engine.engine import PLAIN
+from dcbench.engine.compiled import can_compile
+from dcbench.engine.engine import Engine
 from dcbench.engine.siamese import FULL, SiameseAugmentation
 from dcbench.engine.unrolled import trajectory_matching_gradient
 
 LR = torch.tensor(0.05, dtype=torch.float64)
-ENGINES = [PLAIN]
+ENGINES = [
+    Engine("fast", workers=2, micro_batch=8),
+    pytest.param(
+        Engine("compiled", workers=2, micro_batch=8, compiles=True),
+        marks=pytest.mark.skipif(not can_compile(), reason="no C++ compiler"),
+    ),
+]
 N, CLASSES = 12, 3
 
 
 def network_of(norm="instance", **options):
-    return new_network(ConvNet(width=4, depth=2, norm=norm, **options), make_info(), seed=0).double()
+    architecture = ConvNet(**{"width": 4, "depth": 2, "norm": norm, **options})
+    return new_network(architecture, make_info(), seed=0).double()
 
 
 def state_of(network, seed):
@@ -87,6 +95,21 @@ def test_the_gradient_is_that_of_the_unrolled_training(norm, work):
     assert expected[0].abs().max() > 1e-6
     assert expected[1].abs() > 1e-3
     assert_same(trajectory_matching_gradient(network, *given), expected)
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
+def test_every_engine_gives_this_gradient(engine, monkeypatch):
+    monkeypatch.setattr("dcbench.engine.engine.COMPILE_FROM", 0.0)
+    monkeypatch.setattr("dcbench.engine.engine.SHARE_FROM", 0.0)
+    network, threads = network_of("none", depth=1, pooling="none"), torch.get_num_threads()
+    *given, steps = problem(network, count=4, batch=8, strategy=FULL)
+    steps[2] = (steps[2][0][:5], lambda images: images)  # a batch that is smaller than the first
+    with engine.active():
+        found = [trajectory_matching_gradient(network, *given, steps) for _ in range(2)]
+        assert engine.statement() == engine.name
+    assert_same(found[0], naive(network, *given, steps))
+    assert all(map(torch.equal, *found))
+    assert torch.get_num_threads() == threads
 
 
 @pytest.mark.parametrize("operation", FULL.split("_"))
