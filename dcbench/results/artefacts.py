@@ -93,10 +93,10 @@ class Artefacts:
 
     @contextmanager
     def training(self, spec: NetworkSpec, waits: bool) -> Iterator[bool]:
-        """Hold the right to train a network within; say whether it is held.
+        """Hold the right to train a network within; say whether it is held. It ends with its process.
 
-        It is not where another process holds it, which may have trained the network meanwhile; with ``waits`` it
-        is waited for. It ends with its process.
+        Where another process holds it, wait for it, or without ``waits`` go on without it. Within, look for the
+        network once more, because the other process may have trained it.
         """
         lock = self.try_lock(spec.key(), waits)
         if lock is None:

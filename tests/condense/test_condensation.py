@@ -37,6 +37,29 @@ def test_seconds_before_an_interruption_count(tmp_path, monkeypatch):
     assert second.cost().seconds == 43.0
 
 
+def test_what_networks_took_before_an_interruption_is_kept_and_not_counted_twice(tmp_path):
+    def gone_on(seconds):
+        here = Cost(0.0, 0, networks_seconds=seconds)
+        checkpoint = FileCheckpoint(tmp_path / "c", new_generator("test"), here=lambda: here)
+        checkpoint.load()
+        with checkpointing_every(0):
+            checkpoint.offer(lambda: {})
+        return checkpoint.cost().networks_seconds
+
+    assert [gone_on(5.0), gone_on(5.0), gone_on(0.0)] == [5.0] * 3
+
+
+def test_time_that_is_not_counted_is_not(tmp_path, monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr("dcbench.condense.checkpoint.time.monotonic", lambda: clock[0])
+    checkpoint = FileCheckpoint(tmp_path / "c", new_generator("test"))
+    clock[0] = 103.0
+    with checkpoint.not_counted():
+        clock[0] = 200.0
+    clock[0] = 204.0
+    assert checkpoint.cost().seconds == 7.0
+
+
 def test_a_condensation_that_went_on_elsewhere_says_where_it_began(tmp_path, monkeypatch):
     monkeypatch.setattr("dcbench.condense.checkpoint.CHECKPOINT_SECONDS", 0.0)
 

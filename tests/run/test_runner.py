@@ -14,6 +14,7 @@ import tiny_plugin
 import torch
 from dcbench_plugins.architectures.convnet import ConvNet
 from dcbench_plugins.architectures.mlp import MLP
+from helpers import TIMES
 from running import SHORT
 from tiny_plugin import Means, Taught
 
@@ -82,9 +83,8 @@ def test_the_same_spec_in_two_folders_gives_the_same_bytes(run, tmp_path):
         run(tmp_path / folder, **GRADMATCH, evals=2)
     assert files(tmp_path / "a", "*.safetensors") == files(tmp_path / "b", "*.safetensors")
     assert files(tmp_path / "a", "*.png") == files(tmp_path / "b", "*.png")
-    times = {"condense_seconds", "eval_seconds", "peak_memory_bytes", "started_at"}
     left, right = (
-        [record.model_dump(exclude=times) for record in read_records(tmp_path / folder / RECORDS)]
+        [record.model_dump(exclude=TIMES) for record in read_records(tmp_path / folder / RECORDS)]
         for folder in ("a", "b")
     )
     assert left == right
