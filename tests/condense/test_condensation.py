@@ -40,9 +40,9 @@ def test_seconds_before_an_interruption_count(tmp_path, monkeypatch):
 def test_what_networks_took_before_an_interruption_is_kept_and_not_counted_twice(tmp_path):
     def gone_on(seconds):
         here = Cost(0.0, 0, networks_seconds=seconds)
-        checkpoint = FileCheckpoint(tmp_path / "c", new_generator("test"), here=lambda: here)
-        checkpoint.load()
         with checkpointing_every(0):
+            checkpoint = FileCheckpoint(tmp_path / "c", new_generator("test"), here=lambda: here)
+            checkpoint.load()
             checkpoint.offer(lambda: {})
         return checkpoint.cost().networks_seconds
 
