@@ -174,6 +174,7 @@ class Verifier:
         data, condensed = self.datasets[first.dataset], checked.condensed
         protocol = get_protocol(first.protocol, self.plugins.make_architecture)
         conditions = Conditions(protocol, BUDGETS[first.budget], active_engine())
+        teacher = teachers.of(submitted, protocol, data)
         every = [
             first.evaluation_spec().model_copy(update={"evaluation_network": network, "seed": self._seed(number)})
             for number in range(self.evals)
@@ -188,7 +189,6 @@ class Verifier:
         def note_start(index: int, *_: int) -> None:
             started.setdefault(index, now())
 
-        teacher = teachers.of(submitted, protocol, data)
         judged = (condensed, data.test_split(condensed.zca), architecture, protocol, conditions.budget)
         trials = evaluate_all(specs, *judged, note_start, teacher.network() if teacher else None)
         with closing(trials):

@@ -51,6 +51,12 @@ def test_the_teacher_may_stop_after_powers_of_two(epochs, grid):
     assert RandomSoft(epochs=epochs).grid == grid
 
 
+def test_the_teacher_of_few_images_has_more_epochs(tiny):
+    assert RandomSoft().resolve(setting(tiny, 1)).epochs == 512  # of one step
+    assert RandomSoft(batch_size=2).resolve(setting(tiny, 1)).epochs == 32  # of 21
+    assert RandomSoft(epochs=3).resolve(setting(tiny, 1)).epochs == 3
+
+
 def test_labels_are_the_probabilities_that_the_chosen_teacher_gives_real_images(condense, tiny):
     condensed, teacher = condense()
     check_set(condensed, tiny.train, ipc=2)

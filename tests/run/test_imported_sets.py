@@ -16,7 +16,7 @@ from dcbench.cli import main
 from dcbench.core.condensed_set import CondensedSet
 from dcbench.core.spec import BUDGETS, CondenseSpec
 from dcbench.core.whitening import NAME, Whitening
-from dcbench.evaluate.protocols import PROTOCOLS
+from dcbench.evaluate.protocols import PROTOCOLS, get_protocol
 from dcbench.evaluate.trial import evaluate
 from dcbench.leaderboard.scores import rows
 from dcbench.results.set_file import load_set, save_set
@@ -133,6 +133,13 @@ def test_what_does_not_fit_or_is_not_said_is_an_error(tmp_path, judge, content, 
     with pytest.raises(DcbenchError, match=message):
         judge(tmp_path / "r", saved(tmp_path, content), claim=claim)
     assert not (tmp_path / "r" / RECORDS).exists()
+
+
+def test_a_set_that_the_protocol_cannot_take_is_refused_before_any_work(tmp_path, plan_of, plugins):
+    torch.save({"images": PIXELS, "labels": torch.eye(3)[LABELS] * 0.7 + 0.1}, tmp_path / "soft.pt")
+    kd = get_protocol("kd:teacher=linear", plugins.make_architecture)
+    with pytest.raises(DcbenchError, match="protocol kd:teacher=linear takes sets with hard labels"):
+        plan_of(tmp_path / "soft.pt", claim=Claim(pixels="raw"), protocol=kd)
 
 
 @pytest.mark.parametrize(

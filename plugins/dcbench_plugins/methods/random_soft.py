@@ -11,6 +11,8 @@ with the labels that the teacher gives them then; the labels of the network that
 returned. The teacher is not trained on that part, and no image is drawn from it.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -38,6 +40,9 @@ CODE = "the authors' code"
 HELD_OUT = 0.1
 """Fraction of the training images of each class that the teacher is not trained on, and none of which is drawn."""
 
+LEAST_STEPS = 500
+"""Steps of the teacher, at least, in the most epochs."""
+
 
 class RandomSoft(Method):
     """Real images of each class, drawn uniformly, with the soft labels of a teacher that was stopped early.
@@ -48,11 +53,12 @@ class RandomSoft(Method):
 
     name = "random_soft"
     citation = "Qin, Deng, Alvarez-Melis, A Label is Worth a Thousand Images in Dataset Distillation, NeurIPS 2024"
-    quick = {"epochs": 8, "student_epochs": 50}
+    quick = {"epochs": 32, "student_epochs": 100}
 
-    epochs: int = option(
-        32,
-        "the most epochs of the teacher, which stops after 1, 2, 4, … of them",
+    epochs: int | None = option(
+        None,
+        "the most epochs of the teacher, which stops after 1, 2, 4, … of them: 32 or, where these take less than "
+        "500 steps, the first power of 2 that takes as many",
         source="dcbench; on CIFAR-10 the authors stop after 20 to 164 epochs, at a twentieth of this rate",
         ge=1,
     )
@@ -71,7 +77,7 @@ class RandomSoft(Method):
     )
 
     def resolve(self, setting: Setting) -> "RandomSoft":
-        """Fill in the augmentation; refuse more images per class than there are besides those held out."""
+        """Fill in what depends on the data; refuse more images per class than there are besides those held out."""
         counts = [count - _held_out(count) for count in setting.class_counts]
         if setting.ipc > min(counts):
             label = setting.info.class_names[counts.index(min(counts))]
@@ -79,18 +85,22 @@ class RandomSoft(Method):
                 f"ipc {setting.ipc} is more than {self.name} has to choose from on {setting.info.name}: of class "
                 f"{label!r}, {min(counts)} training images are not held out."
             )
-        strategy = [self.strategy] if self.strategy else []
-        return self.model_copy(update={"strategy": suitable_strategy(setting.info, *strategy)})
+        epochs, steps = 32, math.ceil(sum(counts) / self.batch_size)
+        while epochs * steps < LEAST_STEPS:
+            epochs *= 2
+        strategy = suitable_strategy(setting.info, *([self.strategy] if self.strategy else []))
+        return self.model_copy(update={"epochs": self.epochs or epochs, "strategy": strategy})
 
     @property
     def grid(self) -> list[int]:
         """The numbers of epochs to choose among."""
-        powers = (2**power for power in range(self.epochs.bit_length()))
-        return sorted({*powers, self.epochs})
+        assert self.epochs is not None  # since resolved
+        return sorted({*(2**power for power in range(self.epochs.bit_length())), self.epochs})
 
     def condense(self, task: Task) -> CondensedSet:
         """Draw images, label them by the teacher after each number of epochs, return the best labels."""
-        assert self.strategy is not None  # since resolved
+        assert self.epochs is not None  # since resolved
+        assert self.strategy is not None
         recipe = NetworkRecipe(
             epochs=self.epochs,
             lr=self.lr,
