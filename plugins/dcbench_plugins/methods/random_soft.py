@@ -48,7 +48,7 @@ class RandomSoft(Method):
     """Real images of each class, drawn uniformly, with the soft labels of a teacher that was stopped early.
 
     The number of the teacher's epochs is chosen on a held-out tenth of the training split: that whose labels train
-    the best network. The authors choose it on the test split, and whiten CIFAR-10.
+    the best network. The authors choose it on the test split, and whiten CIFAR-10. All sets share one teacher.
     """
 
     name = "random_soft"

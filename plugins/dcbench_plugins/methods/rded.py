@@ -39,7 +39,7 @@ class RDED(Method):
     """Crops of real images that a teacher classifies best, tiled where images are large; no optimisation.
 
     The teacher is the matching network, trained by dcbench's recipe for teachers, because that of the authors is
-    not published. They save the images as JPEG, which loses a little.
+    not published. All sets share one teacher. The authors save the images as JPEG, which loses a little.
     """
 
     name = "rded"
