@@ -72,7 +72,11 @@ eval_network_option = names(
 )
 evals_option = number("--evals", help="Evaluation networks per set and architecture.  [5, quick 2]")
 protocol_option = click.option(
-    "--protocol", default=defaults.PROTOCOL, metavar="NAME", show_default=True, help="Evaluation protocol."
+    "--protocol",
+    default=defaults.PROTOCOL,
+    metavar="NAME",
+    show_default=True,
+    help="Evaluation protocol, as in kd or kd:teacher=resnet18.",
 )
 seed_option = partial(
     click.option, "--seed", default=0, show_default=True, type=click.IntRange(0, 2**62), metavar="N"

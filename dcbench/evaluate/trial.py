@@ -50,7 +50,7 @@ def evaluate(
 
     Args:
         spec: gives the seeds.
-        condensed, test: what to train on, and the test split, on the device.
+        condensed, test: what to train on, which the protocol takes, and the test split, on the device.
         architecture: of the fresh network.
         protocol, budget: how it is trained, and how many steps at most.
         progress: called with the epochs done and their number.
@@ -58,10 +58,8 @@ def evaluate(
         teacher: that of the protocol, if it has one.
 
     Raises:
-        DcbenchError: for a set that the protocol cannot be used on.
         Diverged: naming the epoch in which the training loss was no longer finite.
     """
-    protocol.check_set(condensed)
     started = time.monotonic()
     seed = derive_seed("evaluate", spec.key())
     network = new_network(architecture, test.info, seed, test.device)
