@@ -93,13 +93,19 @@ class Engine:
             passes_at_once: how many until the workers wait for each other; None for all.
             gradients: whether they will be needed.
         """
-        if not self.compiles:
-            return network
-        flops = count_weight_flops(network, images[:1])
-        if passes * flops < COMPILE_FROM or (passes_at_once or passes) * flops < SHARE_FROM:
+        if not self.compiles_for(network, images, passes, passes_at_once):
             return network
         # Compiled code depends on how many threads the thread has that it is compiled in.
         return next(self.map(lambda _: compile_network(network, images, gradients), (None,)))
+
+    def compiles_for(
+        self, network: nn.Module, images: Tensor, passes: int, passes_at_once: int | None = None
+    ) -> bool:
+        """Say whether work is compiled that so many images pass in, as ``forward`` counts them."""
+        if not self.compiles:
+            return False
+        flops = count_weight_flops(network, images[:1])
+        return passes * flops >= COMPILE_FROM and (passes_at_once or passes) * flops >= SHARE_FROM
 
     def compile_work(
         self, function: Callable[..., Outputs], network: nn.Module, *constants: Hashable, tensors: Sequence[Tensor]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import weakref
+from functools import partial
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ from dcbench.core.architecture import new_network
 from dcbench.core.spec import FULL, QUICK
 from dcbench.engine.compiled import can_compile, compile_network, compile_work, count_weight_flops
 from dcbench.engine.engine import PLAIN, Engine, choose_engine, compiled
-from dcbench.engine.matching import matching_gradient
+from dcbench.engine.matching import gradient_targets, matching_gradient, matching_gradient_to
 from dcbench.engine.training import accuracy, train_network
 from dcbench.results.store import RECORDS, read_records
 from dcbench.utils.errors import DcbenchError
@@ -97,19 +98,33 @@ def test_networks_are_not_kept_alive():
     assert gone() is None
 
 
-@needs_compiler
-def test_matching_is_the_same():
-    def distance(real, synthetic):
-        return torch.stack([(a - b).pow(2).sum() for a, b in zip(real, synthetic, strict=True)]).sum()
+def squares(real, synthetic):
+    return torch.stack([(a - b).pow(2).sum() for a, b in zip(real, synthetic, strict=True)]).sum()
 
-    outcomes = []
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("ipcs", "distance", "works"),
+    [
+        ((6, 6, 5), squares, 1),
+        ((6, 6, 6), lambda real, synthetic: squares(real, synthetic), 0),
+        ((6, 6, 6), partial(squares), 0),
+    ],
+)
+def test_matching_is_the_same(ipcs, distance, works, monkeypatch):
+    monkeypatch.setattr(compiled, "_works", {})
+    outcomes, synthetic = [], images_of(sum(ipcs)).split(ipcs)
+    real = [images_of(n) for n in (30, 5, 17)]
+    networks = [nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(72, 3)).double() for _ in range(2)]
     for engine in (PLAIN, COMPILED):
-        with engine.active():
-            real = (images_of(n) for n in (30, 5, 17))
-            outcomes.append(matching_gradient(network_of(), real, images_of(6).split(2), distance))
-    for plain, found in zip(*outcomes, strict=True):
+        for network in networks:
+            with engine.active():
+                outcomes += matching_gradient(network, real, synthetic, distance)
+                outcomes += matching_gradient_to(network, gradient_targets(network, real), synthetic, distance)
+    for plain, found in zip(outcomes[:8], outcomes[8:], strict=True):
         torch.testing.assert_close(found, plain, rtol=1e-9, atol=1e-12)
         assert plain.norm() > 0
+    assert len(compiled._works) == works
 
 
 @needs_compiler
