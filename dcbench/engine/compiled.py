@@ -114,12 +114,12 @@ def compile_work(
         tensors: some that it takes.
     """
     plain = partial(function, network, *constants)
-    forms = _forms(tensors)
-    key = (function, tuple(constants), fingerprint(network), forms)
+    name, forms = fingerprint(network), _forms(tensors)
+    key = (function, tuple(constants), name, forms)
     with _compiling:
-        if key not in _works:
+        if name and key not in _works:
             _works[key] = _try_work(function, network, constants, tensors)
-    run = _works[key]
+    run = _works.get(key)  # none for a network without a name, which would be compiled at every call
     if run is None:
         global _fell_back
         _fell_back = True

@@ -59,7 +59,7 @@ class Replayed:
         """
         self._function, self._network, self._constants = function, network, constants
         self._state = state_of(network)
-        self._key = (function, constants, fingerprint(network))
+        self._key = (function, constants, fingerprint(network) or uuid.uuid4().hex)
 
     def __call__(self, *tensors: Tensor) -> Outputs:
         """Return what the function does."""
@@ -186,17 +186,17 @@ def state_of(network: nn.Module) -> tuple[Tensor, ...]:
     return (*network.parameters(), *network.buffers())
 
 
-def fingerprint(network: nn.Module) -> str:
+def fingerprint(network: nn.Module) -> str | None:
     """Return a text that two networks share only if they do the same up to values of parameters and buffers.
 
-    A network that cannot be pickled shares it with no other.
+    A network that cannot be pickled has none.
     """
     numbers = {id(each): number for number, each in enumerate(state_of(network))}
     written = io.BytesIO()
     try:
         _Pickler(written, numbers).dump(network)
     except Exception:  # whatever a part of a network may raise
-        return uuid.uuid4().hex
+        return None
     return hashlib.sha256(written.getvalue()).hexdigest()
 
 

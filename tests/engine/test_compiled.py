@@ -217,6 +217,16 @@ def test_work_that_cannot_be_compiled_is_done_as_it_is(compiling, reason, monkey
         assert torch.equal(work(images)[0], squared_gradient(network, images)[0])
 
 
+def test_a_network_that_cannot_be_pickled_is_not_compiled_at_every_call(monkeypatch):
+    monkeypatch.setattr(compiled, "_try_work", lambda *_: pytest.fail("compiled"))
+    network, images = network_of(), images_of(2)
+    network.made_here = lambda: None
+    with COMPILED.active():
+        work = COMPILED.compile_work(squared_gradient, network, tensors=(images,))
+        assert COMPILED.statement() == "compiled in part"
+    assert torch.equal(work(images)[0], squared_gradient(network, images)[0])
+
+
 def test_short_work_is_not_compiled(monkeypatch):
     monkeypatch.setattr("dcbench.engine.engine.compile_network", lambda *_: "compiled")
     network, images = network_of(), images_of(2)
