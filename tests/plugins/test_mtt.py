@@ -202,6 +202,7 @@ def test_the_defaults_are_the_authors_and_experts_are_trained_as_far_as_they_are
         (100, {"channels": 3, "size": (32, 32)}, ("cifar10", 50)),
         (10, {"channels": 3, "size": (64, 64)}, ("tiny_imagenet", 10)),
         (10, {"channels": 1, "size": (28, 28)}, ("cifar10", 10)),
+        (10, {"channels": 1, "size": (8, 8)}, ("digits", 1)),
     ],
 )
 def test_other_data_sets_get_the_values_of_one_like_them(ipc, facts, like):
@@ -211,9 +212,11 @@ def test_other_data_sets_get_the_values_of_one_like_them(ipc, facts, like):
     assert of_made_up(ipc, **facts)._values == expected
 
 
-@pytest.mark.parametrize(("images", "batch"), [(1442, 8), (50_000, 256), (73_257, 256), (3, 1)])
-def test_an_epoch_of_an_expert_has_as_many_steps_as_one_of_cifar(images, batch):
-    assert of_made_up(1, (images - 2, 1, 1)).batch_expert == batch
+@pytest.mark.parametrize(
+    ("images", "size", "batch"), [(1442, 8, 37), (1442, 28, 8), (50_000, 32, 256), (73_257, 32, 256), (3, 32, 1)]
+)
+def test_an_expert_takes_at_least_as_many_steps_as_on_cifar(images, size, batch):
+    assert of_made_up(1, (images - 2, 1, 1), size=(size, size)).batch_expert == batch
 
 
 def test_only_states_that_are_matched_are_kept(tiny):

@@ -41,8 +41,10 @@ TABLE = "the author's values, as DC-Bench has them"
 NO_AUGMENTATION = "none"
 ALL = 1_000_000_000
 """More synthetic images per step than there are."""
-BATCH, STEPS = 256, 196
-"""Images per step of an expert, and steps per epoch on CIFAR, in the authors' code."""
+BATCH, STEPS = 256, 392
+"""Images per step of an expert, and its steps in 2 epochs of CIFAR, in the authors' code."""
+SMALL, LARGE = 16, 64
+"""Sides of images, in pixels: up to, and from which on other values are taken."""
 RATES = 20
 """Learned rates that are read together on a GPU, because reading a number waits for all work in progress there."""
 
@@ -76,6 +78,7 @@ VALUES = {
         10: Values(20, 2, 40, 1e4, 1e-4, 0.01, 200, False),
         50: Values(20, 2, 40, 1e4, 1e-4, 0.01, 300, False),
     },
+    "digits": {1: Values(20, 10, 10, 100, 1e-7, 0.02, ALL, False)},
 }
 
 
@@ -86,7 +89,8 @@ class TrajectoryMatching(Method):
     that all sets share. They are trained for max_start_epoch - 1 + expert_epochs epochs, since nothing later is
     used; in the authors' code for 50, at the same constant rate. Values "by setting" are those of the data set and
     of the nearest of 1, 10 and 50 images per class. Other data sets get CIFAR-10's or, from 64 pixels on, Tiny
-    ImageNet's; grey images are not whitened. Version 1 runs the iterations that it is asked for and returns the
+    ImageNet's; grey images are not whitened. Up to 16 pixels they get those of digits, found on a held-out part of
+    its training split. Version 1 runs the iterations that it is asked for and returns the
     last images. The authors' code runs one more and keeps the images that were best on the test split.
     """
 
@@ -136,8 +140,8 @@ class TrajectoryMatching(Method):
     momentum_expert: float = option(0.0, "momentum of the experts' SGD", source=CODE, ge=0, lt=1)
     batch_expert: int | None = option(
         None,
-        "real images per step of an expert: 256, but fewer where an epoch would have less than the 196 steps of "
-        "CIFAR, since the values above count epochs",
+        "real images per step of an expert: 256, but fewer where expert_epochs would be less than 392 steps, as "
+        "many as 2 epochs of CIFAR",
         source=f"{CODE}; for small data sets, dcbench",
         ge=1,
     )
@@ -150,7 +154,8 @@ class TrajectoryMatching(Method):
         changes = {name: value for name, value in values.items() if getattr(self, name) is None}
         changes["batch_syn"] = min(self.batch_syn or values["batch_syn"], setting.info.num_classes * setting.ipc)
         if self.batch_expert is None:
-            changes["batch_expert"] = min(BATCH, ceil(sum(setting.class_counts) / STEPS))
+            epochs = self.expert_epochs or values["expert_epochs"]
+            changes["batch_expert"] = min(BATCH, ceil(epochs * sum(setting.class_counts) / STEPS))
         if self.strategy != NO_AUGMENTATION:
             changes["strategy"] = suitable_strategy(setting.info, self.strategy)
         return self.model_copy(update=changes)
@@ -270,7 +275,9 @@ def _check_rates(lrs: Tensor, done: int) -> None:
 
 def values_for(info: DatasetInfo, ipc: int) -> Values:
     """Return the values of a data set and of the nearest of the images per class that there are values for."""
-    name = info.name if info.name in VALUES else "tiny_imagenet" if min(info.size) >= 64 else "cifar10"
+    side = min(info.size)
+    alike = "tiny_imagenet" if side >= LARGE else "digits" if side <= SMALL else "cifar10"
+    name = info.name if info.name in VALUES else alike
     values = VALUES[name][min(VALUES[name], key=lambda each: abs(each - ipc))]
     return values._replace(zca=values.zca and info.channels > 1)
 
