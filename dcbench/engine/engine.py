@@ -8,9 +8,9 @@ between threads. The fast engine is for the CPU:
 - Images pass in micro-batches, whose activations stay in the caches. Gradients are summed.
 - Freed memory is kept: glibc would return it to the system at every operation on a large batch, which takes long.
 
-The compiled engine also compiles networks for long work (see `dcbench.engine.compiled`), and shares batches of
-training between threads. On a GPU the fast engine records what Python tells the GPU to do, and replays
-it (see `dcbench.engine.graphs`).
+The compiled engine also compiles networks for long work, and work with second derivatives as a whole (see
+`dcbench.engine.compiled`), and shares batches of training between threads. On a GPU the fast engine records what
+Python tells the GPU to do, and replays it (see `dcbench.engine.graphs`).
 
 The spec, the device and the user alone decide on the engine: the same spec gives the same bytes. All engines
 compute a network plainly if it draws random numbers, or if its images do not pass independently of each other.

@@ -18,7 +18,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from pieces import BATCH, CLASSES, INNER, ITERATIONS, REAL, STEPS, Start, make_trajectory, siamese_seeds
+from pieces import (
+    BATCH,
+    CLASSES,
+    INNER,
+    ITERATIONS,
+    REAL,
+    STEPS,
+    TRAJECTORY_LR,
+    Start,
+    make_trajectory,
+    siamese_seeds,
+)
 from torch import Tensor, nn
 
 from dcbench.engine.siamese import FULL
@@ -90,7 +101,7 @@ class TrajectoryAuthors:
     def images_after_steps(self, work: str, start: Start) -> Tensor:
         """Return what the work of this name in `pieces.ERRORS` does: trajectory-error."""
         assert work == "trajectory-error", f"{work} needs a checkout of the other authors"
-        return start.images - self.gradients(start)()[0]
+        return start.images - TRAJECTORY_LR * self.gradients(start)()[0]
 
 
 class Authors:

@@ -43,6 +43,8 @@ NETWORKS, EPOCHS = 20, 10
 BATCH = 256
 UNROLLED = 10
 """Steps of a student in trajectory matching."""
+TRAJECTORY_LR = 1e5
+"""Of the images: these gradients are small, and the images are to move by more than their rounding."""
 
 
 @dataclass
@@ -263,7 +265,7 @@ def images_after_siamese_steps(start: Start) -> Tensor:
 
 def images_after_trajectory(start: Start) -> Tensor:
     """Return the synthetic images after one step of trajectory matching."""
-    return start.images - trajectory_step(start)()[0]
+    return start.images - TRAJECTORY_LR * trajectory_step(start)()[0]
 
 
 def images_after_dm(start: Start) -> Tensor:
