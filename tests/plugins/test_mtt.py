@@ -202,7 +202,8 @@ def test_the_defaults_are_the_authors_and_experts_are_trained_as_far_as_they_are
         (100, {"channels": 3, "size": (32, 32)}, ("cifar10", 50)),
         (10, {"channels": 3, "size": (64, 64)}, ("tiny_imagenet", 10)),
         (10, {"channels": 1, "size": (28, 28)}, ("cifar10", 10)),
-        (10, {"channels": 1, "size": (8, 8)}, ("digits", 1)),
+        (1, {"channels": 1, "size": (8, 8)}, ("digits", 1)),
+        (10, {"channels": 1, "size": (8, 8)}, ("digits", 10)),
     ],
 )
 def test_other_data_sets_get_the_values_of_one_like_them(ipc, facts, like):

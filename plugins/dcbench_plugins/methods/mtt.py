@@ -78,7 +78,10 @@ VALUES = {
         10: Values(20, 2, 40, 1e4, 1e-4, 0.01, 200, False),
         50: Values(20, 2, 40, 1e4, 1e-4, 0.01, 300, False),
     },
-    "digits": {1: Values(20, 10, 10, 100, 1e-7, 0.02, ALL, False)},
+    "digits": {
+        1: Values(20, 10, 10, 100, 1e-7, 0.02, ALL, False),
+        10: Values(20, 10, 10, 1000, 1e-7, 0.02, ALL, False),
+    },
 }
 
 
