@@ -43,6 +43,7 @@ function columnsOf(table, span) {
       (entry) => entry.gap,
       (entry) => share(entry.gap),
     ),
+    ...overRandomColumns(table),
     number("n", "n", "descending", trials, (entry) => sample(entry)),
     text(
       "verified",
@@ -133,6 +134,13 @@ function scoreCell(entry, network) {
     element("span", { class: "small" }, bounds(score.interval)),
     element("span", { class: "small" }, `${percent(score.between_std)} / ${percent(score.within_std)}`),
   ];
+}
+
+/** Points above random images under the same labels or teacher, where a table is of such. */
+function overRandomColumns(table) {
+  if (!table.random) return [];
+  const over = (entry) => entry.over_random ?? null;
+  return [number("over-random", "over random", "descending", over, (entry) => signed(over(entry)))];
 }
 
 function signed(fraction) {

@@ -23,10 +23,17 @@ function standingsTable(table, name) {
   return element("div", { class: "scroller", role: "region", tabindex: "0", "aria-label": name }, made);
 }
 
-/** Over which networks the means are taken. */
+/** Over which networks the means are taken, and what labelled the images while networks were trained. */
 function averagedText(table) {
   const mean = table.networks.join(", ") || "no network that all rows have";
-  return `Mean: ${mean}. Unseen: ${table.unseen.join(", ") || "none of them"}.`;
+  const over = table.random ? [`Over random: points above ${table.random}.`] : [];
+  const teachers = new Set(table.entries.flatMap((entry) => entry.teachers ?? []).map(teacherText));
+  return [`Mean: ${mean}. Unseen: ${table.unseen.join(", ") || "none of them"}.`, ...over, ...teachers].join(" ");
+}
+
+function teacherText(teacher) {
+  const accuracy = `${percent(teacher.held_out_accuracy)} % on held-out training images`;
+  return `Teacher: ${teacher.network}, ${accuracy}, ${bytes(teacher.bytes)}, hash ${teacher.sha256.slice(0, 12)}.`;
 }
 
 function heading(column) {
