@@ -39,7 +39,7 @@ def matching_gradient(
         real: for each class in label order, a batch of real images, (n, C, H, W); drawn one after the other.
         synthetic: for each class, the synthetic images, (ipc, C, H, W).
         distance: between two lists of parameter gradients, the real images' first; a tensor of shape (). It
-            depends on these alone: it may be recorded, and replayed.
+            depends on these alone: it may be recorded, and replayed, or compiled if it is a function of a module.
 
     Returns:
         The gradient, (K * ipc, C, H, W), and the summed distance, ().
