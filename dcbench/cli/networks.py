@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from dcbench.cli.options import results_option
-from dcbench.cli.output import json_option, print_rows
+from dcbench.cli.output import json_option, print_json
 from dcbench.utils.errors import DcbenchError
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 SHOWN = 12
 """Digits of a key that are shown."""
+FEWEST = 4
+"""Digits that name a recipe, at least: an empty key would name them all."""
 
 
 @click.group()
@@ -33,27 +35,41 @@ def networks() -> None:
 @results_option
 @json_option
 def list_(results: Path, as_json: bool) -> None:
-    """List recipes with their networks: accuracies are means in %, seconds and sizes are sums."""
+    """List recipes with their networks: accuracies are means, seconds and sizes are sums.
+
+    ``trained on`` is the accuracy on the images that a network was trained on, ``held out`` that on images of the
+    training split that it was not; neither is a test accuracy.
+    """
     from dcbench.results.artefacts import cost_beside
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for key, group in _recipes(results).items():
         spec, costs = group[0].spec, [cost_beside(each.path) for each in group]
         held_out = [each.held_out_accuracy.get(spec.recipe.epochs) for each in group]
         rows.append(
             {
-                "key": key[:SHOWN],
+                "key": key,
                 "network": spec.network,
-                "data set": spec.dataset,
+                "dataset": spec.dataset,
                 "recipe": str(spec.recipe),
-                "networks": f"{len(group)}",
-                "accuracy": _percent([each.accuracy for each in group]),
-                "held out": _percent([each for each in held_out if each is not None]),
-                "seconds": f"{sum(cost.seconds for cost in costs if cost):.1f}",
-                "MiB": f"{_size(group) / 2**20:.1f}",
+                "networks": len(group),
+                "accuracy": _mean([each.accuracy for each in group]),
+                "held_out_accuracy": _mean([each for each in held_out if each is not None]),
+                "seconds": round(sum(cost.seconds for cost in costs if cost), 3),
+                "bytes": _size(group),
             }
         )
-    print_rows(rows, as_json)
+    if as_json:
+        print_json(rows)
+        return
+    if not rows:
+        click.echo(f"no trained networks in {results}")
+    for row in rows:
+        click.echo(
+            f"{row['key'][:SHOWN]}  {row['networks']} of {row['network']} on {row['dataset']}: {row['recipe']}"
+        )
+        accuracies = f"trained on {_percent(row['accuracy'])}, held out {_percent(row['held_out_accuracy'])}"
+        click.echo(f"{'':{SHOWN}}  {accuracies}, {row['seconds']:.1f} s, {row['bytes'] / 2**20:.1f} MiB")
 
 
 @networks.command()
@@ -61,15 +77,16 @@ def list_(results: Path, as_json: bool) -> None:
 @results_option
 @click.option("--yes", is_flag=True, help="Do not ask first.")
 def remove(keys: tuple[str, ...], results: Path, yes: bool) -> None:
-    """Remove the networks of recipes: those whose keys, as `dcbench networks list` shows them, begin so.
+    """Remove the networks of some recipes.
 
+    KEY is the key of a recipe, as `dcbench networks list` shows it, or at least four of its first digits.
     Condensed sets and records stay. Work that needs the networks later trains them again.
     """
     from dcbench.results.artefacts import Artefacts, cost_beside, remove_with_cost
 
     recipes = _recipes(results)
     for key in keys:
-        if not any(each.startswith(key) for each in recipes):
+        if len(key) < FEWEST or not any(each.startswith(key) for each in recipes):
             raise DcbenchError(f"{results} has no networks of key {key!r}: dcbench networks list.")
     chosen = {key: group for key, group in recipes.items() if key.startswith(keys)}
     for group in chosen.values():
@@ -83,6 +100,7 @@ def remove(keys: tuple[str, ...], results: Path, yes: bool) -> None:
         raise DcbenchError(f"a run is working in {results} and may need them: wait until it has ended.")
     for each in chain(*chosen.values()):
         remove_with_cost(each.path)
+    click.echo("Removed.")
 
 
 def _recipes(results: Path) -> dict[str, list[StoredNetwork]]:
@@ -98,8 +116,12 @@ def _recipes(results: Path) -> dict[str, list[StoredNetwork]]:
     return recipes
 
 
-def _percent(fractions: Sequence[float]) -> str:
-    return f"{100 * fmean(fractions):.1f}" if fractions else "–"
+def _mean(fractions: Sequence[float]) -> float | None:
+    return fmean(fractions) if fractions else None
+
+
+def _percent(fraction: float | None) -> str:
+    return "–" if fraction is None else f"{100 * fraction:.1f} %"
 
 
 def _size(group: Sequence[StoredNetwork]) -> int:

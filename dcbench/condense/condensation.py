@@ -86,7 +86,7 @@ class Condensation:
             losses,
             lambda: Cost(
                 0.0,
-                memory.read(),
+                max(memory.read(), networks.peak_memory_bytes),
                 active_engine().statement(),
                 device=device,
                 networks_seconds=networks.seconds,

@@ -29,6 +29,12 @@ class TrainedNetworks:
         """Take the folder where they are kept, and whom to tell how far the training is."""
         self._artefacts, self._report = artefacts, report
         self._seconds: dict[str, float] = {}
+        self._peak = 0
+
+    @property
+    def peak_memory_bytes(self) -> int:
+        """The most memory that training one of them took, whoever did."""
+        return self._peak
 
     @property
     def seconds(self) -> float:
@@ -62,6 +68,7 @@ class TrainedNetworks:
         ]
         found = self._all(specs, architecture, train)
         self._seconds |= {key: cost.seconds for key, (_, cost) in found.items()}
+        self._peak = max(self._peak, *(cost.peak_memory_bytes for _, cost in found.values()))
         made = [(spec, *found[spec.key()]) for spec in specs]
         return tuple(
             TrainedNetwork(
@@ -91,19 +98,24 @@ class TrainedNetworks:
         if not missing:
             return found
         there, epochs = len(found), missing[0].recipe.epochs
-        work = f"{architecture} on {train.info.name}, {epochs} epochs"
+        work = f"{architecture} on {train.info.name}, {epochs} epoch{'s' * (epochs != 1)}"
         piece, total = f"{len(missing)} network{'s' * (len(missing) > 1)}", len(missing) * epochs
         self._report(work, piece, 0, 0)
 
+        told = 0
+
         def progress(epoch: int, _: int) -> None:
-            self._report(work, piece, (len(found) - there) * epochs + epoch, total)
+            nonlocal told
+            told = (len(found) - there) * epochs + epoch
+            self._report(work, piece, told, total)
 
         for waits in (False, True):
             for spec in [spec for spec in missing if spec.key() not in found]:
                 with self._artefacts.training(spec, waits) as held:
                     if held:
                         found[spec.key()] = self._find(spec) or self._make(spec, architecture, train, progress)
-        self._report(work, piece, total, total)
+        if told < total or not total:  # others have trained some
+            self._report(work, piece, total, total)
         return found
 
     def _find(self, spec: NetworkSpec) -> tuple[StoredNetwork, Cost] | None:

@@ -73,7 +73,7 @@ class NetworkRecipe(BaseModel):
         """Say it in words."""
         decay = "".join(f", x{self.decay:g} after {after}" for after in self.decay_at)
         parts = [
-            f"{self.epochs} epochs, batch {self.batch_size}, SGD {self.lr:g}{decay}",
+            f"{self.epochs} epoch{'s' * (self.epochs != 1)}, batch {self.batch_size}, SGD {self.lr:g}{decay}",
             f"momentum {self.momentum:g}, weight decay {self.weight_decay:g}",
             *[f"siamese {self.augmentation}" + ", align_corners" * self.align_corners] * bool(self.augmentation),
             *["ZCA"] * self.zca,

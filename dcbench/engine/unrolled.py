@@ -101,7 +101,8 @@ class _Student:
         self._gradients = batch_gradients(network, forward, self._engine, F.cross_entropy)
         self._slope_gradients = self._engine.replayed(_slope_gradients, network)
         if self._compiled:
-            some = steps[0][0][: self._share(len(steps[0][0]))]
+            most = max((indices for indices, _ in steps), key=len)
+            some = most[: self._share(len(most))]
             tensors = images[some], labels[some], _flat(tuple(network.parameters())).detach()
             self._slope_gradients = self._engine.compile_work(_slope_gradients, network, tensors=tensors)
 

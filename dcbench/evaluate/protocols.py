@@ -10,7 +10,7 @@ from dcbench.evaluate.distillation import KD
 from dcbench.evaluate.dsa import DSA
 from dcbench.evaluate.protocol import EvaluationProtocol
 from dcbench.evaluate.soft_label import SOFT
-from dcbench.utils.errors import unknown_name
+from dcbench.utils.errors import DcbenchError, unknown_name
 
 PROTOCOLS: dict[str, EvaluationProtocol] = {protocol.name: protocol for protocol in (DC, DSA, SOFT, KD)}
 
@@ -25,7 +25,9 @@ def get_protocol(spelling: str, make_architecture: Callable[[str], Architecture]
     Raises:
         DcbenchError: when there is none of that name, or what follows it does not fit.
     """
-    name, _, options = spelling.partition(":")
+    name, colon, options = spelling.partition(":")
     if name not in PROTOCOLS:
         raise unknown_name("protocol", name, PROTOCOLS)
+    if colon and not options.strip():
+        raise DcbenchError(f"protocol {spelling!r}: after the colon there is nothing; write {name!r}.")
     return PROTOCOLS[name].spelt(options, make_architecture)

@@ -193,7 +193,7 @@ def competitor(record: Record) -> Competitor:
         [*(f"{name}={options[name]}" for name in sorted(record.changed_options)), *_brought(record)]
     )
     if record.imported:
-        options = {name: value for name, value in options.items() if name not in OF_ONE_SET}
+        options = {name: value for name, value in options.items() if name not in OF_ONE_SET | {"lr"}}
     return Competitor(
         record.dataset,
         record.dataset_sha256,
@@ -242,7 +242,7 @@ def _row(who: Competitor, records: Sequence[Record]) -> Row:
 def _teachers(records: Iterable[Record]) -> tuple[Teacher, ...]:
     names = [each.name for each in fields(Teacher)]
     stated = [{name: record.teacher[name] for name in names} for record in records if record.teacher]
-    return tuple(sorted({Teacher(**each) for each in stated}))
+    return tuple(sorted({Teacher(**each) for each in stated}, key=lambda each: (each.network, each.sha256)))
 
 
 def _trials(records: Iterable[Record]) -> Trials:

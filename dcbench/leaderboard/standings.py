@@ -69,7 +69,8 @@ class Standings(Board):
     @property
     def teachers(self) -> tuple[Teacher, ...]:
         """The teachers of the rows."""
-        return tuple(sorted({teacher for entry in self.entries for teacher in entry.row.teachers}))
+        found = {teacher for entry in self.entries for teacher in entry.row.teachers}
+        return tuple(sorted(found, key=lambda each: (each.network, each.sha256)))
 
 
 def standings(
@@ -165,9 +166,13 @@ class _Maker:
 
     def _mean_of(self, random: str, entries: Sequence[Entry]) -> float | None:
         """Return the mean of the random images of this track; the highest, if they were matched on several."""
-        here = [entry for entry in entries if entry.row.board == self.board[0].board and entry.mean is not None]
-        wanted = (random, "", self.ipc)
-        found = [e.mean for e in here if (e.row.method, e.row.options, e.row.ipc) == wanted]
+        wanted = (random, "", self.ipc, self.board[0].board)
+        found = [
+            each.mean
+            for each in entries
+            if (each.row.method, each.row.options, each.row.ipc, each.row.board) == wanted
+            and each.row in self.references
+        ]
         return max((mean for mean in found if mean is not None), default=None)
 
     def _reference(self, name: str) -> Row | None:

@@ -94,5 +94,5 @@ def load_network(path: Path) -> StoredNetwork:
         )
     except OSError as error:
         raise DcbenchError(f"{path} cannot be read: {error.strerror or error}.") from None
-    except (KeyError, TypeError, ValueError, SafetensorError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, SafetensorError) as error:
         raise DcbenchError(f"{path} is not a trained network, or is damaged: {error}.") from None

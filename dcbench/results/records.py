@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import from_json
 
 from dcbench.core.spec import CondenseSpec, EvaluationSpec
@@ -20,6 +20,25 @@ OF_ONE_SET = frozenset({"file_sha256", "set", "pixels"})
 """Options of such a record that identify its set and say how its file stores pixels, but not who made it."""
 CHECKSUM = "checksum"
 """The key of a line's checksum, which is no field of a record. Lines have one from schema 3 on."""
+
+
+class TeacherFacts(BaseModel):
+    """What a record says of a teacher.
+
+    Attributes:
+        network, recipe: its architecture, and how it was trained.
+        sha256: hash of its file's content.
+        held_out_accuracy: on the images that it was not trained on; None where there are none.
+        bytes: of its parameters and buffers.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    network: str
+    recipe: str
+    sha256: str
+    held_out_accuracy: float | None = Field(ge=0, le=1)
+    bytes: int = Field(ge=0, lt=2**63)
 
 
 class Record(BaseModel):
@@ -47,11 +66,11 @@ class Record(BaseModel):
         n_test: images in the test split.
         condense_seconds, eval_seconds: wall time.
         peak_memory_bytes: while condensing; on CUDA what was allocated there, else resident memory.
-        networks_seconds: what the trained networks took that the method used, in full, whoever made them; 0 for
-            none.
+        networks_seconds: what the trained networks took that the method used, and the teacher of the protocol, in
+            full, whoever made them; 0 for none.
         storage_bytes: of the condensed images and labels as tensors.
         brings: what the set brings with it beside these, see `CondensedSet.brings`.
-        teacher: of a protocol that has one: ``network``, ``recipe``, ``sha256``, ``held_out_accuracy``, ``bytes``.
+        teacher: of a protocol that has one: the fields of `TeacherFacts`; else empty.
         plugin, plugin_version, source_sha256: the distribution that brought the method and its file's hash; for
             sets made elsewhere `IMPORTED`, nothing, and the hash of the set's file.
         sources: hashes of the files of code behind the ``matching_network`` and the ``evaluation_network``, by
@@ -114,6 +133,12 @@ class Record(BaseModel):
         if isinstance(fields, dict) and fields.get("schema") == 1 and "seeded" not in fields:
             return fields | {"seeded": fields.get("ipc") is not None}
         return fields
+
+    @field_validator("teacher")
+    @classmethod
+    def _facts(cls, teacher: dict[str, Any]) -> dict[str, Any]:
+        """Refuse what is not `TeacherFacts`."""
+        return TeacherFacts.model_validate(teacher).model_dump() if teacher else {}
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

@@ -259,6 +259,7 @@ def trial_fields(
         "started_at": started_at,
         "threads": trial.threads,
         "teacher": teacher.facts if teacher else {},
+        "teacher_seconds": teacher.seconds if teacher else 0.0,
     }
 
 
@@ -270,6 +271,7 @@ def describe_work(
     artefacts: Artefacts,
     network: Architecture | None = None,
     threads: int | None = None,
+    teacher_seconds: float = 0.0,
     **fields: Any,
 ) -> Record:
     """Return a record of a condensed set, or of a network that was trained on it.
@@ -290,7 +292,7 @@ def describe_work(
         engine=_both(cost.engine if cost else "", conditions.engine.statement()),
         n_test=len(data.host_test.labels),
         condense_seconds=round(cost.seconds, 3) if cost else None,
-        networks_seconds=round(cost.networks_seconds, 3) if cost else 0.0,
+        networks_seconds=round((cost.networks_seconds if cost else 0.0) + teacher_seconds, 3),
         peak_memory_bytes=cost.peak_memory_bytes if cost else None,
         plugin=origin.distribution,
         plugin_version=origin.version,

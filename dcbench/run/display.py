@@ -115,7 +115,7 @@ class Display:
             return
         self._ended[progress.slot] = piece
         quiet = self.console.is_terminal or self.console.is_jupyter
-        if progress.phase == "train":  # no piece of the run, but of one
+        if progress.phase == "train":  # a part of a piece, which is not counted
             if not quiet:
                 self._print(f"{piece}: {spell(seconds)}")
             return

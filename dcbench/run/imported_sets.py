@@ -194,7 +194,7 @@ def _foreign_options(
     if condensed.zca:
         options["whitening"] = whitening.NAME
     options |= condensed.brings
-    shown += condensed.brings
+    shown += condensed.brings.keys() - {"lr"}  # which differs from set to set
     if uneven := unevenness(condensed, info):
         options["per_class"] = uneven
         shown.append("per_class")

@@ -153,6 +153,10 @@ def _set_problems(
         "track": (condensed.track, {record.track for record in records}),
         "plugin": (origin.distribution, {record.plugin for record in records}),
         "size in bytes": (condensed.storage_bytes, {record.storage_bytes for record in records}),
+        "list of what it brings": (
+            _listed(condensed.brings.items()),
+            {_listed(each.brings.items()) for each in records},
+        ),
         "number of test images": (len(data.host_test.labels), {record.n_test for record in records}),
     }
     if origin.distribution == IMPORTED:  # of a method that is installed, `_method_problems` knows the defaults
@@ -172,8 +176,10 @@ def _set_problems(
         if record.recipe != recipe:
             problems.append(f"it was evaluated by {record.recipe!r}, not by {recipe!r}")
             break
-        if protocol.teacher_for(data.info) and not record.teacher.get("sha256"):
-            problems.append(f"its records do not say which teacher the protocol {protocol.name} had")
+        if bool(protocol.teacher_for(data.info)) != bool(record.teacher):
+            wrong = f"name a teacher that the protocol {protocol.name} does not have"
+            missing = f"do not say which teacher the protocol {protocol.name} had"
+            problems.append(f"its records {wrong if record.teacher else missing}")
             break
     if leaked := count_test_images(condensed, data):
         problems.append(f"{leaked} of its images are test images")

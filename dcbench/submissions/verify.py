@@ -234,8 +234,8 @@ class _Teachers:
             return None
         name = f"the teacher {needed[0]} of {data.info.name}"
         how = (
-            f"`dcbench run -m random -d {data.info.name} --protocol {protocol.name} --budget quick --results DIR` "
-            "makes it; it is the same only on the device and with the torch of the records. Then add --keep DIR."
+            f"`dcbench run -m random -d {data.info.name} --protocol {protocol.name} --results DIR` makes it; "
+            "it is the same only with the device, torch, engine and threads of the run. Then add --keep DIR."
         )
         at = (protocol.name, data.info.name)
         if at not in self.known:

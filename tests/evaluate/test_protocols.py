@@ -259,6 +259,8 @@ def test_kd_is_called_by_its_teacher(spelling, name):
 @pytest.mark.parametrize(
     ("spelling", "message"),
     [
+        ("kd:", r"protocol 'kd:': after the colon there is nothing; write 'kd'"),
+        ("dsa: ", r"after the colon there is nothing"),
         ("kd:teacher=convnt", r"unknown network 'convnt'\. Did you mean 'convnet'"),
         ("kd:teacher=", r"protocol kd:teacher=: write kd:teacher=NETWORK\."),
         ("kd:convnet", r"protocol kd:convnet: write kd:teacher=NETWORK\."),

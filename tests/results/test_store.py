@@ -444,3 +444,16 @@ def test_lines_that_know_no_sources_stay_as_they_are():
 def fields_of_old():
     later = {"augmentation", "brings", "networks_seconds", "packages", "recipe", "sources", "teacher"}
     return make_record().model_dump(by_alias=True, exclude=later)
+
+
+FACTS = {"network": "linear", "recipe": "30 epochs", "sha256": "ab" * 32, "held_out_accuracy": 0.9, "bytes": 12}
+
+
+@pytest.mark.parametrize(
+    "teacher", [{"sha256": "x"}, FACTS | {"held_out_accuracy": 2}, FACTS | {"bytes": "many"}, FACTS | {"more": 1}]
+)
+def test_a_teacher_without_its_facts_makes_no_record(teacher):
+    line = sealed({**make_record().model_dump(by_alias=True), "teacher": teacher})
+    with pytest.raises(ValueError, match=r"^teacher"):
+        Record.from_json(line)
+    assert Record.from_json(make_record(teacher=FACTS).to_json()).teacher == FACTS

@@ -26,8 +26,7 @@ def test_the_rate_of_a_set_is_used_and_stands_in_its_row(tmp_path):
     assert [record.brings for record in records] == [{}, {"lr": 0.5}, {"lr": 0.01}]
     assert len({record.set_sha256 for record in records}) == 3
     assert records[0].accuracy != records[1].accuracy
-    assert "lr=0.5" in done.output or "lr=0.01" in done.output
-    assert "learned lr" not in done.output  # the number stands there
+    assert "learned lr" in done.output  # the rates of sets differ, so no number stands there
 
 
 def test_logits_are_trained_on_at_their_temperature(tmp_path):

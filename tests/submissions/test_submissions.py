@@ -442,7 +442,7 @@ def test_another_teacher_than_that_of_the_records_is_named_with_the_command_that
     rewrite(distilled, other)
     expected = (
         r"the teacher linear of hazy is abababababab in the records and [0-9a-f]{12} here\. "
-        r"`dcbench run -m random -d hazy --protocol kd:teacher=linear --budget quick --results DIR` makes it"
+        r"`dcbench run -m random -d hazy --protocol kd:teacher=linear --results DIR` makes it"
     )
     with pytest.raises(DcbenchError, match=expected):
         verify(distilled)

@@ -39,10 +39,11 @@ class NetworkKeeper:
 
     def ask(self, cell: int, key: str, paths: Sequence[str]) -> Files | None:
         """Lock a network for the worker on a cell; return its files that are there, or None if another has it."""
-        lock = self._artefacts.try_lock(key)
-        if lock is None:
-            return None
-        self._locks[cell, key] = lock
+        if (cell, key) not in self._locks:  # Ray asks again when an answer was lost
+            lock = self._artefacts.try_lock(key)
+            if lock is None:
+                return None
+            self._locks[cell, key] = lock
         there = {path: self._artefacts.root / path for path in paths}
         return {path: file.read_bytes() for path, file in there.items() if file.exists()}
 
