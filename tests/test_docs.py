@@ -219,7 +219,7 @@ def test_the_python_example_of_the_readme_runs(tmp_path, monkeypatch):
     shown = {}
     exec(code, shown)
     assert set(shown["results"].table(dataset="digits", ipc=1).index.str.split(" ").str[0]) == {
-        "herding",
+        "herding@2",
         "random",
     }
     assert shown["condensed"].images.shape == (10, 1, 8, 8)

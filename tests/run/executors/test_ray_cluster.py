@@ -194,9 +194,11 @@ def test_a_network_whose_worker_is_killed_is_trained_on_by_another(run, run_ther
 
 def test_training_that_diverges_there_is_recorded_and_holds_up_nobody(run_there, tmp_path):
     runner = run_there(tmp_path, methods=("taught", "random"), ipcs=(1, 2), options={"taught.lr": "1e38"})
-    assert [failure.error.partition(",")[0] for failure in runner.outcome.failures] == [
-        "Diverged: network 0 of linear on tiny"
-    ] * 2
+    failures = [failure.error.partition(",")[0] for failure in runner.outcome.failures]
+    # While a cell trains one network, the other cell may begin with the next.
+    assert {"Diverged: network 0 of linear on tiny"} <= {*failures}
+    assert {*failures} <= {f"Diverged: network {number} of linear on tiny" for number in range(2)}
+    assert len(failures) == 2
     assert runner.outcome.evaluated == 2
 
 
