@@ -82,11 +82,12 @@ def _slots(
     engine = active_engine()
     if not engine.side_by_side or engine.workers == 1:
         return 0
-    batch = condensed.images[: protocol.batch_size_for(test.info, len(condensed.images))]
+    decoded = len(condensed.images) * condensed.factor**2
+    size = min(decoded, protocol.batch_size_for(test.info, decoded))
     try:
         network = new_network(architecture, test.info, seed=0).train()
-        flops = 3 * len(batch) * count_weight_flops(network, batch[:2])
-        draws, _ = draws_or_changes(network, batch[:2])
+        flops = 3 * size * count_weight_flops(network, condensed.images[:2])
+        draws, _ = draws_or_changes(network, condensed.images[:2])
     except Exception:  # whatever a network may raise: its trial will say so
         return 0
     if draws or flops >= (SHARE_FROM if engine.compiles else SMALL):  # what may be compiled is shared out

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dcbench.evaluate.dsa import DSA, SiameseProtocol
+from dataclasses import replace
 
-SOFT = SiameseProtocol(
+from dcbench.evaluate.dsa import DSA
+
+SOFT = replace(
+    DSA,
     name="soft",
     summary="as dsa, on the soft labels that are stored with the set",
     details=(
@@ -19,10 +22,4 @@ SOFT = SiameseProtocol(
         "as dsa; Qin et al. train for 3,000 epochs, multiply the rate by 0.3 at each quarter, whiten CIFAR-10, "
         "and report the best of the accuracies on the test split at every 200th epoch"
     ),
-    epochs=DSA.epochs,
-    batch_size=DSA.batch_size,
-    lr=DSA.lr,
-    momentum=DSA.momentum,
-    weight_decay=DSA.weight_decay,
-    decay=DSA.decay,
 )
