@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from dcbench.condense.coresets import FeatureCoreset, ScoreCoreset
     from dcbench.core.architecture import Architecture, new_network, without_classifier
     from dcbench.core.component import Component, option
-    from dcbench.core.condensed_set import CondensedSet
+    from dcbench.core.condensed_set import CondensedSet, SetTraits
     from dcbench.core.dataset import Dataset, DatasetInfo, Split, Splits
     from dcbench.core.loss_watch import Diverged
     from dcbench.core.method import Checkpoint, Method, Setting, Task
@@ -50,6 +50,7 @@ __all__ = [
     "Record",
     "ResidentSplit",
     "ScoreCoreset",
+    "SetTraits",
     "Setting",
     "SiameseAugmentation",
     "Split",

@@ -14,7 +14,7 @@ import dcbench
 from dcbench.condense.checkpoint import FileCheckpoint
 from dcbench.condense.trained_networks import Report, TrainedNetworks
 from dcbench.core.architecture import Architecture
-from dcbench.core.condensed_set import CondensedSet, Origin, check_set
+from dcbench.core.condensed_set import CondensedSet, Origin, SetTraits, check_set
 from dcbench.core.loss_watch import Diverged, LossWatch
 from dcbench.core.method import Method, Task
 from dcbench.core.spec import CondenseSpec
@@ -58,6 +58,7 @@ class Condensation:
     method: Method
     architecture: Architecture
     origin: Origin
+    traits: SetTraits
     set_sha256: None = None
 
     def make(

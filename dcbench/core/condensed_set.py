@@ -19,6 +19,21 @@ BRINGS: Mapping[str, float | None] = {"lr": None, "temperature": None, "factor":
 
 
 @dataclass(frozen=True)
+class SetTraits:
+    """What of a condensed set decides which protocols suit it; see the fields of `CondensedSet`.
+
+    Attributes:
+        track: ``hard-label`` or ``soft-label``.
+        zca: whether the images are whitened.
+        lr: whether it brings a learning rate.
+    """
+
+    track: str = HARD_LABELS
+    zca: bool = False
+    lr: bool = False
+
+
+@dataclass(frozen=True)
 class CondensedSet:
     """A condensed set.
 
@@ -55,6 +70,11 @@ class CondensedSet:
     def track(self) -> str:
         """The track it is ranked in: ``hard-label`` or ``soft-label``."""
         return HARD_LABELS if self.labels.ndim == 1 else SOFT_LABELS
+
+    @property
+    def traits(self) -> SetTraits:
+        """What decides which protocols suit it."""
+        return SetTraits(self.track, self.zca, self.lr is not None)
 
     @property
     def brings(self) -> dict[str, float]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dcbench.core.architecture import Architecture, new_network, without_classifier
 from dcbench.core.component import Component
-from dcbench.core.condensed_set import CondensedSet
+from dcbench.core.condensed_set import CondensedSet, SetTraits
 from dcbench.core.dataset import DatasetInfo
 from dcbench.core.loss_watch import LossWatch
 from dcbench.core.spec import Budget
@@ -212,6 +212,12 @@ class Method(Component):
         `DcbenchError` for a setting that cannot be served: a class has fewer images than a coreset needs, say.
         """
         return self
+
+    def set_traits(self) -> SetTraits:
+        """Return what its sets will be, so that a run is refused before it condenses for a protocol that cannot
+        take them. ``self`` is resolved. By default, hard labels and nothing else.
+        """
+        return SetTraits()
 
     def changed_from_defaults(self, setting: Setting) -> dict[str, Any]:
         """Return the options that differ from the defaults in a setting. ``self`` is resolved for it.

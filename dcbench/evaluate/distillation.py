@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dcbench.core.architecture import Architecture, fit
-from dcbench.core.condensed_set import CondensedSet
+from dcbench.core.condensed_set import CondensedSet, SetTraits
 from dcbench.core.dataset import DatasetInfo
 from dcbench.core.spec import HARD_LABELS
 from dcbench.core.trained_network import NetworkRecipe
@@ -70,17 +70,21 @@ class DistillationProtocol(EvaluationProtocol):
         fit(self._teacher, info)
         self.recipe(info)
 
-    def check_set(self, condensed: CondensedSet) -> None:
+    def check_set(self, traits: SetTraits) -> None:
         """Raise a `DcbenchError` for soft labels, which would not be used, and for whitened images."""
-        if condensed.track != HARD_LABELS:
+        if traits.track != HARD_LABELS:
             raise DcbenchError(
-                f"protocol {self.name} takes sets with hard labels, because its teacher labels the images; this "
-                "set has soft labels, for which there is the protocol soft."
+                f"protocol {self.name} takes sets with hard labels, because its teacher labels the images; "
+                "for soft labels there is the protocol soft."
             )
-        if condensed.zca:
+        if traits.zca:
             raise DcbenchError(
                 f"protocol {self.name} takes no whitened images, because its teacher was trained on others."
             )
+
+    def unsuited(self, traits: SetTraits) -> str:
+        """Say so of sets with a learning rate of their own, which is not used."""
+        return "does not use the learning rate that its sets bring" if traits.lr else ""
 
     def augmentation(self, info: DatasetInfo) -> str:
         """Return the operations, all of which are done to every batch."""

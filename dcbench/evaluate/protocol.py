@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from dcbench.core.architecture import Architecture
-from dcbench.core.condensed_set import CondensedSet
+from dcbench.core.condensed_set import CondensedSet, SetTraits
 from dcbench.core.dataset import DatasetInfo
-from dcbench.core.spec import Budget
+from dcbench.core.spec import SOFT_LABELS, Budget
 from dcbench.core.trained_network import NetworkRecipe
 from dcbench.engine.optimizer import SGD
 from dcbench.engine.training import Augmentation, train_network
@@ -35,6 +35,7 @@ class EvaluationProtocol(ABC):
         source: where it was published.
         departures: where it differs from the authors' code.
         epochs: passes over the condensed set.
+        soft_labels: whether it is meant for sets with soft labels.
     """
 
     name: str
@@ -43,6 +44,7 @@ class EvaluationProtocol(ABC):
     source: str
     departures: str
     epochs: int
+    soft_labels: bool = False
 
     def spelt(self, options: str, make_architecture: Callable[[str], Architecture]) -> Self:
         """Return the protocol with the options that users write after ``name:``.
@@ -58,8 +60,14 @@ class EvaluationProtocol(ABC):
         """Raise a `DcbenchError` for a data set that the protocol cannot be used on."""
         self.augmentation(info)
 
-    def check_set(self, condensed: CondensedSet) -> None:  # noqa: B027  # most protocols take all
-        """Raise a `DcbenchError` for a set that the protocol cannot be used on."""
+    def check_set(self, traits: SetTraits) -> None:  # noqa: B027  # most protocols take all
+        """Raise a `DcbenchError` for sets that the protocol cannot be used on."""
+
+    def unsuited(self, traits: SetTraits) -> str:
+        """Say what is lost of sets that the protocol can be used on, but is not meant for; empty for nothing."""
+        if traits.track == SOFT_LABELS and not self.soft_labels:
+            return "is meant for sets with hard labels"
+        return ""
 
     @abstractmethod
     def augmentation(self, info: DatasetInfo) -> str:

@@ -9,6 +9,7 @@ from dcbench.evaluate.dsa import DSA
 SOFT = replace(
     DSA,
     name="soft",
+    soft_labels=True,
     summary="as dsa, on the soft labels that are stored with the set",
     details=(
         "the loss is the cross-entropy with the stored probabilities or, for logits, with their softmax at the "

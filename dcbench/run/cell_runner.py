@@ -159,7 +159,7 @@ class CellRunner:
 
         conditions, data = self.conditions, self.data
         try:
-            conditions.protocol.check_set(condensed)
+            conditions.protocol.check_set(condensed.traits)
             test, teacher = data.test_split(condensed.zca), self._teacher
         except (StorageError, NewerFormat):
             raise

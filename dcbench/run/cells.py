@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,14 +11,16 @@ import torch
 
 from dcbench.condense.trained_networks import Report
 from dcbench.core.architecture import Architecture
-from dcbench.core.condensed_set import CondensedSet, Origin
+from dcbench.core.condensed_set import CondensedSet, Origin, SetTraits
 from dcbench.core.loaded_dataset import LoadedDataset
-from dcbench.core.spec import Budget, CondenseSpec
+from dcbench.core.spec import SOFT_LABELS, Budget, CondenseSpec
 from dcbench.core.split import ResidentSplit
 from dcbench.evaluate.protocol import EvaluationProtocol
+from dcbench.evaluate.protocols import PROTOCOLS
 from dcbench.results.artefacts import Artefacts
 from dcbench.results.records import Record
 from dcbench.results.store import Store
+from dcbench.utils.errors import DcbenchError
 
 
 class SetSource(Protocol):
@@ -26,6 +29,10 @@ class SetSource(Protocol):
     @property
     def origin(self) -> Origin:
         """Where the method, or a set made elsewhere, comes from."""
+
+    @property
+    def traits(self) -> SetTraits:
+        """What the set is, or as far as its method says, will be."""
 
     @property
     def set_sha256(self) -> str | None:
@@ -70,9 +77,27 @@ class Plan:
     device: torch.device
 
     def __post_init__(self) -> None:
-        """Let the protocol refuse, with a `DcbenchError`, a data set that it cannot be used on."""
+        """Let the protocol refuse, with a `DcbenchError`, data and sets that it cannot be used on.
+
+        What it can be used on, but is not meant for, is a warning.
+        """
         for data in {id(cell.data): cell.data for cell in self.cells}.values():
             self.protocol.check_dataset(data.info)
+        judged = {(cell.spec.method, cell.source.traits) for cell in self.cells if cell.trials}
+        for method, traits in sorted(judged, key=str):
+            try:
+                self.protocol.check_set(traits)
+            except DcbenchError as error:
+                raise DcbenchError(f"{method}: {error}") from None
+            if lost := self.protocol.unsuited(traits):
+                soft = traits.track == SOFT_LABELS
+                meant = [
+                    each.name
+                    for each in PROTOCOLS.values()
+                    if each.soft_labels == soft and not each.unsuited(traits)
+                ]
+                hint = f"Its sets are for the protocol {' or '.join(meant)}."
+                warnings.warn(f"{method}: protocol {self.protocol.name} {lost}. {hint}", stacklevel=2)
 
     def trials(self, cell: Cell, store: Store) -> Iterator[tuple[Architecture, int, Record | None]]:
         """Yield the trials of a cell, each with its successful record in the results, if there is one."""

@@ -117,7 +117,7 @@ def _cells(
         counts = torch.bincount(data.host_train.labels, minlength=info.num_classes)
         setting = Setting(info, tuple(counts.tolist()), ipc, str(network), network if matched else None)
         method = configured.resolve(setting)
-        changed = method.changed_from_defaults(setting)
+        changed, traits = method.changed_from_defaults(setting), method.set_traits()
     except DcbenchError:
         raise
     except Exception as error:  # whatever a method may raise
@@ -142,7 +142,7 @@ def _cells(
         seed=request.seed if seeded else 0,
     )
     specs = [spec.model_copy(update={"seed": spec.seed + number}) for number in range(sets)]
-    return [Cell(each, Condensation(method, network, origin), data, trials) for each in specs]
+    return [Cell(each, Condensation(method, network, origin, traits), data, trials) for each in specs]
 
 
 def load_named(dataset: Dataset, plugins: Plugins, data_root: Path, device: torch.device) -> LoadedDataset:

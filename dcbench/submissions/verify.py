@@ -174,7 +174,7 @@ class Verifier:
         data, condensed = self.datasets[first.dataset], checked.condensed
         protocol = get_protocol(first.protocol, self.plugins.make_architecture)
         conditions = Conditions(protocol, BUDGETS[first.budget], active_engine())
-        protocol.check_set(condensed)
+        protocol.check_set(condensed.traits)
         teacher = teachers.of(submitted, protocol, data)
         every = [
             first.evaluation_spec().model_copy(update={"evaluation_network": network, "seed": self._seed(number)})

@@ -55,6 +55,7 @@ def test_the_constants_of_dc_are_pinned():
         "momentum": 0.9,
         "weight_decay": 5e-4,
         "decay": 0.1,
+        "soft_labels": False,
     }
 
 
@@ -283,10 +284,10 @@ def test_a_teacher_of_other_classes_is_refused():
 
 def test_kd_refuses_soft_labels_and_whitened_images():
     with pytest.raises(DcbenchError, match="kd takes sets with hard labels, because its teacher"):
-        kd().check_set(make_set(labels=torch.eye(3)))
+        kd().check_set(make_set(labels=torch.eye(3)).traits)
     with pytest.raises(DcbenchError, match="kd takes no whitened images"):
-        kd().check_set(make_set(zca=True))
-    kd().check_set(make_set())
+        kd().check_set(make_set(zca=True).traits)
+    kd().check_set(make_set().traits)
 
 
 @pytest.mark.parametrize(

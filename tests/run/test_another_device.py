@@ -180,7 +180,7 @@ def test_a_protocol_gives_the_same_weights_and_does_not_wait(name, form, channel
     protocol = get_protocol(name, Plugins.load().make_architecture)
     if (name, form) in UNFIT:
         with pytest.raises(DcbenchError, match=f"protocol {name} takes"):
-            protocol.check_set(condensed)
+            protocol.check_set(condensed.traits)
         return
     weights, accuracies, reads = [], [], []
 

@@ -13,7 +13,7 @@ from dcbench_plugins.methods.random import Random
 from dcbench.api import Method, hookimpl, option
 from dcbench.core.spec import BUDGETS
 from dcbench.engine.siamese import OPERATIONS
-from dcbench.evaluate.protocols import PROTOCOLS
+from dcbench.evaluate.protocols import PROTOCOLS, get_protocol
 from dcbench.plugins import PluginInfo
 from dcbench.run.plan import distribute_options, make_plan
 from dcbench.utils.errors import DcbenchError
@@ -159,6 +159,41 @@ def test_a_data_set_that_nothing_of_the_protocol_suits_is_refused_before_any_wor
     with pytest.raises(DcbenchError, match="does not suit tiny: no operation is left"):
         plan(protocol=PROTOCOLS["dsa"])
     assert plan().cells
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "message"),
+    [
+        ("random_soft", {}, "random_soft: protocol kd takes sets with hard labels"),
+        ("mtt", {"zca": "true"}, "mtt: protocol kd takes no whitened images"),
+    ],
+)
+def test_sets_that_a_protocol_cannot_take_are_refused_before_any_work(plan, plugins, method, options, message):
+    kd = get_protocol("kd", plugins.make_architecture)
+    with pytest.raises(DcbenchError, match=message):
+        plan(methods=("random", method), options=options, protocol=kd)
+
+
+@pytest.mark.parametrize(
+    ("method", "protocol", "message"),
+    [
+        ("random_soft", "dc", "dc is meant for sets with hard labels. Its sets are for the protocol soft."),
+        (
+            "mtt",
+            "kd",
+            "kd does not use the .* that its sets bring. Its sets are for the protocol dc or dsa.",
+        ),
+    ],
+)
+def test_a_protocol_that_is_not_meant_for_the_sets_is_told(plan, plugins, method, protocol, message):
+    with pytest.warns(UserWarning, match=f"^{method}: protocol {message}$"):
+        plan(methods=(method, "random"), protocol=get_protocol(protocol, plugins.make_architecture))
+
+
+@pytest.mark.parametrize(("method", "protocol"), [("random_soft", "soft"), ("random", "soft"), ("mtt", "dsa")])
+@pytest.mark.filterwarnings("error")
+def test_nothing_is_told_of_a_protocol_that_suits(plan, method, protocol):
+    assert plan(methods=(method,), protocol=PROTOCOLS[protocol]).cells
 
 
 def test_two_spellings_of_a_network_are_one(plan):

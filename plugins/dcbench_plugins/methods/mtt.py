@@ -26,6 +26,7 @@ from dcbench.api import (
     Method,
     NetworkRecipe,
     Setting,
+    SetTraits,
     SiameseAugmentation,
     Task,
     TrainedNetwork,
@@ -162,6 +163,10 @@ class TrajectoryMatching(Method):
         if self.strategy != NO_AUGMENTATION:
             changes["strategy"] = suitable_strategy(setting.info, self.strategy)
         return self.model_copy(update=changes)
+
+    def set_traits(self) -> SetTraits:
+        """Say whether the images are whitened, and that a learning rate comes with them."""
+        return SetTraits(zca=self._values.zca, lr=True)
 
     def condense(self, task: Task) -> CondensedSet:
         """Run algorithm 1."""

@@ -24,6 +24,7 @@ from dcbench.api import (
     Method,
     NetworkRecipe,
     Setting,
+    SetTraits,
     SiameseAugmentation,
     Task,
     TrainedNetwork,
@@ -96,6 +97,10 @@ class RandomSoft(Method):
         """The numbers of epochs to choose among."""
         assert self.epochs is not None  # since resolved
         return sorted({*(2**power for power in range(self.epochs.bit_length())), self.epochs})
+
+    def set_traits(self) -> SetTraits:
+        """Say that the labels are soft."""
+        return SetTraits(track="soft-label")
 
     def condense(self, task: Task) -> CondensedSet:
         """Draw images, label them by the teacher after each number of epochs, return the best labels."""
