@@ -14,7 +14,10 @@ PENDING = 20
 
 
 class Diverged(Exception):
-    """A loss or a state is not finite, or a loss has exploded. The run records it as a failure."""
+    """A loss or a state is not finite, or a loss has exploded.
+
+    The run records it as a failure, but for a network that is evaluated: that is a result.
+    """
 
     def __init__(self, message: str, iteration: int | None = None) -> None:
         """Take what is wrong and, if it is known, the iteration of the method in which it was noticed."""

@@ -143,9 +143,14 @@ def _sum(parts: Sequence[Tensor | None]) -> Tensor | None:
 
 
 def accuracy(network: nn.Module, split: ResidentSplit, batch_size: int = TEST_BATCH) -> float:
-    """Return the fraction of a split that the network classifies correctly, in evaluation mode."""
-    right = logits(network, split, batch_size).argmax(dim=1) == split.labels
-    return int(right.sum()) / len(split)
+    """Return the fraction of a split that the network classifies correctly, in evaluation mode.
+
+    An image for which an output is NaN has no prediction, and counts as one divided by the number of classes.
+    """
+    outputs = logits(network, split, batch_size)
+    undefined = outputs.isnan().any(dim=1)
+    right = (outputs.argmax(dim=1) == split.labels) & ~undefined
+    return (int(right.sum()) + int(undefined.sum()) / outputs.shape[1]) / len(split)
 
 
 def logits(network: nn.Module, split: ResidentSplit, batch_size: int = TEST_BATCH) -> Tensor:

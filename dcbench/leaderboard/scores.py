@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -107,6 +107,13 @@ class Row(Competitor):
         if not networks or not all(network in self.scores for network in networks):
             return None
         return sum(self.scores[network].mean for network in networks) / len(networks)
+
+    @property
+    def diverged(self) -> str:
+        """How many networks diverged, in words; empty for none."""
+        counts = {name: each for name, each in self.scores.items() if each.diverged}
+        some = [f"{each.diverged} of {each.trials} on {name}" for name, each in counts.items()]
+        return f"diverged: {', '.join(some)}" if some else ""
 
     @property
     def method_name(self) -> str:
@@ -219,9 +226,11 @@ def _brought(record: Record) -> list[str]:
 def _row(who: Competitor, records: Sequence[Record]) -> Row:
     trials, seconds = _trials(records), _seconds(records)
     replicates = bootstrap(trials, who.seeded, who.name)
+    scores = {network: score(by_set, replicates.get(network), who.seeded) for network, by_set in trials.items()}
+    diverged = Counter(record.evaluation_network for record in records if record.diverged)
     return Row(
         **vars(who),
-        scores={network: score(by_set, replicates.get(network), who.seeded) for network, by_set in trials.items()},
+        scores={network: replace(each, diverged=diverged[network]) for network, each in scores.items()},
         unseen_mean=None,
         condense_seconds=_mean(own for own, _ in seconds.values()),
         networks_seconds=_mean(networks for _, networks in seconds.values()) or 0.0,

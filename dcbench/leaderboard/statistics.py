@@ -32,6 +32,7 @@ class Score:
         fewest: networks of the set that has the fewest.
         interval: of 95 % around the mean, by the hierarchical bootstrap; None where one set, or one network, does
             not tell how much another would differ.
+        diverged: how many of the networks diverged.
     """
 
     mean: float
@@ -41,6 +42,7 @@ class Score:
     trials: int
     fewest: int = 1
     interval: Interval | None = None
+    diverged: int = 0
 
 
 def score(

@@ -13,7 +13,7 @@ from pydantic_core import from_json
 from dcbench.core.spec import CondenseSpec, EvaluationSpec
 from dcbench.utils.errors import newer_format
 
-RECORD_SCHEMA: Literal[6] = 6
+RECORD_SCHEMA: Literal[7] = 7
 IMPORTED = "imported"
 """The plugin of a record whose set was made elsewhere."""
 OF_ONE_SET = frozenset({"file_sha256", "set", "pixels"})
@@ -63,6 +63,8 @@ class Record(BaseModel):
         engine: how it was computed, see `dcbench.engine.engine`.
         track: ``hard-label`` or ``soft-label``; never ranked together.
         accuracy: fraction of the test split classified correctly after the last epoch.
+        diverged: in which epoch the training of the network diverged; empty if it did not. The accuracy is then
+            that of the network at that time, an image counting as chance for which it has no prediction.
         n_test: images in the test split.
         condense_seconds, eval_seconds: wall time.
         peak_memory_bytes: while condensing; on CUDA what was allocated there, else resident memory.
@@ -81,7 +83,7 @@ class Record(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
 
-    schema_: Literal[1, 2, 3, 4, 5, 6] = Field(RECORD_SCHEMA, alias="schema")
+    schema_: Literal[1, 2, 3, 4, 5, 6, 7] = Field(RECORD_SCHEMA, alias="schema")
     status: Literal["ok", "failed"]
     error: str = ""
     key: str
@@ -106,6 +108,7 @@ class Record(BaseModel):
     track: str | None = None
     eval_seed: int | None = None
     accuracy: float | None = Field(None, ge=0, le=1)
+    diverged: str = ""
     n_test: int = Field(ge=0)
     condense_seconds: float | None = Field(None, ge=0, allow_inf_nan=False)
     networks_seconds: float = Field(0.0, ge=0, allow_inf_nan=False)
@@ -172,6 +175,7 @@ class Record(BaseModel):
         unknown_then = {"augmentation", "sources", "packages"} if self.schema_ < 4 else set()
         unknown_then |= {"recipe"} if self.schema_ < 5 else set()
         unknown_then |= {"brings", "networks_seconds", "teacher"} if self.schema_ < 6 else set()
+        unknown_then |= {"diverged"} if self.schema_ < 7 else set()
         fields = self.model_dump(mode="json", by_alias=True, exclude=unknown_then)
         return sealed(fields) if self.schema_ >= 3 else _canonical(fields)
 

@@ -11,6 +11,7 @@ from dcbench.condense.checkpoint import FileCheckpoint, checkpointing_every
 from dcbench.core.architecture import new_network
 from dcbench.core.loss_watch import PENDING, Diverged, LossWatch
 from dcbench.engine.training import train_network
+from dcbench.leaderboard.scores import rows
 from dcbench.utils.seeds import new_generator
 
 METHODS = ("wanders", "random")
@@ -65,13 +66,17 @@ def test_the_epoch_in_which_training_diverges_is_named(image, epoch):
     assert raised.value.iteration is None  # of a method, which may train many networks
 
 
-def test_an_evaluation_that_diverges_is_a_recorded_failure(run, tmp_path):
-    runner = run(tmp_path / "r", methods=("means",), options={"scale": "1e30"}, eval_networks=("linear", "mlp"))
-    assert [failure.evaluation_network for failure in runner.outcome.failures] == ["linear", "mlp"]
-    for failure in runner.outcome.failures:
-        assert failure.error.startswith("Diverged: the training loss is nan in epoch")
-        assert failure.accuracy is None
-    assert runner.outcome.evaluated == 0
+def test_a_network_that_diverges_in_evaluation_counts_as_chance(run, tmp_path):
+    wanted = {"methods": ("means",), "options": {"scale": "1e30"}, "eval_networks": ("linear", "mlp")}
+    runner = run(tmp_path / "r", **wanted)
+    assert not runner.outcome.failures
+    for record in runner.store.records:
+        assert record.status == "ok"
+        assert record.diverged.startswith("the training loss is nan in epoch")
+        assert record.accuracy == pytest.approx(1 / 3)
+    (row,) = rows(runner.store.records)
+    assert row.diverged == "diverged: 1 of 1 on linear, 1 of 1 on mlp"
+    assert run(tmp_path / "r", **wanted).outcome.evaluated == 0
 
 
 def test_what_a_method_trains_diverges_after_an_iteration(run, tmp_path, monkeypatch):

@@ -95,6 +95,28 @@ def test_accuracy_counts_right_answers(tiny):
     assert accuracy(Always(), tiny.test, batch_size=7) == pytest.approx(1 / 3)
 
 
+def test_an_image_without_a_prediction_counts_as_chance(tiny):
+    class Partly(nn.Module):
+        """Says class 1, but nothing for the first half of the images."""
+
+        def forward(self, images):
+            outputs = F.one_hot(torch.ones(len(images), dtype=torch.int64), 3).float()
+            outputs[:half, 0] = torch.nan
+            return outputs
+
+    half = len(tiny.test) // 2
+    right = int((tiny.test.labels[half:] == 1).sum())
+    assert accuracy(Partly(), tiny.test) == pytest.approx((right + half / 3) / len(tiny.test))
+
+
+def test_a_network_that_diverges_is_tested_as_it_is_then(tiny, condensed):
+    far = CondensedSet(condensed.images * 1e30, condensed.labels)
+    found = trial(tiny, far)
+    assert found.diverged.startswith("the training loss is nan in epoch")
+    assert found.accuracy == pytest.approx(1 / 3)
+    assert trial(tiny, condensed).diverged == ""
+
+
 def test_progress_counts_epochs(tiny, condensed):
     seen = []
     trial(tiny, condensed, progress=lambda done, total: seen.append((done, total)))

@@ -13,6 +13,7 @@ from helpers import make_record
 from rich.console import Console
 
 from dcbench.leaderboard.board import read_leaderboard
+from dcbench.leaderboard.report.data import leaderboard_data, row_data
 from dcbench.leaderboard.report.files import NO_TABLE, build, differences, generated_files
 from dcbench.leaderboard.report.tables import (
     count,
@@ -74,6 +75,20 @@ def only(table) -> Row:
 
 
 # Scores
+
+
+def test_networks_that_diverged_count_and_are_told(tmp_path):
+    diverged = trials([0.1], seed=1, evaluation_network="mlp", diverged="the training loss is nan in epoch 3")
+    some = [*trials([0.5, 0.7], evaluation_network="mlp"), *diverged]
+    write(tmp_path, some)
+    row, board = only(rows(some)), read_leaderboard(tmp_path)
+    assert row.scores["mlp"].mean == pytest.approx((0.6 + 0.1) / 2)
+    assert row.diverged == "diverged: 1 of 3 on mlp"
+    assert row.diverged in printed([row])
+    assert row.diverged in markdown(board.tables[0], board)
+    (entry,) = leaderboard_data(board)[0]["entries"]
+    assert entry["diverged"] == row.diverged
+    assert "diverged" not in {*row_data(only(rows(some[:2])))}
 
 
 def test_the_mean_is_over_sets_of_the_mean_over_networks():

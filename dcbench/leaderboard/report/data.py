@@ -25,7 +25,10 @@ def leaderboard_data(leaderboard: Leaderboard) -> list[dict[str, Any]]:
 def row_data(row: Row) -> dict[str, Any]:
     """Return a row's scores and what it took as plain data."""
     scores = {network: asdict(score) for network, score in sorted(row.scores.items())}
+    for each in scores.values():
+        each["diverged"] or each.pop("diverged")
     plain = _plain(row, "all_options", "seeded", "condense_keys", "replicates", "teachers") | {"scores": scores}
+    plain |= {"diverged": row.diverged} if row.diverged else {}
     return plain | ({"teachers": [asdict(each) for each in row.teachers]} if row.teachers else {})
 
 

@@ -203,7 +203,7 @@ def _terminal_table(table: Sequence[Row], title: str) -> Table:
 def _terminal_label(row: Row, named: bool) -> str:
     """Return the method, and beneath it the network matched on, if it is to be named, and its options."""
     beneath = [f"on {row.matching_network}"] * (named and row.matching_network is not None)
-    beneath += [row.options] * bool(row.options)
+    beneath += [each for each in (row.options, row.diverged) if each]
     return "\n".join([escape(row.method_name), *(f"[dim]{escape(each)}[/dim]" for each in beneath)])
 
 
@@ -239,9 +239,16 @@ def markdown(table: Standings, leaderboard: Leaderboard) -> str:
     mean, unseen = (", ".join(networks) for networks in (table.networks, table.unseen))
     notes = [cell(f"Mean: {mean or 'no network that all rows have'}. Unseen: {unseen or 'none of them'}.")]
     notes += [cell(f"† {lacking(entry)}") for entry in table.entries if entry.provisional]
+    notes += [cell(_diverged(entry.row)) for entry in table.entries if entry.row.diverged]
     notes += [cell(f"{name}: no record.") for name in table.missing]
     notes += [cell(note) for note in _soft_notes(table)]
     return "\n\n".join([_tabulated(lines, "github", table.missing), *notes])
+
+
+def _diverged(row: Row) -> str:
+    """Return a line on the networks of a row that diverged."""
+    matched = f" matched on {row.matching_network}" if row.matching_network else ""
+    return f"{label(row)}{matched}: {row.diverged}; each counts with what it predicts then, or with chance."
 
 
 def _over_random(entry: Entry, table: Standings) -> dict[str, str]:

@@ -96,6 +96,7 @@ function networkColumn(network) {
 function methodCell(entry) {
   const lines = [element("span", { class: "name" }, methodName(entry), entry.provisional.length ? " †" : "")];
   if (entry.options) lines.push(element("span", { class: "small" }, entry.options));
+  if (entry.diverged) lines.push(element("span", { class: "small lacks" }, entry.diverged));
   if (entry.reference) lines.push(element("span", { class: "small" }, `reference: ${entry.reference}`));
   if (entry.provisional.length) {
     lines.push(element("span", { class: "small lacks" }, `provisional: ${entry.provisional.join("; ")}`));
