@@ -61,7 +61,9 @@ def carry_out(
     """
     import torch
 
+    from dcbench.leaderboard.rules import Rules
     from dcbench.leaderboard.scores import rows
+    from dcbench.leaderboard.standings import standings
     from dcbench.results.store import Store
     from dcbench.run.session import Interrupted, describe_failure
     from dcbench.run.session import carry_out as carry_out_quietly
@@ -82,7 +84,7 @@ def carry_out(
         report(completed.records)
     elif (table := rows(completed.records)) or as_json:
         datasets = ", ".join(sorted({row.dataset for row in table}))
-        print_scores(table, datasets, as_json)
+        print_scores(table, datasets, as_json, standings(table, Rules()))
     failures = completed.outcome.failures
     if failures:
         click.echo(f"Tracebacks of what failed: {completed.store.root / 'failures'}", err=True)

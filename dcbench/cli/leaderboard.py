@@ -104,7 +104,7 @@ def show(folder: Path, dataset: str | None, ipc: int | None, form: str) -> None:
     if not board.rows and form != "json":
         raise DcbenchError(f"{folder} has no records of that kind.")
     if form == "terminal":
-        print_scores(board.rows, str(folder), as_json=False)
+        print_scores(board.rows, str(folder), False, board.tables)
     elif form == "json":
         print_json(leaderboard_data(board))
     elif form == "csv":

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from dcbench.leaderboard.scores import Row
+    from dcbench.leaderboard.standings import Standings
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
@@ -21,7 +22,7 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2))
 
 
-def print_scores(table: Sequence[Row], title: str, as_json: bool) -> None:
+def print_scores(table: Sequence[Row], title: str, as_json: bool, standings: Sequence[Standings]) -> None:
     """Print cross-architecture tables, one for each protocol, budget and track."""
     if as_json:
         from dcbench.leaderboard.report.data import row_data
@@ -30,7 +31,7 @@ def print_scores(table: Sequence[Row], title: str, as_json: bool) -> None:
         return
     from dcbench.leaderboard.report.tables import LEGEND, terminal_tables
 
-    console, tables = make_console(), terminal_tables(table, title)
+    console, tables = make_console(), terminal_tables(table, title, standings)
     # A terminal too narrow for all networks breaks lines; columns left out would be worse.
     least = [shown.__rich_measure__(console, console.options).minimum for shown in tables]
     console.width = max(console.width, *least)

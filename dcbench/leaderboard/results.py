@@ -59,7 +59,9 @@ class Results:
 
         Its columns: ``matched on``; a column for each evaluation network, with the mean accuracy as a fraction;
         ``mean`` over the networks that all rows have; ``low`` and ``high``, its 95 % interval (None where there is
-        one trial alone); and ``n``, sets x networks for each.
+        one trial alone); ``over random``, for soft labels and under a teacher alone, how far the mean lies above
+        that of random images with such labels; and ``n``, sets x networks for each. References with hard labels
+        are left out of a table of soft ones.
 
         Args:
             dataset, ipc, track, protocol: which table; what is left out must be the same in all.
@@ -84,9 +86,11 @@ class Results:
                     "mean": entry.mean,
                     "low": entry.interval[0] if entry.interval else None,
                     "high": entry.interval[1] if entry.interval else None,
+                    **({"over random": entry.over_random} if chosen.random else {}),
                     "n": count(entry.row),
                 }
                 for entry in chosen.entries
+                if entry.row.track == chosen.track
             ]
         ).set_index("method")
 

@@ -18,6 +18,7 @@ class Rules(BaseModel):
         floor, ceiling: methods that stand in every table, measured or not. Each row says which share of the gap
             between them it closes.
         soft_floor: random images with soft labels, which stand in every table of soft labels, too.
+        taught_floor: random images, which stand in every table of networks that a teacher taught, too.
         sets, evals: condensed sets, and networks per set and architecture, that a row needs to be ranked; of a
             method that ignores the seed there is but one set.
         networks: evaluation networks that a row needs, and over which rows are ranked; none for those that all
@@ -31,7 +32,8 @@ class Rules(BaseModel):
 
     floor: str = ""
     ceiling: str = ""
-    soft_floor: str = ""
+    soft_floor: str = "random_soft"
+    taught_floor: str = "random"
     sets: int = Field(1, ge=1)
     evals: int = Field(1, ge=1)
     networks: tuple[str, ...] = ()

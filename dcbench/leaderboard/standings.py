@@ -162,7 +162,7 @@ class _Maker:
         """Return the method of random images with soft labels, or under the teacher, if the table is of these."""
         if self.board[0].track != HARD_LABELS:
             return self.rules.soft_floor or None
-        return self.rules.floor or None if any(row.teachers for row in self.board) else None
+        return self.rules.taught_floor or None if any(row.teachers for row in self.board) else None
 
     def _mean_of(self, random: str, entries: Sequence[Entry]) -> float | None:
         """Return the mean of the random images of this track; the highest, if they were matched on several."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from helpers import make_record
@@ -10,6 +11,7 @@ from helpers import make_record
 from dcbench.leaderboard.board import Leaderboard
 from dcbench.leaderboard.report.data import leaderboard_data
 from dcbench.leaderboard.report.tables import costs, markdown, terminal_tables
+from dcbench.leaderboard.results import Results
 from dcbench.leaderboard.rules import Rules, read_rules
 from dcbench.leaderboard.scores import rows
 from dcbench.leaderboard.standings import standings
@@ -228,7 +230,6 @@ def test_rules_are_read_and_mistakes_in_them_named(tmp_path):
         assert str(path) in str(error.value)
 
 
-SOFT_RULES = RULES.model_copy(update={"soft_floor": "random_soft"})
 TEACHER = {
     "network": "convnet:norm=batch",
     "recipe": "30 epochs",
@@ -239,7 +240,7 @@ TEACHER = {
 
 
 def soft_tables(records):
-    return {(table.protocol, table.track): table for table in standings(rows(records), SOFT_RULES)}
+    return {(table.protocol, table.track): table for table in standings(rows(records), RULES)}
 
 
 def soft(around_what, method, **changes):
@@ -257,7 +258,7 @@ def test_a_table_of_soft_labels_says_how_far_each_row_is_over_random_images_with
     assert entries["random"].reference == "floor"
     assert table.missing == ("whole",)
     assert tables["soft", "hard-label"].random is None
-    text = markdown(table, Leaderboard((), SOFT_RULES, (), (table,)))
+    text = markdown(table, Leaderboard((), RULES, (), (table,)))
     assert re.search(r"\| learned .*\| +\+5\.0 \|", text)
     assert "Over random: points above random_soft, which is random images under soft labels of their own." in text
 
@@ -303,19 +304,33 @@ def test_rows_of_different_teachers_never_meet_and_each_table_has_its_random_ima
 def test_the_teacher_stands_beneath_its_table_and_its_size_beside_that_of_the_sets():
     records = [*taught(0.5, "random", matching_network=None, options={}), *taught(0.6, "rded")]
     (table,) = soft_tables(records).values()
-    text = markdown(table, Leaderboard((), SOFT_RULES, (), (table,)))
+    text = markdown(table, Leaderboard((), RULES, (), (table,)))
     line = "Teacher: convnet:norm=batch, 98.7 % on held-out training images, 1.28 MB, hash abababababab."
     assert line in text
     assert "Over random: points above random, which is random images under the same teacher." in text
     assert re.search(r"\| rded .*\| +800 B \| +1\.28 MB \|", costs(table))
-    (shown,) = terminal_tables(rows(records), "made_up")
-    assert shown.caption == f"made_up: {line}"
+    table = rows(records)
+    (shown,) = terminal_tables(table, "made_up", standings(table, Rules()))
+    over = "over random: points of the mean above random, the random images of this track."
+    assert shown.caption == f"made_up: {line}\n{over}"
+    (over,) = (column for column in shown.columns if column.header == "over\nrandom")
+    assert [*over.cells] == ["+10.0", "+0.0"]
+
+
+def test_a_data_frame_of_soft_labels_has_the_column_and_no_row_of_hard_labels():
+    hard = trials(around(0.2), method="random", matching_network=None, options={}, protocol="soft")
+    results = Results([*hard, *soft(0.45, "random_soft", options={}), *soft(0.5, "learned")], Path(), rules=RULES)
+    frame = results.table(track="soft-label")
+    assert frame["over random"].round(9).to_dict() == {"learned": 0.05, "random_soft": 0}
+    assert "over random" not in results.table(track="hard-label")
 
 
 def test_other_tables_have_none_of_it():
-    table = only([*references(), *trials(around(0.5))], SOFT_RULES)
+    table = only([*references(), *trials(around(0.5))], RULES)
+    shown = terminal_tables([each.row for each in table.entries], "made_up", [table])
+    assert not any("over" in column.header for each in shown for column in each.columns)
     assert (table.random, table.teachers) == (None, ())
-    leaderboard = Leaderboard((), SOFT_RULES, (), (table,))
+    leaderboard = Leaderboard((), RULES, (), (table,))
     assert "random:" not in markdown(table, leaderboard)
     assert "over" not in markdown(table, leaderboard).lower()
     assert "teacher" not in costs(table)

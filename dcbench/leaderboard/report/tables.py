@@ -6,7 +6,7 @@ import html
 import io
 import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from csv import DictWriter
 from typing import Any
 
@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 from tabulate import tabulate
 
+from dcbench.core.spec import HARD_LABELS
 from dcbench.leaderboard.board import Leaderboard
 from dcbench.leaderboard.rules import Rules
 from dcbench.leaderboard.scores import Row, Teacher, networks_of
@@ -159,20 +160,29 @@ def empty_table(title: str | None = None) -> Table:
     return Table(title=title, title_justify="left", box=box, padding=(0, 1), pad_edge=False, collapse_padding=True)
 
 
-def terminal_tables(table: Sequence[Row], title: str) -> list[Table]:
-    """Return cross-architecture tables for the terminal, one for each protocol, budget and track."""
+def terminal_tables(table: Sequence[Row], title: str, standings: Sequence[Standings] = ()) -> list[Table]:
+    """Return cross-architecture tables for the terminal, one for each protocol, budget and track.
+
+    The standings of the same rows say how far those of soft labels, and those under a teacher, are over random.
+    """
     groups: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
     for row in table:
         groups[row.protocol, row.budget, row.track].append(row)
-    tracks = len({row.track for row in table}) > 1
+    tracks = {row.track for row in table} != {HARD_LABELS}
+    over = {
+        id(entry.row): (each.random, entry.over_random)
+        for each in standings
+        for entry in each.entries
+        if each.random and entry.row.ipc == each.ipc
+    }
     return [
-        _terminal_table(some, f"{title}: protocol {protocol}, budget {budget}{f', {track}s' * tracks}")
+        _terminal_table(some, f"{title}: protocol {protocol}, budget {budget}{f', {track}s' * tracks}", over)
         for (protocol, budget, track), some in sorted(groups.items())
     ]
 
 
-def _terminal_table(table: Sequence[Row], title: str) -> Table:
-    """Return one of them; it fits 80 columns with four networks.
+def _terminal_table(table: Sequence[Row], title: str, over: Mapping[int, tuple[str, float | None]]) -> Table:
+    """Return one of them; it fits 80 columns with four networks. ``over`` is by the identity of rows.
 
     A mark tells which network a row was matched on. The network's name stands beneath the method where rows differ
     in it, or where it was not evaluated.
@@ -182,21 +192,25 @@ def _terminal_table(table: Sequence[Row], title: str) -> Table:
     named = len(matched) > 1 or any(row.matching_network not in (None, *row.scores) for row in table)
     shown = empty_table(escape(title))
     teachers = sorted({(row.dataset, teacher) for row in table for teacher in row.teachers})
-    shown.caption = "\n".join(escape(f"{name}: {teacher_in_words(each)}") for name, each in teachers) or None
+    notes = [f"{name}: {teacher_in_words(each)}" for name, each in teachers]
+    random = sorted({over[id(row)][0] for row in table if id(row) in over})
+    notes += [f"over random: points of the mean above {each}, the random images of this track." for each in random]
+    shown.caption = "\n".join(map(escape, notes)) or None
     shown.caption_justify = "left"
     datasets = len({row.dataset for row in table}) > 1
     for name in ["data set"] * datasets + ["ipc", "method"]:
         shown.add_column(name, overflow="fold", min_width=9 if name == "method" else None)
     for name in networks:
         shown.add_column(escape(name), justify="right", overflow="fold", min_width=8)
-    for name in ("unseen", "n", "seconds"):
-        shown.add_column(name, justify="right", no_wrap=True, min_width=len(name))
+    for name in ("unseen", *["over\nrandom"] * bool(random), "n", "seconds"):
+        shown.add_column(name, justify="right", no_wrap=True, min_width=max(map(len, name.split())))
     for index, row in enumerate(table):
         if index and (row.dataset, row.ipc) != (table[index - 1].dataset, table[index - 1].ipc):
             shown.add_section()
         head = [escape(row.dataset)] * datasets + [str(row.ipc or "all"), _terminal_label(row, named)]
         cells = [_terminal_cell(row, network) for network in networks]
-        shown.add_row(*head, *cells, percent(row.unseen_mean), count(row), both_seconds(row))
+        above = [_points(over.get(id(row), ("", None))[1])] * bool(random)
+        shown.add_row(*head, *cells, percent(row.unseen_mean), *above, count(row), both_seconds(row))
     return shown
 
 
@@ -255,7 +269,12 @@ def _over_random(entry: Entry, table: Standings) -> dict[str, str]:
     """Return the column that tables of soft labels and of teachers have."""
     if table.random is None:
         return {}
-    return {"over random": DASH if entry.over_random is None else f"{100 * entry.over_random:+.1f}"}
+    return {"over random": _points(entry.over_random)}
+
+
+def _points(difference: float | None) -> str:
+    """Return a difference of fractions in points with its sign, or a dash."""
+    return DASH if difference is None else f"{100 * difference:+.1f}"
 
 
 def _soft_notes(table: Standings) -> list[str]:
