@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
 
 from dcbench.core.spec import BUDGETS
-from dcbench.leaderboard.statistics import Replicates, Score, Trials, bootstrap, score
+from dcbench.leaderboard.statistics import Estimate, Score, Trials, estimate, score
 from dcbench.results.records import OF_ONE_SET, Record
 from dcbench.results.store import RECORDS, latest, read_records
 
@@ -51,12 +51,6 @@ class Competitor:
     all_options: str
     seeded: bool
 
-    @property
-    def name(self) -> str:
-        """All of it as text, which seeds the draws of the bootstrap: committed tables depend on every byte."""
-        text = {each.name: str(getattr(self, each.name) or "") for each in fields(Competitor)}
-        return json.dumps(text | {"ipc": str(self.ipc or 0), "seeded": str(self.seeded)}, sort_keys=True)
-
 
 @dataclass(frozen=True, order=True)
 class Teacher:
@@ -86,7 +80,8 @@ class Row(Competitor):
         commits: of dcbench's code, as far as it was in a repository, sorted; ``+`` marks one that was changed.
         condense_keys: of its sets, in the order of their seeds.
         teachers: of its networks; more than one if the same recipe gave others elsewhere.
-        replicates: of the mean on every network, see `dcbench.leaderboard.statistics.bootstrap`.
+        test_images: of the data set; the fewest where records differ.
+        trials: accuracies by evaluation network and set.
     """
 
     scores: dict[str, Score]
@@ -100,7 +95,14 @@ class Row(Competitor):
     commits: tuple[str, ...] = ()
     condense_keys: tuple[str, ...] = ()
     teachers: tuple[Teacher, ...] = ()
-    replicates: Mapping[str, Replicates] = field(default_factory=dict, repr=False, compare=False)
+    test_images: int = 0
+    trials: Trials = field(default_factory=dict, repr=False, compare=False)
+
+    def estimate_over(self, networks: Sequence[str]) -> Estimate | None:
+        """Return the mean over some networks with its error; None if one is missing, or too little was tried."""
+        if self.mean_over(networks) is None:
+            return None
+        return estimate({network: self.trials[network] for network in networks}, self.seeded)
 
     def mean_over(self, networks: Sequence[str]) -> float | None:
         """Return the mean over some networks, as a fraction; None where there are none or one is missing."""
@@ -161,7 +163,7 @@ def rows(records: Iterable[Record]) -> list[Row]:
     kept = sorted(drop_other_augmentations(_latest(records)), key=lambda record: (record.key, record.condense_key))
     groups = _by_row(kept)
     tables: dict[tuple[Board, int | None], list[Row]] = defaultdict(list)
-    for who in sorted(groups, key=lambda who: who.name):
+    for who in sorted(groups, key=repr):
         row = _row(who, groups[who])
         tables[row.board, row.ipc].append(row)
     matched = {(board, row.matching_network) for (board, _), table in tables.items() for row in table}
@@ -225,8 +227,7 @@ def _brought(record: Record) -> list[str]:
 
 def _row(who: Competitor, records: Sequence[Record]) -> Row:
     trials, seconds = _trials(records), _seconds(records)
-    replicates = bootstrap(trials, who.seeded, who.name)
-    scores = {network: score(by_set, replicates.get(network), who.seeded) for network, by_set in trials.items()}
+    scores = {network: score(by_set, who.seeded) for network, by_set in trials.items()}
     diverged = Counter(record.evaluation_network for record in records if record.diverged)
     return Row(
         **vars(who),
@@ -244,7 +245,8 @@ def _row(who: Competitor, records: Sequence[Record]) -> Row:
         ),
         condense_keys=tuple(seconds),
         teachers=_teachers(records),
-        replicates=replicates,
+        test_images=min(record.n_test for record in records),
+        trials=trials,
     )
 
 

@@ -6,12 +6,10 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
 from dcbench.core.spec import HARD_LABELS
 from dcbench.leaderboard.rules import Rules
 from dcbench.leaderboard.scores import Board, Row, Teacher
-from dcbench.leaderboard.statistics import Interval, interval
+from dcbench.leaderboard.statistics import Estimate, Interval, better, satterthwaite
 from dcbench.utils.errors import DcbenchError
 
 
@@ -22,27 +20,35 @@ class Entry:
     Attributes:
         reference: ``floor`` or ``ceiling`` for those that the others are measured against, else empty.
         mean: over the table's networks, as a fraction; None where some are missing.
-        interval: of 95 % around it.
+        estimate: that mean with its error; None where it cannot be told.
         unseen_mean: over the table's unseen networks, as a fraction; None where there are none or one is missing.
         drop: how far that lies below the network matched on, as a fraction.
         over_random: how far the mean lies above that of the table's random images, as a fraction; None where the
             table has none, or is of hard labels alone.
         gap: share of the gap between floor and ceiling that the mean closes; None where one of them is unknown.
-        rank: the best and the worst place that it may have; None where it is not ranked. Two rows tie if their
-            intervals overlap.
+        gap_half_width: half the width of the 95 % interval of the gap; None where an error is unknown.
+        rank: the best and the worst place that it may have: one more than the rows that are surely better, and the
+            number of rows less those that are surely worse, see `dcbench.leaderboard.statistics.better`. None if
+            it is not ranked.
         provisional: what it lacks to be ranked; empty for a ranked row.
     """
 
     row: Row
     reference: str = ""
     mean: float | None = None
-    interval: Interval | None = None
+    estimate: Estimate | None = None
     unseen_mean: float | None = None
     drop: float | None = None
     over_random: float | None = None
     gap: float | None = None
+    gap_half_width: float | None = None
     rank: tuple[int, int] | None = None
     provisional: tuple[str, ...] = ()
+
+    @property
+    def interval(self) -> Interval | None:
+        """The 95 % interval around the mean."""
+        return self.estimate.interval if self.estimate else None
 
 
 @dataclass(frozen=True)
@@ -136,10 +142,9 @@ class _Maker:
         kinds = {id(row): kind for kind, row in references.items()}
         shown = [row for row in self.board if row.ipc in (None, self.ipc)]
         shown += [row for row in references.values() if row and all(row is not each for each in shown)]
-        floor, ceiling = (row.mean_over(self.networks) if row else None for row in references.values())
-        entries = [self._entry(row, kinds.get(id(row), ""), floor, ceiling) for row in shown]
-        rivals = [entry.interval for entry in entries if entry.interval and self._can_be_ranked(entry)]
-        entries = [_ranked(entry, rivals) if self._can_be_ranked(entry) else entry for entry in entries]
+        ends = [row for row in references.values() if row]
+        entries = [self._entry(row, kinds.get(id(row), ""), ends if len(ends) == 2 else []) for row in shown]
+        entries = self._ranked(entries)
         missing = [name for kind, name in names.items() if name and references[kind] is None]
         random = self._random()
         if random and (base := self._mean_of(random, entries)) is not None:
@@ -185,31 +190,51 @@ class _Maker:
         # One that was matched on a network would be another row for every network.
         return max(fitting, key=_newest, default=None)
 
-    def _entry(self, row: Row, reference: str, floor: float | None, ceiling: float | None) -> Entry:
-        mean, gap = row.mean_over(self.networks), None
-        if mean is not None and floor is not None and ceiling is not None and ceiling > floor:
-            gap = (mean - floor) / (ceiling - floor)
+    def _entry(self, row: Row, reference: str, ends: Sequence[Row]) -> Entry:
+        """Return a row as it stands between the ends of the scale: floor and ceiling, or none."""
         unseen = row.mean_over(self.unseen) if row.matching_network not in self.unseen else None
         own = row.scores.get(row.matching_network or "")
+        gap, half_width = self._gap(row, *ends) if ends else (None, None)
         return Entry(
             row,
             reference,
-            mean=mean,
-            interval=self._interval(row),
+            mean=row.mean_over(self.networks),
+            estimate=row.estimate_over(self.networks),
             unseen_mean=unseen,
             drop=own.mean - unseen if own and unseen is not None else None,
             gap=gap,
+            gap_half_width=None if reference else half_width,
             provisional=tuple(self._lacks(row)),
         )
 
-    def _interval(self, row: Row) -> Interval | None:
-        found = [row.replicates[network] for network in self.networks if network in row.replicates]
-        mean = row.mean_over(self.networks)
-        if mean is None or len(found) < len(self.networks):
-            return None
-        scores = [row.scores[network] for network in self.networks]
-        drawn = min(each.sets if row.seeded else each.fewest for each in scores)
-        return interval(mean, np.mean(found, axis=0), drawn)
+    def _gap(self, row: Row, floor: Row, ceiling: Row) -> tuple[float | None, float | None]:
+        """Return the share of the gap that a row closes and half its interval, by the errors of all three means.
+
+        Its variance is the sum over the three of (derivative of the share times error of the mean) squared.
+        """
+        mean, low, high = (each.mean_over(self.networks) for each in (row, floor, ceiling))
+        if mean is None or low is None or high is None or high <= low:
+            return None, None
+        gap = (mean - low) / (high - low)
+        known = [each.estimate_over(self.networks) for each in (row, floor, ceiling)]
+        parts = [
+            ((slope * each.error / (high - low)) ** 2, each.freedom)
+            for slope, each in zip((1, 1 - gap, gap), known, strict=True)
+            if each
+        ]
+        if len(parts) < 3:
+            return gap, None
+        return gap, Estimate(gap, sum(part for part, _ in parts) ** 0.5, satterthwaite(parts)).half_width
+
+    def _ranked(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Give each entry that lacks nothing its rank."""
+        rivals = [(number, each.estimate) for number, each in enumerate(entries) if self._can_be_ranked(each)]
+        above = better([estimate for _, estimate in rivals if estimate])
+        ranked = list(entries)
+        for place, (number, _) in enumerate(rivals):
+            rank = 1 + int(above[:, place].sum()), len(rivals) - int(above[place].sum())
+            ranked[number] = replace(entries[number], rank=rank)
+        return ranked
 
     def _can_be_ranked(self, entry: Entry) -> bool:
         """Say whether it lacks nothing, is of the table's size, and not only a reference from another track."""
@@ -228,16 +253,9 @@ class _Maker:
         reasons += [f"{each} of {trials} networks a set"] * (each < trials)
         if any(score.sets < len(row.condense_keys) for score in scores):
             reasons.append("not every set tried on every network")
-        if not reasons and self._interval(row) is None:
+        if not reasons and row.estimate_over(self.networks) is None:
             reasons.append("one set or network cannot tell how much another would differ")
         return reasons
-
-
-def _ranked(entry: Entry, rivals: Sequence[Interval]) -> Entry:
-    """Give an entry its rank among the intervals of all that are ranked, its own included."""
-    low, high = entry.interval or (0.0, 1.0)
-    better, worse = sum(each[0] > high for each in rivals), sum(each[1] < low for each in rivals)
-    return replace(entry, rank=(1 + better, len(rivals) - worse))
 
 
 def _newest(row: Row) -> tuple[object, ...]:

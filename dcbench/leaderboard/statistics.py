@@ -1,4 +1,8 @@
-"""The arithmetic of scores: deviations kept apart, and intervals by a hierarchical bootstrap."""
+"""The arithmetic of scores: means with their standard errors, intervals, and which of them differ.
+
+Networks that were trained on one condensed set share its luck. So each set counts once, by its mean over networks,
+and Student's t is exact for these means. `tests/benchmarks/coverage.py` prints how often both are wrong.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +11,38 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
-
-from dcbench.utils.hashes import derive_seed
+from scipy.special import stdtr, stdtrit
 
 CONFIDENCE = 0.95
-REPLICATES = 2000
 
 Interval = tuple[float, float]
 Trials = Mapping[str, Mapping[str, Sequence[float]]]
 """Accuracies by evaluation network and condensed set."""
-Replicates = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean and how surely it is known.
+
+    Attributes:
+        mean: as a fraction.
+        error: its standard error.
+        freedom: degrees of freedom of that error.
+    """
+
+    mean: float
+    error: float
+    freedom: float
+
+    @property
+    def half_width(self) -> float:
+        """Half the width of the 95 % interval, by Student's t."""
+        return float(stdtrit(self.freedom, (1 + CONFIDENCE) / 2)) * self.error
+
+    @property
+    def interval(self) -> Interval:
+        """The 95 % interval of an accuracy, which lies between 0 and 1."""
+        return max(0.0, self.mean - self.half_width), min(1.0, self.mean + self.half_width)
 
 
 @dataclass(frozen=True)
@@ -26,12 +51,14 @@ class Score:
 
     Attributes:
         mean: over sets of the mean over networks.
-        between_std: standard deviation of the sets' means (n - 1); None for a single set.
+        between_std: how much the sets differ: the standard deviation (n - 1) of their means, without what the few
+            networks of a set add to it, where that is known; 0 if they explain all of it. None for a single set.
         within_std: root mean square over sets of the deviation over networks; None for single networks.
         sets, trials: condensed sets, and networks trained over all of them.
         fewest: networks of the set that has the fewest.
-        interval: of 95 % around the mean, by the hierarchical bootstrap; None where one set, or one network, does
-            not tell how much another would differ.
+        error: standard error of the mean, see `estimate`; None where one set, or one network, does not tell how
+            much another would differ.
+        interval: of 95 % around the mean; None with the error.
         diverged: how many of the networks diverged.
     """
 
@@ -41,106 +68,96 @@ class Score:
     sets: int
     trials: int
     fewest: int = 1
+    error: float | None = None
     interval: Interval | None = None
     diverged: int = 0
 
 
-def score(
-    by_set: Mapping[str, Sequence[float]], replicates: Replicates | None = None, seeded: bool = True
-) -> Score:
-    """Summarise the accuracies of one evaluation network by condensed set, given replicates of their mean."""
-    fewest = min(map(len, by_set.values()))
+def score(by_set: Mapping[str, Sequence[float]], seeded: bool = True) -> Score:
+    """Summarise the accuracies of one evaluation network by condensed set."""
     means = np.array([np.mean(each) for each in by_set.values()])
-    variances = [np.var(each, ddof=1) for each in by_set.values() if len(each) > 1]
+    known = [(np.var(each, ddof=1), len(each)) for each in by_set.values() if len(each) > 1]
+    noise = sum(variance / count for variance, count in known) / len(means)
+    about = estimate({"": by_set}, seeded)
     return Score(
         mean=float(means.mean()),
-        between_std=float(means.std(ddof=1)) if len(means) > 1 else None,
-        within_std=float(np.mean(variances) ** 0.5) if variances else None,
+        between_std=float(max(0.0, means.var(ddof=1) - noise) ** 0.5) if len(means) > 1 else None,
+        within_std=float(np.mean([variance for variance, _ in known]) ** 0.5) if known else None,
         sets=len(means),
         trials=sum(map(len, by_set.values())),
-        fewest=fewest,
-        interval=interval(float(means.mean()), replicates, len(by_set) if seeded else fewest),
+        fewest=min(map(len, by_set.values())),
+        error=about.error if about else None,
+        interval=about.interval if about else None,
     )
 
 
-def interval(mean: float, replicates: Replicates | None, drawn: int) -> Interval | None:
-    """Return the 95 % interval around a mean, or None where there are no replicates.
+def estimate(trials: Trials, seeded: bool) -> Estimate | None:
+    """Return the mean over evaluation networks of the mean over sets, with its error.
 
-    The few sets that are usual need two corrections: the bootstrap's deviation is too small by the root of
-    (n - 1) / n, and Student's t takes the place of the normal distribution (Hesterberg, What Teachers Should Know
-    about the Bootstrap, The American Statistician 2015, section 3). Plain percentiles of 3 sets hold the truth in
-    82 of 100 cases. ``drawn`` counts what was drawn at the first level: sets, or of a single one, networks; 2 at
-    least.
+    Args:
+        trials: accuracies by network and set. The sets must be the same for every network.
+        seeded: whether another seed would have given another set. If so, the sets' means over all networks vary;
+            n of them have n - 1 degrees of freedom. If not, only the networks vary: each architecture has its own
+            deviation, and the degrees of freedom are those of Welch and Satterthwaite (Satterthwaite, An
+            approximate distribution of estimates of variance components, Biometrics 1946).
+
+    Returns:
+        None where the sets are not the same, or too few: less than two sets, or two networks of one set.
     """
-    if replicates is None:
+    if not trials or len({frozenset(by_set) for by_set in trials.values()}) > 1:
         return None
-    error = float(np.std(replicates)) * (drawn / (drawn - 1)) ** 0.5
-    half = float(stdtrit(drawn - 1, (1 + CONFIDENCE) / 2)) * error
-    return max(0.0, mean - half), min(1.0, mean + half)
+    if seeded:
+        means = np.mean([[np.mean(by_set[key]) for key in sorted(by_set)] for by_set in trials.values()], axis=0)
+        if len(means) < 2:
+            return None
+        return Estimate(float(means.mean()), float(means.std(ddof=1)) / len(means) ** 0.5, len(means) - 1)
+    samples = [np.concatenate([*by_set.values()]) for by_set in trials.values()]
+    if min(map(len, samples)) < 2:
+        return None
+    mean = float(np.mean([each.mean() for each in samples]))
+    parts = [(float(each.var(ddof=1)) / len(each) / len(samples) ** 2, len(each) - 1) for each in samples]
+    return Estimate(mean, sum(part for part, _ in parts) ** 0.5, satterthwaite(parts))
 
 
-def bootstrap(trials: Trials, seeded: bool, name: str) -> dict[str, Replicates]:
-    """Draw replicates of the mean accuracy on every network: sets are drawn anew, then networks within each.
-
-    The draws of sets are shared by all networks, since a lucky set is lucky on all of them; so replicates of
-    several networks may be averaged. Both levels are resampled with replacement (Davison and Hinkley, Bootstrap
-    Methods and their Application, 1997, section 3.8).
-
-    Args:
-        trials: accuracies by network and set.
-        seeded: whether another seed would have given another set. If so, one set does not tell how much.
-        name: seeds the draws, so that the same records give the same interval whatever stands beside them.
-
-    Returns:
-        Arrays of shape (`REPLICATES`,) by network, without the networks whose accuracies cannot tell.
-    """
-    sets = sorted({key for by_set in trials.values() for key in by_set})
-    bits = np.random.PCG64(derive_seed("bootstrap", name))
-    chosen = _integers(bits, (REPLICATES, len(sets)), np.array(len(sets)))
-    replicates = {}
-    for network, by_set in sorted(trials.items()):
-        enough = len(by_set) > 1 if seeded else all(len(each) > 1 for each in by_set.values())
-        if not enough:
-            continue
-        counts = np.array([len(by_set.get(key, ())) for key in sets])
-        values = np.zeros((len(sets), counts.max()))
-        for number, key in enumerate(sets):
-            values[number, : counts[number]] = by_set.get(key, ())
-        means = _means(chosen, values, counts, bits)
-        replicates[network] = np.where(np.isnan(means), score(by_set).mean, means)
-    return replicates
+def satterthwaite(parts: Sequence[tuple[float, float]]) -> float:
+    """Return the degrees of freedom of a sum of variances, each given with its own."""
+    below = sum(variance**2 / freedom for variance, freedom in parts)
+    return sum(variance for variance, _ in parts) ** 2 / below if below else sum(freedom for _, freedom in parts)
 
 
-def _means(
-    chosen: NDArray[np.int64], values: Replicates, counts: NDArray[np.int64], bits: np.random.PCG64
-) -> Replicates:
-    """Draw accuracies from the sets chosen, and return the means over sets of the mean within each.
+def better(estimates: Sequence[Estimate]) -> NDArray[np.bool_]:
+    """Say which estimates are surely above which others.
 
-    Args:
-        chosen: sets, shape (replicates, sets).
-        values: accuracies, shape (sets, most networks of a set), of which each set has ``counts``.
-        bits: where draws come from.
+    Each pair is compared by Welch's test. By Holm's correction (A simple sequentially rejective multiple test
+    procedure, Scandinavian Journal of Statistics 1979), any equal rows of a table are told apart in 5 % of tables.
 
     Returns:
-        Shape (replicates,); NaN where no set chosen has any.
+        Booleans of shape (n, n); ``[i, j]`` is true if i is above j.
     """
-    sizes = counts[chosen][..., None]  # replicates x sets x 1
-    members = _integers(bits, (*chosen.shape, values.shape[1]), np.maximum(sizes, 1))
-    drawn = values[chosen[..., None], members]
-    if counts.min() < values.shape[1]:
-        drawn *= np.arange(values.shape[1]) < sizes
-    present = sizes[..., 0] > 0
-    means = drawn.sum(2) / np.maximum(sizes[..., 0], 1)
-    total = present.sum(1)
-    return np.where(total > 0, means.sum(1) / np.maximum(total, 1), np.nan)
+    mean, error, freedom = (
+        np.array([getattr(each, name) for each in estimates]) for name in ("mean", "error", "freedom")
+    )
+    first, second = np.triu_indices(len(estimates), 1)
+    p = welch(mean[first] - mean[second], error[first], error[second], freedom[first], freedom[second])
+    order = np.argsort(p, kind="stable")
+    allowed = p[order] <= (1 - CONFIDENCE) / np.arange(len(p), 0, -1)
+    apart = order[np.logical_and.accumulate(allowed)]
+    found = np.zeros((len(estimates), len(estimates)), dtype=bool)
+    found[first[apart], second[apart]] = found[second[apart], first[apart]] = True
+    return found & (mean[:, None] > mean[None, :])
 
 
-def _integers(bits: np.random.PCG64, shape: tuple[int, ...], below: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Draw integers from 0 to ``below`` - 1, which is broadcast to the shape.
-
-    numpy promises to keep the stream of a bit generator, but not that of higher methods.
-    """
-    fractions = (bits.random_raw(int(np.prod(shape))).reshape(shape) >> np.uint64(11)).astype(
-        np.float64
-    ) * 2.0**-53
-    return (fractions * below).astype(np.int64)
+def welch(
+    difference: NDArray[np.float64],
+    error: NDArray[np.float64],
+    other: NDArray[np.float64],
+    freedom: NDArray[np.float64],
+    other_freedom: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Return the two-sided p of differences of two means, given both standard errors and degrees of freedom."""
+    variance = error**2 + other**2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = np.abs(difference) / np.sqrt(variance)
+        together = variance**2 / (error**4 / freedom + other**4 / other_freedom)
+        p = 2 * stdtr(together, -t)
+    return np.where(variance > 0, p, np.where(difference == 0, 1.0, 0.0))

@@ -287,7 +287,7 @@ def sample_sets(sets: Sequence[SubmittedSet], sample: int | None, seed: int) -> 
         by_row[submitted.competitor].append(submitted)
     for each in by_row.values():
         draw.shuffle(each)
-    order = sorted(by_row, key=lambda who: who.name)
+    order = sorted(by_row, key=repr)
     draw.shuffle(order)
     spread = [each for some in zip_longest(*(by_row[row] for row in order)) for each in some if each]
     spread.sort(key=lambda submitted: submitted.checked.spec.ipc is None)

@@ -3,16 +3,19 @@
 All in fractions of the test set: z = (ours - published) / sqrt(e_ours^2 + e_published^2).
 
 e_published
-    A published deviation s is pooled over n sets x m networks, so that the standard error of the published mean
-    lies between s / sqrt(n m) and s / sqrt(n). The latter is taken, with n = 1 where n is not known; plus, in
-    squares, what rounding the printed mean to 0.1 % leaves open, 0.1 % / sqrt(12). Without s there is no z.
+    A published deviation s is pooled over n sets x m networks and mostly computed without Bessel's correction, so
+    that the standard error of the published mean is at most s / sqrt(n - 1). That is taken, or s where n is 1 or
+    not known; plus, in squares, what rounding the printed mean to 0.1 % leaves open, 0.1 % / sqrt(12). A printed s
+    of 0.0 may be up to 0.05 %. Without s there is no z.
 e_ours
-    The deviation between the sets' means / sqrt(number of sets). Of one set alone that deviation is unknown, and
-    the published s stands for it; plus, in squares, our deviation within the set / sqrt(number of networks). For
-    a method that ignores the seed the latter term is all, or the published s for a single network.
+    The deviation between the sets' means / sqrt(number of sets), but at least our deviation within sets /
+    sqrt(number of networks). Of one set alone the former is unknown, and the published s stands for it; plus, in
+    squares, the latter. For a method that ignores the seed the latter is all, or the published s for a single
+    network.
 
-Both are rather too large than too small: a |z| beyond 2 or 3 says that something differs, and a small one does not
-say that nothing does. With two or three sets of ours, e_ours itself is a rough guess.
+p is that of Welch's test, with one degree of freedom less than there are sets on either side: how likely such a
+difference is if nothing differs. Both errors are rather too large than too small, so a small p says that something
+differs, and a large one does not say that nothing does.
 """
 
 from __future__ import annotations
@@ -22,8 +25,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from dcbench.leaderboard.scores import rows
-from dcbench.leaderboard.statistics import Score
+from dcbench.leaderboard.statistics import Score, welch
 from dcbench.results.records import Record
 from dcbench.suites.file import Published
 from dcbench.suites.records import SuiteRecords, suite_records
@@ -34,6 +39,9 @@ if TYPE_CHECKING:
 
 ROUNDING = 0.001 / math.sqrt(12)
 """Standard deviation of what is lost by rounding to 0.1 %: uniform over +- 0.05 %."""
+
+LEAST_STD = 0.0005
+"""The most that a deviation printed as 0.0 % may be."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +72,7 @@ class Line:
         """Combined standard error of the difference, a fraction; None where it cannot be told."""
         if self.difference is None or self.score is None or self.published is None:
             return None
-        ours, theirs = our_error(self.score, self.published.std, self.seeded), published_error(self.published)
+        ours, theirs = our_error(self.score, self.published.std), published_error(self.published)
         return None if ours is None or theirs is None else math.hypot(ours, theirs)
 
     @property
@@ -73,6 +81,17 @@ class Line:
         if self.difference is None or self.uncertainty is None:
             return None
         return self.difference / self.uncertainty
+
+    @property
+    def p(self) -> float | None:
+        """How likely such a difference is by chance; None where the uncertainty is unknown."""
+        if self.difference is None or self.score is None or self.published is None or self.uncertainty is None:
+            return None
+        theirs = published_error(self.published) or 0.0
+        ours = math.sqrt(max(0.0, self.uncertainty**2 - theirs**2))
+        sets = (self.score.sets if self.seeded else self.score.trials, self.published.n_sets or 2)
+        freedom = (max(1, each - 1) for each in sets)
+        return float(welch(*map(np.asarray, (self.difference, ours, theirs, *freedom))))
 
 
 @dataclass(frozen=True)
@@ -92,13 +111,11 @@ class Comparison:
     own: SuiteRecords
 
 
-def our_error(score: Score, published_std: float | None, seeded: bool) -> float | None:
+def our_error(score: Score, published_std: float | None) -> float | None:
     """Return the standard error of our mean, as this module says; None where it cannot be told."""
-    if score.between_std is not None:
-        return score.between_std / math.sqrt(score.sets)
     within = None if score.within_std is None else score.within_std / math.sqrt(score.trials)
-    if not seeded and within is not None:
-        return within
+    if score.error is not None:
+        return max(score.error, within or 0.0)
     return None if published_std is None else math.hypot(published_std, within or 0.0)
 
 
@@ -106,7 +123,8 @@ def published_error(published: Published) -> float | None:
     """Return an upper bound of the standard error of a published mean; None where no deviation is published."""
     if published.std is None:
         return None
-    return math.hypot(published.std / math.sqrt(published.n_sets or 1), ROUNDING)
+    std = max(published.std, LEAST_STD)
+    return math.hypot(std / math.sqrt(max(1, (published.n_sets or 1) - 1)), ROUNDING)
 
 
 def compare(selection: SuiteSelection, records: Iterable[Record], plugins: Callable[[], Plugins]) -> Comparison:

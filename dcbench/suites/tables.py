@@ -21,8 +21,8 @@ LEGEND = (
     "accuracy at the end, as ours is; best: the best on the test split, which is higher by chance. Difference "
     "in points; z is the difference in units of the combined standard error of both means: that of ours from the "
     "deviation between sets (of one set alone, the published deviation stands for it), that of the published "
-    "number at most its deviation over the root of its sets, and its rounding; without a published deviation "
-    "there is no z."
+    "number at most its deviation over the root of its sets less one, and its rounding; without a published "
+    "deviation there is no z. p: how likely a difference of that size is by chance, by Welch's test."
 )
 RECALLED = "(…): quoted from memory by the maintainers, not checked against the paper; not to be cited."
 
@@ -93,7 +93,7 @@ def as_data(selection: SuiteSelection, comparison: Comparison) -> dict[str, Any]
 
 def _line_data(line: Line) -> dict[str, Any]:
     number, about = line.published, {"mean", "std", "n_sets", "n_evals", "checked", "selection"}
-    numbers = ("evaluation_network", "comparable", "difference", "uncertainty", "z")
+    numbers = ("evaluation_network", "comparable", "difference", "uncertainty", "z", "p")
     return {
         **dict(zip(("dataset", "ipc", "method", "matching_network"), line.key, strict=True)),
         **{name: getattr(line, name) for name in numbers},
@@ -121,7 +121,7 @@ def _table(dataset: str, lines: Sequence[Line]) -> tuple[str, Table]:
     shown = empty_table()
     for name in columns:
         shown.add_column(name, overflow="fold")
-    for name in ("ours", "n", "published", "difference", "z"):
+    for name in ("ours", "n", "published", "difference", "z", "p"):
         shown.add_column(name, justify="right", no_wrap=True)
     heads = list(zip(*columns.values(), strict=True))
     for index, (line, head) in enumerate(zip(lines, heads, strict=True)):
@@ -133,7 +133,7 @@ def _table(dataset: str, lines: Sequence[Line]) -> tuple[str, Table]:
             else DASH
         )
         numbers = [ours, sample(line.score), _published(line.published, deviation=True)]
-        shown.add_row(*map(escape, head), *numbers, _signed(line.difference, 100), _signed(line.z))
+        shown.add_row(*map(escape, head), *numbers, _signed(line.difference, 100), _signed(line.z), _p(line.p))
     return ", ".join(heading), shown
 
 
@@ -180,6 +180,12 @@ def _published(number: Published | None, deviation: bool) -> str:
     text = f"({text})" if number.checked == "recalled" else text
     told = deviation and number.selection != "unknown"
     return f"{text} [dim]{number.selection}[/dim]" if told else text
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return DASH
+    return "<0.001" if value < 0.001 else f"{value:.2g}"
 
 
 def _signed(value: float | None, scale: int = 1) -> str:

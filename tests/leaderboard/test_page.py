@@ -406,7 +406,7 @@ def test_a_row_shows_what_it_is_made_of(open_page, data):
     assert f"{100 * low:.1f}–{100 * high:.1f}" in text
     assert f"{100 * score['between_std']:.1f} / {100 * score['within_std']:.1f}" in text
     assert f"{100 * entry['unseen_mean']:.1f}" in text
-    assert f"{100 * entry['gap']:.0f} %" in text
+    assert f"{100 * entry['gap']:.0f} ± {100 * entry['gap_half_width']:.0f} %" in text
     assert "2×2" in text
     assert row.get_by_role("link", name="paper").get_attribute("href") == "https://example.org/paper"
     assert row.get_by_role("link", name="code").get_attribute("href") == "https://example.org/code"

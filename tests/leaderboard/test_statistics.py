@@ -1,87 +1,98 @@
-"""Intervals of scores: against closed forms, and what they must not do."""
+"""Intervals of scores and which rows differ: against scipy and worked numbers."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from dcbench.leaderboard.statistics import REPLICATES, bootstrap, score
+from dcbench.leaderboard.statistics import Estimate, better, estimate, satterthwaite, score
 
 
 def made_up(sets, trials, between, within, seed=0):
     draw = np.random.default_rng(seed)
     return {
-        f"set {number}": 0.5 + between * draw.normal() + within * draw.normal(size=trials)
+        f"set {number}": list(0.5 + between * draw.normal() + within * draw.normal(size=trials))
         for number in range(sets)
     }
 
 
-def test_the_spread_of_replicates_is_that_of_the_mean_with_sets_and_networks_drawn_anew():
-    by_set = made_up(sets=12, trials=8, between=0.03, within=0.02)
-    (replicates,) = bootstrap({"convnet": by_set}, seeded=True, name="x").values()
-    means = np.array([each.mean() for each in by_set.values()])
-    within = np.mean([each.var() for each in by_set.values()])
-    # The variance of the two-stage bootstrap: between the sets' means and within them, over the number of draws.
-    expected = (means.var() / 12 + within / (12 * 8)) ** 0.5
-    assert replicates.std() == pytest.approx(expected, rel=0.06)
-    assert replicates.mean() == pytest.approx(means.mean(), abs=4 * expected / REPLICATES**0.5)
+def test_the_interval_of_sets_is_students_of_their_means():
+    by_set = made_up(sets=4, trials=3, between=0.03, within=0.02)
+    means = [np.mean(each) for each in by_set.values()]
+    expected = stats.t.interval(0.95, 3, np.mean(means), stats.sem(means))
+    assert score(by_set).interval == pytest.approx(expected)
+    assert score(by_set).error == pytest.approx(stats.sem(means))
 
 
-@pytest.mark.parametrize("sets", [2, 3, 5, 10])
-def test_an_interval_covers_the_truth_about_as_often_as_it_says(sets):
-    covered = 0
-    for seed in range(300):
-        by_set = made_up(sets=sets, trials=3, between=0.02, within=0.015, seed=seed)
-        low, high = score(by_set, bootstrap({"mlp": by_set}, seeded=True, name=str(seed))["mlp"]).interval
-        covered += low <= 0.5 <= high
-    # 95 % of 300 less three standard errors. Of few sets the deviation within counts twice: more is no lie.
-    assert 0.91 <= covered / 300 <= (1 if sets < 5 else 0.99)
-
-
-def test_one_set_of_a_method_that_takes_a_seed_has_no_interval():
-    one = {"a": [0.4, 0.5, 0.6]}
-    assert bootstrap({"mlp": one}, seeded=True, name="x") == {}
-    replicates = bootstrap({"mlp": one}, seeded=False, name="x")["mlp"]
-    # Student's interval of three numbers: their mean, and 4.30 times 0.1 over the root of 3.
-    assert score(one, replicates, seeded=False).interval == pytest.approx((0.2516, 0.7484), abs=0.02)
-    assert bootstrap({"mlp": {"a": [0.5]}}, seeded=False, name="x") == {}
-
-
-def test_sets_of_single_networks_still_have_an_interval_between_them():
-    replicates = bootstrap({"mlp": {"a": [0.4], "b": [0.6]}}, seeded=True, name="x")["mlp"]
-    assert set(np.round(replicates, 9)) == {0.4, 0.5, 0.6}
-
-
-def test_a_drawn_set_is_drawn_for_all_networks():
-    # On both networks the first set is good and the second bad; their mean must spread as much as each of them.
+def test_of_several_networks_a_sets_mean_over_them_counts():
+    # On both networks the first set is good and the second bad; their mean varies as much as each of them.
     trials = {name: {"a": [0.9], "b": [0.1]} for name in ("mlp", "lenet")}
-    replicates = bootstrap(trials, seeded=True, name="x")
-    assert np.array_equal(replicates["mlp"], replicates["lenet"])
+    alike = estimate(trials, seeded=True)
+    assert (alike.mean, alike.error, alike.freedom) == pytest.approx((0.5, 0.4, 1))
+    # Where one network prefers the first and the other the second, the mean is sure.
+    trials["lenet"] = {"a": [0.1], "b": [0.9]}
+    assert estimate(trials, seeded=True).error == pytest.approx(0)
 
 
-def test_networks_that_some_sets_were_not_tried_on_are_drawn_from_those_that_were():
-    trials = {"mlp": {"a": [0.5, 0.5], "b": [0.5, 0.5], "c": [0.5]}, "lenet": {"a": [0.2], "b": [0.2]}}
-    replicates = bootstrap(trials, seeded=True, name="x")
-    assert np.allclose(replicates["mlp"], 0.5)
-    assert np.allclose(replicates["lenet"], 0.2)
+def test_of_one_set_that_no_seed_changes_the_networks_vary():
+    one = {"mlp": {"a": [0.4, 0.5, 0.6]}, "lenet": {"a": [0.80, 0.82]}}
+    found = estimate(one, seeded=False)
+    # Variances of the means 0.01 / 3 and 0.0002 / 2, each a quarter of that in the mean over two networks.
+    parts = [(0.01 / 3 / 4, 2), (0.0002 / 2 / 4, 1)]
+    assert (found.mean, found.error) == pytest.approx((0.655, sum(part for part, _ in parts) ** 0.5))
+    assert found.freedom == pytest.approx(satterthwaite(parts)) == pytest.approx(2.12, abs=0.01)
+    # Student's interval of three numbers: their mean, and 4.30 times 0.1 over the root of 3.
+    assert score(one["mlp"], seeded=False).interval == pytest.approx((0.2516, 0.7484), abs=1e-4)
 
 
-def test_the_draws_depend_on_the_name_alone():
-    by_set = made_up(3, 3, 0.1, 0.1)
-    one, again, other = (bootstrap({"mlp": by_set}, True, name)["mlp"] for name in "aab")
-    assert np.array_equal(one, again)
-    assert not np.array_equal(one, other)
-
-
-def test_the_stream_of_draws_is_pinned():
-    # Committed tables must be found again with other versions of numpy.
-    by_set = {str(number): [0.1 + 0.0317 * number, 0.2 + 0.0171 * number**2, 0.31] for number in range(5)}
-    replicates = bootstrap({"mlp": by_set}, True, "pinned")["mlp"]
-    assert np.quantile(replicates, [0.025, 0.975]) == pytest.approx((0.202039833, 0.319581333))
-    assert score(by_set, replicates).interval == pytest.approx((0.1670511596, 0.3502821737), abs=1e-9)
+@pytest.mark.parametrize(
+    ("trials", "seeded"),
+    [
+        ({"mlp": {"a": [0.4, 0.5, 0.6]}}, True),
+        ({"mlp": {"a": [0.5]}}, False),
+        ({"mlp": {"a": [0.5], "b": [0.6]}, "lenet": {"a": [0.5], "c": [0.6]}}, True),
+        ({}, True),
+    ],
+    ids=["one set", "one network", "other sets", "nothing"],
+)
+def test_too_little_has_no_interval(trials, seeded):
+    assert estimate(trials, seeded) is None
 
 
 def test_an_interval_stays_within_the_possible():
-    by_set = {"a": [0.99], "b": [0.6]}
-    assert score(by_set, bootstrap({"mlp": by_set}, True, "x")["mlp"]).interval == (0.0, 1.0)
-    assert score(by_set).interval is None
+    assert score({"a": [0.99], "b": [0.6]}).interval == (0.0, 1.0)
+
+
+def test_the_deviation_between_sets_is_without_the_noise_of_few_networks():
+    # Means 0.5 and 0.7 with variance 0.02; the networks of a set add (0.0002 / 2 + 0.0002 / 2) / 2 to it.
+    assert score({"a": [0.49, 0.51], "b": [0.69, 0.71]}).between_std == pytest.approx((0.02 - 0.0001) ** 0.5)
+    # Here the networks explain more than all of it.
+    assert score({"a": [0.3, 0.7], "b": [0.35, 0.67]}).between_std == 0
+
+
+def test_two_rows_are_told_apart_by_welchs_test():
+    one, other = made_up(3, 1, 0.01, 0, seed=1), made_up(4, 1, 0.04, 0, seed=2)
+    samples = [np.concatenate([*each.values()]) for each in (one, other)]
+    for shift in np.linspace(0, 0.2, 21):
+        estimates = [estimate({"mlp": one}, True), estimate({"mlp": other}, True)]
+        estimates[0] = Estimate(estimates[0].mean + shift, estimates[0].error, estimates[0].freedom)
+        p = stats.ttest_ind(samples[0] + shift, samples[1], equal_var=False).pvalue
+        found = better(estimates)
+        assert found.any() == (p <= 0.05)
+        assert not found[1, 0] or samples[1].mean() > samples[0].mean() + shift
+
+
+def test_a_table_of_many_rows_asks_for_more():
+    # p of the differences: 0.02, 0.0017 and 0.4. In order of size, Holm allows 0.05 / 3, 0.05 / 2 and 0.05.
+    rows = [Estimate(0.9, 0.01, 1e9), Estimate(0.9 - 0.0329, 0.01, 1e9), Estimate(0.9 - 0.0444, 0.01, 1e9)]
+    assert better(rows).tolist() == [[False, True, True], [False] * 3, [False] * 3]
+    # With a fourth row like the third, six pairs are compared, and 0.02 is no longer enough.
+    assert better([*rows, rows[2]]).tolist() == [[False, False, True, True], *[[False] * 4] * 3]
+
+
+def test_rows_without_deviation_differ_if_they_differ():
+    rows = [Estimate(0.5, 0.0, 2), Estimate(0.5, 0.0, 2), Estimate(0.4, 0.0, 2)]
+    assert better(rows).tolist() == [[False, False, True], [False, False, True], [False] * 3]
+    assert better(rows[:1]).tolist() == [[False]]
+    assert better([]).shape == (0, 0)

@@ -15,6 +15,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from helpers import make_record
+from scipy import stats
 
 from dcbench.api import Architecture, hookimpl, option
 from dcbench.cli import main
@@ -594,28 +595,26 @@ def test_data_of_another_version_are_left_out_and_counted(blobs, plugins):
 
 
 @pytest.mark.parametrize(
-    ("score", "std", "seeded", "expected"),
+    ("score", "std", "expected"),
     [
-        (Score(0.7, 0.04, 0.03, 4, 80), 0.01, True, 0.02),  # 0.04 / sqrt 4
-        (Score(0.7, None, 0.16, 1, 16), 0.03, True, 0.05),  # sqrt(0.03^2 + (0.16 / sqrt 16)^2)
-        (Score(0.7, None, None, 1, 1), 0.03, True, 0.03),
-        (Score(0.7, None, 0.16, 1, 16), None, True, None),
-        (Score(0.7, None, 0.16, 1, 16), 0.03, False, 0.04),
-        (Score(0.7, None, 0.16, 1, 16), None, False, 0.04),
-        (Score(0.7, None, None, 1, 1), 0.03, False, 0.03),
-        (Score(0.7, None, None, 1, 1), None, False, None),
+        (Score(0.7, 0.04, 0.03, 4, 80, error=0.02), 0.01, 0.02),
+        (Score(0.7, 0.0, 0.16, 4, 16, error=0.01), 0.01, 0.04),  # at least 0.16 / sqrt 16
+        (Score(0.7, None, 0.16, 1, 16), 0.03, 0.05),  # sqrt(0.03^2 + (0.16 / sqrt 16)^2)
+        (Score(0.7, None, None, 1, 1), 0.03, 0.03),
+        (Score(0.7, None, 0.16, 1, 16), None, None),
+        (Score(0.7, None, 0.16, 1, 16, error=0.04), None, 0.04),  # a method that ignores the seed
     ],
 )
-def test_the_error_of_our_mean(score, std, seeded, expected):
-    assert our_error(score, std, seeded) == (expected if expected is None else pytest.approx(expected))
+def test_the_error_of_our_mean(score, std, expected):
+    assert our_error(score, std) == (expected if expected is None else pytest.approx(expected))
 
 
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"std": 2.0, "n_sets": 4}, math.sqrt(0.01**2 + 0.001**2 / 12)),
+        ({"std": 2.0, "n_sets": 5}, math.sqrt(0.01**2 + 0.001**2 / 12)),
         ({"std": 2.0}, math.sqrt(0.02**2 + 0.001**2 / 12)),
-        ({"std": 0.0}, 0.001 / math.sqrt(12)),
+        ({"std": 0.0}, math.sqrt(0.0005**2 + 0.001**2 / 12)),
         ({}, None),
     ],
 )
@@ -632,13 +631,15 @@ def test_without_a_published_deviation_there_is_no_z():
 
 
 def test_z_is_the_difference_over_both_errors():
-    # ours 0.76 +- 0.06 / 2, published 0.80 +- 0.08 / 2: -0.04 / 0.05, but for the rounding
-    score, number = Score(0.76, 0.06, None, 4, 4), published(std=8.0, n_sets=4)
+    # ours 0.76 +- 0.03, published 0.80 +- 0.08 / 2: -0.04 / 0.05, but for the rounding
+    score, number = Score(0.76, 0.06, None, 4, 4, error=0.03), published(std=8.0, n_sets=5)
     line = Line(("tiny", 1, "random", None), "linear", score, number, comparable=True, seeded=True)
     assert line.difference == pytest.approx(-0.04)
     assert line.z == pytest.approx(-0.8, abs=1e-4)
+    # Welch's degrees of freedom: 0.05^4 / (0.03^4 / 3 + 0.04^4 / 4) = 6.86
+    assert line.p == pytest.approx(2 * stats.t.sf(0.8, 6.86), abs=1e-3)
     altered = Line(line.key, "linear", score, number, comparable=False, seeded=True)
-    assert (altered.difference, altered.uncertainty, altered.z) == (None, None, None)
+    assert (altered.difference, altered.uncertainty, altered.z, altered.p) == (None,) * 4
 
 
 # --- The command -------------------------------------------------------------------------------------
@@ -721,10 +722,10 @@ def test_show_works_from_records_alone(dcbench, write, tmp_path, monkeypatch):
     )
     shown = dcbench("suite show blobs.toml --eval-network linear").stdout
     lines = [" ".join(line.split()) for line in shown.splitlines()]
-    # set means 0.72 and 0.78: 0.0424 apart from one another, 0.0283 within; -5 points over
-    # hypot(4.24 / sqrt 2, hypot(1 / sqrt 4, 0.029)) = 3.04
-    assert "1 random 75.0 (4.2/2.8) 2x2 80.0 ± 1.0 best -5.0 -1.6" in lines
-    assert "2 random – – (90.0) – –" in lines
+    # set means 0.72 and 0.78: deviation 0.0424, or 0.0374 without the 0.0283 within; -5 points over
+    # hypot(4.24 / sqrt 2, hypot(1 / sqrt 3, 0.029)) = 3.06
+    assert "1 random 75.0 (3.7/2.8) 2x2 80.0 ± 1.0 best -5.0 -1.6 0.34" in lines
+    assert "2 random – – (90.0) – – –" in lines
     assert any("from memory" in line for line in lines)
     assert lines[-1] == "Done: 2 of 6 condensed sets, 4 of 20 trials; 16 trials left."
 
@@ -773,8 +774,8 @@ def test_several_networks_make_a_matrix(dcbench, tmp_path):
     first = next(index for index, row in enumerate(rows) if row[:1] == ["mlp"])
     assert rows[first] == ["mlp", "–", "–", "60.0", "–", "–", "–", "2x2"]
     assert rows[first + 1] == ["(70.5)", "(63.9)", "(77.3)", "(70.9)", "(53.2)", "(80.9)"]
-    # no deviation between our sets: -17.3 / hypot(5.8 / sqrt 5, 0.029)
-    assert rows[first + 2] == ["-6.7"]
+    # no deviation between our sets: -17.3 / hypot(5.8 / sqrt 4, 0.029)
+    assert rows[first + 2] == ["-6.0"]
     assert "beneath it the published number (last), and z" in shown
     assert "Done: 2 of 30 condensed sets, 4 of 3,600 trials; 3,596 trials left." in shown
     one = dcbench("suite show gradient-matching-cross-architecture --network mlp --eval-network lenet").stdout

@@ -27,7 +27,7 @@ def row_data(row: Row) -> dict[str, Any]:
     scores = {network: asdict(score) for network, score in sorted(row.scores.items())}
     for each in scores.values():
         each["diverged"] or each.pop("diverged")
-    plain = _plain(row, "all_options", "seeded", "condense_keys", "replicates", "teachers") | {"scores": scores}
+    plain = _plain(row, "all_options", "seeded", "condense_keys", "trials", "teachers") | {"scores": scores}
     plain |= {"diverged": row.diverged} if row.diverged else {}
     return plain | ({"teachers": [asdict(each) for each in row.teachers]} if row.teachers else {})
 
@@ -37,7 +37,8 @@ def _entry_data(entry: Entry, leaderboard: Leaderboard) -> dict[str, Any]:
     card = leaderboard.method_card(row)
     return {
         **row_data(row),
-        **_plain(entry, "row", *["over_random"] * (entry.over_random is None)),
+        **_plain(entry, "row", "estimate", *["over_random"] * (entry.over_random is None)),
+        "interval": entry.interval,
         "reference": entry.reference or None,
         "verified": leaderboard.mark(row),
         "submission": submission.name if submission else None,

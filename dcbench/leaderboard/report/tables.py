@@ -8,6 +8,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from csv import DictWriter
+from statistics import median
 from typing import Any
 
 import rich.box
@@ -26,7 +27,7 @@ DASH = "–"
 LEFT_ALIGNED = {"method", "matched on", "device", "engine", "commit"}
 CSV_COLUMNS = (
     *("dataset", "dataset_sha256", "ipc", "method", "method_version", "options", "matching_network", "protocol"),
-    *("budget", "track", "evaluation_network", "mean", "between_std", "within_std", "low", "high"),
+    *("budget", "track", "evaluation_network", "mean", "between_std", "within_std", "error", "low", "high"),
     *(
         "sets",
         "trials",
@@ -50,17 +51,18 @@ LEGEND = (
 )
 STANDINGS_LEGEND = (
     "Test accuracy in %: the mean over condensed sets, each of which counts by the mean over its networks, and "
-    "in parentheses the standard deviation between sets/within a set. Beneath it stands its 95 % interval, from "
-    "a bootstrap that draws sets and then networks; the interval leaves out that other test images would give "
-    "another accuracy. * marks the network that the row was matched on, or for coresets the network whose "
-    "features chose the images. Mean: over the networks that every row needs. Rows are ranked by it; two rows "
-    "tie if their intervals overlap. Unseen: the mean over those of these networks that no ranked row was "
-    "matched on. Drop: the accuracy on the network matched on, less unseen; compare drops only of rows matched "
-    "on the same network. Gap: the share of the gap between {floor} and {ceiling} that the mean closes. n: "
-    "condensed sets x networks per set. ✓: the named version of dcbench trained networks anew on the submitted "
-    "images and found the accuracies again, within a tolerance of 10 points at most; it did not condense again. "
-    "Seconds, memory, device, engine and commit are as submitted; seconds depend on what else the machine did; "
-    "after a + stand those of the trained networks that a set used."
+    "in parentheses the standard deviation between sets/within a set, the first without the noise of few "
+    "networks. Beneath it stands its 95 % interval, by Student's t on the sets' means; it leaves out that other"
+    " test images would give another accuracy. * marks the network that the row was matched on, or for coresets"
+    " the network whose features chose the images. Mean: over the networks that every row needs. Rows are "
+    "ranked by it; two rows share places unless Welch's test tells them apart, with Holm's correction for all "
+    "pairs of the table. Unseen: the mean over those of these networks that no ranked row was matched on. Drop:"
+    " the accuracy on the network matched on, less unseen; compare drops only of rows matched on the same "
+    "network. Gap: the share of the gap between {floor} and {ceiling} that the mean closes, with half its 95 % "
+    "interval. n: condensed sets x networks per set. ✓: the named version of dcbench trained networks anew on "
+    "the submitted images and found the accuracies again, within a tolerance of 10 points at most; it did not "
+    "condense again. Seconds, memory, device, engine and commit are as submitted; seconds depend on what else "
+    "the machine did; after a + stand those of the trained networks that a set used."
 )
 LATEX_LEGEND = (
     "Test accuracy in %: mean over condensed sets of the mean over networks, ± standard deviation between sets; "
@@ -252,6 +254,7 @@ def markdown(table: Standings, leaderboard: Leaderboard) -> str:
         )
     mean, unseen = (", ".join(networks) for networks in (table.networks, table.unseen))
     notes = [cell(f"Mean: {mean or 'no network that all rows have'}. Unseen: {unseen or 'none of them'}.")]
+    notes += [_test_images(table)]
     notes += [cell(f"† {lacking(entry)}") for entry in table.entries if entry.provisional]
     notes += [cell(_diverged(entry.row)) for entry in table.entries if entry.row.diverged]
     notes += [cell(f"{name}: no record.") for name in table.missing]
@@ -263,6 +266,20 @@ def _diverged(row: Row) -> str:
     """Return a line on the networks of a row that diverged."""
     matched = f" matched on {row.matching_network}" if row.matching_network else ""
     return f"{label(row)}{matched}: {row.diverged}; each counts with what it predicts then, or with chance."
+
+
+def _test_images(table: Standings) -> str:
+    """Return how much an accuracy would change with other test images."""
+    means = [entry.mean for entry in table.entries if entry.mean is not None and entry.row.ipc]
+    images = min(entry.row.test_images for entry in table.entries)
+    if not means or not images:
+        return ""
+    middle = median(means)
+    error = (middle * (1 - middle) / images) ** 0.5
+    return (
+        f"{images:,} test images: the standard error of an accuracy of {percent(middle)} due to them is "
+        f"{percent(error)} points. All rows share these images, so their order changes less."
+    )
 
 
 def _over_random(entry: Entry, table: Standings) -> dict[str, str]:
@@ -375,7 +392,10 @@ def _tabulated(lines: Sequence[dict[str, str]], form: str, missing: Sequence[str
 
 
 def _gap(entry: Entry) -> str:
-    return DASH if entry.gap is None else f"{100 * entry.gap:.0f} %"
+    if entry.gap is None:
+        return DASH
+    half_width = f" ± {100 * entry.gap_half_width:.0f}" if entry.gap_half_width is not None else ""
+    return f"{100 * entry.gap:.0f}{half_width} %"
 
 
 def lacking(entry: Entry) -> str:

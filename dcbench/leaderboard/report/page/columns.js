@@ -41,7 +41,7 @@ function columnsOf(table, span) {
       "gap",
       "descending",
       (entry) => entry.gap,
-      (entry) => share(entry.gap),
+      (entry) => share(entry.gap, entry.gap_half_width),
     ),
     ...overRandomColumns(table),
     number("n", "n", "descending", trials, (entry) => sample(entry)),
@@ -148,8 +148,11 @@ function signed(fraction) {
   return percent(fraction).replace("-", "−");
 }
 
-function share(fraction) {
-  return fraction === null ? DASH : `${(100 * fraction).toFixed(0).replace("-", "−")} %`;
+/** A share in percent, with half its interval where that is known. */
+function share(fraction, halfWidth) {
+  if (fraction === null) return DASH;
+  const around = halfWidth === null ? "" : ` ± ${(100 * halfWidth).toFixed(0)}`;
+  return `${(100 * fraction).toFixed(0).replace("-", "−")}${around} %`;
 }
 
 function trials(entry) {
