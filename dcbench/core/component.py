@@ -84,6 +84,11 @@ class Component(BaseModel):
         return " ".join(rest.partition("\n\nClass attributes:")[0].split())
 
     @classmethod
+    def option_fields(cls) -> dict[str, FieldInfo]:
+        """Return the options that users may give, by name."""
+        return cls.model_fields
+
+    @classmethod
     def from_spelling(cls, text: str) -> Self:
         """Build an instance from its whole spelling, as users and records have it: the inverse of ``str``.
 
@@ -108,7 +113,7 @@ class Component(BaseModel):
         options: dict[str, str] = {}
         while parts and (match := _OPTION.fullmatch(parts[-1])):
             # A path may have the form of an option, but not the name of one.
-            if cls.argument and len(parts) == 1 and match["key"] not in cls.model_fields:
+            if cls.argument and len(parts) == 1 and match["key"] not in cls.option_fields():
                 break
             if match["key"] in options:
                 raise DcbenchError(f"{cls.name}:{text}: option {match['key']!r} is given twice.")
@@ -124,14 +129,18 @@ class Component(BaseModel):
     @classmethod
     def configure(cls, options: Mapping[str, Any]) -> Self:
         """Build an instance from options as a user gives them; a `DcbenchError` names one that does not fit."""
+        fields = cls.option_fields()
         for key in options:
-            if key not in cls.model_fields:
-                raise unknown_name(f"option of {cls.kind} {cls.name}", key, cls.model_fields)
-        values = {key: _parse(value, cls.model_fields[key]) for key, value in options.items()}
+            if key not in fields:
+                raise unknown_name(f"option of {cls.kind} {cls.name}", key, fields)
         try:
-            return cls.model_validate(values)
+            return cls._from_values({key: _parse(value, fields[key]) for key, value in options.items()})
         except ValidationError as error:
             raise DcbenchError(_first_problem(cls, error)) from None
+
+    @classmethod
+    def _from_values(cls, values: dict[str, Any]) -> Self:
+        return cls.model_validate(values)
 
     @classmethod
     def option_rows(cls) -> list[dict[str, str]]:
@@ -144,7 +153,7 @@ class Component(BaseModel):
                 "meaning": field.description or "",
                 "source": _source(field),
             }
-            for key, field in cls.model_fields.items()
+            for key, field in cls.option_fields().items()
         ]
 
     def changed_options(self, default: Self) -> dict[str, Any]:
@@ -185,7 +194,8 @@ def _parse(value: Any, field: FieldInfo) -> Any:
 def _first_problem(cls: type[Component], error: ValidationError) -> str:
     problem = error.errors()[0]
     place = ".".join(str(part) for part in problem["loc"]) or "options"
-    message = problem["msg"][0].lower() + problem["msg"][1:]
+    message = problem["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
     return f"option {place!r} of {cls.kind} {cls.name!r}: {message}, got {problem['input']!r}."
 
 

@@ -6,11 +6,14 @@ import warnings
 from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
+from pydantic import PrivateAttr
+from pydantic.fields import FieldInfo
 from torch import Tensor
 
 from dcbench.core.component import Component
+from dcbench.core.dataset_form import DatasetForm
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,9 @@ class Splits:
 class Dataset(Component):
     """A data set plugin: loads a training and a test split of uint8 images.
 
+    Users may ask for it in another form, as in ``mnist:classes=3+7,size=32``: see `DatasetForm`. dcbench brings
+    what `load` returns to that form, so a plugin does nothing for it.
+
     Class attributes:
         unsuitable: operations of `dcbench.engine.siamese` that would change what an image shows, such as ``flip``
             where the images are digits; protocols and methods leave them out.
@@ -54,6 +60,7 @@ class Dataset(Component):
     remedy: ClassVar[str] = "Remove its files from {root}, so that they are loaded again."
     mend: ClassVar[str] = ""
     """The old name of `remedy`; a subclass that still sets it gets a DeprecationWarning."""
+    _form: DatasetForm = PrivateAttr(default_factory=DatasetForm)
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         """Take the old name of `remedy`; say that `augmentation` does not count."""
@@ -69,12 +76,40 @@ class Dataset(Component):
                 stacklevel=2,
             )
 
+    @classmethod
+    def option_fields(cls) -> dict[str, FieldInfo]:
+        """Return its own options, then those of its form that are not the name of one of its own."""
+        return {
+            **cls.model_fields,
+            **{k: v for k, v in DatasetForm.model_fields.items() if k not in cls.model_fields},
+        }
+
+    @classmethod
+    def _from_values(cls, values: dict[str, Any]) -> Self:
+        own = {key: value for key, value in values.items() if key in cls.model_fields}
+        dataset = super()._from_values(own)
+        dataset._form = DatasetForm.model_validate({key: values[key] for key in values.keys() - own.keys()})
+        return dataset
+
+    @property
+    def form(self) -> DatasetForm:
+        """The form in which it is used."""
+        return self._form
+
+    def __str__(self) -> str:
+        """Return the canonical spelling, the form last."""
+        return self.form.spelled_after(super().__str__())
+
     def table_name(self) -> str:
-        """Return the name in records and tables: the canonical spelling, unless a subclass overrides it.
+        """Return the name in records and tables, without the form: the canonical spelling unless overridden.
 
         A data set that is read from a user's file, for example, returns a name and not a path.
         """
-        return str(self)
+        return super().__str__()
+
+    def record_name(self) -> str:
+        """Return the name in records and tables, with the form."""
+        return self.form.spelled_after(self.table_name())
 
     def is_here(self, root: Path) -> bool | None:
         """Return whether `load` would work without a download, or None if it cannot tell.

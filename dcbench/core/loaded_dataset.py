@@ -72,11 +72,26 @@ def load_dataset(dataset: Dataset, root: Path, device: torch.device = CPU) -> Lo
     if problem:
         known = f" So it is damaged. {remedy}" if dataset.sha256 else ""
         raise DcbenchError(f"dataset {dataset.name!r} cannot be used: {problem}.{known}")
+    data = _described(dataset, splits, device)
+    if dataset.sha256 not in ("", data.info.sha256):
+        raise DcbenchError(
+            f"dataset {dataset.name!r} is damaged, or not the version that dcbench knows by that name: its data "
+            f"have the hash {data.info.sha256[:12]}, not {dataset.sha256[:12]}. {remedy}"
+        )
+    try:
+        formed = dataset.form.apply(splits)
+    except DcbenchError as error:
+        raise DcbenchError(f"dataset {dataset} cannot be had: {error}.") from None
+    return data if formed is splits else _described(dataset, formed, device)
+
+
+def _described(dataset: Dataset, splits: Splits, device: torch.device) -> LoadedDataset:
+    """Return splits with their facts."""
     train, test, num_classes = splits.train, splits.test, len(splits.class_names)
     mean, std = (splits.mean, splits.std) if splits.mean else channel_statistics(train.images)
     _, channels, height, width = train.images.shape
     info = DatasetInfo(
-        name=dataset.table_name(),
+        name=dataset.record_name(),
         class_names=splits.class_names,
         channels=channels,
         size=(height, width),
@@ -85,11 +100,6 @@ def load_dataset(dataset: Dataset, root: Path, device: torch.device = CPU) -> Lo
         sha256=_hash(train, test, num_classes, mean, std),
         unsuitable=dataset.unsuitable,
     )
-    if dataset.sha256 not in ("", info.sha256):
-        raise DcbenchError(
-            f"dataset {dataset.name!r} is damaged, or not the version that dcbench knows by that name: its data "
-            f"have the hash {info.sha256[:12]}, not {dataset.sha256[:12]}. {remedy}"
-        )
     return LoadedDataset(info, train, test, device)
 
 

@@ -157,7 +157,7 @@ def load_named(dataset: Dataset, plugins: Plugins, data_root: Path, device: torc
         return re.sub("[^a-z0-9]", "", name.casefold())
 
     taken = {bare(each): each for each in plugins.datasets}.get(bare(name))
-    if taken and name != str(dataset):
+    if taken and dataset.record_name() != str(dataset):
         how = f", as in {dataset},title=NAME" if "title" in type(dataset).model_fields else ""
         raise DcbenchError(
             f"{dataset} would be recorded as {name!r}, and {taken!r} is another data set's name. "

@@ -264,9 +264,10 @@ def load_datasets(
     datasets = {data.info.name: data for data in loaded}
     for name in sorted({record.dataset for record in official(submission.records)} - datasets.keys()):
         try:
-            if ":" in name:  # where a user's files are is not for a submission to say
+            dataset = plugins.make_dataset(name)
+            if dataset.argument:  # where a user's files are is not for a submission to say
                 raise DcbenchError(f"the records name the data set {name!r}.")
-            datasets[name] = load_named(plugins.make_dataset(name), plugins, data_root, device)
+            datasets[name] = load_named(dataset, plugins, data_root, device)
         except DcbenchError as error:
             hint = f"Say where the data set {name!r} is with --dataset, as in npz:FILE."
             raise DcbenchError(f"{error} {hint}") from None

@@ -108,7 +108,7 @@ class _Names:
     def __init__(self, selection: SuiteSelection, plugins: Callable[[], Plugins]) -> None:
         self.selection, self.plugins = selection, cache(plugins)
         self.datasets = {
-            tidy(self.plugins().make_dataset(name).table_name()) if ":" in name else name: name
+            tidy(self.plugins().make_dataset(name).record_name()) if ":" in name else name: name
             for name in selection.datasets
         }
         self.declared = cache(self._declared)

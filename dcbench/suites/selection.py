@@ -268,7 +268,7 @@ def _resolve_options(selection: SuiteSelection, plugins: Plugins) -> dict[str, s
     recorded: dict[str, str] = {}
     with _naming(suite, "datasets"):
         for dataset in map(plugins.make_dataset, file.datasets):
-            name = dataset.table_name()
+            name = dataset.record_name()
             if recorded.setdefault(name, str(dataset)) != str(dataset):
                 raise DcbenchError(f"{recorded[name]} and {dataset} would both be recorded as {name!r}.")
     with _naming(suite, "methods"):

@@ -944,6 +944,12 @@ def test_a_user_says_where_files_are_and_a_submission_does_not(folder, plugins, 
         load_datasets(read_submission(folder), (), plugins, tmp_path, torch.device("cpu"))
 
 
+def test_the_form_of_a_data_set_is_for_a_submission_to_say(folder, plugins, tmp_path):
+    rewrite(folder, lambda record: record | {"dataset": "digits:classes=3+7"})
+    loaded = load_datasets(read_submission(folder), (), plugins, tmp_path, torch.device("cpu"))
+    assert loaded["digits:classes=3+7"].info.class_names == ("3", "7")
+
+
 def test_a_row_is_of_one_submission(folder, tmp_path):
     board = tmp_path / "whole board"
     for name in ("one", "two"):

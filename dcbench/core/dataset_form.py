@@ -1,0 +1,172 @@
+"""Forms of a data set: some of its classes, fewer training images, another size, grey or colour.
+
+Every data set takes these options, as in ``cifar100:classes=0-19,train_per_class=100``. One that has an option of
+the same name itself, such as ``folder:PATH,size=32``, keeps its own meaning of it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from pydantic import BaseModel, ConfigDict, field_validator
+from torch import Tensor
+
+from dcbench.core.component import option
+from dcbench.utils.errors import DcbenchError
+
+if TYPE_CHECKING:
+    from dcbench.core.dataset import Split, Splits
+
+CLASSES = r"[0-9]{1,5}(-[0-9]{1,5})?(\+[0-9]{1,5}(-[0-9]{1,5})?)*"
+SIZE = r"[1-9][0-9]{0,3}(x[1-9][0-9]{0,3})?"
+GREY_WEIGHTS = (19595, 38470, 7471)
+"""The luma of ITU-R BT.601, times 2**16: what Pillow's grey conversion uses."""
+
+
+class DatasetForm(BaseModel):
+    """The form in which a data set is used. With the defaults, it is used as it is."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    classes: str | None = option(
+        None,
+        "the classes to keep, by number from 0, as in 0-19 or 3+7; in this order they become 0, 1, 2, …",
+    )
+    train_per_class: int | None = option(
+        None, "training images to keep of each class, at even distances in the data set's order", ge=1
+    )
+    size: str | None = option(
+        None,
+        "pixels, 32 or 28x40 (height x width): images are scaled to cover it, bilinear, and cropped at the centre",
+    )
+    channels: Literal[1, 3] | None = option(
+        None, "1: colour becomes grey, as Pillow does it; 3: grey is repeated three times"
+    )
+
+    @field_validator("classes")
+    @classmethod
+    def _canonical_classes(cls, text: str | None) -> str | None:
+        """Spell the same classes the same way: sorted, and three or more in a row as a range."""
+        if text is None:
+            return None
+        labels = _labels(text)
+        if len(labels) < 2:
+            raise ValueError("two classes at least are needed, as in 3+7")
+        runs = [
+            [label for _, label in run]
+            for _, run in itertools.groupby(enumerate(labels), key=lambda each: each[1] - each[0])
+        ]
+        return "+".join(f"{run[0]}-{run[-1]}" if len(run) > 2 else "+".join(map(str, run)) for run in runs)
+
+    @field_validator("size")
+    @classmethod
+    def _canonical_size(cls, text: str | None) -> str | None:
+        if text is not None and not re.fullmatch(SIZE, text):
+            raise ValueError("write pixels from 1 to 9999, as in 32 or 28x40")
+        height, _, width = (text or "").partition("x")
+        return height if height == width else text
+
+    def __str__(self) -> str:
+        """Return the options that are not at their defaults, as users write them; empty for none."""
+        changed = self.model_dump(exclude_defaults=True)
+        return ",".join(f"{key}={changed[key]}" for key in sorted(changed))
+
+    def spelled_after(self, name: str) -> str:
+        """Return a data set's name or spelling with this form."""
+        text = str(self)
+        return f"{name}{',' if ':' in name else ':'}{text}" if text else name
+
+    def apply(self, splits: Splits) -> Splits:
+        """Return both splits in this form.
+
+        The statistics for normalisation stay as long as the pixels do; of changed pixels they are measured anew.
+
+        Raises:
+            DcbenchError: if the data set does not have the classes, the images or the channels for it.
+        """
+        if self.classes is not None:
+            splits = _with_classes(splits, _labels(self.classes))
+        if self.train_per_class is not None:
+            splits = replace(splits, train=_thinned(splits.train, splits.class_names, self.train_per_class))
+        train, test = (replace(each, images=self._pixels(each.images)) for each in (splits.train, splits.test))
+        if train.images is splits.train.images:
+            return splits
+        return replace(splits, train=train, test=test, mean=(), std=())
+
+    def _pixels(self, images: Tensor) -> Tensor:
+        """Return images, uint8, (N, C, H, W), in the form's channels and size; or the same object."""
+        have = images.shape[1]
+        if self.channels == 1 and have != 1:
+            if have != 3:
+                raise DcbenchError(f"only colour images become grey, and these have {have} channels")
+            parts = [weight * images[:, [channel]].int() for channel, weight in enumerate(GREY_WEIGHTS)]
+            images = (torch.stack(parts).sum(0) + 2**15 >> 16).to(torch.uint8)
+        if self.size is not None:
+            height, _, width = self.size.partition("x")
+            images = _resized(images, int(height), int(width or height))
+        if self.channels == 3 and have != 3:
+            if have != 1:
+                raise DcbenchError(f"only grey images get three channels, and these have {have}")
+            images = images.expand(-1, 3, -1, -1).contiguous()
+        return images
+
+
+def _labels(text: str) -> list[int]:
+    """Return the classes that ``0-2+7`` names, sorted, each once.
+
+    Raises:
+        ValueError: for another form, or a range that runs backwards.
+    """
+    if not re.fullmatch(CLASSES, text):
+        raise ValueError("name classes by their numbers from 0, as in 0-19 or 3+7")
+    labels: set[int] = set()
+    for part in text.split("+"):
+        first, _, last = part.partition("-")
+        if int(last or first) < int(first):
+            raise ValueError(f"the range {part} runs backwards")
+        labels.update(range(int(first), int(last or first) + 1))
+    return sorted(labels)
+
+
+def _with_classes(splits: Splits, labels: list[int]) -> Splits:
+    count = len(splits.class_names)
+    if labels[-1] >= count:
+        raise DcbenchError(f"its classes are 0 to {count - 1}, and {labels[-1]} is none of them")
+    renumbered = torch.full((count,), -1)
+    renumbered[labels] = torch.arange(len(labels))
+
+    def kept(split: Split) -> Split:
+        new = renumbered[split.labels]
+        return replace(split, images=split.images[new >= 0], labels=new[new >= 0])
+
+    names = tuple(splits.class_names[label] for label in labels)
+    return replace(splits, train=kept(splits.train), test=kept(splits.test), class_names=names)
+
+
+def _thinned(split: Split, class_names: tuple[str, ...], count: int) -> Split:
+    """Keep ``count`` images of each class, spread over the split, because its order may mean something."""
+    chosen = []
+    for label, name in enumerate(class_names):
+        members = torch.nonzero(split.labels == label).flatten()
+        if len(members) < count:
+            raise DcbenchError(f"class {name!r} has {len(members)} training images, not {count}")
+        chosen.append(members[torch.arange(count) * len(members) // count])
+    kept = torch.cat(chosen).sort().values
+    return replace(split, images=split.images[kept], labels=split.labels[kept])
+
+
+def _resized(images: Tensor, height: int, width: int) -> Tensor:
+    """Scale to cover the size and crop at the centre. Pillow does it in integers, the same on every machine."""
+    if images.shape[2:] == (height, width):
+        return images
+    arrays = images.numpy()
+    resized = np.empty((*images.shape[:2], height, width), dtype=np.uint8)
+    for at in np.ndindex(*images.shape[:2]):
+        resized[at] = ImageOps.fit(Image.fromarray(arrays[at]), (width, height), Image.Resampling.BILINEAR)
+    return torch.from_numpy(resized)
