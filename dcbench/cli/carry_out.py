@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -119,7 +119,19 @@ def _show_plan(plan: Plan, store: Store, force: bool, as_json: bool) -> None:
     if not as_json:
         sets = sum(row["condensed"] == "no" for row in rows)
         left = sum(int(row["trials"]) - int(row["done"]) for row in rows)
+        for line in _networks_to_train(plan, store, force):
+            click.echo(line)
         click.echo(f"To do: {sets} of {len(rows)} condensations, {left} evaluations. Budget: {plan.budget.name}.")
+
+
+def _networks_to_train(plan: Plan, store: Store, force: bool) -> Iterator[str]:
+    """Yield a line for each recipe of the trained networks that are needed, with how many are there."""
+    there: dict[str, list[bool]] = {}
+    for spec in plan.networks(store, force):
+        what = f"{spec.network} on {spec.dataset}: {spec.recipe}"
+        there.setdefault(what, []).append(store.network_path(spec).exists())
+    for what, found in there.items():
+        yield f"To train: {found.count(False)} of {len(found)} {what}"
 
 
 def _show_outcome(completed: Completed) -> None:

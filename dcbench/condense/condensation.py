@@ -12,14 +12,15 @@ from pydantic import TypeAdapter, ValidationError
 
 import dcbench
 from dcbench.condense.checkpoint import FileCheckpoint
-from dcbench.condense.trained_networks import Report, TrainedNetworks
+from dcbench.condense.trained_networks import Report, TrainedNetworks, network_specs
 from dcbench.core.architecture import Architecture
 from dcbench.core.condensed_set import CondensedSet, Origin, SetTraits, check_set
+from dcbench.core.dataset import DatasetInfo
 from dcbench.core.loss_watch import Diverged, LossWatch
 from dcbench.core.method import Method, Task
 from dcbench.core.spec import CondenseSpec
 from dcbench.core.split import ResidentSplit
-from dcbench.core.trained_network import TrainedNetwork
+from dcbench.core.trained_network import NetworkSpec, TrainedNetwork
 from dcbench.engine.engine import active_engine
 from dcbench.results.artefacts import Artefacts, Cost
 from dcbench.results.provenance import PeakMemory, describe_device
@@ -60,6 +61,11 @@ class Condensation:
     origin: Origin
     traits: SetTraits
     set_sha256: None = None
+
+    def networks(self, spec: CondenseSpec, info: DatasetInfo) -> list[NetworkSpec]:
+        """Return the trained networks that the method says it needs."""
+        needed = self.method.needs(info, spec.seed)
+        return network_specs(self.architecture, *needed, info) if needed else []
 
     def make(
         self,

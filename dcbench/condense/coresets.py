@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dcbench.core.component import option
 from dcbench.core.condensed_set import CondensedSet
+from dcbench.core.dataset import DatasetInfo
 from dcbench.core.method import Method, Setting, Task
 from dcbench.core.trained_network import NetworkRecipe, TrainedNetwork
 
@@ -47,16 +48,19 @@ class Coreset(Method):
             count: how many.
             snapshots: epochs after which their states are needed, beside the last.
         """
-        recipe = NetworkRecipe(
+        return task.trained_networks(self.recipe(task.seed, snapshots), count)
+
+    def recipe(self, seed: int, snapshots: tuple[int, ...] = ()) -> NetworkRecipe:
+        """Return how the networks of a set of this seed are trained."""
+        return NetworkRecipe(
             epochs=self.epochs,
             lr=self.lr,
             momentum=self.momentum,
             weight_decay=self.weight_decay,
             batch_size=self.batch_size,
             snapshots=snapshots,
-            seed=task.seed,
+            seed=seed,
         )
-        return task.trained_networks(recipe, count)
 
 
 class ScoreCoreset(Coreset):
@@ -109,6 +113,10 @@ class FeatureCoreset(Coreset):
     def dependencies(self) -> frozenset[str]:
         """Return ``ipc`` alone for pixels, because neither the network nor the seed changes the choice then."""
         return frozenset({"ipc"}) if self.space == "pixels" else self.depends_on
+
+    def needs(self, info: DatasetInfo, seed: int) -> tuple[NetworkRecipe, int] | None:
+        """Return the recipe of the network of the features."""
+        return (self.recipe(seed), 1) if self.space == "features" else None
 
     def condense(self, task: Task) -> CondensedSet:
         """Take the trained network of the features, then choose images of each class."""

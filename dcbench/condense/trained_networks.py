@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from dcbench.condense.checkpoint import FileCheckpoint
 from dcbench.core.architecture import Architecture
+from dcbench.core.dataset import DatasetInfo
 from dcbench.core.loss_watch import Diverged
 from dcbench.core.split import ResidentSplit
 from dcbench.core.trained_network import NetworkRecipe, NetworkSpec, TrainedNetwork
@@ -20,6 +21,23 @@ from dcbench.utils.files import remove
 
 Report = Callable[[str, str, int, int], None]
 """Called as ``report(kind of work, which piece, steps done, steps)``; with 0 of 0 when it starts."""
+
+
+def network_specs(
+    architecture: Architecture, recipe: NetworkRecipe, number: int, info: DatasetInfo
+) -> list[NetworkSpec]:
+    """Return the specs of so many networks of a recipe on a data set; the architecture is resolved."""
+    return [
+        NetworkSpec(
+            dataset=info.name,
+            dataset_sha256=info.sha256,
+            network=str(architecture),
+            source_sha256=source_sha256(type(architecture)),
+            recipe=recipe,
+            number=each,
+        )
+        for each in range(number)
+    ]
 
 
 class TrainedNetworks:
@@ -55,17 +73,7 @@ class TrainedNetworks:
             Diverged: if the training of one diverges, naming the network and the epoch.
             StorageError: if one cannot be written.
         """
-        specs = [
-            NetworkSpec(
-                dataset=train.info.name,
-                dataset_sha256=train.info.sha256,
-                network=str(architecture),
-                source_sha256=source_sha256(type(architecture)),
-                recipe=recipe,
-                number=each,
-            )
-            for each in range(number)
-        ]
+        specs = network_specs(architecture, recipe, number, train.info)
         found = self._all(specs, architecture, train)
         self._seconds |= {key: cost.seconds for key, (_, cost) in found.items()}
         self._peak = max(self._peak, *(cost.peak_memory_bytes for _, cost in found.values()))

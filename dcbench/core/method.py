@@ -219,6 +219,13 @@ class Method(Component):
         """
         return SetTraits()
 
+    def needs(self, info: DatasetInfo, seed: int) -> tuple[NetworkRecipe, int] | None:
+        """Return by which recipe it will ask for trained networks, and how many; None for none.
+
+        A dry run names them. ``self`` is resolved; ``seed`` is that of the set.
+        """
+        return None
+
     def changed_from_defaults(self, setting: Setting) -> dict[str, Any]:
         """Return the options that differ from the defaults in a setting. ``self`` is resolved for it.
 

@@ -9,12 +9,14 @@ from typing import Protocol
 
 import torch
 
-from dcbench.condense.trained_networks import Report
+from dcbench.condense.trained_networks import Report, network_specs
 from dcbench.core.architecture import Architecture
 from dcbench.core.condensed_set import CondensedSet, Origin, SetTraits
+from dcbench.core.dataset import DatasetInfo
 from dcbench.core.loaded_dataset import LoadedDataset
 from dcbench.core.spec import SOFT_LABELS, Budget, CondenseSpec
 from dcbench.core.split import ResidentSplit
+from dcbench.core.trained_network import NetworkSpec
 from dcbench.evaluate.protocol import EvaluationProtocol
 from dcbench.evaluate.protocols import PROTOCOLS
 from dcbench.results.artefacts import Artefacts
@@ -37,6 +39,9 @@ class SetSource(Protocol):
     @property
     def set_sha256(self) -> str | None:
         """Hash of the set, where it is known before it is made; else None."""
+
+    def networks(self, spec: CondenseSpec, info: DatasetInfo) -> list[NetworkSpec]:
+        """Return the trained networks that making the set of a spec needs, as far as its method says."""
 
     def make(
         self,
@@ -110,6 +115,19 @@ class Plan:
             record = store.find(key, name, self.protocol.name, self.budget.name, seed)
             same = record and record.augmentation in augmented and record.recipe == recipe
             yield network, seed, record if same else None
+
+    def networks(self, store: Store, force: bool = False) -> list[NetworkSpec]:
+        """Return the trained networks that are needed for what is left to do, each once."""
+        needed: dict[str, NetworkSpec] = {}
+        for cell in self.cells:
+            info, pending = cell.data.info, self.pending(cell, store, force)
+            specs = []
+            if force or not store.set_path(cell.spec).exists():
+                specs += cell.source.networks(cell.spec, info) if pending or not cell.trials else []
+            if pending and (teacher := self.protocol.teacher_for(info)):
+                specs += network_specs(*teacher, 1, info)
+            needed |= {spec.key(): spec for spec in specs}
+        return [*needed.values()]
 
     def covered(self, store: Store) -> list[Record]:
         """Return the successful records of all trials that the results have."""

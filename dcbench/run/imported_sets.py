@@ -20,6 +20,7 @@ from dcbench.core.condensed_set import CondensedSet, Origin, SetTraits
 from dcbench.core.dataset import DatasetInfo
 from dcbench.core.spec import CondenseSpec
 from dcbench.core.split import ResidentSplit
+from dcbench.core.trained_network import NetworkSpec
 from dcbench.formats.conversion import to_condensed
 from dcbench.formats.foreign import ForeignFile, Pixels, read_foreign
 from dcbench.plugins import Plugins
@@ -50,6 +51,10 @@ class ImportedSet:
     def traits(self) -> SetTraits:
         """What the set is."""
         return self.condensed.traits
+
+    def networks(self, spec: CondenseSpec, info: DatasetInfo) -> list[NetworkSpec]:
+        """Return none."""
+        return []
 
     @cached_property
     def set_sha256(self) -> str:

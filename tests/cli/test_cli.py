@@ -79,6 +79,19 @@ def test_a_dry_run_shows_what_is_done_and_does_nothing(dcbench, tmp_path):
     assert "To do: 1 of 2 condensations, 1 evaluations" in after.stdout
 
 
+def test_a_dry_run_names_the_networks_that_have_to_be_trained(dcbench):
+    line = (
+        f"run {SMALL} -m herding -m el2n -m random --network mlp -o epochs=1 --protocol kd:teacher=mlp --dry-run"
+    )
+    before = dcbench(line).stdout
+    recipe = "mlp on digits: 1 epoch, batch 256, SGD 0.01, momentum 0.9, weight decay 0.0005, seed 0"
+    assert f"To train: 2 of 2 {recipe}\n" in before  # of el2n, the first of which serves herding
+    assert "To train: 1 of 1 mlp on digits: 30 epochs, batch 64" in before
+    dcbench(f"run {SMALL} -m herding --network mlp -o epochs=1")
+    assert f"To train: 1 of 2 {recipe}\n" in dcbench(line).stdout
+    assert "To train" not in dcbench(f"run {SMALL} -m herding --network mlp -o epochs=1 --dry-run").stdout
+
+
 def test_the_budget_is_full_once_a_data_set_is_named(dcbench):
     assert "Budget: full" in dcbench("run --dataset digits --method random --dry-run").stdout
     assert "Budget: quick" in dcbench("run --method random --dry-run").stdout

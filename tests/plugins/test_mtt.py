@@ -95,7 +95,7 @@ def test_the_algorithm_agrees_with_the_naive_implementation(tiny, tmp_path, norm
     architecture = ConvNet(width=8, depth=2, norm=norm)
     method = resolved(tiny, architecture=architecture, **SMALL | {"zca": zca})
     task = make_task(tiny, architecture, folder=tmp_path)
-    start, expected, lr, losses, lrs = naive_condense(method, task, method._expert_recipe())
+    start, expected, lr, losses, lrs = naive_condense(method, task, method.needs(task.info, 0)[0])
     condensed = method.condense(make_task(tiny, architecture, folder=tmp_path))
     moved = (expected - start).norm()
     assert moved / start.norm() > 0.01
@@ -186,7 +186,7 @@ def test_the_defaults_are_the_authors_and_experts_are_trained_as_far_as_they_are
     counts, facts = (50_000 // classes,) * classes, {"channels": 3, "size": (32, 32), "classes": classes}
     method = of_made_up(ipc, counts, name=dataset, **facts)
     assert tuple(method._values) == expected
-    recipe = method._expert_recipe()
+    recipe = method.needs(make_info(**facts), 0)[0]
     assert (recipe.epochs, recipe.kept) == (epochs, tuple(range(epochs + 1)))
     assert (recipe.lr, recipe.momentum, recipe.weight_decay, recipe.decay_at) == (0.01, 0, 0, ())
     assert (recipe.batch_size, recipe.augmentation, recipe.align_corners) == (256, FULL, True)
@@ -221,14 +221,17 @@ def test_an_expert_takes_at_least_as_many_steps_as_on_cifar(images, size, batch)
 
 
 def test_only_states_that_are_matched_are_kept(tiny):
-    recipe = resolved(tiny, **SMALL | {"max_start_epoch": 2, "expert_epochs": 5})._expert_recipe()
+    recipe = resolved(tiny, **SMALL | {"max_start_epoch": 2, "expert_epochs": 5}).needs(tiny.info, 0)[0]
     assert recipe.kept == (0, 1, 5, 6)
 
 
 def test_the_strategy_is_that_of_students_and_experts():
     digits = Setting(make_info(unsuitable=frozenset({"flip"})), (9, 9, 9), 1, "convnet")
-    assert TrajectoryMatching().resolve(digits)._expert_recipe().augmentation == "color_crop_cutout_scale_rotate"
-    plain = TrajectoryMatching(strategy="none").resolve(digits)._expert_recipe()
+    assert (
+        TrajectoryMatching().resolve(digits).needs(digits.info, 0)[0].augmentation
+        == "color_crop_cutout_scale_rotate"
+    )
+    plain = TrajectoryMatching(strategy="none").resolve(digits).needs(digits.info, 0)[0]
     assert (plain.augmentation, plain.align_corners) == ("", False)
 
 

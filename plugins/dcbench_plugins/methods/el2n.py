@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dcbench.api import Method, ScoreCoreset, Task, hookimpl, logits, option
+from dcbench.api import DatasetInfo, Method, NetworkRecipe, ScoreCoreset, Task, hookimpl, logits, option
 
 PAPER = "Paul, Ganguli, Dziugaite, NeurIPS 2021"
 
@@ -30,11 +30,15 @@ class EL2N(ScoreCoreset):
     epochs: int = option(20, "epochs of training each network; 0 leaves it as initialised", source=PAPER, ge=0)
     networks: int = option(10, "networks over which the error is averaged", source=PAPER, ge=1)
 
+    def needs(self, info: DatasetInfo, seed: int) -> tuple[NetworkRecipe, int]:
+        """Return the recipe of the networks, and their number."""
+        return self.recipe(seed), self.networks
+
     def scores(self, task: Task) -> Tensor:
         """Return the mean norm of each training image's error: float64, shape (N,)."""
         truth = F.one_hot(task.train.labels, task.info.num_classes)
         total = torch.zeros(len(task.train), dtype=torch.float64, device=task.device)
-        for done, trained in enumerate(self.trained_networks(task, self.networks), start=1):
+        for done, trained in enumerate(task.trained_networks(*self.needs(task.info, task.seed)), start=1):
             error = logits(trained.network(), task.train).double().softmax(dim=1) - truth
             total += torch.linalg.vector_norm(error, dim=1)
             task.progress(done, self.networks)

@@ -14,7 +14,7 @@ each epoch, in evaluation mode, because the trained network is kept and shared; 
 import torch
 from torch import Tensor
 
-from dcbench.api import Method, ScoreCoreset, Task, hookimpl, logits, option
+from dcbench.api import DatasetInfo, Method, NetworkRecipe, ScoreCoreset, Task, hookimpl, logits, option
 
 
 class Forgetting(ScoreCoreset):
@@ -32,10 +32,14 @@ class Forgetting(ScoreCoreset):
         30, "epochs of training, after each of which predictions are compared", source="dcbench", ge=1
     )
 
+    def needs(self, info: DatasetInfo, seed: int) -> tuple[NetworkRecipe, int]:
+        """Return the recipe of the network, with its state after each epoch."""
+        return self.recipe(seed, tuple(range(1, self.epochs + 1))), 1
+
     def scores(self, task: Task) -> Tensor:
         """Count how often a network forgets each training image while it is trained: int64, shape (N,)."""
         labels, after = task.train.labels, range(1, self.epochs + 1)
-        (trained,) = self.trained_networks(task, snapshots=tuple(after))
+        (trained,) = task.trained_networks(*self.needs(task.info, task.seed))
         counts = torch.zeros_like(labels)
         known, learnt = torch.zeros_like(labels, dtype=torch.bool), torch.zeros_like(labels, dtype=torch.bool)
 

@@ -170,7 +170,7 @@ class TrajectoryMatching(Method):
 
     def condense(self, task: Task) -> CondensedSet:
         """Run algorithm 1."""
-        experts = task.trained_networks(self._expert_recipe(), self.experts)
+        experts = task.trained_networks(*self.needs(task.info, task.seed))
         student = experts[0].network()
         state = task.checkpoint.load() or self._start(task)
         state = {name: each.to(task.device) if each.is_floating_point() else each for name, each in state.items()}
@@ -199,13 +199,13 @@ class TrajectoryMatching(Method):
         """The values that `resolve` has filled in."""
         return Values(*(getattr(self, name) for name in Values._fields))
 
-    def _expert_recipe(self) -> NetworkRecipe:
-        """Return how the experts are trained: as far as a student can be asked to follow, and no further."""
+    def needs(self, info: DatasetInfo, seed: int) -> tuple[NetworkRecipe, int]:
+        """Return how the experts are trained, as far as a student can be asked to follow, and their number."""
         assert self.batch_expert is not None  # since resolved
         starts = range(self._values.max_start_epoch)
         ends = [start + self._values.expert_epochs for start in starts]
         augments = self.strategy != NO_AUGMENTATION
-        return NetworkRecipe(
+        recipe = NetworkRecipe(
             epochs=ends[-1],
             lr=self.lr_expert,
             momentum=self.momentum_expert,
@@ -215,6 +215,7 @@ class TrajectoryMatching(Method):
             zca=self._values.zca,
             snapshots=tuple(sorted({*starts, *ends})),
         )
+        return recipe, self.experts
 
     def _start(self, task: Task) -> dict[str, Tensor]:
         """Return the state before the first iteration; images are float32, (K * ipc, C, H, W), class by class."""

@@ -20,6 +20,7 @@ from torch import Tensor
 from dcbench.api import (
     SGD,
     CondensedSet,
+    DatasetInfo,
     DcbenchError,
     Method,
     NetworkRecipe,
@@ -102,21 +103,23 @@ class RandomSoft(Method):
         """Say that the labels are soft."""
         return SetTraits(track="soft-label")
 
-    def condense(self, task: Task) -> CondensedSet:
-        """Draw images, label them by the teacher after each number of epochs, return the best labels."""
-        assert self.epochs is not None  # since resolved
-        assert self.strategy is not None
+    def needs(self, info: DatasetInfo, seed: int) -> tuple[NetworkRecipe, int]:
+        """Return the recipe of the teacher, with a state for each number of epochs to choose among."""
         recipe = NetworkRecipe(
-            epochs=self.epochs,
+            epochs=self.grid[-1],
             lr=self.lr,
             momentum=self.momentum,
             weight_decay=self.weight_decay,
             batch_size=self.batch_size,
-            augmentation=self.strategy,
+            augmentation=str(self.strategy),
             snapshots=tuple(self.grid),
             held_out=HELD_OUT,
         )
-        (teacher,) = task.trained_networks(recipe)
+        return recipe, 1
+
+    def condense(self, task: Task) -> CondensedSet:
+        """Draw images, label them by the teacher after each number of epochs, return the best labels."""
+        (teacher,) = task.trained_networks(*self.needs(task.info, task.seed))
         state = task.checkpoint.load() or self._start(task, teacher.held_out)
         chosen, seed, accuracies = state["chosen"], int(state["seed"]), state["accuracies"]
         labels = [_labels(task, teacher, epochs, chosen) for epochs in self.grid]

@@ -21,8 +21,10 @@ from torch import Tensor, nn
 
 from dcbench.api import (
     CondensedSet,
+    DatasetInfo,
     DcbenchError,
     Method,
+    NetworkRecipe,
     Setting,
     Task,
     hookimpl,
@@ -75,10 +77,14 @@ class RDED(Method):
             )
         return self.model_copy(update={"factor": factor})
 
+    def needs(self, info: DatasetInfo, seed: int) -> tuple[NetworkRecipe, int]:
+        """Return the recipe of the teacher."""
+        return teacher_recipe(info, self.teacher_epochs), 1
+
     def condense(self, task: Task) -> CondensedSet:
         """Choose the crops class by class."""
         assert self.factor is not None  # since resolved
-        (trained,) = task.trained_networks(teacher_recipe(task.info, self.teacher_epochs))
+        (trained,) = task.trained_networks(*self.needs(task.info, task.seed))
         teacher, images, classes = trained.network(), [], task.info.num_classes
         for label in range(classes):
             crops, losses = self._best_crops(task, teacher, label)
