@@ -20,7 +20,7 @@ from dataclasses import fields, replace
 from functools import wraps
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from dcbench.utils.errors import DcbenchError, unknown_name
 
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from dcbench.core.dataset import Dataset
     from dcbench.core.method import Method
     from dcbench.core.split import ResidentSplit
-    from dcbench.formats.foreign import ForeignFile, Pixels
+    from dcbench.formats.foreign import ForeignFile
+    from dcbench.formats.labels import LabelsAre
     from dcbench.leaderboard.results import Results
     from dcbench.plugins import Plugins
     from dcbench.results.condensed import Condensed
@@ -192,6 +193,10 @@ def evaluate(
     normalised: bool = False,
     raw: bool = False,
     zca: bool = False,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    grey: bool = False,
+    labels_are: LabelsAre | None = None,
     lr: float | None = None,
     temperature: float | None = None,
     factor: int | None = None,
@@ -211,13 +216,17 @@ def evaluate(
     Args:
         images: uint8 or floating, shape (N, C, H, W); or a file or folder that the command reads, or a set of
             `condense` or `load_set`, or a list of these.
-        labels: integers of shape (N,), or probabilities or logits of shape (N, K); or the file with the labels.
+        labels: integers of shape (N,), or probabilities or logits of shape (N, K); or the file with the labels; or
+            ``"in-order"`` for images that are sorted by class, with as many of each.
         dataset: to test on.
         normalised: images are normalised by the data set's mean and deviation.
         raw: images are pixels from 0 to 1. uint8 always is raw.
         zca: images are pixels that were ZCA-whitened; the test images are whitened then, too.
-        lr: the learning rate that was learned with the images; None for the protocol's.
-        temperature: labels are logits, and networks are trained on their softmax at this temperature.
+        mean, std: of each channel, by which the images were normalised, if not by those of the data set.
+        grey: whether images in colour become grey, for a grey data set.
+        labels_are: of rows of numbers, ``"logits"``, or ``"classes"`` for the class of the largest of each.
+        lr: the learning rate that was learned with the images; None for that of their file, or the protocol's.
+        temperature: of labels that are logits: networks are trained on their softmax at this temperature.
         factor: each image is a grid of ``factor`` x ``factor``, each enlarged to the full size for training.
         networks: as of `run`.
         method: name of the row in the tables.
@@ -227,17 +236,25 @@ def evaluate(
     Raises:
         DcbenchError: for images or labels that do not fit the data set, and for whatever else cannot be served.
     """
-    from dcbench.run.imported_sets import Claim, plan_imports, stated_brings
+    from dcbench.run.imported_sets import make_claim, plan_imports
     from dcbench.run.session import carry_out
 
-    stated = [name for name, given in (("normalised", normalised), ("raw", raw), ("zca", zca)) if given]
-    if len(stated) > 1:
-        raise DcbenchError(f"images are either {' or '.join(stated)}: say one.")
-    brings = stated_brings(lr, temperature, factor)
-    for name, text in (("method", method), ("matched_on", matched_on)):
-        if not isinstance(text, str | None):
-            raise DcbenchError(f"{name} must be a name, not {text!r}.")
-    pixels = cast("Pixels | None", stated[0] if stated else None)
+    paths, label_file = _given_sets(images, labels)
+    claim = make_claim(
+        method=method,
+        matched_on=matched_on,
+        normalised=normalised,
+        raw=raw,
+        zca=zca,
+        mean=mean,
+        std=std,
+        grey=grey,
+        labels=label_file,
+        labels_are=labels_are,
+        lr=lr,
+        temperature=temperature,
+        factor=factor,
+    )
     plugins, how, request = _asked(
         execution,
         data_root,
@@ -248,8 +265,7 @@ def evaluate(
         protocol=protocol,
         seed=seed,
     )
-    paths, label_file = _given_sets(images, labels)
-    plan, _ = plan_imports(paths, Claim(method, matched_on, pixels, label_file, brings), request, plugins)
+    plan, _ = plan_imports(paths, claim, request, plugins)
     return _results(carry_out(plan, plugins, how, progress))
 
 
@@ -329,8 +345,8 @@ def _results(completed: Completed) -> Results:
     return Results(completed.records, completed.store.root, completed.outcome.failures)
 
 
-def _given_sets(images: Any, labels: Any) -> tuple[tuple[Path | ForeignFile, ...], Path | None]:
-    """Return files and sets in memory, and the file with the labels if there is one."""
+def _given_sets(images: Any, labels: Any) -> tuple[tuple[Path | ForeignFile, ...], str | Path | None]:
+    """Return files and sets in memory, and where the labels are that are given in words."""
     from dcbench.formats.foreign import from_tensors
     from dcbench.results.condensed import Condensed
 
@@ -339,7 +355,7 @@ def _given_sets(images: Any, labels: Any) -> tuple[tuple[Path | ForeignFile, ...
         if labels is not None and any(isinstance(each, Condensed) for each in several):
             raise DcbenchError("a condensed set has labels: give none beside it, or its images and other labels.")
         files = (each.unchanged_file() if isinstance(each, Condensed) else Path(each) for each in several)
-        return tuple(files), _path(labels)
+        return tuple(files), labels if isinstance(labels, str) else _path(labels)
     if images is None or not several:
         raise DcbenchError("images are missing: give tensors, a file, or a condensed set.")
     if labels is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +13,7 @@ from dcbench.cli.output import json_option
 
 if TYPE_CHECKING:
     from dcbench.formats.foreign import ForeignFile
+    from dcbench.formats.labels import LabelsAre
     from dcbench.run.session import Execution
 
 
@@ -24,12 +25,24 @@ if TYPE_CHECKING:
 @click.option("--method", metavar="NAME", help="Who made the sets: their row's name.  [imported (file=…)]")
 @click.option("--matched-on", metavar="NETWORK", help="The network they were matched on, if any.")
 @click.option("--normalised", is_flag=True, help="Images are normalised as the data set is.")
+@click.option("--mean", metavar="N,N,N", help="Mean of each channel that they were normalised by, if another one.")
+@click.option("--std", metavar="N,N,N", help="Its deviation.")
 @click.option("--raw", is_flag=True, help="Images are pixels: 0 to 1, or uint8.")
+@click.option("--grey", is_flag=True, help="Make images in colour grey, for a grey data set.")
 @click.option("--zca", is_flag=True, help="Images are pixels of 0 to 1, ZCA-whitened; so is the test set then.")
-@click.option("--lr", type=float, help="The learning rate that was learned with the sets.  [the protocol's]")
-@click.option("--temperature", type=float, help="Labels are logits: train on their softmax at this temperature.")
+@click.option("--lr", type=float, help="Learning rate learned with the sets.  [the file's or the protocol's]")
+@click.option(
+    "--temperature",
+    type=float,
+    help="Labels are logits: train on their softmax at this temperature.  [1]",
+)
 @click.option("--factor", type=int, help="An image is a grid of so many by so many, each enlarged for training.")
-@click.option("--labels", type=click.Path(path_type=Path), help="The labels, where FILE has the images alone.")
+@click.option("--labels", metavar="FILE|in-order", help="The labels of images alone; in-order: sorted by class.")
+@click.option(
+    "--labels-are",
+    type=click.Choice(["logits", "classes"]),
+    help="Rows of numbers are logits, or stand for the class of their largest.",
+)
 @options.protocol_option
 @click.option("--budget", default="full", metavar="NAME", show_default=True, help="full or quick.")
 @options.first_seed_option
@@ -43,7 +56,11 @@ def evaluate(
     normalised: bool,
     raw: bool,
     zca: bool,
-    labels: Path | None,
+    mean: str | None,
+    std: str | None,
+    grey: bool,
+    labels: str | None,
+    labels_are: LabelsAre | None,
     lr: float | None,
     temperature: float | None,
     factor: int | None,
@@ -68,32 +85,44 @@ def evaluate(
       dcbench evaluate images_best.pt -d cifar10 --zca --lr 0.02 --method mtt_authors --protocol dsa
       dcbench evaluate results/sets/*.safetensors -d digits --eval-network resnet18
     """
-    from dcbench.run.imported_sets import Claim, plan_imports, stated_brings
+    from dcbench.run.imported_sets import make_claim, plan_imports
     from dcbench.run.session import new_request
-    from dcbench.utils.errors import DcbenchError
 
-    pixels = [name for name, given in (("normalised", normalised), ("raw", raw), ("zca", zca)) if given]
-    if len(pixels) > 1:
-        raise DcbenchError(f"images are one of --{' and --'.join(pixels)}, not both.")
+    claim = make_claim(
+        method=method,
+        matched_on=matched_on,
+        normalised=normalised,
+        raw=raw,
+        zca=zca,
+        mean=None if mean is None else mean.split(","),
+        std=None if std is None else std.split(","),
+        grey=grey,
+        labels=labels,
+        labels_are=labels_are,
+        lr=lr,
+        temperature=temperature,
+        factor=factor,
+    )
     plugins = options.load_plugins()
     request = new_request(plugins, datasets=(dataset,), device=execution.device, **words)
     if dry_run:
         refuse_downloads([dataset], plugins, request.data_root)
-    brings = stated_brings(lr, temperature, factor)
-    claim = Claim(method, matched_on, cast(Any, pixels[0]) if pixels else None, labels, brings)
     plan, foreign = plan_imports(files, claim, request, plugins)
     if not as_json:
         for file in foreign:
-            _show_file(file)
+            _show_file(file, lr)
     carry_out(plan, plugins, execution, dry_run=dry_run, as_json=as_json)
 
 
-def _show_file(file: ForeignFile) -> None:
+def _show_file(file: ForeignFile, lr: float | None) -> None:
     """Say what a foreign file has, and which accuracies it states."""
     first, count = file.sets[0], len(file.sets)
     shape = "x".join(map(str, first.images.shape))
     taken = "" if first.certain or not first.pixels else f"; files of this form are taken as {first.pixels}"
     click.echo(f"{file.path}: {count} set{'s' * (count != 1)}, the first of {shape}{taken}")
+    if first.lr is not None:
+        used = "is used" if lr is None else f"is not used, because of --lr {lr:g}"
+        click.echo(f"  the learning rate that was learned with it, {first.lr:g}, {used}")
     if file.stated:
         means = (f"{name} {100 * sum(each) / len(each):.2f} (n={len(each)})" for name, each in file.stated.items())
         click.echo(f"  accuracies that the file states, in %: {', '.join(means)}")

@@ -2,44 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import warnings
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from dcbench.core.condensed_set import CondensedSet, are_probabilities, check_set
+from dcbench.core.condensed_set import CondensedSet, check_set
 from dcbench.core.dataset import DatasetInfo
-from dcbench.core.split import ResidentSplit
-from dcbench.formats.foreign import ForeignSet, Pixels
+from dcbench.core.loaded_dataset import LoadedDataset
+from dcbench.formats.foreign import Statement
+from dcbench.formats.forms import ForeignSet
+from dcbench.formats.labels import in_order, to_labels
+from dcbench.formats.pixels import Pixels, better_word, beyond, can_be_pixels, scaled, statistics_problem
 from dcbench.utils.errors import DcbenchError
 
+GREY = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in grey, those of ITU-R 601, as for files of images."""
 
-def to_condensed(
-    foreign: ForeignSet, train: ResidentSplit, claimed: Pixels | None, brings: Mapping[str, float], path: Path
-) -> CondensedSet:
+
+def to_condensed(foreign: ForeignSet, data: LoadedDataset, said: Statement, path: Path) -> CondensedSet:
     """Bring a foreign set to the data set's normalised space, and check it.
 
     Args:
         foreign: the set as its file has it.
-        train: the training split of the data set.
-        claimed: what the user says its pixels are.
-        brings: what the user says it brings with it, see `CondensedSet.brings`.
+        data: the data set; its test split is not used.
+        said: what the user says of the set; a warning names what does not fit.
         path: named in a `DcbenchError`, where the set does not fit or nobody says what its pixels are.
     """
-    images = _to_nchw(foreign.images, train.info, path)
-    pixels = _pixels(foreign, claimed, path)
-    images = _normalise(images, pixels, train.info, path)
-    labels = _to_labels(foreign.labels, len(images), train.info, "temperature" in brings, path)
+    info = data.info
+    images = _to_nchw(foreign.images, info, said.grey, path)
+    pixels = _pixels(foreign, said, info, path)
+    if (said.pixels or said.mean) and not foreign.certain:
+        _doubt(images, pixels, said, data, path)
+    images = _normalise(images, pixels, info, said, path)
+    n, brings = len(images), dict(said.brings)
+    if foreign.lr is not None and "lr" not in brings:
+        if not 0 < foreign.lr < math.inf:
+            raise DcbenchError(f"{path} has a learning rate of {foreign.lr:g}: give one above 0 with --lr.")
+        brings["lr"] = foreign.lr
+    if said.labels_are == "logits":
+        brings.setdefault("temperature", 1.0)
+    are = "logits" if "temperature" in brings and said.labels_are is None else said.labels_are
+    if foreign.labels is None:
+        labels, remark = in_order(n, info, path), ""
+    else:
+        labels, remark = to_labels(foreign.labels, n, info, are, path)
+    if remark:
+        warnings.warn(f"{path}: {remark}.", stacklevel=2)
     condensed = CondensedSet(images, labels, zca=pixels == "zca", **brings)  # type: ignore[arg-type]
     try:
-        check_set(condensed, train, None)
+        check_set(condensed, data.train, None)
     except ValueError as error:
-        raise DcbenchError(f"{path} is no condensed set of {train.info.name}: {error}.") from None
+        raise DcbenchError(f"{path} is no condensed set of {info.name}: {error}.") from None
     return condensed
 
 
-def _pixels(foreign: ForeignSet, claimed: Pixels | None, path: Path) -> Pixels:
+def _pixels(foreign: ForeignSet, said: Statement, info: DatasetInfo, path: Path) -> Pixels:
+    claimed = said.pixels
+    if said.mean:
+        if foreign.certain or claimed not in (None, "normalised"):
+            what = foreign.pixels if foreign.certain else claimed
+            raise DcbenchError(f"{path} has {what} images: --mean and --std are of normalised ones.")
+        if problem := statistics_problem(info, said.mean, said.std):
+            raise DcbenchError(f"--mean and --std {problem}.")
+        return "normalised"
     if foreign.certain and claimed not in (None, foreign.pixels):
         raise DcbenchError(f"{path} has {foreign.pixels} images: {claimed} contradicts that.")
     pixels = claimed or foreign.pixels
@@ -53,51 +81,67 @@ def _pixels(foreign: ForeignSet, claimed: Pixels | None, path: Path) -> Pixels:
     return pixels
 
 
-def _to_nchw(images: Tensor, info: DatasetInfo, path: Path) -> Tensor:
-    wanted = (info.channels, *info.size)
-    if images.shape[1:] == wanted:
+def _to_nchw(images: Tensor, info: DatasetInfo, grey: bool, path: Path) -> Tensor:
+    wanted, shape = (info.channels, *info.size), images.shape[1:]
+    if shape == wanted:
         return images
-    if images.shape[1:] == (*info.size, info.channels):
+    if shape == (*info.size, info.channels):
         return images.permute(0, 3, 1, 2)
-    if info.channels == 1 and images.shape[1:] == info.size:
+    if info.channels == 1 and shape == info.size:
         return images.unsqueeze(1)
-    found, expected = ("x".join(map(str, shape)) for shape in (images.shape[1:], wanted))
-    raise DcbenchError(f"{path} has images of {found}, {info.name} has {expected}.")
+    colours = images.permute(0, 3, 1, 2) if shape == (*info.size, 3) else images
+    hint = ""
+    if info.channels == 1 and colours.shape[1:] == (3, *info.size):
+        if bool((colours == colours[:, :1]).all()):
+            return colours[:, :1]
+        if grey:
+            mixed = (colours * torch.tensor(GREY).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+            return mixed.round().to(torch.uint8) if images.dtype == torch.uint8 else mixed
+        hint = "; --grey makes colours grey"
+    found, expected = ("x".join(map(str, each)) for each in (shape, wanted))
+    raise DcbenchError(f"{path} has images of {found}, {info.name} has {expected}{hint}.")
 
 
-def _normalise(images: Tensor, pixels: Pixels, info: DatasetInfo, path: Path) -> Tensor:
+def _doubt(images: Tensor, claimed: Pixels, said: Statement, data: LoadedDataset, path: Path) -> None:
+    """Warn where another word for the pixels clearly fits better than that of the user."""
+    images = images.float()
+    if not bool(torch.isfinite(images).all()):
+        return
+    statistics = (said.mean, said.std) if said.mean else (data.info.mean, data.info.std)
+    word = better_word(images, claimed, data.train, lambda: data.train_split(zca=True), statistics)
+    if word:
+        low, high, mean = (float(value) for value in (images.min(), images.max(), images.mean()))
+        warnings.warn(
+            f"{path}: pixels from {low:.3g} to {high:.3g} with a mean of {mean:.3g} are not like those of "
+            f"{data.info.name} when they are {claimed}. They are like {word} ones: say --{word}.",
+            stacklevel=3,
+        )
+
+
+def _normalise(images: Tensor, pixels: Pixels, info: DatasetInfo, said: Statement, path: Path) -> Tensor:
+    if said.mean:
+        centre, scale = (torch.tensor(values).view(1, -1, 1, 1) for values in (said.mean, said.std))
+        return scaled(images.float() * scale + centre, info.mean, info.std).contiguous()
     if pixels != "raw":
         return images.float().contiguous()
     if images.dtype == torch.uint8:
         images = images.float() / 255
     elif not bool(((images >= 0) & (images <= 1)).all()):
-        raise DcbenchError(
-            f"{path} has raw pixels from {float(images.min()):.3g} to {float(images.max()):.3g}; "
-            "as floating-point numbers they must lie in [0, 1]."
-        )
-    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (info.mean, info.std))
-    return ((images.float() - mean) / std).contiguous()
+        _check_unclamped(images, path)
+    return scaled(images.float(), info.mean, info.std).contiguous()
 
 
-def _to_labels(labels: Tensor, n: int, info: DatasetInfo, logits: bool, path: Path) -> Tensor:
-    """Return labels as int64 of shape (n,) or, soft ones, float32 of shape (n, K); one-hot rows are hard."""
-    if labels.shape == (n, 1):
-        labels = labels.flatten()
-    if labels.shape == (n,):
-        if not bool((labels == labels.long()).all()):
-            raise DcbenchError(f"{path} has labels that are not whole numbers.")
-        return labels.long()
-    if labels.shape != (n, info.num_classes):
-        expected = f"({n},) or ({n}, {info.num_classes})"
-        raise DcbenchError(f"{path} has labels of shape {tuple(labels.shape)}; expected {expected}.")
-    soft = labels.float()
-    if logits:
-        return soft.contiguous()
-    if not are_probabilities(soft):
+def _check_unclamped(images: Tensor, path: Path) -> None:
+    """Refuse what cannot be raw pixels; warn of pixels outside [0, 1]."""
+    far, count = beyond(images)
+    low, high, n = float(images.min()), float(images.max()), images.numel()
+    if not can_be_pixels(images):
+        hint = "if they go up to 255, save them as uint8" if low >= 0 else "normalised ones are called so"
         raise DcbenchError(
-            f"{path} has soft labels that are no probabilities: rows of them must add up to 1. Of logits, "
-            "say at which temperature networks are trained on their softmax."
+            f"{path} has raw pixels from {low:.3g} to {high:.3g}. They must lie in [0, 1], but for a few that a "
+            f"method did not clamp, and {count} of {n} do not: {hint}."
         )
-    if bool(((soft == 0) | (soft == 1)).all()):
-        return soft.argmax(dim=1)
-    return soft.contiguous()
+    warnings.warn(
+        f"{path}: {count} of {n} raw pixels lie outside [0, 1], by up to {far:.3g}. They are used as they are.",
+        stacklevel=4,
+    )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from dcbench.core.spec import CondenseSpec
 from dcbench.core.split import ResidentSplit
 from dcbench.core.trained_network import NetworkSpec
 from dcbench.formats.conversion import to_condensed
-from dcbench.formats.foreign import ForeignFile, Pixels, read_foreign
+from dcbench.formats.foreign import IN_ORDER, ForeignFile, Statement, read_foreign
+from dcbench.formats.labels import LabelsAre
 from dcbench.plugins import Plugins
 from dcbench.results.artefacts import Artefacts, Cost, cost_beside
 from dcbench.results.checked_set import read_checked_set, size_of_imported, unevenness
@@ -77,27 +79,67 @@ class ImportedSet:
 
 
 @dataclass(frozen=True)
-class Claim:
-    """What a user says of files that do not say it: who made the sets, and the network that they were matched on.
-
-    ``pixels`` says what the images' values are; ``labels`` is a file with the labels, if the sets' file has none;
-    ``brings`` is what the sets bring with them, see `CondensedSet.brings`.
-    """
+class Claim(Statement):
+    """A `Statement`, and also who made the sets, and the network that they were matched on."""
 
     method: str | None = None
     network: str | None = None
-    pixels: Pixels | None = None
-    labels: Path | None = None
-    brings: Mapping[str, float] = field(default_factory=dict)
 
 
-def stated_brings(lr: float | None, temperature: float | None, factor: int | None) -> dict[str, float]:
-    """Return what a user says that sets bring with them, as `CondensedSet.brings`.
+def make_claim(
+    *,
+    method: str | None,
+    matched_on: str | None,
+    normalised: bool,
+    raw: bool,
+    zca: bool,
+    mean: Sequence[float | str] | None,
+    std: Sequence[float | str] | None,
+    grey: bool,
+    labels: str | Path | None,
+    labels_are: LabelsAre | None,
+    lr: float | None,
+    temperature: float | None,
+    factor: int | None,
+) -> Claim:
+    """Return what a user says, given as the options of `dcbench evaluate` of these names.
 
     Raises:
-        DcbenchError: for a number that is not above 0, or a factor that is not whole.
+        DcbenchError: for words that contradict each other, or a value that cannot be.
     """
-    given = {"lr": lr, "temperature": temperature, "factor": factor}
+    for name, text in (("method", method), ("matched_on", matched_on)):
+        if not isinstance(text, str | None):
+            raise DcbenchError(f"{name} must be a name, not {text!r}.")
+    words = (("normalised", normalised), ("raw", raw), ("zca", zca))
+    pixels: list[Any] = [name for name, given in words if given]
+    if len(pixels) > 1:
+        raise DcbenchError(f"images are one of --{' and --'.join(pixels)}, not both.")
+    if (mean is None) != (std is None):
+        raise DcbenchError("--mean and --std go together: give both.")
+    if labels_are not in (None, "logits", "classes"):
+        raise DcbenchError(f"labels are logits or classes, not {labels_are!r}.")
+    return Claim(
+        method,
+        matched_on,
+        pixels=pixels[0] if pixels else None,
+        mean=_numbers(mean),
+        std=_numbers(std),
+        grey=grey,
+        labels=labels if labels is None or labels == IN_ORDER else Path(labels),
+        labels_are=labels_are,
+        brings=_brings({"lr": lr, "temperature": temperature, "factor": factor}),
+    )
+
+
+def _numbers(given: Sequence[float | str] | None) -> tuple[float, ...]:
+    try:
+        return tuple(float(value) for value in given or ())
+    except (TypeError, ValueError):
+        raise DcbenchError(f"mean and std must be numbers, one for each channel, not {given!r}.") from None
+
+
+def _brings(given: Mapping[str, float | None]) -> dict[str, float]:
+    """Return what a user says that sets bring with them, as `CondensedSet.brings`; refuse what cannot be."""
     stated = {name: value for name, value in given.items() if value is not None and (name, value) != ("factor", 1)}
     for name, value in stated.items():
         wanted = int if name == "factor" else int | float
@@ -126,7 +168,7 @@ def plan_imports(
     method = claim.method
     if method is not None and not re.fullmatch(METHOD, method):
         raise DcbenchError(f"method {method!r}: a name has at most 60 letters, digits, '-', '_', '.', '+'.")
-    if claim.labels and len(paths) > 1:
+    if isinstance(claim.labels, Path) and len(paths) > 1:
         raise DcbenchError("labels in a file of their own are for a single file of images.")
     if method is not None and method in plugins.methods:
         raise DcbenchError(
@@ -152,10 +194,12 @@ def plan_imports(
             source = ImportedSet(own.condensed, own.origin, cost_beside(path))
             cells.setdefault(own.spec.key(), Cell(own.spec, source, data, trials))
             continue
-        file = path if isinstance(path, ForeignFile) else read_foreign(path, data.info, claim.labels)
+        file = path if isinstance(path, ForeignFile) else read_foreign(path, data.info, claim)
         files.append(file)
+        if file.unused:
+            warnings.warn(f"{file.path} also has {', '.join(file.unused)}, which is not used.", stacklevel=2)
         for number, each in enumerate(file.sets):
-            condensed = to_condensed(each, data.train, claim.pixels, claim.brings, file.path)
+            condensed = to_condensed(each, data, claim, file.path)
             options, shown = _foreign_options(file, number, condensed, data.info, claim)
             spec = CondenseSpec(
                 dataset=data.info.name,
@@ -191,7 +235,7 @@ def _foreign_options(
     options: dict[str, Any] = {
         "file_sha256": file.sha256,
         "set": number,
-        "pixels": claim.pixels or file.sets[number].pixels,
+        "pixels": claim.pixels or ("normalised" if claim.mean else file.sets[number].pixels),
     }
     shown = []
     if claim.method is None:  # a row with a name is the same whatever its files are called
@@ -199,6 +243,11 @@ def _foreign_options(
         shown.append("file")
     if claim.pixels and not file.sets[number].certain:
         shown.append("pixels")
+    said = {"mean": [*claim.mean], "std": [*claim.std], "grey": claim.grey, "labels_are": claim.labels_are}
+    if file.sets[number].labels is None:
+        said["labels"] = IN_ORDER
+    options |= {name: value for name, value in said.items() if value}
+    shown += [name for name, value in said.items() if value]
     if condensed.zca:
         options["whitening"] = whitening.NAME
     options |= condensed.brings

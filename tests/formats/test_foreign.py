@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save_file
 
-from dcbench.formats.foreign import read_foreign
+from dcbench.formats.foreign import Statement, read_foreign
 from dcbench.utils.errors import DcbenchError
 
 IMAGES = torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -76,7 +76,7 @@ def test_images_find_their_labels(tmp_path):
     first = read_foreign(path, INFO)
     assert torch.equal(first.sets[0].labels, LABELS)
     other = saved(tmp_path, 2 - LABELS, "other.pt")
-    second = read_foreign(path, INFO, labels=other)
+    second = read_foreign(path, INFO, Statement(labels=other))
     assert torch.equal(second.sets[0].labels, 2 - LABELS)
     assert first.sha256 != second.sha256
 
@@ -112,7 +112,7 @@ def test_a_folder_per_class(tmp_path, names):
     (found,) = file.sets
     assert found.pixels == "raw"
     assert found.labels.tolist() == [label for name in names for label in [int(name[-1])] * 2]
-    assert found.images[:, 0, 0].tolist() == [10 * row + n for row in range(len(names)) for n in range(2)]
+    assert found.images[:, 0, 0, 0].tolist() == [10 * row + n for row in range(len(names)) for n in range(2)]
 
 
 def test_what_is_hidden_in_a_folder_is_no_part_of_the_set(tmp_path):
@@ -130,7 +130,7 @@ def test_what_is_hidden_in_a_folder_is_no_part_of_the_set(tmp_path):
 def test_images_alone_under_a_name_take_labels_from_a_file(tmp_path):
     np.savez(tmp_path / "set.npz", images=IMAGES.numpy())
     labels = saved(tmp_path, {"labels": LABELS}, "other.pt")
-    (found,) = read_foreign(tmp_path / "set.npz", INFO, labels=labels).sets
+    (found,) = read_foreign(tmp_path / "set.npz", INFO, Statement(labels=labels)).sets
     assert torch.equal(found.images, IMAGES)
     assert torch.equal(found.labels, LABELS)
 
@@ -146,7 +146,7 @@ def test_other_arrays_do_not_matter_and_two_pairs_are_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("mode", "message"),
-    [("RGB", "mode RGB; made_up is of mode L"), ("LA", "mode LA"), ("I;16", "more than 8 bits")],
+    [("RGBA", "mode RGBA"), ("LA", "mode LA"), ("I;16", "more than 8 bits")],
 )
 def test_images_of_another_kind_are_refused(tmp_path, mode, message):
     with pytest.raises(DcbenchError, match=message):

@@ -22,7 +22,7 @@ import torch
 from click.testing import CliRunner
 from dcbench_plugins.datasets.folder import Folder
 from dcbench_plugins.datasets.npz import Npz
-from helpers import make_record, make_set, make_train
+from helpers import make_record, make_set, make_split, make_train
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -31,10 +31,10 @@ from safetensors.torch import save as save_tensors
 from dcbench.cli import main
 from dcbench.core.component import Component
 from dcbench.core.condensed_set import CondensedSet
-from dcbench.core.loaded_dataset import load_dataset
+from dcbench.core.loaded_dataset import LoadedDataset, load_dataset
 from dcbench.core.spec import CondenseSpec
 from dcbench.formats.conversion import to_condensed
-from dcbench.formats.foreign import read_foreign
+from dcbench.formats.foreign import Statement, read_foreign
 from dcbench.plugins import Plugins
 from dcbench.results.checked_set import read_checked_set
 from dcbench.results.records import Record
@@ -103,6 +103,7 @@ def outcome(read, path):
 
 TRAIN = make_train((4, 7, 5), size=(2, 2))
 INFO = TRAIN.info
+DATA_OF_TRAIN = LoadedDataset(INFO, *[make_split((4, 7, 5), size=(2, 2))] * 2)
 SPEC = CondenseSpec(
     dataset=INFO.name,
     dataset_sha256=INFO.sha256,
@@ -336,9 +337,8 @@ def foreign(path):
     file = read_foreign(path, INFO)
     for each in file.sets:
         for pixels in ("raw", "normalised", "zca", None):
-            condensed = outcome(
-                lambda path, each=each, pixels=pixels: to_condensed(each, TRAIN, pixels, {}, path), path
-            )
+            convert = partial(to_condensed, each, DATA_OF_TRAIN, Statement(pixels=pixels))
+            condensed = outcome(convert, path)
             assert condensed is None or bool(torch.isfinite(condensed.images).all())
     return repr([(each.images.tolist(), each.labels.tolist(), each.pixels) for each in file.sets])
 

@@ -59,7 +59,7 @@ def test_a_factor_multiplies_the_images(tmp_path):
         ({"temperature": 2.0}, "a temperature is for labels that are logits"),
         ({"factor": 1.5}, "factor must be a whole number above 0"),
         ({"factor": 3}, "factor must be a whole number that divides 8 and 8"),
-        ({"labels": torch.randn(10, 10)}, "Of logits, say at which temperature"),
+        ({"labels": torch.randn(10, 10)}, "--labels-are logits trains on their softmax"),
     ],
 )
 def test_what_cannot_be_is_refused(tmp_path, given, message):

@@ -106,7 +106,7 @@ def test_raw_images_are_normalised(tmp_path, judge, tiny, layout, integers):
     ("content", "claim", "message"),
     [
         ([PIXELS, LABELS], Claim(), r"does not say what its pixels are .*say raw .* normalised .* or zca"),
-        ([PIXELS * 255, LABELS], Claim(pixels="raw"), r"raw pixels from .* must lie in \[0, 1\]"),
+        ([PIXELS * 255, LABELS], Claim(pixels="raw"), r"raw pixels from .*\. They must lie in \[0, 1\]"),
         ([(PIXELS * 255).byte(), LABELS], Claim(pixels="normalised"), r"raw images: normalised contradicts"),
         ([PIXELS[..., :7], LABELS], Claim(pixels="raw"), r"images of 1x8x7, tiny has 1x8x8"),
         ([PIXELS, LABELS + 1], Claim(pixels="raw"), r"no condensed set of tiny: labels must lie in 0\.\.2"),
@@ -125,7 +125,11 @@ def test_raw_images_are_normalised(tmp_path, judge, tiny, layout, integers):
         ([PIXELS.to_sparse(), LABELS], Claim(pixels="raw"), r"images of type float32 \(torch.sparse_coo\)"),
         ([PIXELS.to("meta"), LABELS], Claim(pixels="raw"), r"images of type float32|cannot be read"),
         ([PIXELS, LABELS.to(torch.complex64)], Claim(pixels="raw"), r"labels of type complex64"),
-        ([PIXELS, LABELS], Claim(pixels="raw", labels=Path("x.pt")), r"has labels of its own, .* are for images"),
+        (
+            [PIXELS, LABELS],
+            Claim(pixels="raw", labels=Path("x.pt")),
+            r"has labels of its own, .* images alone",
+        ),
         ([PIXELS, LABELS], Claim(pixels="raw", method="random"), r"share a row with .* such as random_authors"),
     ],
 )
