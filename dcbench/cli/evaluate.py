@@ -121,8 +121,8 @@ def _show_file(file: ForeignFile, lr: float | None) -> None:
     taken = "" if first.certain or not first.pixels else f"; files of this form are taken as {first.pixels}"
     click.echo(f"{file.path}: {count} set{'s' * (count != 1)}, the first of {shape}{taken}")
     if first.lr is not None:
-        used = "is used" if lr is None else f"is not used, because of --lr {lr:g}"
-        click.echo(f"  the learning rate that was learned with it, {first.lr:g}, {used}")
+        instead = "" if lr is None else f"; --lr {lr:g} is used instead"
+        click.echo(f"  learning rate that was learned with it: {first.lr:g}{instead}")
     if file.stated:
         means = (f"{name} {100 * sum(each) / len(each):.2f} (n={len(each)})" for name, each in file.stated.items())
         click.echo(f"  accuracies that the file states, in %: {', '.join(means)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +28,7 @@ from dcbench.formats.labels import LabelsAre
 from dcbench.plugins import Plugins
 from dcbench.results.artefacts import Artefacts, Cost, cost_beside
 from dcbench.results.checked_set import read_checked_set, size_of_imported, unevenness
-from dcbench.results.records import IMPORTED
+from dcbench.results.records import IMPORTED, Record
 from dcbench.results.set_file import save_set
 from dcbench.run.cells import Cell, Plan
 from dcbench.run.objects import architecture_of, dataset_of
@@ -214,6 +214,24 @@ def plan_imports(
             source = ImportedSet(condensed, Origin(IMPORTED, "", file.sha256, shown))
             cells.setdefault(source.set_sha256, Cell(spec, source, data, trials))
     return Plan(tuple(cells.values()), request.protocol, request.budget, request.device), files
+
+
+def worse_than_guessing(records: Iterable[Record], info: DatasetInfo) -> list[str]:
+    """Return a sentence for each network that does worse than guessing on sets made elsewhere, with the reason.
+
+    Worse is by a tenth, because a network that learned nothing is about as good as guessing.
+    """
+    accuracies: dict[tuple[str, str | None], list[float]] = {}
+    for record in records:
+        if record.imported and record.dataset == info.name and record.accuracy is not None:
+            accuracies.setdefault((record.method, record.evaluation_network), []).append(record.accuracy)
+    classes = ", ".join(f"{label} {name}" for label, name in enumerate(info.class_names[:5]))
+    return [
+        f"{method}: {network} has {100 * sum(found) / len(found):.3g} % on {info.name}, and guessing has "
+        f"{100 / info.num_classes:.3g} %. Likely the labels are in another order than its classes: {classes}, …"
+        for (method, network), found in accuracies.items()
+        if sum(found) / len(found) < 0.9 / info.num_classes
+    ]
 
 
 def _is_ours(path: Path) -> bool:

@@ -7,6 +7,7 @@ Nothing here prints a table or ends the process.
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from dcbench.run.display import Display
 from dcbench.run.executors import Executor
 from dcbench.run.executors.processes import Processes
 from dcbench.run.executors.serial import Serial
+from dcbench.run.imported_sets import worse_than_guessing
 from dcbench.run.objects import Build
 from dcbench.run.plan import Request
 from dcbench.run.runner import Runner
@@ -231,7 +233,11 @@ def carry_out(plan: Plan, plugins: Plugins, execution: Execution, progress: bool
             raise Interrupted(
                 f"Interrupted. {kept} new records are kept in {store.root}. Run the same again to continue."
             ) from None
-        return Completed(plan, store, outcome, plan.covered(store), made)
+        records = plan.covered(store)
+        for data in {id(cell.data): cell.data for cell in plan.cells}.values():
+            for text in worse_than_guessing(records, data.info):
+                warnings.warn(text, stacklevel=2)
+        return Completed(plan, store, outcome, records, made)
 
 
 def _refuse_code_without_file(plan: Plan) -> None:
