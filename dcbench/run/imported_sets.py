@@ -113,7 +113,7 @@ def make_claim(
     words = (("normalised", normalised), ("raw", raw), ("zca", zca))
     pixels: list[Any] = [name for name, given in words if given]
     if len(pixels) > 1:
-        raise DcbenchError(f"images are one of --{' and --'.join(pixels)}, not both.")
+        raise DcbenchError(f"images are either {' or '.join(pixels)}: say one.")
     if (mean is None) != (std is None):
         raise DcbenchError("--mean and --std go together: give both.")
     if labels_are not in (None, "logits", "classes"):
@@ -219,19 +219,23 @@ def plan_imports(
 def worse_than_guessing(records: Iterable[Record], info: DatasetInfo) -> list[str]:
     """Return a sentence for each network that does worse than guessing on sets made elsewhere, with the reason.
 
-    Worse is by a tenth, because a network that learned nothing is about as good as guessing.
+    Worse is by more than chance explains, and by more than a class that is rarer than others.
     """
-    accuracies: dict[tuple[str, str | None], list[float]] = {}
+    found: dict[tuple[str, str | None], list[Record]] = {}
     for record in records:
         if record.imported and record.dataset == info.name and record.accuracy is not None:
-            accuracies.setdefault((record.method, record.evaluation_network), []).append(record.accuracy)
+            found.setdefault((record.method, record.evaluation_network), []).append(record)
+    guessing, told = 1 / info.num_classes, []
     classes = ", ".join(f"{label} {name}" for label, name in enumerate(info.class_names[:5]))
-    return [
-        f"{method}: {network} has {100 * sum(found) / len(found):.3g} % on {info.name}, and guessing has "
-        f"{100 / info.num_classes:.3g} %. Likely the labels are in another order than its classes: {classes}, …"
-        for (method, network), found in accuracies.items()
-        if sum(found) / len(found) < 0.9 / info.num_classes
-    ]
+    for (method, network), theirs in found.items():
+        accuracy = sum(record.accuracy or 0 for record in theirs) / len(theirs)
+        chance = math.sqrt(guessing * (1 - guessing) / max(1, theirs[0].n_test))
+        if accuracy < min(0.85 * guessing, guessing - 2 * chance):
+            told.append(
+                f"{method}: {network} has {100 * accuracy:.3g} % on {info.name}, and guessing has "
+                f"{100 * guessing:.3g} %. Likely the labels are in another order than its classes: {classes}, …"
+            )
+    return told
 
 
 def _is_ours(path: Path) -> bool:
