@@ -16,6 +16,8 @@ from dcbench.leaderboard.statistics import Estimate, Score, Trials, estimate, sc
 from dcbench.results.records import OF_ONE_SET, Record
 from dcbench.results.store import RECORDS, latest, read_records
 
+MADE_ELSEWHERE = "made elsewhere: "
+
 
 @dataclass(frozen=True, order=True)
 class Board:
@@ -50,6 +52,11 @@ class Competitor:
     track: str
     all_options: str
     seeded: bool
+
+    @property
+    def made_elsewhere(self) -> bool:
+        """Whether dcbench evaluated sets that it did not condense."""
+        return self.all_options.startswith(MADE_ELSEWHERE)
 
 
 @dataclass(frozen=True, order=True)
@@ -214,7 +221,7 @@ def competitor(record: Record) -> Competitor:
         record.protocol,
         record.budget,
         str(record.track),
-        "made elsewhere: " * record.imported + json.dumps(options, sort_keys=True),
+        MADE_ELSEWHERE * record.imported + json.dumps(options, sort_keys=True),
         record.seeded,
     )
 

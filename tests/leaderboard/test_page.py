@@ -21,7 +21,7 @@ from dcbench.leaderboard.board import read_leaderboard
 from dcbench.leaderboard.report.data import leaderboard_data
 from dcbench.leaderboard.report.files import build, differences
 from dcbench.leaderboard.report.page import SCRIPTS, page
-from dcbench.leaderboard.report.tables import MARK
+from dcbench.leaderboard.report.tables import MARK, markdown
 from dcbench.results.set_file import save_set
 from dcbench.results.stored_pixels import stored_pixels
 from dcbench.results.submission import Verification, records_sha256, write_verification
@@ -726,6 +726,72 @@ def test_of_many_points_the_best_of_each_method_is_labelled(open_page, tmp_path)
     assert sorted(plot.locator("text.label").all_text_contents()) == ["alpha", "beta"]
 
 
+def test_three_sizes_make_curves_and_say_how_many_random_images_are_as_good(open_page, tmp_path):
+    accuracies = {
+        "random": {1: 0.2, 10: 0.4, 50: 0.6},
+        "alpha": {1: 0.5, 10: 0.65, 50: 0.7},
+        "beta": {1: 0.7},
+        "gamma": {1: 0.1},
+    }
+    some = [
+        each
+        for method, by_ipc in accuracies.items()
+        for ipc, accuracy in by_ipc.items()
+        for each in trials(method, None, "first", ipc, "hard-label", accuracy=accuracy)
+    ]
+    folder = write_leaderboard(tmp_path, some, sets=False)
+    (folder / "page.html").write_text(page(read_leaderboard(folder)))
+    shown = open_page(address=(folder / "page.html").as_uri())
+    part = shown.locator("details", has_text="Accuracy against images per class")
+    assert part.locator("svg.plot > title").text_content().endswith(" against images per class")
+    assert part.locator("path.curve").count() == 4
+    said = " ".join(part.locator("p.small").all_inner_texts())
+    # Half of the way from 40 to 60 %, over the logarithm: 10 times the root of 5.
+    assert "alpha with 1 image per class: random needs about 22 images per class for as much." in said
+    assert "beta with 1 image per class: random needs more than 50 images" in said
+    assert "gamma with 1 image per class: random needs at most 1 images" in said
+
+
+def test_two_sizes_make_no_curves(open_page):
+    assert open_page().locator("path.curve").count() == 0
+
+
+def test_a_row_has_an_address_of_its_own(open_page):
+    shown = open_page("#dataset=first&ipc=10&track=hard-label")
+    table = table_of(shown, "first, dc, hard labels, 10 images per class")
+    row = table.locator("tbody tr", has_text="beta")
+    address = row.locator("a.permanent").get_attribute("href")
+    again = open_page(address)
+    linked = again.locator("#linked")
+    assert "beta" in linked.inner_text()
+    assert linked.evaluate("row => row.closest('table').caption.textContent").endswith("10 images per class")
+    assert linked.evaluate("row => row.getBoundingClientRect().top < innerHeight")
+    again.get_by_role("button", name="Reset").click()
+    assert again.locator("#linked").count() == 0
+
+
+def test_sets_made_elsewhere_are_marked(open_page, tmp_path):
+    some = trials("alpha", "mlp", "first", 1, "hard-label")
+    some += trials(
+        "theirs",
+        "mlp",
+        "first",
+        1,
+        "hard-label",
+        plugin="imported",
+        options={"file_sha256": "0" * 64, "set": 0, "pixels": "raw"},
+    )
+    folder = write_leaderboard(tmp_path, some, sets=False)
+    board = read_leaderboard(folder)
+    (folder / "page.html").write_text(page(board))
+    shown = open_page(address=(folder / "page.html").as_uri())
+    marked = [each for each in shown.locator("tbody th").all_inner_texts() if "made elsewhere" in each]
+    assert [each.startswith("theirs") for each in marked] == [True]
+    text = markdown(board.tables[0], board)
+    assert "theirs ‡" in text
+    assert "‡ made elsewhere" in text
+
+
 def test_sizes_are_plotted_where_they_differ(open_page, tmp_path):
     some = trials("alpha", "mlp", "first", 1, "hard-label", storage_bytes=1000)
     some += trials("beta", "mlp", "first", 1, "hard-label", storage_bytes=1000)
@@ -885,7 +951,9 @@ def test_every_text_that_a_submission_brings_is_shown_as_text(open_page, tmp_pat
             places += ["titled", "author", "paper"]
         text = shown.locator("body").evaluate("(body) => body.textContent")
         assert [place for place in places if hostile(place) not in text] == []
-        addresses = shown.locator("a").evaluate_all("(all) => all.map((each) => new URL(each.href).protocol)")
+        addresses = shown.locator("a:not(.permanent)").evaluate_all(
+            "(all) => all.map((each) => new URL(each.href).protocol)"
+        )
         assert set(addresses) <= {"https:", "http:"}
         assert bool(addresses) == scripts
 

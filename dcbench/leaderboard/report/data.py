@@ -29,6 +29,7 @@ def row_data(row: Row) -> dict[str, Any]:
         each["diverged"] or each.pop("diverged")
     plain = _plain(row, "all_options", "seeded", "condense_keys", "trials", "teachers") | {"scores": scores}
     plain |= {"diverged": row.diverged} if row.diverged else {}
+    plain |= {"made_elsewhere": True} if row.made_elsewhere else {}
     return plain | ({"teachers": [asdict(each) for each in row.teachers]} if row.teachers else {})
 
 

@@ -18,12 +18,22 @@ from markupsafe import Markup
 from dcbench.leaderboard.board import Leaderboard
 from dcbench.leaderboard.report.data import leaderboard_data
 from dcbench.leaderboard.report.pixels import page_pictures
-from dcbench.leaderboard.report.tables import DASH, MARK, bounds, heading, label, legend, percent, rank
+from dcbench.leaderboard.report.tables import (
+    DASH,
+    MARK,
+    bounds,
+    heading,
+    label,
+    legend,
+    percent,
+    rank,
+    test_images,
+)
 from dcbench.leaderboard.rules import Rules
 
 SCRIPTS = (
     *("data.js", "state.js", "columns.js", "standings.js", "heatmap.js"),
-    *("axes.js", "marks.js", "plots.js", "pictures.js", "main.js"),
+    *("axes.js", "marks.js", "plots.js", "curves.js", "pictures.js", "main.js"),
 )
 """In the order in which they are put together; each builds on those before it."""
 
@@ -67,6 +77,8 @@ def _data(leaderboard: Leaderboard) -> dict[str, Any]:
     for entry, row in zip(shown, standing, strict=True):
         key = row.condense_keys[0]
         entry |= {"picture": key if key in pictures else None, "no_picture": why_not.get(key)}
+    for data, table in zip(tables, leaderboard.tables, strict=True):
+        data["test_images"] = test_images(table)
     named = {entry["submission"] for entry in shown}
     return {
         "tables": tables,

@@ -254,9 +254,11 @@ def markdown(table: Standings, leaderboard: Leaderboard) -> str:
         )
     mean, unseen = (", ".join(networks) for networks in (table.networks, table.unseen))
     notes = [cell(f"Mean: {mean or 'no network that all rows have'}. Unseen: {unseen or 'none of them'}.")]
-    notes += [_test_images(table)]
+    notes += [test_images(table)]
     notes += [cell(f"† {lacking(entry)}") for entry in table.entries if entry.provisional]
     notes += [cell(_diverged(entry.row)) for entry in table.entries if entry.row.diverged]
+    if any(entry.row.made_elsewhere for entry in table.entries):
+        notes.append("‡ made elsewhere: dcbench evaluated these sets, and did not condense them.")
     notes += [cell(f"{name}: no record.") for name in table.missing]
     notes += [cell(note) for note in _soft_notes(table)]
     return "\n\n".join([_tabulated(lines, "github", table.missing), *notes])
@@ -268,7 +270,7 @@ def _diverged(row: Row) -> str:
     return f"{label(row)}{matched}: {row.diverged}; each counts with what it predicts then, or with chance."
 
 
-def _test_images(table: Standings) -> str:
+def test_images(table: Standings) -> str:
     """Return how much an accuracy would change with other test images."""
     means = [entry.mean for entry in table.entries if entry.mean is not None and entry.row.ipc]
     images = min(entry.row.test_images for entry in table.entries)
@@ -328,7 +330,7 @@ def latex(table: Standings) -> str:
         more = {"mean (95 %)": mean, **_over_random(entry, table), "n": count(entry.row)}
         lines.append(_line(entry, table, _one_line, accuracy) | more)
     made = _tabulated(lines, "latex_booktabs", table.missing)
-    for symbol, command in (("–", "--"), ("†", r"\textdagger{}"), ("±", r"$\pm$")):
+    for symbol, command in (("–", "--"), ("†", r"\textdagger{}"), ("‡", r"\textdaggerdbl{}"), ("±", r"$\pm$")):
         made = made.replace(symbol, command)
     heads = (f"{table.dataset}: {heading(table)}".replace("`", ""), LATEX_LEGEND)
     return "\n".join([*(f"% {_one_line(head)}" for head in heads), made])
@@ -375,7 +377,7 @@ def _line(
     row = entry.row
     line = {
         "rank": rank(entry),
-        "method": text(label(row)) + " †" * bool(entry.provisional),
+        "method": text(label(row)) + " †" * bool(entry.provisional) + " ‡" * row.made_elsewhere,
         "matched on": text(row.matching_network or DASH),
     }
     for network in networks_of([each.row for each in table.entries]):

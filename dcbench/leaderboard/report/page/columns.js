@@ -12,7 +12,7 @@ function columnsOf(table, span) {
       (entry) => entry.rank && entry.rank[0] + entry.rank[1] / 1e6,
       (entry) => rank(entry.rank),
     ),
-    text("method", "method", entryName, methodCell),
+    text("method", "method", entryName, (entry) => methodCell(entry, table)),
     text("matched", "matched on", (entry) => entry.matching_network),
     number(
       "mean",
@@ -93,9 +93,12 @@ function networkColumn(network) {
 }
 
 /** The method, what is not its default, what it lacks, and where it is from. */
-function methodCell(entry) {
-  const lines = [element("span", { class: "name" }, methodName(entry), entry.provisional.length ? " †" : "")];
+function methodCell(entry, table) {
+  const name = element("span", { class: "name" }, methodName(entry), entry.provisional.length ? " †" : "");
+  const here = { href: rowAddress(table, entry), class: "permanent", "aria-label": `link to ${entryName(entry)}` };
+  const lines = [name, element("a", here, "#")];
   if (entry.options) lines.push(element("span", { class: "small" }, entry.options));
+  if (entry.made_elsewhere) lines.push(element("span", { class: "small" }, "made elsewhere"));
   if (entry.diverged) lines.push(element("span", { class: "small lacks" }, entry.diverged));
   if (entry.reference) lines.push(element("span", { class: "small" }, `reference: ${entry.reference}`));
   if (entry.provisional.length) {

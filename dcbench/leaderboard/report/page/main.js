@@ -11,6 +11,7 @@ function start() {
     for (const value of CHOICES[name]) select.append(element("option", { value }, optionText(name, value)));
     select.addEventListener("change", () => {
       state[name] = select.value;
+      state.row = "";
       writeAddress();
       show();
     });
@@ -35,7 +36,7 @@ function trackName(track) {
 
 function reset() {
   for (const name of FILTERS) state[name] = "";
-  [state.sort, state.order] = ["", "ascending"];
+  [state.sort, state.order, state.row] = ["", "ascending", ""];
   writeAddress();
   readAndShow();
 }
@@ -55,6 +56,7 @@ function show() {
   boards.replaceChildren(...groups.map((group) => board(group, !many)));
   if (!groups.length) boards.append(nothing());
   fillOpened();
+  document.getElementById("linked")?.scrollIntoView({ block: "center" });
 }
 
 function countText(tables) {
@@ -94,6 +96,7 @@ function board(tables, open) {
       element("div", { class: "heats" }, ...tables.map((each) => heatMap(each, ipcName(each.ipc)))),
     ]),
     part("Accuracy against cost", open, (node) => plots(tables, name, node.clientWidth), true),
+    ...curveParts(tables, name, open),
     part("Condensed images", open, () => pictures(tables)),
   );
 }

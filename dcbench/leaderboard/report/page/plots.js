@@ -9,7 +9,7 @@ function plots(tables, name, width) {
   const accuracy = state.network ? `accuracy on ${state.network}` : "mean accuracy";
   const twoColumns = width >= 760;
   const each = twoColumns ? Math.floor((width - 24) / 2) : width;
-  const points = tables.flatMap(pointsOf);
+  const points = tables.flatMap((table) => pointsOf(table));
   labelPoints(points);
   const lines = referenceLines(tables);
   const methods = METHODS.filter((method) => points.some((point) => point.entry.method === method));
@@ -58,9 +58,9 @@ function plotNote(left) {
 }
 
 /** What is drawn of a table: its rows but the references, with an accuracy and its interval. */
-function pointsOf(table) {
+function pointsOf(table, withReferences = false) {
   const made = [];
-  for (const entry of table.entries.filter((each) => !each.reference)) {
+  for (const entry of table.entries.filter((each) => withReferences || !each.reference)) {
     const score = state.network ? entry.scores[state.network] : entry;
     if (!score || score.mean === null) continue;
     made.push({ entry, mean: score.mean, interval: score.interval });
@@ -124,6 +124,7 @@ function plot(figure) {
   );
   const taken = placed.flatMap((point) => covered(point, y));
   for (const line of figure.lines) drawLine(drawing.svg, line, y, figure.width, taken);
+  if (figure.joined) drawCurves(drawing.svg, placed);
   for (const point of placed) drawPoint(drawing.svg, point, y, figure);
   for (const point of placed.map((each) => ({ ...each, ...extent(each, y) })))
     drawLabel(drawing.svg, point, taken, figure.width);

@@ -28,7 +28,8 @@ function averagedText(table) {
   const mean = table.networks.join(", ") || "no network that all rows have";
   const over = table.random ? [`Over random: points above ${table.random}.`] : [];
   const teachers = new Set(table.entries.flatMap((entry) => entry.teachers ?? []).map(teacherText));
-  return [`Mean: ${mean}. Unseen: ${table.unseen.join(", ") || "none of them"}.`, ...over, ...teachers].join(" ");
+  const means = `Mean: ${mean}. Unseen: ${table.unseen.join(", ") || "none of them"}.`;
+  return [means, table.test_images, ...over, ...teachers].filter(Boolean).join(" ");
 }
 
 function teacherText(teacher) {
@@ -72,7 +73,7 @@ function fillBody(body, table, columns) {
     columns.find((column) => column.key === state.sort),
   );
   const missing = table.missing.map((name) => missingRow(name, columns));
-  body.replaceChildren(...rows.map((entry) => entryRow(entry, columns)), ...missing);
+  body.replaceChildren(...rows.map((entry) => entryRow(entry, columns, table)), ...missing);
 }
 
 /** Sorts by a column's value, numbers as numbers; rows without one come last in either direction. */
@@ -86,10 +87,11 @@ function sorted(entries, column) {
   });
 }
 
-function entryRow(entry, columns) {
+function entryRow(entry, columns, table) {
   const cells = columns.map((column) => cellOf(column, column.cell(entry)));
   const kind = entry.reference ? "reference" : entry.provisional.length ? "provisional" : null;
-  return element("tr", { class: kind }, ...cells);
+  const linked = state.row === rowName(table, entry) ? { id: "linked" } : {};
+  return element("tr", { class: kind, ...linked }, ...cells);
 }
 
 function missingRow(name, columns) {

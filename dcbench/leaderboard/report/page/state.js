@@ -1,7 +1,7 @@
 // What is chosen, and the address that says so: a copied link shows the same.
 
 const FILTERS = ["dataset", "ipc", "protocol", "track", "network"];
-const state = { dataset: "", ipc: "", protocol: "", track: "", network: "", sort: "", order: "" };
+const state = { dataset: "", ipc: "", protocol: "", track: "", network: "", sort: "", order: "", row: "" };
 
 /** The values of each filter, as they stand in the address. */
 const CHOICES = {
@@ -30,6 +30,17 @@ function readAddress() {
   }
   state.sort = said.get("sort") || "";
   state.order = said.get("order") === "descending" ? "descending" : "ascending";
+  state.row = said.get("row") || "";
+}
+
+/** The address of a row: it shows everything, at that row. */
+function rowAddress(table, entry) {
+  return `#${new URLSearchParams({ row: rowName(table, entry) })}`;
+}
+
+function rowName(table, entry) {
+  const { dataset, dataset_sha256: data, ipc, protocol, track } = table;
+  return [dataset, data.slice(0, 8), ipcValue(ipc), protocol, track, entryName(entry)].join(" / ");
 }
 
 function writeAddress() {
