@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import hashlib
 import pickle
 import re
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from urllib.error import URLError
 
@@ -15,14 +17,29 @@ import numpy as np
 import pytest
 import scipy.io
 import torch
-from dcbench_plugins.datasets.torchvision_datasets import CIFAR10, CIFAR100, MNIST, SVHN, FashionMNIST
+from dcbench_plugins.datasets.torchvision_datasets import (
+    CIFAR10,
+    CIFAR100,
+    EMNIST,
+    GTSRB,
+    KMNIST,
+    MNIST,
+    QMNIST,
+    STL10,
+    SVHN,
+    USPS,
+    FashionMNIST,
+    Imagenette,
+)
+from PIL import Image
 from torchvision import datasets as tv
 
 from dcbench.core.loaded_dataset import load_dataset
 from dcbench.utils.errors import DcbenchError
 
 COUNTS = {"train": 30, "test": 20}
-EVERY = [MNIST, FashionMNIST, SVHN, CIFAR10, CIFAR100]
+PAPERS = [MNIST, FashionMNIST, SVHN, CIFAR10, CIFAR100]
+EVERY = [*PAPERS, KMNIST, EMNIST, QMNIST, USPS, STL10, GTSRB, Imagenette]
 
 
 @pytest.fixture(autouse=True)
@@ -134,7 +151,7 @@ def check_splits(data, shape, n_classes=10):
 
 
 @pytest.mark.parametrize("packed", [True, False], ids=["packed", "unpacked"])
-@pytest.mark.parametrize("dataset", [MNIST, FashionMNIST])
+@pytest.mark.parametrize("dataset", [MNIST, FashionMNIST, KMNIST])
 def test_the_mnist_family_is_read_and_its_folder_left_as_it_was(dataset, packed, tmp_path, monkeypatch, tries):
     write_idx(tmp_path, getattr(tv, dataset.source), monkeypatch, packed)
     before = listing(tmp_path)
@@ -294,17 +311,147 @@ def test_a_data_root_that_cannot_be_made_is_an_error_of_the_users(tmp_path):
         load_dataset(SVHN(), tmp_path / "file" / "root")
 
 
-@pytest.mark.parametrize("dataset", EVERY)
+@pytest.mark.parametrize("dataset", PAPERS)
 def test_each_states_a_mean_and_a_deviation_per_channel(dataset):
     channels = 1 if issubclass(getattr(tv, dataset.source), tv.MNIST) else 3
     assert len(dataset.channel_mean) == len(dataset.channel_std) == channels
     assert all(0 < value < 1 for value in (*dataset.channel_mean, *dataset.channel_std))
 
 
-def test_flips_do_not_suit_digits():
-    assert {dataset.name for dataset in EVERY if dataset.unsuitable == {"flip"}} == {"mnist", "svhn"}
-    assert {dataset.name for dataset in EVERY if not dataset.unsuitable} == {
-        "fashion_mnist",
-        "cifar10",
-        "cifar100",
-    }
+def test_flips_do_not_suit_digits_letters_and_signs():
+    mirrored = {"fashion_mnist", "cifar10", "cifar100", "stl10", "imagenette"}
+    assert {dataset.name for dataset in EVERY if not dataset.unsuitable} == mirrored
+    assert all(dataset.unsuitable == {"flip"} for dataset in EVERY if dataset.name not in mirrored)
+
+
+@pytest.mark.parametrize(
+    ("division", "names", "first"),
+    [("letters", "abcdefghijklmnopqrstuvwxyz", 1), ("digits", "0123456789", 0)],
+)
+def test_emnist_is_turned_upright_and_letters_count_from_0(division, names, first, tmp_path, monkeypatch, tries):
+    folder = tmp_path / "EMNIST" / "raw"
+    folder.mkdir(parents=True)
+    for which in COUNTS:
+        prefix = folder / f"emnist-{division}-{which}"
+        Path(f"{prefix}-images-idx3-ubyte").write_bytes(idx(pixels(which, (28, 28)).transpose(0, 2, 1)))
+        Path(f"{prefix}-labels-idx1-ubyte").write_bytes(idx(classes(which, len(names)) + first))
+    dataset = EMNIST.parse(f"split={division}")
+    assert dataset.is_here(tmp_path)
+    assert not EMNIST().is_here(tmp_path)  # which is the division called balanced
+    data = load_dataset(dataset, tmp_path)
+    check_splits(data, (28, 28), len(names))
+    assert (data.info.name, data.info.class_names) == (f"emnist:split={division}", tuple(names))
+    assert not tries
+
+
+def test_emnist_is_balanced_unless_said_otherwise():
+    assert str(EMNIST()) == "emnist"
+    with pytest.raises(DcbenchError, match="option 'split' of dataset 'emnist': input should be 'balanced'"):
+        EMNIST.parse("split=capitals")
+
+
+def test_qmnist_takes_the_class_of_its_eight_labels(tmp_path, tries):
+    folder = tmp_path / "QMNIST" / "raw"
+    folder.mkdir(parents=True)
+    for which, count in COUNTS.items():
+        labels = np.column_stack([classes(which), *(np.full(count, 300 + number) for number in range(7))])
+        head = bytes([0, 0, 12, 2]) + count.to_bytes(4, "big") + (8).to_bytes(4, "big")
+        (folder / f"qmnist-{which}-images-idx3-ubyte").write_bytes(idx(pixels(which, (28, 28))))
+        (folder / f"qmnist-{which}-labels-idx2-int").write_bytes(head + labels.astype(">i4").tobytes())
+    assert QMNIST().is_here(tmp_path)
+    check_splits(load_dataset(QMNIST(), tmp_path), (28, 28))
+    assert not tries
+
+
+def test_usps_is_read(tmp_path, tries):
+    for which, name in (("train", "usps.bz2"), ("test", "usps.t.bz2")):
+        values = pixels(which, (256,)) / 127.5 - 1 + 1e-5  # torchvision rounds down
+        lines = [
+            f"{label + 1} " + " ".join(f"{place + 1}:{value:.6f}" for place, value in enumerate(row))
+            for label, row in zip(classes(which), values, strict=True)
+        ]
+        (tmp_path / name).write_bytes(bz2.compress("\n".join(lines).encode()))
+    assert USPS().is_here(tmp_path)
+    data = load_dataset(USPS(), tmp_path)
+    assert torch.equal(data.host_test.images[:, 0].flatten(1), torch.from_numpy(pixels("test", (256,))))
+    assert data.host_train.labels.tolist() == classes("train").tolist()
+    assert not tries
+
+
+def test_stl10_is_read_and_its_checksums_compared(tmp_path, monkeypatch, tries):
+    folder = tmp_path / tv.STL10.base_folder
+    folder.mkdir()
+    for which, listed in (("train", "train_list"), ("test", "test_list")):
+        images = pixels(which, (3, 96, 96)).transpose(0, 1, 3, 2).tobytes()
+        labels = (classes(which) + 1).astype(np.uint8).tobytes()
+        named = {f"{which}_X.bin": images, f"{which}_y.bin": labels}
+        for name, content in named.items():
+            (folder / name).write_bytes(content)
+        monkeypatch.setattr(tv.STL10, listed, [[name, md5(content)] for name, content in named.items()])
+    names = [f"kind {label}" for label in range(10)]
+    (folder / "class_names.txt").write_text("\n".join(names))
+    assert STL10().is_here(tmp_path)
+    data = load_dataset(STL10(), tmp_path)
+    check_splits(data, (3, 96, 96))
+    assert data.info.class_names == tuple(names)
+    assert not tries
+    (folder / "test_y.bin").write_bytes(b"damaged")
+    assert not STL10().is_here(tmp_path)
+
+
+def photograph(label, size):
+    """A square of one colour in the middle, and black to its left and right."""
+    image = Image.new("RGB", size)
+    side = min(size)
+    image.paste((20 * label, 255 - 20 * label, 100), ((size[0] - side) // 2, 0, (size[0] + side) // 2, side))
+    return image
+
+
+def check_photographs(data, labels, size):
+    """Compare with the photographs of these labels: scaled and cropped, they are of one colour inside."""
+    for split in (data.host_train, data.host_test):
+        assert split.labels.tolist() == labels
+        colours = torch.tensor([[20 * label, 255 - 20 * label, 100] for label in labels])
+        assert (split.images[..., 3:-3].int() - colours[:, :, None, None]).abs().max() <= 3  # of a JPEG
+        assert split.images.shape[1:] == (3, size, size)
+
+
+@pytest.mark.parametrize("size", [32, 16])
+def test_traffic_signs_are_scaled_and_counted(size, tmp_path, monkeypatch, tries):
+    base, labels = tmp_path / "gtsrb", [0, 1, 2, 3]
+    train, test = base / "GTSRB" / "Training", base / "GTSRB" / "Final_Test" / "Images"
+    test.mkdir(parents=True)
+    for label in labels:
+        (train / f"{label:05}").mkdir(parents=True)
+        photograph(label, (60, 40)).save(train / f"{label:05}" / "00000.ppm")
+        photograph(label, (24, 20)).save(test / f"{label:05}.ppm")
+    rows = [f"{label:05}.ppm;24;20;0;0;0;0;{label}" for label in labels]
+    head = "Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId"
+    (base / "GT-final_test.csv").write_text("\n".join([head, *rows]))
+    dataset = GTSRB() if size == 32 else GTSRB.parse(f"size={size}")
+    assert not dataset.is_here(tmp_path)
+    with pytest.raises(DcbenchError, match="its training split has 4 images, not 26,640"):
+        load_dataset(dataset, tmp_path)
+    monkeypatch.setattr(GTSRB, "counts", (4, 4))
+    assert dataset.is_here(tmp_path)
+    data = load_dataset(dataset, tmp_path)
+    check_photographs(data, labels, size)
+    assert data.info.num_classes == 43
+    assert data.info.name == ("gtsrb" if size == 32 else "gtsrb:size=16")
+    assert not tries
+
+
+def test_imagenette_is_read_with_its_first_names(tmp_path, monkeypatch, tries):
+    wnids = sorted(tv.Imagenette._WNID_TO_CLASS)
+    for which in ("train", "val"):
+        for label, wnid in enumerate(wnids):
+            folder = tmp_path / "imagenette2-160" / which / wnid
+            folder.mkdir(parents=True)
+            photograph(label, (200, 160)).save(folder / f"{wnid}_1.JPEG", quality=95)
+    assert not Imagenette().is_here(tmp_path)
+    monkeypatch.setattr(Imagenette, "counts", (10, 10))
+    assert Imagenette().is_here(tmp_path)
+    data = load_dataset(Imagenette(), tmp_path)
+    check_photographs(data, list(range(10)), 128)
+    assert data.info.class_names[:2] == ("tench", "English springer")
+    assert not tries
