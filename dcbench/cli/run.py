@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     default=None,
     help=f"Compare with {', '.join(defaults.BASELINES)}, too.  [yes, unless a data set is named]",
 )
+@click.option("--replacement", is_flag=True, help="Draw random images with replacement where a method can.")
 @options.names("--dataset", "-d", "datasets", help=f"Data set.  [{defaults.DATASET}]")
 @options.sizes(help="Images per class.  [1]")
 @options.names("--network", "networks", help=f"Matching network.  [{defaults.NETWORK}]")

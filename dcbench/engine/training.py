@@ -24,6 +24,8 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 """Returns the mean over a batch, shape (), from the network's outputs, (n, K), and the labels."""
 
 TEST_BATCH = 256
+UNEVEN = 2
+"""How many times the images of its smallest class the largest of a split has where the classes are uneven."""
 
 
 def train_network(
@@ -147,10 +149,29 @@ def accuracy(network: nn.Module, split: ResidentSplit, batch_size: int = TEST_BA
 
     An image for which an output is NaN has no prediction, and counts as one divided by the number of classes.
     """
+    return both_accuracies(network, split, batch_size)[0]
+
+
+def both_accuracies(
+    network: nn.Module, split: ResidentSplit, batch_size: int = TEST_BATCH
+) -> tuple[float, float | None]:
+    """Return the `accuracy`, and the mean of the accuracies of the classes (balanced accuracy).
+
+    The second is None where the classes are even: the largest has less than twice the images of the smallest. A
+    class without images does not count in it.
+    """
     outputs = logits(network, split, batch_size)
     undefined = outputs.isnan().any(dim=1)
     right = (outputs.argmax(dim=1) == split.labels) & ~undefined
-    return (int(right.sum()) + int(undefined.sum()) / outputs.shape[1]) / len(split)
+    labels, right, undefined = torch.stack([split.labels, right.long(), undefined.long()]).cpu()  # one read
+    counts, rights, others = (
+        torch.bincount(each, minlength=split.info.num_classes).double()
+        for each in (labels, labels[right == 1], labels[undefined == 1])
+    )
+    credit = rights + others / outputs.shape[1]
+    uneven = bool(counts.max() >= UNEVEN * counts.min())
+    balanced = float((credit[counts > 0] / counts[counts > 0]).mean()) if uneven else None
+    return float(rights.sum() + others.sum() / outputs.shape[1]) / len(split), balanced
 
 
 def logits(network: nn.Module, split: ResidentSplit, batch_size: int = TEST_BATCH) -> Tensor:

@@ -15,7 +15,7 @@ from dcbench.core.condensed_set import CondensedSet
 from dcbench.core.loss_watch import Diverged
 from dcbench.core.spec import Budget, EvaluationSpec
 from dcbench.core.split import ResidentSplit
-from dcbench.engine.training import accuracy
+from dcbench.engine.training import both_accuracies
 from dcbench.evaluate.protocol import EvaluationProtocol
 from dcbench.results.provenance import packages_behind
 from dcbench.utils.seeds import derive_seed, new_generator, seeded_globals
@@ -27,6 +27,7 @@ class Trial:
 
     ``packages`` has the versions of what the network is made of, ``threads`` is the number of threads of the CPU.
     ``diverged`` says in which epoch the training loss was no longer finite; it is empty for most networks.
+    ``balanced_accuracy`` is None where the test classes are even, see `dcbench.engine.training.both_accuracies`.
     """
 
     accuracy: float
@@ -34,6 +35,7 @@ class Trial:
     packages: Mapping[str, str]
     threads: int
     diverged: str = ""
+    balanced_accuracy: float | None = None
 
 
 def evaluate(
@@ -81,6 +83,6 @@ def evaluate(
             )
         except Diverged as error:
             diverged = str(error)
-    fraction = accuracy(network, test)
+    fraction, balanced = both_accuracies(network, test)
     packages = packages_behind(type(architecture), network)
-    return Trial(fraction, time.monotonic() - started, packages, torch.get_num_threads(), diverged)
+    return Trial(fraction, time.monotonic() - started, packages, torch.get_num_threads(), diverged, balanced)

@@ -236,9 +236,14 @@ def _row(who: Competitor, records: Sequence[Record]) -> Row:
     trials, seconds = _trials(records), _seconds(records)
     scores = {network: score(by_set, who.seeded) for network, by_set in trials.items()}
     diverged = Counter(record.evaluation_network for record in records if record.diverged)
+    balanced = {network: score(by_set) for network, by_set in _trials(records, "balanced_accuracy").items()}
+    for network, each in scores.items():
+        other = balanced.get(network)
+        known = other.mean if other and other.trials == each.trials else None
+        scores[network] = replace(each, diverged=diverged[network], balanced=known)
     return Row(
         **vars(who),
-        scores={network: replace(each, diverged=diverged[network]) for network, each in scores.items()},
+        scores=scores,
         unseen_mean=None,
         condense_seconds=_mean(own for own, _ in seconds.values()),
         networks_seconds=_mean(networks for _, networks in seconds.values()) or 0.0,
@@ -263,12 +268,12 @@ def _teachers(records: Iterable[Record]) -> tuple[Teacher, ...]:
     return tuple(sorted({Teacher(**each) for each in stated}, key=lambda each: (each.network, each.sha256)))
 
 
-def _trials(records: Iterable[Record]) -> Trials:
-    """Return the accuracies of records by network and set, both sorted."""
+def _trials(records: Iterable[Record], measure: str = "accuracy") -> Trials:
+    """Return the accuracies of records, of one kind, by network and set, both sorted."""
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
-        if record.accuracy is not None:
-            found[str(record.evaluation_network)][record.condense_key].append(record.accuracy)
+        if (value := getattr(record, measure)) is not None:
+            found[str(record.evaluation_network)][record.condense_key].append(value)
     return {network: dict(sorted(by_set.items())) for network, by_set in sorted(found.items())}
 
 

@@ -60,6 +60,7 @@ class Score:
             much another would differ.
         interval: of 95 % around the mean; None with the error.
         diverged: how many of the networks diverged.
+        balanced: mean of the balanced accuracies; None where the test classes are even, or not all are known.
     """
 
     mean: float
@@ -71,6 +72,7 @@ class Score:
     error: float | None = None
     interval: Interval | None = None
     diverged: int = 0
+    balanced: float | None = None
 
 
 def score(by_set: Mapping[str, Sequence[float]], seeded: bool = True) -> Score:

@@ -63,6 +63,8 @@ class Record(BaseModel):
         engine: how it was computed, see `dcbench.engine.engine`.
         track: ``hard-label`` or ``soft-label``; never ranked together.
         accuracy: fraction of the test split classified correctly after the last epoch.
+        balanced_accuracy: mean over the classes of the fraction classified correctly; None where the test classes
+            are even, and before schema 7.
         diverged: in which epoch the training of the network diverged; empty if it did not. The accuracy is then
             that of the network at that time, an image counting as chance for which it has no prediction.
         n_test: images in the test split.
@@ -108,6 +110,7 @@ class Record(BaseModel):
     track: str | None = None
     eval_seed: int | None = None
     accuracy: float | None = Field(None, ge=0, le=1)
+    balanced_accuracy: float | None = Field(None, ge=0, le=1)
     diverged: str = ""
     n_test: int = Field(ge=0)
     condense_seconds: float | None = Field(None, ge=0, allow_inf_nan=False)
@@ -175,7 +178,7 @@ class Record(BaseModel):
         unknown_then = {"augmentation", "sources", "packages"} if self.schema_ < 4 else set()
         unknown_then |= {"recipe"} if self.schema_ < 5 else set()
         unknown_then |= {"brings", "networks_seconds", "teacher"} if self.schema_ < 6 else set()
-        unknown_then |= {"diverged"} if self.schema_ < 7 else set()
+        unknown_then |= {"balanced_accuracy", "diverged"} if self.schema_ < 7 else set()
         fields = self.model_dump(mode="json", by_alias=True, exclude=unknown_then)
         return sealed(fields) if self.schema_ >= 3 else _canonical(fields)
 

@@ -252,6 +252,7 @@ def trial_fields(
         "status": "ok",
         "track": condensed.track,
         "accuracy": trial.accuracy,
+        "balanced_accuracy": trial.balanced_accuracy,
         "diverged": trial.diverged,
         "eval_seconds": round(trial.seconds, 3),
         "storage_bytes": condensed.storage_bytes,

@@ -63,6 +63,20 @@ class SetSource(Protocol):
 
 
 @dataclass(frozen=True)
+class Unserved:
+    """The set that a baseline cannot make in a setting: its cell fails, and the others go on."""
+
+    problem: str
+    origin: Origin
+    traits: SetTraits
+    set_sha256: None = None
+
+    def make(self, *_: object) -> CondensedSet:
+        """Raise a `DcbenchError` that says why."""
+        raise DcbenchError(self.problem)
+
+
+@dataclass(frozen=True)
 class Cell:
     """One condensed set and all its evaluations; ``trials`` has the evaluation networks with their seeds."""
 

@@ -14,7 +14,7 @@ import torch
 from dcbench.condense.condensation import Condensation
 from dcbench.core.architecture import Architecture, fit
 from dcbench.core.component import Component
-from dcbench.core.condensed_set import Origin
+from dcbench.core.condensed_set import Origin, SetTraits
 from dcbench.core.dataset import Dataset
 from dcbench.core.loaded_dataset import LoadedDataset, load_dataset
 from dcbench.core.method import Method, Setting
@@ -22,7 +22,7 @@ from dcbench.core.spec import Budget, CondenseSpec
 from dcbench.evaluate.protocol import EvaluationProtocol
 from dcbench.plugins import Plugins
 from dcbench.results.provenance import source_sha256
-from dcbench.run.cells import Cell, Plan
+from dcbench.run.cells import Cell, Plan, Unserved
 from dcbench.run.objects import Build, architecture_of, checked, dataset_of, plugin_and_version
 from dcbench.utils.errors import DcbenchError, find_name, unknown_name
 
@@ -41,7 +41,9 @@ class Request:
         sets, evals: condensed sets per cell, and evaluation networks per set and architecture, each with seeds
             ``seed``, ``seed + 1``, …
         data_root: where data sets are, or go when they are downloaded.
-        baselines: more methods, by name, which take no options but those addressed to them.
+        baselines: more methods, by name, which take no options but those addressed to them. Where one cannot
+            serve, its cell fails and the others go on.
+        replacement: whether methods that draw images and have an option ``replacement`` draw with replacement.
     """
 
     datasets: tuple[str | Dataset, ...]
@@ -58,6 +60,7 @@ class Request:
     device: torch.device
     data_root: Path
     baselines: tuple[str, ...] = ()
+    replacement: bool = False
 
 
 def make_plan(request: Request, plugins: Plugins) -> Plan:
@@ -94,6 +97,11 @@ def _methods(request: Request, plugins: Plugins) -> list[Method]:
     if request.options and not named:
         raise DcbenchError("options are for methods that are given by name.")
     chosen = distribute_options(request.options, classes, named)
+    drawing = [cls.name for cls in classes if request.replacement and "replacement" in cls.model_fields]
+    if request.replacement and not drawing:
+        raise DcbenchError("no method of this run draws images with replacement.")
+    for name in drawing:
+        chosen[name].setdefault("replacement", True)
     given = [checked(each, Method, plugins.methods) for each in request.methods if not isinstance(each, str)]
     return [*(cls.for_budget(request.budget, chosen[cls.name]) for cls in classes), *given]
 
@@ -109,6 +117,7 @@ def _cells(
 ) -> list[Cell]:
     """Return the cells of one combination, one for each condensed set."""
     info, cls = data.info, type(configured)
+    method, changed, traits, problem = configured, dict[str, Any](), SetTraits(), ""
     try:
         depends = configured.dependencies()
         seeded, matched = "seed" in depends, "network" in depends
@@ -118,8 +127,10 @@ def _cells(
         setting = Setting(info, tuple(counts.tolist()), ipc, str(network), network if matched else None)
         method = configured.resolve(setting)
         changed, traits = method.changed_from_defaults(setting), method.set_traits()
-    except DcbenchError:
-        raise
+    except DcbenchError as error:
+        if cls.name not in request.baselines or cls.name in request.methods:
+            raise
+        problem = str(error)
     except Exception as error:  # whatever a method may raise
         where = f"on {info.name} with {ipc} images per class: {type(error).__name__}: {error}"
         raise DcbenchError(f"method {str(configured)!r} cannot be used {where}") from error
@@ -141,6 +152,8 @@ def _cells(
         matching_network=str(network) if matched else None,
         seed=request.seed if seeded else 0,
     )
+    if problem:
+        return [Cell(spec, Unserved(problem, origin, traits), data, trials)]
     specs = [spec.model_copy(update={"seed": spec.seed + number}) for number in range(sets)]
     return [Cell(each, Condensation(method, network, origin, traits), data, trials) for each in specs]
 

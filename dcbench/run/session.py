@@ -151,6 +151,7 @@ def new_request(
     protocol: str | None = None,
     seed: int = 0,
     baselines: bool | None = None,
+    replacement: bool = False,
     device: str = "auto",
     data_root: Path | None = None,
 ) -> Request:
@@ -188,6 +189,7 @@ def new_request(
         data_root=data_root or default_data_root(),
         # An installation without these plugins runs without them.
         baselines=tuple(name for name in defaults.BASELINES if wanted and name in plugins.methods.items),
+        replacement=replacement,
     )
 
 

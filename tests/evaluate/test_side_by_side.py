@@ -16,7 +16,7 @@ from dcbench.cli import main
 from dcbench.core.condensed_set import CondensedSet
 from dcbench.core.spec import QUICK, EvaluationSpec
 from dcbench.engine.engine import Engine
-from dcbench.engine.training import accuracy
+from dcbench.engine.training import both_accuracies
 from dcbench.evaluate import side_by_side
 from dcbench.evaluate.dc import DC
 from dcbench.evaluate.side_by_side import evaluate_all
@@ -55,14 +55,14 @@ def judge(tiny, condensed, monkeypatch):
         def spy(network, split):
             values = torch.cat([each.detach().flatten() for each in network.parameters()])
             weights[hash(values.numpy().tobytes())] = values
-            return accuracy(network, split)
+            return both_accuracies(network, split)
 
         def take(*moment):
             told.append((threading.current_thread(), *moment))
             if report is not None:
                 report(*moment)
 
-        monkeypatch.setattr("dcbench.evaluate.trial.accuracy", spy)
+        monkeypatch.setattr("dcbench.evaluate.trial.both_accuracies", spy)
         specs = [spec_of(architecture, seed) for seed in seeds]
         before = torch.get_num_threads()
         torch.set_num_threads(threads)

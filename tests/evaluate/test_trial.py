@@ -9,7 +9,8 @@ from torch import nn
 from dcbench.core.architecture import new_network
 from dcbench.core.condensed_set import CondensedSet
 from dcbench.core.spec import BUDGETS, EvaluationSpec
-from dcbench.engine.training import accuracy, train_network
+from dcbench.core.split import ResidentSplit
+from dcbench.engine.training import accuracy, both_accuracies, train_network
 from dcbench.evaluate.dc import DC
 from dcbench.evaluate.trial import evaluate
 from dcbench.utils.seeds import derive_seed, new_generator
@@ -52,9 +53,9 @@ def test_the_same_spec_gives_the_same_weights_whatever_the_global_generator(
 
     def spy(network, split):
         weights.append(torch.cat([parameter.detach().flatten() for parameter in network.parameters()]))
-        return accuracy(network, split)
+        return both_accuracies(network, split)
 
-    monkeypatch.setattr("dcbench.evaluate.trial.accuracy", spy)
+    monkeypatch.setattr("dcbench.evaluate.trial.both_accuracies", spy)
     for state in (1, 2):
         torch.manual_seed(state)
         trial(tiny, condensed, architecture=architecture)
@@ -107,6 +108,17 @@ def test_an_image_without_a_prediction_counts_as_chance(tiny):
     half = len(tiny.test) // 2
     right = int((tiny.test.labels[half:] == 1).sum())
     assert accuracy(Partly(), tiny.test) == pytest.approx((right + half / 3) / len(tiny.test))
+
+
+def test_balanced_accuracy_is_the_mean_over_classes_where_these_are_uneven(tiny):
+    class Always(nn.Module):
+        def forward(self, images):
+            return F.one_hot(torch.ones(len(images), dtype=torch.int64), 3).float()
+
+    assert both_accuracies(Always(), tiny.test)[1] is None
+    kept = torch.cat([tiny.test.class_indices[1], tiny.test.class_indices[0][:1]])
+    uneven = ResidentSplit(tiny.test.images[kept], tiny.test.labels[kept], tiny.info)
+    assert both_accuracies(Always(), uneven) == (1 - 1 / len(kept), 0.5)
 
 
 def test_a_network_that_diverges_is_tested_as_it_is_then(tiny, condensed):

@@ -91,6 +91,17 @@ def test_networks_that_diverged_count_and_are_told(tmp_path):
     assert "diverged" not in {*row_data(only(rows(some[:2])))}
 
 
+def test_balanced_accuracy_stands_beside_accuracy_where_it_is_known(tmp_path):
+    some = trials([0.5, 0.7], evaluation_network="mlp", balanced_accuracy=0.25)
+    write(tmp_path, some)
+    row, board = only(rows(some)), read_leaderboard(tmp_path)
+    assert row.scores["mlp"].balanced == 0.25
+    assert "bal 25.0" in printed([row])
+    assert "balanced 25.0" in markdown(board.tables[0], board)
+    partly = [*some, *trials([0.6], seed=1, evaluation_network="mlp")]
+    assert only(rows(partly)).scores["mlp"].balanced is None
+
+
 def test_the_mean_is_over_sets_of_the_mean_over_networks():
     scores = only(rows(two_sets())).scores
     assert scores["convnet"].mean == pytest.approx((0.55 + 0.80) / 2)

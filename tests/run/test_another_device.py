@@ -20,7 +20,7 @@ from dcbench.core.loaded_dataset import LoadedDataset, load_dataset
 from dcbench.core.method import Setting
 from dcbench.core.spec import QUICK, EvaluationSpec
 from dcbench.engine.siamese import OPERATIONS, SiameseAugmentation
-from dcbench.engine.training import accuracy
+from dcbench.engine.training import both_accuracies
 from dcbench.evaluate.protocols import PROTOCOLS, get_protocol
 from dcbench.evaluate.trial import evaluate
 from dcbench.plugins import Plugins
@@ -185,12 +185,12 @@ def test_a_protocol_gives_the_same_weights_and_does_not_wait(name, form, channel
     weights, accuracies, reads = [], [], []
 
     def spy(network, split):
-        result = accuracy(network, split)
+        result = both_accuracies(network, split)
         reads.append(len(READS))
         weights.append(torch.cat([each.detach().flatten() for each in network.parameters()]).cpu())
         return result
 
-    monkeypatch.setattr("dcbench.evaluate.trial.accuracy", spy)
+    monkeypatch.setattr("dcbench.evaluate.trial.both_accuracies", spy)
     for data in (cpu, cpu.on(DEVICE)):
         spec = EvaluationSpec(
             set_sha256="0", dataset="made_up", dataset_sha256="0", evaluation_network="convnet",

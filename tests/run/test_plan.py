@@ -52,6 +52,32 @@ def test_a_method_without_a_seed_gets_all_evaluations_on_one_set(plan):
     assert (cell.spec.ipc, cell.spec.matching_network) == (None, None)
 
 
+def test_a_baseline_that_cannot_serve_fails_alone(run, plan, tmp_path):
+    wanted = {"methods": ("means",), "ipcs": (7,), "baselines": ("random",)}  # a class has 6 images
+    runner = run(tmp_path / "r", **wanted)
+    (failure,) = runner.outcome.failures
+    assert (failure.method, runner.outcome.evaluated) == ("random", 1)
+    assert failure.error.endswith(
+        "class 'c' has 6 training images. --replacement draws some of them more than once."
+    )
+    with pytest.raises(DcbenchError, match="--replacement"):
+        plan(**wanted | {"methods": ("random", "means")})
+
+
+def test_with_replacement_a_class_may_have_fewer_images(run, plan, tmp_path):
+    runner = run(tmp_path / "r", methods=("random",), ipcs=(7,), replacement=True)
+    (record,) = runner.store.records
+    assert (record.status, record.options, record.changed_options) == (
+        "ok",
+        {"replacement": True},
+        ["replacement"],
+    )
+    (cell,) = plan(methods=("random",)).cells
+    assert cell.spec.options == {}  # as before there was the option
+    with pytest.raises(DcbenchError, match="no method of this run draws"):
+        plan(methods=("means",), replacement=True)
+
+
 def test_naming_a_thing_twice_changes_nothing(plan):
     assert len(plan(methods=("random", "random"), ipcs=(1, 1), datasets=("tiny", "tiny")).cells) == 1
 

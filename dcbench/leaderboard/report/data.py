@@ -9,6 +9,9 @@ from dcbench.leaderboard.board import Leaderboard
 from dcbench.leaderboard.scores import Row
 from dcbench.leaderboard.standings import Entry, Standings
 
+SELDOM = frozenset({"balanced", "diverged"})
+"""Fields of a score that are left out where there is nothing to be said."""
+
 
 def leaderboard_data(leaderboard: Leaderboard) -> list[dict[str, Any]]:
     """Return every table as plain data: the fields of `Standings`, and its entries, best first.
@@ -24,9 +27,10 @@ def leaderboard_data(leaderboard: Leaderboard) -> list[dict[str, Any]]:
 
 def row_data(row: Row) -> dict[str, Any]:
     """Return a row's scores and what it took as plain data."""
-    scores = {network: asdict(score) for network, score in sorted(row.scores.items())}
-    for each in scores.values():
-        each["diverged"] or each.pop("diverged")
+    scores = {
+        network: {name: value for name, value in asdict(score).items() if value or name not in SELDOM}
+        for network, score in sorted(row.scores.items())
+    }
     plain = _plain(row, "all_options", "seeded", "condense_keys", "trials", "teachers") | {"scores": scores}
     plain |= {"diverged": row.diverged} if row.diverged else {}
     plain |= {"made_elsewhere": True} if row.made_elsewhere else {}

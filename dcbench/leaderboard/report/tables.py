@@ -197,6 +197,8 @@ def _terminal_table(table: Sequence[Row], title: str, over: Mapping[int, tuple[s
     notes = [f"{name}: {teacher_in_words(each)}" for name, each in teachers]
     random = sorted({over[id(row)][0] for row in table if id(row) in over})
     notes += [f"over random: points of the mean above {each}, the random images of this track." for each in random]
+    if any(score.balanced is not None for row in table for score in row.scores.values()):
+        notes.append("bal: mean of the accuracies of the classes, which have uneven numbers of test images.")
     shown.caption = "\n".join(map(escape, notes)) or None
     shown.caption_justify = "left"
     datasets = len({row.dataset for row in table}) > 1
@@ -228,14 +230,16 @@ def _terminal_cell(row: Row, network: str) -> str:
     if score is None:
         return DASH
     mark = "*" if network == row.matching_network else ""
-    return f"[bold]{percent(score.mean)}{mark}[/bold]\n[dim]{deviations(score)}[/dim]"
+    balanced = f"\n[dim]bal {percent(score.balanced)}[/dim]" if score.balanced is not None else ""
+    return f"[bold]{percent(score.mean)}{mark}[/bold]\n[dim]{deviations(score)}[/dim]{balanced}"
 
 
 def markdown(table: Standings, leaderboard: Leaderboard) -> str:
     """Return a table of standings in Markdown; beneath it, what its means are over and provisional rows lack."""
 
     def accuracy(score: Score, mark: str) -> str:
-        return f"{percent(score.mean)}{mark} ({deviations(score)})<br>{bounds(score.interval)}"
+        balanced = f"<br>balanced {percent(score.balanced)}" if score.balanced is not None else ""
+        return f"{percent(score.mean)}{mark} ({deviations(score)})<br>{bounds(score.interval)}{balanced}"
 
     lines = []
     for entry in table.entries:

@@ -137,6 +137,7 @@ function scoreCell(entry, network) {
     element("span", { class: "value" }, percent(score.mean), element("span", { class: "star" }, star)),
     element("span", { class: "small" }, bounds(score.interval)),
     element("span", { class: "small" }, `${percent(score.between_std)} / ${percent(score.within_std)}`),
+    ...(score.balanced ? [element("span", { class: "small" }, `balanced ${percent(score.balanced)}`)] : []),
   ];
 }
 
