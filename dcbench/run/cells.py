@@ -71,6 +71,10 @@ class Unserved:
     traits: SetTraits
     set_sha256: None = None
 
+    def networks(self, *_: object) -> list[NetworkSpec]:
+        """Return none."""
+        return []
+
     def make(self, *_: object) -> CondensedSet:
         """Raise a `DcbenchError` that says why."""
         raise DcbenchError(self.problem)
