@@ -160,7 +160,7 @@ def condense(
     """
     from dcbench.results.condensed import Condensed
     from dcbench.run.plan import make_plan
-    from dcbench.run.session import carry_out, describe_failure
+    from dcbench.run.session import carry_out, describe_failures
 
     plugins, how, request = _asked(
         execution,
@@ -180,7 +180,7 @@ def condense(
     cell = plan.cells[0]
     completed = carry_out(replace(plan, cells=(replace(cell, trials=()),)), plugins, how, progress)
     if completed.outcome.failures:
-        raise DcbenchError(describe_failure(completed.outcome.failures[0]))
+        raise DcbenchError(describe_failures(completed.outcome.failures)[0])
     return Condensed.read(completed.store.set_path(cell.spec), cell.data.train)
 
 
@@ -338,10 +338,10 @@ def _asked(
 
 def _results(completed: Completed) -> Results:
     from dcbench.leaderboard.results import Results
-    from dcbench.run.session import describe_failure
+    from dcbench.run.session import describe_failures
 
-    for record in completed.outcome.failures:
-        warnings.warn(f"failed: {describe_failure(record)}", stacklevel=5)
+    for failure in describe_failures(completed.outcome.failures):
+        warnings.warn(f"failed: {failure}", stacklevel=5)
     return Results(completed.records, completed.store.root, completed.outcome.failures)
 
 

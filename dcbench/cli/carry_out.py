@@ -65,7 +65,7 @@ def carry_out(
     from dcbench.leaderboard.scores import rows
     from dcbench.leaderboard.standings import standings
     from dcbench.results.store import Store
-    from dcbench.run.session import Interrupted, describe_failure
+    from dcbench.run.session import Interrupted, describe_failures
     from dcbench.run.session import carry_out as carry_out_quietly
     from dcbench.utils.cores import advice_where_shared
 
@@ -88,8 +88,8 @@ def carry_out(
     failures = completed.outcome.failures
     if failures:
         click.echo(f"Tracebacks of what failed: {completed.store.root / 'failures'}", err=True)
-    for record in failures:
-        click.echo(f"Failed: {describe_failure(record)}", err=True)
+    for failure in describe_failures(failures):
+        click.echo(f"Failed: {failure}", err=True)
     if not as_json:
         _show_outcome(completed)
     sys.exit(1 if failures else 0)

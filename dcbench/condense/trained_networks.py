@@ -152,7 +152,9 @@ class TrainedNetworks:
         train: ResidentSplit,
         progress: Callable[[int, int], None],
     ) -> tuple[StoredNetwork, Cost]:
-        """Train a network, and keep it and what it took."""
+        """Train a network, and keep it and what it took; it diverges but once."""
+        if reason := self._artefacts.diverged.get(spec.key()):
+            raise Diverged(reason)
         memory, device, generator = PeakMemory(train.device), describe_device(train.device), generator_of(spec)
         checkpoint = FileCheckpoint(
             self._artefacts.network_checkpoint_path(spec),
@@ -164,6 +166,7 @@ class TrainedNetworks:
             training = train_from_recipe(spec, architecture, train, generator, checkpoint, progress)
         except Diverged as error:
             which = f"network {spec.number} of {spec.network} on {spec.dataset}, trained for {spec.recipe}"
+            self._artefacts.diverged[spec.key()] = f"{which}: {error}"
             raise Diverged(f"{which}: {error}") from error
         path = self._artefacts.network_path(spec)
         # The cost is written first, because a network that is there is not made again.

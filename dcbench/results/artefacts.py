@@ -61,6 +61,8 @@ class Artefacts:
     def __init__(self, root: Path) -> None:
         """Take the folder; it need not exist yet."""
         self.root = root
+        self.diverged: dict[str, str] = {}
+        """Why networks could not be trained, by their keys: a run does not try one again for each of its cells."""
 
     def set_path(self, spec: CondenseSpec) -> Path:
         """Return where the condensed set of a spec is or would be."""

@@ -12,7 +12,6 @@ import weakref
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
-from functools import cached_property
 from itertools import groupby
 from typing import Any
 
@@ -26,6 +25,7 @@ from dcbench.core.architecture import Architecture
 from dcbench.core.condensed_set import CondensedSet, Origin
 from dcbench.core.loaded_dataset import LoadedDataset
 from dcbench.core.spec import CondenseSpec, EvaluationSpec
+from dcbench.core.split import ResidentSplit
 from dcbench.core.trained_network import TrainedNetwork
 from dcbench.engine.memory import free_what_failed, is_out_of_memory
 from dcbench.evaluate.protocol import EvaluationProtocol
@@ -74,9 +74,19 @@ class CellRunner:
             for network, seed in self.assignment.trials
             if recorded.get((str(network), seed)) != set_sha256
         ]
+        if not trials:
+            return
+        try:
+            with engine.active(), checkpointing_every(self.conditions.checkpoint_every):
+                self.conditions.protocol.check_set(condensed.traits)
+                test, teacher = self.data.test_split(condensed.zca), self._teacher()
+        except (StorageError, NewerFormat):
+            raise
+        except Exception as error:  # whatever whitening, or training a teacher, may raise
+            return self._tell_failure(error)
         for network, group in groupby(trials, key=lambda trial: trial[0]):
             with engine.active():  # for each network, since not all of them may compile
-                self._evaluate(condensed, set_sha256, network, [seed for _, seed in group])
+                self._evaluate(condensed, set_sha256, network, [seed for _, seed in group], test, teacher)
 
     def _condense(self) -> CondensedSet | None:
         """Return the condensed set, from the results or made now; None if that failed."""
@@ -132,7 +142,13 @@ class CellRunner:
             warnings.warn(f"no picture of {self.spec.work}: {type(error).__name__}: {error}", stacklevel=2)
 
     def _evaluate(
-        self, condensed: CondensedSet, set_sha256: str, network: Architecture, seeds: Sequence[int]
+        self,
+        condensed: CondensedSet,
+        set_sha256: str,
+        network: Architecture,
+        seeds: Sequence[int],
+        test: ResidentSplit,
+        teacher: TrainedNetwork | None,
     ) -> None:
         """Run the trials of one network and tell their records."""
         specs = [
@@ -157,17 +173,7 @@ class CellRunner:
             left = len(seeds) - index
             self.tell(Step(self.assignment.number, "evaluate", work, piece, done, total, left, slot))
 
-        conditions, data = self.conditions, self.data
-        try:
-            conditions.protocol.check_set(condensed.traits)
-            test, teacher = data.test_split(condensed.zca), self._teacher
-        except (StorageError, NewerFormat):
-            raise
-        except Exception as error:  # whatever whitening, or training a teacher, may raise
-            for spec in specs:
-                self._tell_failure(error, spec, network)
-            return
-        judged = (condensed, test, network, conditions.protocol, conditions.budget)
+        judged = (condensed, test, network, self.conditions.protocol, self.conditions.budget)
         trials = evaluate_all(specs, *judged, report, teacher.network() if teacher else None)
         with closing(trials):
             for index, (spec, trial) in enumerate(zip(specs, trials, strict=True)):
@@ -176,12 +182,10 @@ class CellRunner:
                     continue
                 self._tell_record(spec, network, **trial_fields(trial, condensed, started[index], teacher))
 
-    @cached_property
     def _teacher(self) -> TrainedNetwork | None:
         """The protocol's teacher, if it has one: from the results, or trained now."""
         networks = TrainedNetworks(self.artefacts, self._train_reporter())
-        with checkpointing_every(self.conditions.checkpoint_every):
-            return teacher_of(self.conditions.protocol, self.data, networks)
+        return teacher_of(self.conditions.protocol, self.data, networks)
 
     def _tell_failure(
         self, error: Exception, trial: EvaluationSpec | None = None, network: Architecture | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -259,8 +259,11 @@ def check_number(name: str, value: object, least: int = 1) -> None:
         raise DcbenchError(f"{name} must be a whole number of at least {least}, not {value!r}.")
 
 
-def describe_failure(record: Record) -> str:
-    """Return what failed, and why, on one line."""
-    where = f", ipc {record.ipc}" if record.ipc is not None else ""
-    where += f", on {record.evaluation_network}" if record.evaluation_network else ""
-    return f"{record.method} on {record.dataset}{where}: {record.error}"
+def describe_failures(records: Iterable[Record]) -> list[str]:
+    """Return what failed, and why; an error that several share, such as that of a teacher, stands once."""
+    alike: dict[str, dict[str, None]] = {}
+    for record in records:
+        where = f", ipc {record.ipc}" if record.ipc is not None else ""
+        where += f", on {record.evaluation_network}" if record.evaluation_network else ""
+        alike.setdefault(record.error, {})[f"{record.method} on {record.dataset}{where}"] = None
+    return [f"{'; '.join(places)}: {error}" for error, places in alike.items()]

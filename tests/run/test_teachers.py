@@ -19,6 +19,7 @@ from dcbench.run import cell_runner
 from dcbench.run.events import Step
 from dcbench.run.executors.processes import Processes
 from dcbench.run.executors.serial import Serial
+from dcbench.run.session import describe_failures
 from dcbench.utils.errors import DcbenchError
 
 TOGETHER = Engine("fast", workers=2, micro_batch=32, side_by_side=True)
@@ -119,17 +120,24 @@ def test_a_set_with_soft_labels_fails_alone(run, kd, tmp_path):
     assert [record.method for record in runner.store.records if record.status == "ok"] == ["random"]
 
 
-def test_a_teacher_that_cannot_be_trained_fails_the_trials(run, kd, tmp_path, monkeypatch):
+def test_a_teacher_that_cannot_be_trained_is_tried_once_and_fails_the_cells(run, kd, tmp_path, monkeypatch):
+    tried = []
+
     def diverge(*_):
+        tried.append(1)
         raise Diverged("the training loss of epoch 3 is not finite")
 
     monkeypatch.setattr("dcbench.condense.trained_networks.train_from_recipe", diverge)
-    runner = run(tmp_path / "r", protocol=kd, evals=2)
+    runner = run(tmp_path / "r", protocol=kd, ipcs=(1, 2), sets=2, evals=2, eval_networks=("linear", "second"))
     for failure in runner.outcome.failures:
         assert failure.error.startswith("Diverged: network 0 of linear on tiny")
         assert failure.error.endswith("the training loss of epoch 3 is not finite")
-    assert len(runner.outcome.failures) == 2
-    assert runner.outcome.condensed == 1
+    assert len(tried) == 1
+    assert len(runner.outcome.failures) == runner.outcome.condensed == 4
+    (told,) = describe_failures(runner.outcome.failures)
+    assert told.startswith("random on tiny, ipc 1; random on tiny, ipc 2: Diverged: network 0 of linear")
+    assert run(tmp_path / "r", protocol=kd).outcome.failures  # another run tries again
+    assert len(tried) == 2
 
 
 def test_a_teacher_that_does_not_fit_the_data_is_refused_before_any_work(request_for, plugins, tmp_path):
