@@ -21,13 +21,17 @@ MADE_ELSEWHERE = "made elsewhere: "
 
 @dataclass(frozen=True, order=True)
 class Board:
-    """What a row must share with another to be compared with it, but for the images per class."""
+    """What a row must share with another to be compared with it, but for the images per class.
+
+    ``teacher`` is the hash of the network that labelled the images; empty under a protocol without one.
+    """
 
     dataset: str
     dataset_sha256: str
     protocol: str
     budget: str
     track: str
+    teacher: str
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class Competitor:
         ipc: None where the set is of any size.
         options: those that are not the method's defaults, e.g. ``iterations=50``.
         all_options: all that the sets have in common, as JSON.
+        teacher: see `Board`.
     """
 
     dataset: str
@@ -52,6 +57,7 @@ class Competitor:
     track: str
     all_options: str
     seeded: bool
+    teacher: str
 
     @property
     def made_elsewhere(self) -> bool:
@@ -86,7 +92,7 @@ class Row(Competitor):
         engines: that computed, sorted.
         commits: of dcbench's code, as far as it was in a repository, sorted; ``+`` marks one that was changed.
         condense_keys: of its sets, in the order of their seeds.
-        teachers: of its networks; more than one if the same recipe gave others elsewhere.
+        teachers: that of its networks, under a protocol that has one.
         test_images: of the data set; the fewest where records differ.
         trials: accuracies by evaluation network and set.
     """
@@ -132,7 +138,7 @@ class Row(Competitor):
     @property
     def board(self) -> Board:
         """What a row must share with another to be compared with it, but for the images per class."""
-        return Board(self.dataset, self.dataset_sha256, self.protocol, self.budget, self.track)
+        return Board(self.dataset, self.dataset_sha256, self.protocol, self.budget, self.track, self.teacher)
 
 
 def find_records(folder: Path) -> list[Record]:
@@ -223,6 +229,7 @@ def competitor(record: Record) -> Competitor:
         str(record.track),
         MADE_ELSEWHERE * record.imported + json.dumps(options, sort_keys=True),
         record.seeded,
+        record.teacher.get("sha256", ""),
     )
 
 

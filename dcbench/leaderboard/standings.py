@@ -74,9 +74,8 @@ class Standings(Board):
 
     @property
     def teachers(self) -> tuple[Teacher, ...]:
-        """The teachers of the rows."""
-        found = {teacher for entry in self.entries for teacher in entry.row.teachers}
-        return tuple(sorted(found, key=lambda each: (each.network, each.sha256)))
+        """The teacher of the rows, if there is one."""
+        return tuple({teacher for entry in self.entries for teacher in entry.row.teachers})
 
 
 def standings(
@@ -167,7 +166,7 @@ class _Maker:
         """Return the method of random images with soft labels, or under the teacher, if the table is of these."""
         if self.board[0].track != HARD_LABELS:
             return self.rules.soft_floor or None
-        return self.rules.taught_floor or None if any(row.teachers for row in self.board) else None
+        return self.rules.taught_floor or None if self.board[0].teacher else None
 
     def _mean_of(self, random: str, entries: Sequence[Entry]) -> float | None:
         """Return the mean of the random images of this track; the highest, if they were matched on several."""

@@ -10,7 +10,7 @@ from helpers import make_record
 
 from dcbench.leaderboard.board import Leaderboard
 from dcbench.leaderboard.report.data import leaderboard_data
-from dcbench.leaderboard.report.tables import costs, markdown, terminal_tables
+from dcbench.leaderboard.report.tables import costs, heading, markdown, terminal_tables
 from dcbench.leaderboard.results import Results
 from dcbench.leaderboard.rules import Rules, read_rules
 from dcbench.leaderboard.scores import rows
@@ -299,6 +299,21 @@ def test_rows_of_different_teachers_never_meet_and_each_table_has_its_random_ima
     assert lonely.missing == ("random", "whole")
     assert by_method(lonely)["rded"].over_random is None
     assert [each.network for each in lonely.teachers] == ["mlp"]
+
+
+def test_one_recipe_that_gave_two_teachers_gives_two_tables():
+    again = {"teacher": TEACHER | {"sha256": "cd" * 32}, "started_at": "2030-01-01T00:00:00Z"}
+    records = [
+        *taught(0.5, "random", matching_network=None, options={}),
+        *taught(0.6, "rded"),
+        *taught(0.7, "rded", **again),
+    ]
+    first, second = standings(rows(records), RULES)
+    assert [entry.row.method for entry in first.entries] == ["rded", "random"]
+    assert first.entries[0].mean == pytest.approx(0.6)  # though the same trials were done again under the other
+    assert (second.entries[0].mean, second.missing) == (pytest.approx(0.7), ("random", "whole"))
+    assert heading(second).endswith(", hard-labels, teacher cdcdcdcdcdcd")
+    assert len(terminal_tables(rows(records), "made_up")) == 2
 
 
 def test_the_teacher_stands_beneath_its_table_and_its_size_beside_that_of_the_sets():

@@ -19,7 +19,7 @@ def leaderboard_data(leaderboard: Leaderboard) -> list[dict[str, Any]]:
     Accuracies, deviations, intervals and shares are fractions.
     """
     return [
-        _plain(table, *["random"] * (table.random is None))
+        _plain(table, "teacher", *["random"] * (table.random is None))
         | {"entries": [_entry_data(entry, leaderboard) for entry in table.entries]}
         for table in leaderboard.tables
     ]
@@ -31,7 +31,9 @@ def row_data(row: Row) -> dict[str, Any]:
         network: {name: value for name, value in asdict(score).items() if value or name not in SELDOM}
         for network, score in sorted(row.scores.items())
     }
-    plain = _plain(row, "all_options", "seeded", "condense_keys", "trials", "teachers") | {"scores": scores}
+    plain = _plain(row, "all_options", "seeded", "condense_keys", "trials", "teacher", "teachers") | {
+        "scores": scores
+    }
     plain |= {"diverged": row.diverged} if row.diverged else {}
     plain |= {"made_elsewhere": True} if row.made_elsewhere else {}
     return plain | ({"teachers": [asdict(each) for each in row.teachers]} if row.teachers else {})

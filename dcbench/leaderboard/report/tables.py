@@ -153,7 +153,8 @@ def heading(table: Standings, several_versions: bool = False) -> str:
     size = f"{table.ipc} image{'s' if table.ipc != 1 else ''} per class" if table.ipc else "all images"
     version = f", data {table.dataset_sha256[:12]}" if several_versions else ""
     budget = "" if table.budget == "full" else f", budget {table.budget}"
-    return f"{size}, protocol `{cell(table.protocol)}`{budget}, {cell(table.track)}s{version}"
+    teacher = f", teacher {table.teacher[:12]}" if table.teacher else ""
+    return f"{size}, protocol `{cell(table.protocol)}`{budget}, {cell(table.track)}s{teacher}{version}"
 
 
 def empty_table(title: str | None = None) -> Table:
@@ -163,13 +164,13 @@ def empty_table(title: str | None = None) -> Table:
 
 
 def terminal_tables(table: Sequence[Row], title: str, standings: Sequence[Standings] = ()) -> list[Table]:
-    """Return cross-architecture tables for the terminal, one for each protocol, budget and track.
+    """Return cross-architecture tables for the terminal, one for each protocol, budget, track and teacher.
 
     The standings of the same rows say how far those of soft labels, and those under a teacher, are over random.
     """
-    groups: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
+    groups: dict[tuple[str, str, str, str], list[Row]] = defaultdict(list)
     for row in table:
-        groups[row.protocol, row.budget, row.track].append(row)
+        groups[row.protocol, row.budget, row.track, row.teacher].append(row)
     tracks = {row.track for row in table} != {HARD_LABELS}
     over = {
         id(entry.row): (each.random, entry.over_random)
@@ -179,7 +180,7 @@ def terminal_tables(table: Sequence[Row], title: str, standings: Sequence[Standi
     }
     return [
         _terminal_table(some, f"{title}: protocol {protocol}, budget {budget}{f', {track}s' * tracks}", over)
-        for (protocol, budget, track), some in sorted(groups.items())
+        for (protocol, budget, track, _), some in sorted(groups.items())
     ]
 
 
