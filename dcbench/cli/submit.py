@@ -25,6 +25,7 @@ from dcbench.cli import options
 @options.names("--dataset", "-d", "datasets", help="Only this data set.")
 @options.names("--method", "-m", "methods", help="Only this method.")
 @options.sizes(help="Only this many images per class.")
+@options.names("--protocol", "protocols", help="Only what was evaluated under this protocol.")
 def submit(
     results: Path, into: Path, name: str | None, title: str | None, submitted_by: tuple[str, ...], **words: Any
 ) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 
 from dcbench.leaderboard.board import refuse_shared_rows
@@ -33,17 +35,19 @@ class Selection:
     datasets: tuple[str, ...] = ()
     methods: tuple[str, ...] = ()
     ipcs: tuple[int, ...] = ()
+    protocols: tuple[str, ...] = ()
 
     def of(self, records: Iterable[Record]) -> list[Record]:
         """Return the official records that are asked for, one for each trial, in a fixed order.
 
         Raises:
-            DcbenchError: for a data set or method that no official record is of, with the nearest one.
+            DcbenchError: for a data set, method or protocol that no official record is of, with the nearest one.
         """
         found = drop_other_augmentations(latest(official(records)))
         if not found:
             return []
-        for kind, names in (("dataset", self.datasets), ("method", self.methods)):
+        asked = (("dataset", self.datasets), ("method", self.methods), ("protocol", self.protocols))
+        for kind, names in asked:
             here = {getattr(record, kind) for record in found}
             wanted = {find_name(f"{kind} of the official records", name, here) for name in names} or here
             found = [record for record in found if getattr(record, kind) in wanted]
@@ -98,12 +102,56 @@ def make_submission(
 
 def draft_card(records: Iterable[Record], title: str, submitted_by: tuple[str, ...], plugins: Plugins) -> Card:
     """Return a card with what records and installed plugins say."""
-    cards = []
-    for name, track in sorted({record.method: str(record.track) for record in records}.items()):
+    records, cards = list(records), []
+    for name, record in sorted({record.method: record for record in records}.items()):
         cls = plugins.methods.items.get(name)
         summary, paper = (cls.summary().rstrip("."), cls.citation) if cls else ("", "")
-        cards.append(MethodCard(name=name, title=summary, paper=paper, track=track))
-    return Card(title=title, submitted_by=submitted_by, methods=tuple(cards))
+        # Those of a paper stand in its citation.
+        authors = () if paper else _authors(record.plugin)
+        cards.append(MethodCard(name=name, title=summary, authors=authors, paper=paper, track=str(record.track)))
+    return Card(title=title, submitted_by=submitted_by, commands=commands(records), methods=tuple(cards))
+
+
+def _authors(distribution: str) -> tuple[str, ...]:
+    """Return the authors that an installed distribution states."""
+    try:
+        stated = metadata(distribution)
+    except PackageNotFoundError:
+        return ()
+    named = [*(stated.get_all("Author") or ()), *(stated.get_all("Author-email") or ())]
+    return tuple(dict.fromkeys(each.split(" <")[0].strip('" ') for text in named for each in text.split(", ")))
+
+
+def commands(records: Iterable[Record]) -> tuple[str, ...]:
+    """Return commands that make the trials of such records; methods that were run alike share one."""
+    runs: dict[tuple[object, ...], list[Record]] = defaultdict(list)
+    for record in records:
+        if not record.imported:
+            changed = tuple(record.changed_options)
+            runs[record.dataset, record.protocol, record.method, record.matching_network, changed].append(record)
+    methods: dict[str, set[str]] = defaultdict(set)
+    for some in runs.values():
+        methods[_arguments(some)].add(some[0].method)
+    return tuple(
+        " ".join(["dcbench run", *(f"-m {name}" for name in sorted(named)), arguments])
+        for arguments, named in sorted(methods.items())
+    )
+
+
+def _arguments(records: Sequence[Record]) -> str:
+    """Return the arguments of a command that makes the trials of a method with the same options."""
+    one = records[0]
+    words = [f"-d {one.dataset}", *(f"-o {name}={one.options[name]}" for name in sorted(one.changed_options))]
+    named = {
+        "--protocol": "protocol",
+        "--ipc": "ipc",
+        "--network": "matching_network",
+        "--eval-network": "evaluation_network",
+    }
+    for flag, name in named.items():
+        words += [f"{flag} {value}" for value in sorted({getattr(each, name) for each in records} - {None})]
+    words.append(f"--sets {len({each.condense_seed for each in records})}")
+    return " ".join([*words, f"--evals {1 + max(each.eval_seed or 0 for each in records)}"])
 
 
 def _states(path: Path) -> str:

@@ -427,7 +427,7 @@ def test_the_verdict_in_the_pull_request_is_how_the_run_ended(tmp_path, monkeypa
     assert lines[2:] == (["", report.strip()] if report else [])
 
 
-@pytest.mark.parametrize("name", ["tests.yml", "submissions.yml", "page.yml"])
+@pytest.mark.parametrize("name", ["tests.yml", "submissions.yml", "page.yml", "release.yml"])
 def test_no_job_that_reads_what_others_wrote_keeps_a_token_or_may_write(name):
     read = workflow(name)
     for job in read["jobs"].values():

@@ -198,6 +198,18 @@ def test_a_submission_has_the_records_the_sets_and_a_card_and_nothing_else(folde
     card = read_submission(folder).card
     assert (card.title, card.submitted_by) == ("Mine", ("Me",))
     assert [(each.name, each.track) for each in card.methods] == [("random", "hard-label")]
+    assert card.methods[0].authors == ("The dcbench developers",)
+
+
+def test_the_commands_of_a_card_make_the_trials_of_its_records(run, tmp_path, plugins):
+    run(tmp_path / "results", methods=("random", "means"), ipcs=(1, 2), sets=2, evals=2)
+    make_submission(tmp_path / "results", tmp_path / "it", EVERYTHING, "It", (), plugins)
+    start = "-d hazy --protocol dc --ipc 1 --ipc 2 --eval-network linear"
+    # The set of means does not depend on the seed, so there is one with all the networks.
+    assert read_submission(tmp_path / "it").card.commands == (
+        f"dcbench run -m means {start} --sets 1 --evals 4",
+        f"dcbench run -m random {start} --sets 2 --evals 2",
+    )
 
 
 def test_a_coreset_is_submitted_by_its_indices_alone_and_is_the_same_set(folder, results, hazy):
@@ -228,6 +240,8 @@ def test_only_what_is_asked_for_is_submitted(run, tmp_path, plugins):
     selection = Selection(methods=("means",), ipcs=(2,))
     made = make_submission(tmp_path / "results", tmp_path / "it", selection, "It", (), plugins)
     assert [(each.method, each.ipc) for each in made] == [("means", 2)]
+    with pytest.raises(DcbenchError, match="unknown protocol of the official records 'dsa'"):
+        make_submission(tmp_path / "results", tmp_path / "it", Selection(protocols=("dsa",)), "It", (), plugins)
     assert len(set_files(tmp_path / "it")) == 1
 
 
