@@ -40,6 +40,7 @@ def build(folder: Path) -> None:
     """
     from dcbench.leaderboard.report.files import NO_TABLE
     from dcbench.leaderboard.report.files import build as build_tables
+    from dcbench.leaderboard.rules import RULES
     from dcbench.leaderboard.scores import official
     from dcbench.results.submission import find_submissions
 
@@ -49,6 +50,11 @@ def build(folder: Path) -> None:
         click.echo(f"wrote {path}")
     if not written:
         click.echo(f"{folder}: {NO_TABLE}")
+    elif not (folder / RULES).exists():
+        click.echo(
+            f"{folder} has no {RULES}, so rows are measured against no floor and no ceiling. To stand beside the "
+            f"rows that ship with dcbench, run `dcbench leaderboard submit {folder}` in a clone, then build there."
+        )
     if left_out := len(records) - len(official(records)):
         click.echo(f"left out {left_out} of {len(records)} records: quick or failed")
 

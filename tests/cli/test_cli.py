@@ -346,6 +346,8 @@ def test_leaderboard_build_check_and_show(dcbench, tmp_path):
     assert dcbench("leaderboard check results").exit_code == 1
     built = dcbench("leaderboard build results")
     assert "wrote results/tables/digits.md" in built.stdout
+    assert "results has no rules.toml" in built.stdout
+    assert "dcbench leaderboard submit results" in built.stdout
     assert "left out 1 of 2 records" in built.stdout
     assert dcbench("leaderboard check results").exit_code == 0
     shown = json.loads(dcbench("leaderboard show results --json").stdout)
