@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,15 +17,23 @@ FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
 
 
 @contextmanager
-def open_image(file: Path) -> Iterator[Image.Image]:
-    """Open an image of at most 8 bits per channel; a `DcbenchError` names it for any error, also in the block."""
+def open_image(file: Path | bytes) -> Iterator[Image.Image]:
+    """Open an image of at most 8 bits per channel, a file or its bytes.
+
+    For any error, also in the block, a `DcbenchError` names the file.
+    """
+
+    def opened() -> Image.Image:
+        return Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=FORMATS)
+
     try:
-        with Image.open(file, formats=FORMATS) as image:
+        with opened() as image:
             if image.mode.startswith(("I", "F")):
                 raise ValueError(f"it has more than 8 bits per pixel (mode {image.mode}); convert it to 8 bits")
             if image.format == "PNG":  # PIL checks the checksum of the pixels only when asked
-                with Image.open(file, formats=FORMATS) as whole:
+                with opened() as whole:
                     whole.verify()
             yield image
     except Exception as error:  # there is hardly one that PIL does not raise for some damaged file
-        raise DcbenchError(f"{file} cannot be read as an image: {first_line(error)}.") from None
+        name = f"one of {len(file)} bytes" if isinstance(file, bytes) else file
+        raise DcbenchError(f"{name} cannot be read as an image: {first_line(error)}.") from None
