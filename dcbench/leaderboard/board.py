@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dcbench.leaderboard.dd_ranking import with_dd_ranking
 from dcbench.leaderboard.rules import Rules, read_rules
 from dcbench.leaderboard.scores import Competitor, Row, competitor, official, rows
 from dcbench.leaderboard.standings import Standings, standings
@@ -70,7 +71,8 @@ def read_leaderboard(folder: Path, all_budgets: bool = False) -> Leaderboard:
     def may_be_reference(row: Row) -> bool:
         return not rules.references or of[row.condense_keys[0], row.protocol].name in rules.references
 
-    return Leaderboard(submissions, rules, tuple(table), tuple(standings(table, rules, may_be_reference)), of)
+    tables = with_dd_ranking(standings(table, rules, may_be_reference), rules.dd_ranking)
+    return Leaderboard(submissions, rules, tuple(table), tuple(tables), of)
 
 
 def refuse_shared_rows(entering: Iterable[tuple[Submission, Iterable[Record]]]) -> None:

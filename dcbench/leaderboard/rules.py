@@ -11,6 +11,15 @@ from dcbench.utils.text_files import read_toml
 RULES = "rules.toml"
 
 
+class Augmentations(BaseModel):
+    """Protocols of hard labels, with and without augmentation, from which DD-Ranking's scores are worked out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    augmented: str
+    plain: str
+
+
 class Rules(BaseModel):
     """What stands in a leaderboard's ``rules.toml``.
 
@@ -25,6 +34,7 @@ class Rules(BaseModel):
             rows of a table have.
         datasets: other networks for some data sets.
         references: submissions whose rows may be floor or ceiling; none for all of them.
+        dd_ranking: the protocols of DD-Ranking's scores; none for tables without them.
         readmes: Markdown files, relative to the folder, whose marked tables are kept up to date.
     """
 
@@ -39,6 +49,7 @@ class Rules(BaseModel):
     networks: tuple[str, ...] = ()
     datasets: dict[str, tuple[str, ...]] = {}
     references: tuple[str, ...] = ()
+    dd_ranking: Augmentations | None = None
     readmes: tuple[str, ...] = ()
 
     def networks_for(self, dataset: str) -> tuple[str, ...]:

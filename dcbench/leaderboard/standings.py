@@ -30,6 +30,7 @@ class Entry:
         rank: the best and the worst place that it may have: one more than the rows that are surely better, and the
             number of rows less those that are surely worse, see `dcbench.leaderboard.statistics.better`. None if
             it is not ranked.
+        lrs, ars: DD-Ranking's scores, see `dcbench.leaderboard.dd_ranking`; None where a mean is missing.
         provisional: what it lacks to be ranked; empty for a ranked row.
     """
 
@@ -43,6 +44,8 @@ class Entry:
     gap: float | None = None
     gap_half_width: float | None = None
     rank: tuple[int, int] | None = None
+    lrs: float | None = None
+    ars: float | None = None
     provisional: tuple[str, ...] = ()
 
     @property

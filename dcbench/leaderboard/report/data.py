@@ -13,6 +13,10 @@ SELDOM = frozenset({"balanced", "diverged"})
 """Fields of a score that are left out where there is nothing to be said."""
 
 
+SOME_TABLES = ("over_random", "lrs", "ars")
+"""Fields of entries that not every table has."""
+
+
 def leaderboard_data(leaderboard: Leaderboard) -> list[dict[str, Any]]:
     """Return every table as plain data: the fields of `Standings`, and its entries, best first.
 
@@ -44,7 +48,7 @@ def _entry_data(entry: Entry, leaderboard: Leaderboard) -> dict[str, Any]:
     card = leaderboard.method_card(row)
     return {
         **row_data(row),
-        **_plain(entry, "row", "estimate", *["over_random"] * (entry.over_random is None)),
+        **_plain(entry, "row", "estimate", *(name for name in SOME_TABLES if getattr(entry, name) is None)),
         "interval": entry.interval,
         "reference": entry.reference or None,
         "verified": leaderboard.mark(row),

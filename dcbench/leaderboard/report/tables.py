@@ -354,11 +354,13 @@ def brief(table: Standings, leaderboard: Leaderboard) -> str:
 
 
 def costs(table: Standings) -> str:
-    """Return what the sets of a table's rows took to make and to keep, in Markdown."""
+    """Return what the sets of a table's rows took to make and to keep, and DD-Ranking's scores, in Markdown."""
+    scored = [name for name in ("lrs", "ars") if any(getattr(entry, name) is not None for entry in table.entries)]
     lines = [
         {
             "method": cell(label(row)),
             "matched on": cell(row.matching_network or DASH),
+            **{name.upper(): percent(getattr(entry, name)) for name in scored},
             "size of a set": size(row.storage_bytes),
             **({"teacher": size(max(each.bytes for each in row.teachers))} if row.teachers else {}),
             "seconds": both_seconds(row),
@@ -367,7 +369,8 @@ def costs(table: Standings) -> str:
             "engine": cell("; ".join(row.engines)),
             "commit": cell("; ".join(row.commits) or DASH),
         }
-        for row in (entry.row for entry in table.entries)
+        for entry in table.entries
+        for row in [entry.row]
     ]
     return _tabulated(lines, "github")
 

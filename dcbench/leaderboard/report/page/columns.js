@@ -44,6 +44,7 @@ function columnsOf(table, span) {
       (entry) => share(entry.gap, entry.gap_half_width),
     ),
     ...overRandomColumns(table),
+    ...["lrs", "ars"].filter((name) => table.entries.some((entry) => entry[name] !== undefined)).map(scoreColumn),
     number("n", "n", "descending", trials, (entry) => sample(entry)),
     text(
       "verified",
@@ -146,6 +147,12 @@ function overRandomColumns(table) {
   if (!table.random) return [];
   const over = (entry) => entry.over_random ?? null;
   return [number("over-random", "over random", "descending", over, (entry) => signed(over(entry)))];
+}
+
+/** One of DD-Ranking's scores. */
+function scoreColumn(name) {
+  const value = (entry) => entry[name] ?? null;
+  return number(name, name.toUpperCase(), "descending", value, (entry) => percent(value(entry)));
 }
 
 function signed(fraction) {
