@@ -40,6 +40,24 @@ def network_specs(
     ]
 
 
+def as_trained(
+    stored: StoredNetwork, architecture: Architecture, train: ResidentSplit, seconds: float
+) -> TrainedNetwork:
+    """Return the network of a file as methods and protocols get it."""
+    return TrainedNetwork(
+        stored.spec,
+        architecture,
+        train.info,
+        train.device,
+        stored.accuracy,
+        stored.held_out_accuracy,
+        stored.held_out,
+        stored.sha256,
+        seconds,
+        stored.read,
+    )
+
+
 class TrainedNetworks:
     """The source of trained networks for one piece of work; it knows what those that were used have cost."""
 
@@ -77,22 +95,8 @@ class TrainedNetworks:
         found = self._all(specs, architecture, train)
         self._seconds |= {key: cost.seconds for key, (_, cost) in found.items()}
         self._peak = max(self._peak, *(cost.peak_memory_bytes for _, cost in found.values()))
-        made = [(spec, *found[spec.key()]) for spec in specs]
-        return tuple(
-            TrainedNetwork(
-                spec,
-                architecture,
-                train.info,
-                train.device,
-                stored.accuracy,
-                stored.held_out_accuracy,
-                stored.held_out,
-                stored.sha256,
-                cost.seconds,
-                stored.read,
-            )
-            for spec, stored, cost in made
-        )
+        made = [found[spec.key()] for spec in specs]
+        return tuple(as_trained(stored, architecture, train, cost.seconds) for stored, cost in made)
 
     def _all(
         self, specs: Sequence[NetworkSpec], architecture: Architecture, train: ResidentSplit

@@ -5,6 +5,7 @@
     leaderboards/submissions/NAME/
       records.jsonl        one line per trained network
       sets/*.safetensors   the condensed sets
+      networks/*           the teachers of the records, where they are small
       card.toml            what cannot be known from the records: who, which paper, which code
       verification.json    what a re-evaluation found, once there was one
 """
@@ -30,6 +31,7 @@ from dcbench.utils.text_files import checked, read_text, read_toml
 CARD = "card.toml"
 VERIFICATION = "verification.json"
 SETS = "sets"
+NETWORKS = "networks"
 SUBMISSIONS = "submissions"
 
 Line = Annotated[
@@ -168,7 +170,9 @@ def misplaced(folder: Path) -> Iterator[tuple[Path, str]]:
         place = path.relative_to(folder)
         if not (path.is_file() or path.is_dir()):
             yield path, "it is neither a file nor a folder"
-        elif (path.is_dir() and place != Path(SETS)) or (path.name == RECORDS and len(place.parts) > 1):
+        elif (path.is_dir() and str(place) not in (SETS, NETWORKS)) or (
+            path.name == RECORDS and len(place.parts) > 1
+        ):
             yield path, "it has no place in a submission"
 
 

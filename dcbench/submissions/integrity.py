@@ -15,9 +15,10 @@ from dcbench.evaluate.protocols import get_protocol
 from dcbench.leaderboard.scores import Competitor, competitor, official
 from dcbench.plugins import Plugins
 from dcbench.results.checked_set import CheckedSet, read_checked_set
+from dcbench.results.network_file import read_networks
 from dcbench.results.records import IMPORTED, Record
 from dcbench.results.store import RECORDS, latest
-from dcbench.results.submission import CARD, SETS, Card, Submission, misplaced
+from dcbench.results.submission import CARD, NETWORKS, SETS, Card, Submission, misplaced
 from dcbench.submissions.leakage import count_test_images
 from dcbench.utils.errors import DcbenchError
 
@@ -97,7 +98,11 @@ def check_submission(
     backed = {submission.set_path(key) for key, _ in by_set}
     unbacked = sorted({*sets_folder.glob("*.safetensors")} - backed)
     problems += [Problem(f"{SETS}/{path.name}", "no record is of this set") for path in unbacked]
-    return problems, sets
+    teachers, errors = read_networks(folder)
+    taught = {record.teacher.get("sha256") for record in stated}
+    unnamed = [each.path.name for each in teachers if each.sha256 not in taught]
+    problems += [Problem(f"{NETWORKS}/{name}", "no record has this teacher") for name in unnamed]
+    return problems + [Problem(NETWORKS, str(error)) for error in errors], sets
 
 
 def record_problems(record: Record) -> list[str]:

@@ -11,11 +11,13 @@ from pathlib import Path
 from dcbench.leaderboard.board import refuse_shared_rows
 from dcbench.leaderboard.scores import drop_other_augmentations, find_records, official
 from dcbench.plugins import Plugins
+from dcbench.results.network_file import read_networks
 from dcbench.results.records import Record
 from dcbench.results.set_file import stated_sha256, without_images
 from dcbench.results.store import RECORDS, latest
 from dcbench.results.submission import (
     CARD,
+    NETWORKS,
     SETS,
     SUBMISSIONS,
     VERIFICATION,
@@ -26,6 +28,9 @@ from dcbench.results.submission import (
 )
 from dcbench.utils.errors import DcbenchError, find_name
 from dcbench.utils.files import remove, write_atomically
+
+LARGEST_TEACHER = 2_000_000
+"""Bytes up to which the file of a teacher goes with a submission."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +65,10 @@ def make_submission(
 ) -> list[Record]:
     """Make a submission's folder from the results of a run.
 
-    A coreset is kept by its indices alone, so that no images of a data set are passed on. The card is filled in as
-    far as installed plugins know. The folder is written in place, because Git keeps the earlier state. After an
-    interruption, the same command completes it.
+    A coreset is kept by its indices alone, so that no images of a data set are passed on. A small teacher goes
+    along, because its recipe gives another network on another machine. The card is filled in as far as installed
+    plugins know. The folder is written in place, because Git keeps the earlier state. After an interruption, the
+    same command completes it.
 
     Args:
         target: the submission's folder. One that exists gets the new records and sets in the place of its old
@@ -95,7 +101,11 @@ def make_submission(
     for path in paths:
         write_atomically(target / SETS / path.name, without_images(path))
     write_atomically(target / RECORDS, "".join(record.to_json() + "\n" for record in records).encode())
-    for old in {*(target / SETS).glob("*.safetensors")} - {target / SETS / path.name for path in paths}:
+    teachers = _teachers(results, records)
+    for path in teachers:
+        write_atomically(target / NETWORKS / path.name, path.read_bytes())
+    kept = {target / path.parent.name / path.name for path in (*paths, *teachers)}
+    for old in {*target.glob("*/*.safetensors")} - kept:
         remove(old)
     return records
 
@@ -160,6 +170,15 @@ def _states(path: Path) -> str:
         return stated_sha256(path)
     except DcbenchError:
         return ""
+
+
+def _teachers(results: Path, records: Iterable[Record]) -> list[Path]:
+    """Return the files of the teachers of some records that are there and small."""
+    wanted = {record.teacher["sha256"] for record in records if record.teacher}
+    folders = results.rglob(NETWORKS) if wanted else ()
+    stored = [each for folder in folders for each in read_networks(folder.parent)[0]]
+    found = {each.sha256: each.path for each in stored if each.path.stat().st_size <= LARGEST_TEACHER}
+    return [path for digest, path in sorted(found.items()) if digest in wanted]
 
 
 def _sets(results: Path, records: Iterable[Record]) -> list[Path]:

@@ -18,19 +18,22 @@ from tempfile import TemporaryDirectory
 import torch
 
 import dcbench
-from dcbench.condense.trained_networks import TrainedNetworks
+from dcbench.condense.trained_networks import TrainedNetworks, as_trained, network_specs
 from dcbench.core.architecture import Architecture, fit
 from dcbench.core.loaded_dataset import LoadedDataset
 from dcbench.core.spec import BUDGETS, EvaluationSpec
-from dcbench.core.trained_network import TrainedNetwork
+from dcbench.core.trained_network import NetworkRecipe, TrainedNetwork
 from dcbench.engine.engine import IN_PART, active_engine
 from dcbench.engine.memory import is_out_of_memory
+from dcbench.engine.trained_networks import hold_out
+from dcbench.engine.training import accuracy
 from dcbench.evaluate.protocol import EvaluationProtocol
 from dcbench.evaluate.protocols import get_protocol
 from dcbench.evaluate.side_by_side import evaluate_all
 from dcbench.leaderboard.scores import Competitor, official
 from dcbench.plugins import Plugins
 from dcbench.results.artefacts import Artefacts
+from dcbench.results.network_file import read_networks
 from dcbench.results.provenance import now, sources
 from dcbench.results.store import Store
 from dcbench.results.submission import Submission, Verification, records_sha256
@@ -41,6 +44,9 @@ from dcbench.submissions.comparison import Accuracies, StatedAndFound, compare_w
 from dcbench.submissions.integrity import Problem, SubmittedSet, check_submission
 from dcbench.utils.errors import DcbenchError, first_line
 from dcbench.utils.seeds import derive_seed
+
+SAME_TEACHER = 0.01
+"""How far a teacher's accuracy on held-out images may be from what it was elsewhere, as a fraction."""
 
 
 @dataclass
@@ -107,7 +113,7 @@ class Verifier:
             return VerificationResult(problems)
         chosen = sample_sets(sets, self.sample, self.seed)
         with TemporaryDirectory() as folder:
-            teachers = _Teachers(self.store or Artefacts(Path(folder)))
+            teachers = _Teachers(self.submission, self.store or Artefacts(Path(folder)))
             accuracies, failed = self._evaluate(chosen, teachers)
         comparisons = compare_with_stated(chosen, accuracies)
         return VerificationResult(failed, comparisons, len(chosen), len(sets) - len(chosen))
@@ -158,12 +164,20 @@ class Verifier:
         kept = self.store.find(*at) if self.store else None
         if kept is None:
             return None
-        code = sources(submitted.checked.origin, architecture)
+        code, taught_by = sources(submitted.checked.origin, architecture), submitted.records[0].teacher
         protocol = get_protocol(spec.protocol, self.plugins.make_architecture)
         augmentation = protocol.augmentation(self.datasets[spec.dataset].info)
-        here = (spec, augmentation, active_engine().name, code, torch.__version__, dcbench.__version__)
+        here = (spec, augmentation, active_engine().name, code, torch.__version__, dcbench.__version__, taught_by)
         engine = kept.engine.removesuffix(IN_PART)
-        then = (kept.evaluation_spec(), kept.augmentation, engine, kept.sources, kept.torch, kept.dcbench)
+        then = (
+            kept.evaluation_spec(),
+            kept.augmentation,
+            engine,
+            kept.sources,
+            kept.torch,
+            kept.dcbench,
+            kept.teacher,
+        )
         return kept.accuracy if then == here else None
 
     def _accuracies(
@@ -216,10 +230,11 @@ class Verifier:
 
 @dataclass(frozen=True)
 class _Teachers:
-    """The teachers of protocols, by protocol and data set: each read or made once."""
+    """The teachers of protocols, by protocol, data set and hash: each read or made once."""
 
+    submission: Submission
     artefacts: Artefacts
-    known: dict[tuple[str, str], TrainedNetwork] = field(default_factory=dict)
+    known: dict[tuple[str, str, str], TrainedNetwork] = field(default_factory=dict)
 
     def of(
         self, submitted: SubmittedSet, protocol: EvaluationProtocol, data: LoadedDataset
@@ -227,27 +242,61 @@ class _Teachers:
         """Return the teacher of a set's records; None where the protocol has none.
 
         Raises:
-            DcbenchError: where it cannot be made, or is another than that of the records.
+            DcbenchError: where it is neither in the submission nor can be made here.
         """
-        needed = protocol.teacher_for(data.info)
-        if needed is None:
+        if (needed := protocol.teacher_for(data.info)) is None:
             return None
-        name = f"the teacher {needed[0]} of {data.info.name}"
+        stated, *others = sorted({str(record.teacher["sha256"]) for record in submitted.records})
+        if others:
+            where = submitted.checked.spec.set_in_words
+            raise DcbenchError(f"{where}: its networks had several teachers, {stated[:12]} and {others[0][:12]}.")
+        at = (protocol.name, data.info.name, stated)
+        if at not in self.known:
+            self.known[at] = self._submitted(stated, *needed, data) or self._made(stated, protocol, data)
+        return self.known[at]
+
+    def _submitted(
+        self, stated: str, architecture: Architecture, recipe: NetworkRecipe, data: LoadedDataset
+    ) -> TrainedNetwork | None:
+        """Return the teacher of a hash that the submission has; None if it has none.
+
+        Raises:
+            DcbenchError: where it is not trained by the protocol's recipe, or is not as good as it says.
+        """
+        stored, _ = read_networks(self.submission.folder)
+        found = next((each for each in stored if each.sha256 == stated), None)
+        if found is None:
+            return None
+        (spec,) = network_specs(architecture, recipe, 1, data.info)
+        held_out, _ = hold_out(data.train, recipe)
+        if found.spec.model_copy(update={"source_sha256": spec.source_sha256}) != spec:
+            raise DcbenchError(f"{found.path} is not the teacher of the records' protocol: {found.spec.recipe}.")
+        teacher = as_trained(found, architecture, data.train, 0.0)
+        says = found.held_out_accuracy.get(recipe.epochs, 0.0)
+        if abs(accuracy(teacher.network(), data.train.part(held_out)) - says) > SAME_TEACHER:
+            raise DcbenchError(
+                f"{found.path} is another on the held-out training images than it says, {says:.1%}."
+            )
+        return teacher
+
+    def _made(self, stated: str, protocol: EvaluationProtocol, data: LoadedDataset) -> TrainedNetwork:
+        """Return the teacher as this machine trains it."""
+        name = f"the teacher of {protocol.name} on {data.info.name}"
         how = (
             f"`dcbench run -m random -d {data.info.name} --protocol {protocol.name} --results DIR` makes it; "
             "it is the same only with the device, torch, engine and threads of the run. Then add --keep DIR."
         )
-        at = (protocol.name, data.info.name)
-        if at not in self.known:
-            try:
-                teacher = teacher_of(protocol, data, TrainedNetworks(self.artefacts, lambda *_: None))
-            except Exception as error:  # whatever a network may raise
-                raise DcbenchError(f"{name} cannot be made here: {first_line(error)}. {how}") from error
-            self.known.update({at: teacher} if teacher else {})
-        here = self.known[at].sha256
-        for stated in sorted({str(record.teacher.get("sha256")) for record in submitted.records} - {here}):
-            raise DcbenchError(f"{name} is {stated[:12]} in the records and {here[:12]} here. {how}")
-        return self.known[at]
+        try:
+            teacher = teacher_of(protocol, data, TrainedNetworks(self.artefacts, lambda *_: None))
+        except Exception as error:  # whatever a network may raise
+            raise DcbenchError(f"{name} cannot be made here: {first_line(error)}. {how}") from error
+        assert teacher is not None  # since the protocol needs one
+        if teacher.sha256 != stated:
+            raise DcbenchError(
+                f"{name} is {stated[:12]} in the records and {teacher.sha256[:12]} here, and the submission does "
+                f"not have it. {how}"
+            )
+        return teacher
 
 
 def load_datasets(

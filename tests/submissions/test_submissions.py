@@ -22,6 +22,7 @@ from dcbench.core.condensed_set import CondensedSet
 from dcbench.core.loaded_dataset import load_dataset
 from dcbench.core.loss_watch import Diverged
 from dcbench.core.split import ResidentSplit
+from dcbench.engine.trained_networks import Training
 from dcbench.evaluate import side_by_side
 from dcbench.evaluate.protocols import PROTOCOLS, get_protocol
 from dcbench.evaluate.trial import evaluate
@@ -29,6 +30,7 @@ from dcbench.leaderboard.board import read_leaderboard
 from dcbench.leaderboard.scores import rows
 from dcbench.plugins import PluginInfo
 from dcbench.results.checked_set import read_checked_set
+from dcbench.results.network_file import load_network, save_network
 from dcbench.results.records import CHECKSUM, RECORD_SCHEMA, Record, sealed
 from dcbench.results.set_file import load_set, stated_sha256
 from dcbench.results.set_header import content_sha256
@@ -439,38 +441,87 @@ def distilled(plugins, results, tmp_path, monkeypatch):
     return folder
 
 
-def test_networks_that_a_teacher_taught_are_verified_with_the_teacher_made_anew(distilled, verify, results):
-    outcome = verify(distilled)
+def test_networks_that_a_teacher_taught_are_verified_with_the_teacher_of_the_submission(
+    distilled, verify, results, monkeypatch
+):
+    (teacher,) = (distilled / "networks").iterdir()
+    assert teacher.read_bytes() == (results / "networks" / teacher.name).read_bytes()
+    monkeypatch.setattr("dcbench.condense.trained_networks.train_from_recipe", None)  # it is not made anew
+    assert verify(distilled).ok
+
+
+def test_a_teacher_that_no_record_has_or_that_is_damaged_is_a_problem(distilled, verify):
+    (teacher,) = (distilled / "networks").iterdir()
+    rewrite(distilled, with_another_teacher)
+    assert [problem.what for problem in verify(distilled).problems] == ["no record has this teacher"]
+    teacher.write_bytes(teacher.read_bytes()[:-1])
+    assert [problem.where for problem in verify(distilled).problems] == ["networks"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"accuracy": 0.25}, r"is another on the held-out training images than it says, 25\.0%"),
+        ({"epochs": 31}, "is not the teacher of the records' protocol: 31 epochs"),
+    ],
+)
+def test_a_teacher_that_is_not_what_it_says_is_refused(distilled, verify, change, message):
+    (path,) = (distilled / "networks").iterdir()
+    stored = load_network(path)
+    epochs = change.get("epochs", 30)
+    spec = stored.spec.model_copy(update={"recipe": stored.spec.recipe.model_copy(update={"epochs": epochs})})
+    held_out = {epochs: change.get("accuracy", 0.5)}
+    save_network(path, spec, Training({epochs: stored.read(30)}, stored.accuracy, held_out, stored.held_out))
+    sha256 = load_network(path).sha256
+    rewrite(
+        distilled,
+        lambda record: record | {"teacher": record["teacher"] and record["teacher"] | {"sha256": sha256}},
+    )
+    with pytest.raises(DcbenchError, match=message):
+        verify(distilled)
+
+
+@pytest.fixture
+def without_teacher(distilled):
+    shutil.rmtree(distilled / "networks")
+    return distilled
+
+
+def test_networks_that_a_teacher_taught_are_verified_with_the_teacher_made_anew(without_teacher, verify):
+    outcome = verify(without_teacher)
     assert outcome.ok, outcome
     assert {each.what.split(", ")[-1] for each in outcome.comparisons} == {
         "protocol dc",
         "protocol kd:teacher=linear",
     }
-    assert not (distilled / "networks").exists()
+    assert not (without_teacher / "networks").exists()
 
 
-def test_another_teacher_than_that_of_the_records_is_named_with_the_command_that_makes_it(distilled, verify):
-    def other(record):
-        return record | ({"teacher": record["teacher"] | {"sha256": "ab" * 32}} if record["teacher"] else {})
+def with_another_teacher(record):
+    return record | ({"teacher": record["teacher"] | {"sha256": "ab" * 32}} if record["teacher"] else {})
 
-    rewrite(distilled, other)
+
+def test_another_teacher_than_that_of_the_records_is_named_with_the_command_that_makes_it(without_teacher, verify):
+    rewrite(without_teacher, with_another_teacher)
     expected = (
-        r"the teacher linear of hazy is abababababab in the records and [0-9a-f]{12} here\. "
+        r"the teacher of kd:teacher=linear on hazy is abababababab in the records and [0-9a-f]{12} here, and the "
+        r"submission does not have it\. "
         r"`dcbench run -m random -d hazy --protocol kd:teacher=linear --results DIR` makes it"
     )
     with pytest.raises(DcbenchError, match=expected):
-        verify(distilled)
+        verify(without_teacher)
 
 
-def test_a_teacher_that_cannot_be_made_is_named(distilled, verify, monkeypatch):
+def test_a_teacher_that_cannot_be_made_is_named(without_teacher, verify, monkeypatch):
     def diverge(*_):
         raise Diverged("epoch 3")
 
     monkeypatch.setattr("dcbench.condense.trained_networks.train_from_recipe", diverge)
     with pytest.raises(
-        DcbenchError, match=r"the teacher linear of hazy cannot be made here: .*epoch 3\. `dcbench run"
+        DcbenchError,
+        match=r"the teacher of kd:teacher=linear on hazy cannot be made here: .*epoch 3\. `dc",
     ):
-        verify(distilled)
+        verify(without_teacher)
 
 
 def test_records_that_do_not_say_which_teacher_taught_are_a_problem(distilled, verify):
