@@ -233,7 +233,8 @@ def worse_than_guessing(records: Iterable[Record], info: DatasetInfo) -> list[st
         if accuracy < min(0.85 * guessing, guessing - 2 * chance):
             told.append(
                 f"{method}: {network} has {100 * accuracy:.3g} % on {info.name}, and guessing has "
-                f"{100 * guessing:.3g} %. Likely the labels are in another order than its classes: {classes}, …"
+                f"{100 * guessing:.3g} %. Likely the labels are in another order than its classes ({classes}, …), "
+                "or the images are of other data."
             )
     return told
 
@@ -265,7 +266,9 @@ def _foreign_options(
         shown.append("file")
     if claim.pixels and not file.sets[number].certain:
         shown.append("pixels")
-    said = {"mean": [*claim.mean], "std": [*claim.std], "grey": claim.grey, "labels_are": claim.labels_are}
+    said: dict[str, Any] = {"mean": [*claim.mean], "std": [*claim.std], "grey": claim.grey}
+    if claim.labels_are != "logits":  # which the temperature says
+        said["labels_are"] = claim.labels_are
     if file.sets[number].labels is None:
         said["labels"] = IN_ORDER
     options |= {name: value for name, value in said.items() if value}
