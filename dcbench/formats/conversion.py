@@ -5,21 +5,20 @@ from __future__ import annotations
 import math
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from dcbench.core.condensed_set import CondensedSet, check_set
 from dcbench.core.dataset import DatasetInfo
+from dcbench.core.dataset_form import GREY_WEIGHTS, DatasetForm
 from dcbench.core.loaded_dataset import LoadedDataset
 from dcbench.formats.foreign import Statement
 from dcbench.formats.forms import ForeignSet
 from dcbench.formats.labels import in_order, to_labels
 from dcbench.formats.pixels import Pixels, better_word, beyond, can_be_pixels, scaled, statistics_problem
 from dcbench.utils.errors import DcbenchError
-
-GREY = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in grey, those of ITU-R 601, as for files of images."""
 
 
 def to_condensed(foreign: ForeignSet, data: LoadedDataset, said: Statement, path: Path) -> CondensedSet:
@@ -90,16 +89,31 @@ def _to_nchw(images: Tensor, info: DatasetInfo, grey: bool, path: Path) -> Tenso
     if info.channels == 1 and shape == info.size:
         return images.unsqueeze(1)
     colours = images.permute(0, 3, 1, 2) if shape == (*info.size, 3) else images
-    hint = ""
+    hint = _fitting_form(shape, info)
     if info.channels == 1 and colours.shape[1:] == (3, *info.size):
         if bool((colours == colours[:, :1]).all()):
             return colours[:, :1]
         if grey:
-            mixed = (colours * torch.tensor(GREY).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+            weights = torch.tensor(GREY_WEIGHTS).view(1, 3, 1, 1) / 2**16
+            mixed = (colours * weights).sum(dim=1, keepdim=True)
             return mixed.round().to(torch.uint8) if images.dtype == torch.uint8 else mixed
-        hint = "; --grey makes colours grey"
+        hint = f"--grey makes colours grey; {hint}"
     found, expected = ("x".join(map(str, each)) for each in (shape, wanted))
-    raise DcbenchError(f"{path} has images of {found}, {info.name} has {expected}{hint}.")
+    raise DcbenchError(f"{path} has images of {found}, {info.name} has {expected}. {hint}".strip())
+
+
+def _fitting_form(shape: torch.Size, info: DatasetInfo) -> str:
+    """Return a sentence that names the form of the data set with images of a shape; empty if there is none."""
+    channels, *size = (1, *shape) if len(shape) == 2 else shape if shape[0] in (1, 3) else (shape[-1], *shape[:-1])
+    if channels not in (1, 3) or max(size) > 9999:
+        return ""
+    name, _, options = info.name.partition(":")
+    kept = [each for each in options.split(",") if each and not each.startswith(("size=", "channels="))]
+    changes: dict[str, Any] = {"channels": channels} if channels != info.channels else {}
+    if (*size,) != info.size:
+        changes["size"] = "x".join(map(str, size))
+    form = DatasetForm(**changes)
+    return f"-d {form.spelled_after(':'.join([name, ','.join(kept)]) if kept else name)} has images of that size."
 
 
 def _doubt(images: Tensor, claimed: Pixels, said: Statement, data: LoadedDataset, path: Path) -> None:

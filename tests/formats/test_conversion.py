@@ -11,6 +11,7 @@ from dcbench.core.dataset import Split
 from dcbench.core.loaded_dataset import LoadedDataset, load_dataset
 from dcbench.formats.conversion import to_condensed
 from dcbench.formats.foreign import Statement, from_tensors
+from dcbench.formats.forms import ForeignSet
 from dcbench.utils.errors import DcbenchError
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -147,17 +148,33 @@ def test_copies_in_three_channels_are_grey_again():
     condensed, _ = converted(X.expand(20, 3, 8, 8), pixels="raw")
     assert torch.equal(condensed.images, converted(X, pixels="raw")[0].images)
     colours = torch.rand(20, 8, 8, 3, generator=torch.Generator().manual_seed(2))
-    with pytest.raises(DcbenchError, match="images of 8x8x3, made_up has 1x8x8; --grey makes colours grey"):
+    with pytest.raises(
+        DcbenchError, match=r"of 8x8x3, made_up has 1x8x8\. --grey makes colours grey; -d made_up:channels=3 has"
+    ):
         converted(colours, pixels="raw")
     grey, _ = converted(colours.permute(0, 3, 1, 2), pixels="raw", grey=True)
     expected = 0.299 * colours[..., 0] + 0.587 * colours[..., 1] + 0.114 * colours[..., 2]
-    assert torch.allclose(grey.images[:, 0] * 0.2 + 0.5, expected, atol=1e-6)
+    assert torch.allclose(grey.images[:, 0] * 0.2 + 0.5, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "spelling"),
+    [
+        ((3, 12, 12), "made_up:channels=3,size=12"),
+        ((12, 10, 3), "made_up:channels=3,size=12x10"),
+        ((1, 12, 12), "made_up:size=12"),
+        ((12, 12), "made_up:size=12"),
+    ],
+)
+def test_images_of_another_size_name_the_form_of_the_data_set_that_fits(shape, spelling):
+    foreign = ForeignSet(torch.rand(20, *shape), Y)
+    with pytest.raises(DcbenchError, match=rf"made_up has 1x8x8\. -d {spelling} has images of that size"):
+        to_condensed(foreign, DATA, Statement(pixels="raw"), "a.pt")
 
 
 @pytest.mark.parametrize("rate", [-0.02, 0.0, float("nan"), float("inf")])
 def test_a_rate_of_the_file_must_be_above_0_unless_another_is_given(rate):
-    (foreign,) = from_tensors(X, Y).sets
-    foreign = foreign.__class__(foreign.images, foreign.labels, lr=rate)
+    foreign = ForeignSet(X, Y, lr=rate)
     with pytest.raises(DcbenchError, match=r"has a learning rate of .*: give one above 0 with --lr"):
         to_condensed(foreign, DATA, Statement(pixels="raw"), "a.pt")
     assert to_condensed(foreign, DATA, Statement(pixels="raw", brings={"lr": 0.5}), "a.pt").lr == 0.5

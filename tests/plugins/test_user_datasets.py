@@ -274,6 +274,21 @@ def test_the_validation_split_is_in_neither_split_and_in_no_statistic(tmp_path):
     assert data.info.sha256 == load_npz(write_npz(tmp_path / "x.npz")).info.sha256
 
 
+def test_names_of_keras_and_labels_that_are_floats_or_truth_values(tmp_path):
+    expected = load_npz(write_npz(tmp_path / "x.npz"))
+    found = npz_arrays()
+    renamed = {
+        f"{new}_{which}": found[f"{which}_{old}"] for which in ("train", "test") for new, old in KERAS.items()
+    }
+    floats = {name: array * 1.0 if name.startswith("y") else array for name, array in renamed.items()}
+    for arrays in (renamed, floats):
+        np.savez(tmp_path / "x.npz", **arrays)
+        assert load_npz(tmp_path / "x.npz").info.sha256 == expected.info.sha256
+    truths = {name: array > 3 for name, array in found.items() if name.endswith("labels")}
+    data = load_npz(write_npz(tmp_path / "x.npz", **truths))
+    assert torch.equal(data.host_train.labels, (expected.host_train.labels > 3).long())
+
+
 def test_mean_and_deviation_are_those_of_the_training_split(tmp_path, source):
     name, _, path = source.partition(":")
     data = load_npz(tmp_path / path) if name == "npz" else load_folder(tmp_path / path)
@@ -308,6 +323,8 @@ def test_a_class_may_be_absent_from_the_test_split(tmp_path):
 
 
 TRAIN, TEST, TRAIN_LABELS = GOOD["train_images"], GOOD["test_images"], GOOD["train_labels"]
+KERAS = {"x": "images", "y": "labels"}
+
 UNUSABLE = {
     "no training labels": ({"train_labels": None}, r"it has no array 'train_labels', but \['train_images', "),
     "no test images": ({"test_images": None}, "it has no array 'test_images'"),
@@ -326,8 +343,9 @@ UNUSABLE = {
         {"train_labels": TRAIN_LABELS[1:]},
         r"train_labels has the shape \(81,\), train_images \(82, 8, 12\)",
     ),
-    "float labels": ({"train_labels": TRAIN_LABELS * 1.0}, "train_labels is of dtype float64"),
-    "truth values": ({"train_labels": TRAIN_LABELS > 3}, "train_labels is of dtype bool"),
+    "labels between": ({"train_labels": TRAIN_LABELS + 0.5}, "train_labels has numbers that are not whole"),
+    "no labels": ({"train_labels": TRAIN_LABELS * np.nan}, "train_labels has numbers that are not whole"),
+    "complex labels": ({"train_labels": TRAIN_LABELS * 1j}, "train_labels is of dtype complex128"),
     "several labels": ({"train_labels": np.stack([TRAIN_LABELS] * 14, 1)}, "train_labels has 14 labels per image"),
     "labels from 1": (
         {"train_labels": TRAIN_LABELS + 1},

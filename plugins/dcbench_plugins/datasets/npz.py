@@ -2,8 +2,9 @@
 
 `npz:PATH` reads ``train_images``, ``train_labels``, ``test_images`` and ``test_labels``: the convention of Yang et
 al., MedMNIST v2, Scientific Data 2023. Images are uint8, (N, H, W) or (N, H, W, C) with 1 or 3 channels; labels
-are integers, (N,) or (N, 1), from 0 to K-1, and every one of them occurs in training. If there is an array of
-strings ``class_names`` or ``classes``, it names the classes. Everything else in the file is ignored, also the
+are whole numbers or truth values, (N,) or (N, 1), from 0 to K-1, and every one of them occurs in training. Without
+``train_images``, a split has keras's names: ``x_train`` and ``y_train``. If there is an array of strings
+``class_names`` or ``classes``, it names the classes. Everything else in the file is ignored, also the
 ``val_images`` and ``val_labels`` of MedMNIST: networks are neither trained nor tested on them.
 
 Nothing is unpickled.
@@ -24,7 +25,7 @@ TITLE = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$"
 
 EXPECTED = (
     "Expected: train_images and test_images, uint8 of shape (N, H, W), (N, H, W, 1) or (N, H, W, 3); "
-    "train_labels and test_labels, integers of shape (N,) or (N, 1)."
+    "train_labels and test_labels, whole numbers of shape (N,) or (N, 1). Or x_train, y_train, x_test and y_test."
 )
 
 
@@ -87,20 +88,25 @@ def _split(arrays: ArrayFile, which: str) -> Split:
     Raises:
         ValueError: if images and labels are not as expected, or do not fit each other.
     """
-    images, labels = arrays.read(f"{which}_images"), arrays.read(f"{which}_labels")
+    names = f"{which}_images", f"{which}_labels"
+    if names[0] not in arrays.names and f"x_{which}" in arrays.names:
+        names = f"x_{which}", f"y_{which}"
+    images, labels = map(arrays.read, names)
     shape = images.shape
     if images.dtype != np.uint8:
-        raise ValueError(f"{which}_images is of dtype {images.dtype}.")
+        raise ValueError(f"{names[0]} is of dtype {images.dtype}.")
     if len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3)):
-        raise ValueError(f"{which}_images has the shape {shape}.")
+        raise ValueError(f"{names[0]} has the shape {shape}.")
     if min(shape) < 1:
-        raise ValueError(f"{which}_images is empty: its shape is {shape}.")
-    if labels.dtype.kind not in "iu":
-        raise ValueError(f"{which}_labels is of dtype {labels.dtype}.")
+        raise ValueError(f"{names[0]} is empty: its shape is {shape}.")
+    if labels.dtype.kind not in "iubf":
+        raise ValueError(f"{names[1]} is of dtype {labels.dtype}.")
+    if labels.dtype.kind == "f" and not (np.isfinite(labels) & (labels == np.trunc(labels))).all():
+        raise ValueError(f"{names[1]} has numbers that are not whole.")
     if labels.ndim == 2 and labels.shape[1] > 1:
-        raise ValueError(f"{which}_labels has {labels.shape[1]} labels per image, and only one can be learnt.")
+        raise ValueError(f"{names[1]} has {labels.shape[1]} labels per image, and only one can be learnt.")
     if labels.shape not in ((shape[0],), (shape[0], 1)):
-        raise ValueError(f"{which}_labels has the shape {labels.shape}, {which}_images {shape}.")
+        raise ValueError(f"{names[1]} has the shape {labels.shape}, {names[0]} {shape}.")
     images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
     labels = labels.reshape(-1).astype(np.int64)
     return Split(torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels))
