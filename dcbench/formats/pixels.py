@@ -17,7 +17,7 @@ Pixels = Literal["normalised", "raw", "zca"]
 
 SAMPLE = 1000
 """About so many training images are looked at."""
-MISFIT = 1.0
+MISFIT = 0.5
 """`Look.misfit` from which on a word is doubted."""
 WHITENED = 3 * 32 * 32
 """Larger images are not whitened for a comparison: that takes minutes."""
@@ -100,7 +100,9 @@ def better_word(
     misfit = found.misfit(Look.of(under[claimed]()))
     if not misfit > MISFIT:
         return None
-    if images[0].numel() > WHITENED:
+    if claimed != "zca" and (
+        images[0].numel() > WHITENED or bool(found.std.mean() > 1)
+    ):  # whitened ones have less
         del under["zca"]
     others = {word: found.misfit(Look.of(make())) for word, make in under.items() if word != claimed}
     best = min(others, key=lambda word: others[word])

@@ -138,6 +138,14 @@ def test_more_contrast_than_real_images_have_is_not_doubted(scale):
     assert converted(UNDER["normalised"] * scale, pixels="normalised")[1] == []
 
 
+def test_words_are_compared_on_real_images(tmp_path, plugins):
+    digits = load_dataset(plugins.make_dataset("digits"), tmp_path)
+    images, labels = digits.train.normalised(slice(50)), digits.train.labels[:50]
+    for claimed, better in (("normalised", []), ("zca", ["normalised."])):
+        told = converted(images, labels, digits, pixels=claimed)[1]
+        assert [text.partition("say --")[2] for text in told] == better
+
+
 def test_noise_that_is_called_normalised_is_doubted(tmp_path):
     tiny = load_dataset(tiny_plugin.Tiny(), tmp_path)
     _, told = converted(X, torch.arange(20) % 3, tiny, pixels="normalised")
