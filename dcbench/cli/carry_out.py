@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,14 +16,15 @@ if TYPE_CHECKING:
     from dcbench.results.records import Record
     from dcbench.results.store import Store
     from dcbench.run.cells import Plan
+    from dcbench.run.plan import Outline
     from dcbench.run.session import Completed, Execution
 
 
-def refuse_downloads(datasets: Iterable[str], plugins: Plugins, root: Path) -> None:
-    """Refuse a dry run for which a data set would have to be downloaded, of those that can tell.
+def absent_datasets(datasets: Iterable[str], plugins: Plugins, root: Path) -> list[str]:
+    """Return the data sets that would have to be downloaded, of those that can tell. A dry run downloads nothing.
 
     Raises:
-        DcbenchError: naming those that would be downloaded.
+        DcbenchError: for an unknown name, or a plugin that fails.
     """
     from dcbench.utils.errors import DcbenchError
 
@@ -35,11 +36,7 @@ def refuse_downloads(datasets: Iterable[str], plugins: Plugins, root: Path) -> N
                 absent.append(name)
         except Exception as error:  # whatever a plugin may raise
             raise DcbenchError(f"dataset {dataset}: its is_here fails: {type(error).__name__}: {error}") from error
-    if absent:
-        raise DcbenchError(
-            f"not in {root}: {', '.join(absent)}; and --dry-run downloads nothing. Without it the run does, where "
-            "the network allows; --data-root says where else to look."
-        )
+    return absent
 
 
 def carry_out(
@@ -50,11 +47,12 @@ def carry_out(
     dry_run: bool,
     as_json: bool,
     report: Callable[[list[Record]], None] | None = None,
+    outlines: Sequence[Outline] = (),
 ) -> None:
     """Carry out a plan with progress bars, print the result, and exit the process with 1 if a part failed.
 
-    A dry run shows the plan and does nothing. ``report`` prints the records that the plan covers instead of the
-    usual table.
+    A dry run shows the plan, with the ``outlines`` of what is planned for data sets that are not here, and does
+    nothing. ``report`` prints the records that the plan covers instead of the usual table.
 
     Raises:
         DcbenchError: when results cannot be written; what was done is kept.
@@ -71,7 +69,7 @@ def carry_out(
 
     if dry_run:
         execution.choose_executor(plan.device)  # options that do not go together are found here, too
-        _show_plan(plan, Store(execution.results), execution.force, as_json)
+        _show_plan(plan, outlines, Store(execution.results), execution.force, as_json)
         return
     if plan.device.type == "cpu" and execution.threads is None and execution.executor == "local":
         click.echo(advice_where_shared(torch.get_num_threads()), nl=False, err=True)
@@ -95,9 +93,10 @@ def carry_out(
     sys.exit(1 if failures else 0)
 
 
-def _show_plan(plan: Plan, store: Store, force: bool, as_json: bool) -> None:
-    """Print the cells and how much of each is done."""
+def _show_plan(plan: Plan, outlines: Sequence[Outline], store: Store, force: bool, as_json: bool) -> None:
+    """Print the cells, how much of each is done, and how long the rest may take."""
     from dcbench.cli.output import print_rows
+    from dcbench.run.estimate import estimate
 
     rows: list[dict[str, str]] = []
     for cell in plan.cells:
@@ -115,13 +114,24 @@ def _show_plan(plan: Plan, store: Store, force: bool, as_json: bool) -> None:
                 "done": str(len(cell.trials) - pending),
             }
         )
+    for each in outlines:
+        names = {"data set": each.dataset, "ipc": str(each.ipc or "all"), "method": each.method}
+        names |= {"matched on": each.network or "–", "seed": str(each.seed)}
+        rows.append({**names, "condensed": "?", "trials": str(each.trials), "done": "?"})
     print_rows(rows, as_json)
     if not as_json:
-        sets = sum(row["condensed"] == "no" for row in rows)
-        left = sum(int(row["trials"]) - int(row["done"]) for row in rows)
+        sets = sum(row["condensed"] != "yes" for row in rows)
+        left = sum(int(row["trials"]) - int(row["done"].replace("?", "0")) for row in rows)
         for line in _networks_to_train(plan, store, force):
             click.echo(line)
         click.echo(f"To do: {sets} of {len(rows)} condensations, {left} evaluations. Budget: {plan.budget.name}.")
+        if sets or left:
+            click.echo(estimate(plan, outlines, store, force))
+        for name in dict.fromkeys(each.dataset for each in outlines):
+            click.echo(
+                f"{name} is not here, and --dry-run downloads nothing: what of it is done is not known, nor "
+                "whether networks and options fit it. A run downloads it; --data-root says where else to look."
+            )
 
 
 def _networks_to_train(plan: Plan, store: Store, force: bool) -> Iterator[str]:

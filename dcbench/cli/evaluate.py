@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dcbench.cli import options
-from dcbench.cli.carry_out import carry_out, refuse_downloads
+from dcbench.cli.carry_out import absent_datasets, carry_out
 from dcbench.cli.output import json_option
 
 if TYPE_CHECKING:
@@ -85,8 +85,9 @@ def evaluate(
       dcbench evaluate images_best.pt -d cifar10 --zca --lr 0.02 --method mtt_authors --protocol dsa
       dcbench evaluate results/sets/*.safetensors -d digits --eval-network resnet18
     """
-    from dcbench.run.imported_sets import make_claim, plan_imports
+    from dcbench.run.imported_sets import check_named, make_claim, plan_imports
     from dcbench.run.session import new_request
+    from dcbench.utils.errors import DcbenchError
 
     claim = make_claim(
         method=method,
@@ -106,7 +107,12 @@ def evaluate(
     plugins = options.load_plugins()
     request = new_request(plugins, datasets=(dataset,), device=execution.device, **words)
     if dry_run:
-        refuse_downloads([dataset], plugins, request.data_root)
+        check_named(files, claim, request, plugins)
+        if absent_datasets([dataset], plugins, request.data_root):
+            raise DcbenchError(
+                f"{dataset} is not in {request.data_root}, and --dry-run downloads nothing. --data-root says "
+                "where to look; without --dry-run, the data set is downloaded."
+            )
     plan, foreign = plan_imports(files, claim, request, plugins)
     if not as_json:
         for file in foreign:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from dcbench.cli import options
-from dcbench.cli.carry_out import carry_out, refuse_downloads
+from dcbench.cli.carry_out import absent_datasets, carry_out
 from dcbench.cli.output import json_option
 from dcbench.run import defaults
 
@@ -60,11 +61,13 @@ def run(dry_run: bool, as_json: bool, execution: Execution, **words: Any) -> Non
       dcbench run --method gradmatch --dataset cifar10 --ipc 10
       dcbench run -m gradmatch -m random -d mnist -o gradmatch.iterations=20 --evals 2
     """
-    from dcbench.run.plan import make_plan
+    from dcbench.run.plan import make_plan, outline
     from dcbench.run.session import new_request
 
     plugins = options.load_plugins()
     request = new_request(plugins, device=execution.device, **words)
-    if dry_run:
-        refuse_downloads(words["datasets"] or (defaults.DATASET,), plugins, request.data_root)
-    carry_out(make_plan(request, plugins), plugins, execution, dry_run=dry_run, as_json=as_json)
+    named = request.datasets
+    absent = absent_datasets(map(str, named), plugins, request.data_root) if dry_run else []
+    plan = make_plan(replace(request, datasets=tuple(each for each in named if each not in absent)), plugins)
+    outlines = outline(replace(request, datasets=tuple(absent)), plugins) if absent else []
+    carry_out(plan, plugins, execution, dry_run=dry_run, as_json=as_json, outlines=outlines)

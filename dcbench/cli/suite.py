@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from dcbench.cli import options
-from dcbench.cli.carry_out import carry_out, refuse_downloads
+from dcbench.cli.carry_out import absent_datasets, carry_out
 from dcbench.cli.output import json_option, print_json, print_rows
 
 if TYPE_CHECKING:
@@ -109,18 +110,25 @@ def run(name: str, data_root: Path, dry_run: bool, as_json: bool, execution: Exe
     What the results folder has already is not done again. --dry-run shows what is left to do. Exit codes are
     those of `dcbench run`.
     """
+    from dcbench.run.plan import Outline
     from dcbench.utils.devices import choose_device
 
     plugins = options.load_plugins()
     selection = _select(name, words, plugins)
-    if dry_run:
-        refuse_downloads(selection.datasets, plugins, data_root)
-    plan = selection.plan(plugins, choose_device(execution.device), data_root)
+    absent = absent_datasets(selection.datasets, plugins, data_root) if dry_run else []
+    outlines = [
+        Outline(*each.key, seed, each.evals * len(selection.eval_networks))
+        for each in selection.experiments()
+        for seed in range(selection.seed, selection.seed + each.sets)
+        if each.key[0] in absent
+    ]
+    here = replace(selection, datasets=tuple(each for each in selection.datasets if each not in absent))
+    plan = here.plan(plugins, choose_device(execution.device), data_root)
 
     def report(records: list[Record]) -> None:
         _print(selection, records, lambda: plugins, as_json)
 
-    carry_out(plan, plugins, execution, dry_run=dry_run, as_json=as_json, report=report)
+    carry_out(plan, plugins, execution, dry_run=dry_run, as_json=as_json, report=report, outlines=outlines)
 
 
 def _select(name: str, words: dict[str, Any], plugins: Plugins) -> SuiteSelection:

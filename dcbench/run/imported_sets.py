@@ -16,9 +16,9 @@ from safetensors import SafetensorError, safe_open
 from dcbench.condense.condensation import header
 from dcbench.condense.trained_networks import Report
 from dcbench.core import whitening
-from dcbench.core.architecture import fit
+from dcbench.core.architecture import Architecture, fit
 from dcbench.core.condensed_set import CondensedSet, Origin, SetTraits
-from dcbench.core.dataset import DatasetInfo
+from dcbench.core.dataset import Dataset, DatasetInfo
 from dcbench.core.spec import CondenseSpec
 from dcbench.core.split import ResidentSplit
 from dcbench.core.trained_network import NetworkSpec
@@ -148,6 +148,34 @@ def _brings(given: Mapping[str, float | None]) -> dict[str, float]:
     return {name: value if name == "factor" else float(value) for name, value in stated.items()}
 
 
+def check_named(
+    paths: Sequence[Path | ForeignFile], claim: Claim, request: Request, plugins: Plugins
+) -> tuple[Dataset, list[Architecture], Architecture | None]:
+    """Find all that a request to evaluate sets names, before any data is read.
+
+    Returns:
+        The data set, the evaluation networks, and the network that the sets were matched on, if it is named.
+    """
+    method = claim.method
+    if method is not None and not re.fullmatch(METHOD, method):
+        raise DcbenchError(f"method {method!r}: a name has at most 60 letters, digits, '-', '_', '.', '+'.")
+    if isinstance(claim.labels, Path) and len(paths) > 1:
+        raise DcbenchError("labels in a file of their own are for a single file of images.")
+    if method is not None and method in plugins.methods:
+        raise DcbenchError(
+            f"method {method}: the sets would share a row with those that the installed {method!r} makes. "
+            f"Give them a name of their own, such as {method}_authors."
+        )
+    named = [*paths, claim.labels] if isinstance(claim.labels, Path) else paths
+    for path in named:
+        if isinstance(path, Path) and not path.exists():
+            raise DcbenchError(f"{path} cannot be read: No such file or directory.")
+    dataset = dataset_of(request.datasets[0], plugins)
+    networks = [architecture_of(each, plugins) for each in request.eval_networks]
+    matched = plugins.make_architecture(claim.network) if claim.network else None
+    return dataset, networks, matched
+
+
 def plan_imports(
     paths: Sequence[Path | ForeignFile], claim: Claim, request: Request, plugins: Plugins
 ) -> tuple[Plan, list[ForeignFile]]:
@@ -165,19 +193,7 @@ def plan_imports(
     Raises:
         DcbenchError: when a file does not fit, and for whatever else cannot be served, before any work.
     """
-    method = claim.method
-    if method is not None and not re.fullmatch(METHOD, method):
-        raise DcbenchError(f"method {method!r}: a name has at most 60 letters, digits, '-', '_', '.', '+'.")
-    if isinstance(claim.labels, Path) and len(paths) > 1:
-        raise DcbenchError("labels in a file of their own are for a single file of images.")
-    if method is not None and method in plugins.methods:
-        raise DcbenchError(
-            f"method {method}: the sets would share a row with those that the installed {method!r} makes. "
-            f"Give them a name of their own, such as {method}_authors."
-        )
-    dataset = dataset_of(request.datasets[0], plugins)
-    networks = [architecture_of(each, plugins) for each in request.eval_networks]
-    matched = plugins.make_architecture(claim.network) if claim.network else None
+    dataset, networks, matched = check_named(paths, claim, request, plugins)
     data = load_named(dataset, plugins, request.data_root, request.device)
     if matched:
         claim = replace(claim, network=str(fit(matched, data.info)))

@@ -89,6 +89,34 @@ def make_plan(request: Request, plugins: Plugins) -> Plan:
     return Plan(tuple(cells.values()), request.protocol, request.budget, request.device)
 
 
+@dataclass(frozen=True)
+class Outline:
+    """A cell of a data set that is not here: what is known of it without its images."""
+
+    dataset: str
+    ipc: int | None
+    method: str
+    network: str | None
+    seed: int
+    trials: int
+
+
+def outline(request: Request, plugins: Plugins) -> list[Outline]:
+    """Return what a request asks for, without loading its data sets: whether it fits them is not known."""
+    datasets = unique(dataset_of(each, plugins) for each in request.datasets)
+    networks = unique(architecture_of(each, plugins) for each in request.networks)
+    count = len(unique(architecture_of(each, plugins) for each in request.eval_networks))
+    found: dict[Outline, None] = {}
+    sizes = sorted(set(request.ipcs))
+    for dataset, ipc, method, network in product(datasets, sizes, _methods(request, plugins), networks):
+        depends = method.dependencies()
+        sets, evals = (request.sets, request.evals) if "seed" in depends else (1, request.sets * request.evals)
+        size, matched = ipc if "ipc" in depends else None, str(network) if "network" in depends else None
+        for seed in range(request.seed, request.seed + sets):
+            found[Outline(dataset.record_name(), size, method.name, matched, seed, evals * count)] = None
+    return list(found)
+
+
 def _methods(request: Request, plugins: Plugins) -> list[Method]:
     """Return the methods with their options; those that were given as objects are as they are."""
     names = [each for each in request.methods if isinstance(each, str)]

@@ -360,14 +360,50 @@ def test_leaderboard_build_check_and_show(dcbench, tmp_path):
     assert dcbench("leaderboard show results --dataset digit").exit_code == 2
 
 
-def test_a_dry_run_downloads_nothing(dcbench, tmp_path):
-    for words in ("run -d digits -d cifar10 -m random -d mnist", "suite run reproduction-48 --dataset mnist"):
-        result = dcbench(f"{words} --dry-run --data-root {tmp_path / 'data'}")
-        assert result.exit_code == 2
-        assert "not in " in result.stderr
-        assert "--dry-run downloads nothing" in result.stderr
-        assert "digits" not in result.stderr
+def test_a_dry_run_plans_for_data_that_are_not_here_and_downloads_nothing(dcbench, tmp_path):
+    absent = f"--dry-run --data-root {tmp_path / 'data'}"
+    words = "-m random -m whole -m gradmatch --network lenet --eval-network mlp --sets 2 --evals 3"
+    result = dcbench(f"run -d digits -d cifar10:classes=0+1 {words} {absent}")
+    assert result.exit_code == 0
+    for line in ("1 +random +– +0 +[?] +3 +[?]", "1 +random +– +1 +[?] +3 +[?]", "all +whole +– +0 +[?] +6 +[?]"):
+        assert re.search(rf"cifar10:classes=0\+1 +{line}", result.stdout)
+    assert len(re.findall("cifar10:classes=0\\+1 +1 +gradmatch +lenet", result.stdout)) == 2
+    assert "To do: 10 of 10 condensations, 36 evaluations" in result.stdout
+    assert "cifar10:classes=0+1 is not here, and --dry-run downloads nothing" in result.stdout
+    assert "digits is not here" not in result.stdout
+    suite = dcbench(f"suite run reproduction-48 --dataset mnist --ipc 1 --network mlp {absent}")
+    assert (suite.exit_code, "mnist is not here" in suite.stdout) == (0, True)
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("run -d cifar10 -m radom", "unknown method 'radom'"),
+        ("run -d cifar10 -m random -o lr=1", "unknown option of random 'lr'"),
+        ("run -d cifar10:classes=0+0 -m random", "two classes at least"),
+        ("run -d cifar10 -m random --eval-network mpl", "unknown network 'mpl'"),
+        ("evaluate no_such_file.pt -d cifar10", "no_such_file.pt cannot be read: No such file"),
+        ("evaluate no_such_file.pt -d cifar10 --eval-network mpl", "no_such_file.pt cannot be read: No such file"),
+    ],
+)
+def test_a_mistake_is_found_before_data_are_looked_for(line, message, dcbench, tmp_path):
+    result = dcbench(f"{line} --dry-run --data-root {tmp_path / 'data'}")
+    assert (result.exit_code, message in result.stderr) == (2, True), result.stderr
+
+
+def test_a_dry_run_estimates_the_time_by_what_was_measured_here(dcbench):
+    dry = f"run {SMALL} --method random --ipc 1 --ipc 2 --sets 3 --dry-run"
+    unknown = "Time: unknown, because nothing of the kind was measured on this machine"
+    assert f"{unknown} (6 condensations and 6 evaluations)" in dcbench(dry).stdout
+    dcbench(f"run {SMALL} --method random")
+    found = re.search(
+        r"Time: about 0:00:\d\d \((0:\S+) to (0:\S+), the least and the most .*", dcbench(dry).stdout
+    )
+    assert found
+    assert "Not counted: 3 condensations and 3 evaluations, never measured here" in found[0]
+    dcbench(f"run {SMALL} --method random --ipc 1 --ipc 2 --sets 3")
+    assert "Time:" not in dcbench(dry).stdout
 
 
 def test_a_dry_run_names_a_data_set_that_cannot_say_whether_it_is_here(dcbench, monkeypatch):

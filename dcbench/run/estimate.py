@@ -1,0 +1,101 @@
+"""How long a plan will take, by what the records of the results say that the same work took on this machine."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from dcbench.core.spec import CondenseSpec
+from dcbench.results.provenance import describe_device
+from dcbench.results.records import Record
+from dcbench.results.store import Store
+from dcbench.run.cells import Plan
+from dcbench.run.plan import Outline
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds of computing, and how much work nothing is known of.
+
+    Attributes:
+        mean, low, high: sums over the work that was measured before, of the mean, the least and the most that work
+            of its kind took.
+        sets, trials: condensations and evaluations of kinds that were never measured, which the sums leave out.
+    """
+
+    mean: float
+    low: float
+    high: float
+    sets: int
+    trials: int
+
+    def __str__(self) -> str:
+        """Return it in a sentence."""
+        unknown = f"{self.sets} condensations and {self.trials} evaluations"
+        if not self.high:
+            return f"Time: unknown, because nothing of the kind was measured on this machine ({unknown})."
+        mean, low, high = (timedelta(seconds=round(each)) for each in (self.mean, self.low, self.high))
+        known = (
+            f"Time: about {mean} ({low} to {high}, the least and the most that it took on this machine so far)."
+        )
+        return known + f" Not counted: {unknown}, never measured here." * bool(self.sets or self.trials)
+
+
+def estimate(plan: Plan, outlines: Sequence[Outline], store: Store, force: bool = False) -> Estimate:
+    """Estimate the time of what a plan has left to do; nothing is known of the ``outlines``.
+
+    Work is of one kind if it differs in the seed alone, or in the threads and the engine: hence the least and the
+    most. The training of networks that a method or a teacher needs is not in it.
+    """
+    machine = describe_device(plan.device, 1).removesuffix(", 1 thread")
+    here = [record for record in store.records if record.status == "ok" and record.device.startswith(machine)]
+    sets = _spans((_set_kind(each), each.set_sha256, each.condense_seconds) for each in here)
+    trials = _spans(
+        (_trial_kind(each, str(each.evaluation_network), each.protocol, each.budget), each.key, each.eval_seconds)
+        for each in here
+    )
+    measured: list[tuple[float, float, float]] = []
+    unknown = [len(outlines), sum(each.trials for each in outlines)]
+    for cell in plan.cells:
+        pending = plan.pending(cell, store, force)
+        work = [
+            (1, trials.get(_trial_kind(cell.spec, str(network), plan.protocol.name, plan.budget.name)))
+            for network, _ in pending
+        ]
+        if pending and (force or not store.set_path(cell.spec).exists()):
+            work.append((0, sets.get(_set_kind(cell.spec))))
+        for which, span in work:
+            if span is None:
+                unknown[which] += 1
+            else:
+                measured.append(span)
+    mean, low, high = (sum(each) for each in zip(*measured, strict=True)) if measured else (0.0, 0.0, 0.0)
+    return Estimate(mean, low, high, *unknown)
+
+
+def _spans(
+    found: Iterable[tuple[Hashable, Hashable, float | None]],
+) -> dict[Hashable, tuple[float, float, float]]:
+    """Return the mean, the least and the most of each kind, where each piece of work counts once."""
+    seconds: dict[Hashable, dict[Hashable, float]] = defaultdict(dict)
+    for kind, piece, taken in found:
+        if taken is not None:
+            seconds[kind][piece] = taken
+    spans = {}
+    for kind, pieces in seconds.items():
+        values = pieces.values()
+        spans[kind] = (sum(values) / len(values), min(values), max(values))
+    return spans
+
+
+def _set_kind(of: Record | CondenseSpec) -> Hashable:
+    options = json.dumps(of.options, sort_keys=True)
+    return of.dataset, of.ipc, of.method, of.method_version, options, of.matching_network
+
+
+def _trial_kind(of: Record | CondenseSpec, network: str, protocol: str, budget: str) -> Hashable:
+    # Sets of one size take the same time, whoever made them; without a size they are the method's.
+    return of.dataset, of.ipc or of.method, network, protocol, budget
