@@ -166,8 +166,7 @@ def check_named(
             f"method {method}: the sets would share a row with those that the installed {method!r} makes. "
             f"Give them a name of their own, such as {method}_authors."
         )
-    named = [*paths, claim.labels] if isinstance(claim.labels, Path) else paths
-    for path in named:
+    for path in paths:
         if isinstance(path, Path) and not path.exists():
             raise DcbenchError(f"{path} cannot be read: No such file or directory.")
     dataset = dataset_of(request.datasets[0], plugins)
