@@ -225,8 +225,8 @@ def _results(folder: Path) -> Iterator[Finding]:
     if paths:
         yield Finding("condensed sets", f"{len(paths)}, {whole} of them whole")
     networks, errors = read_networks(folder)
-    for problem in errors:
-        remedy = UPGRADE if isinstance(problem, NewerFormat) else "Remove it: what needs it trains it again."
+    for problem in errors.values():
+        remedy = UPGRADE if isinstance(problem, NewerFormat) else "`dcbench networks remove --damaged`: what needs it trains it again."
         yield Finding("trained network", str(problem), "wrong", remedy)
     if networks or errors:
         size = sum(each.path.stat().st_size for each in networks) / 2**20

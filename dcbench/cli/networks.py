@@ -12,7 +12,7 @@ import click
 
 from dcbench.cli.options import results_option
 from dcbench.cli.output import json_option, print_json
-from dcbench.utils.errors import DcbenchError
+from dcbench.utils.errors import DcbenchError, NewerFormat
 
 if TYPE_CHECKING:
     from dcbench.results.network_file import StoredNetwork
@@ -43,7 +43,7 @@ def list_(results: Path, as_json: bool) -> None:
     from dcbench.results.artefacts import cost_beside
 
     rows: list[dict[str, Any]] = []
-    for key, group in _recipes(results).items():
+    for key, group in _recipes(results)[0].items():
         spec, costs = group[0].spec, [cost_beside(each.path) for each in group]
         held_out = [each.held_out_accuracy.get(spec.recipe.epochs) for each in group]
         rows.append(
@@ -73,47 +73,68 @@ def list_(results: Path, as_json: bool) -> None:
 
 
 @networks.command()
-@click.argument("keys", nargs=-1, required=True, metavar="KEY…")
+@click.argument("keys", nargs=-1, metavar="[KEY]…")
+@click.option("--damaged", is_flag=True, help="Remove the files that cannot be read, too.")
 @results_option
 @click.option("--yes", is_flag=True, help="Do not ask first.")
-def remove(keys: tuple[str, ...], results: Path, yes: bool) -> None:
-    """Remove the networks of some recipes.
+def remove(keys: tuple[str, ...], damaged: bool, results: Path, yes: bool) -> None:
+    """Remove the networks of some recipes, or damaged files.
 
     KEY is the key of a recipe, as `dcbench networks list` shows it, or at least four of its first digits.
     Condensed sets and records stay. Work that needs the networks later trains them again.
     """
     from dcbench.results.artefacts import Artefacts, cost_beside, remove_with_cost
 
-    recipes = _recipes(results)
+    if not (keys or damaged):
+        raise click.UsageError("name a KEY, as dcbench networks list shows it, or --damaged.")
+    recipes, errors = _recipes(results)
+    broken = [path for path, error in errors.items() if damaged and not isinstance(error, NewerFormat)]
     for key in keys:
         if len(key) < FEWEST or not any(each.startswith(key) for each in recipes):
             raise DcbenchError(f"{results} has no networks of key {key!r}: dcbench networks list.")
-    chosen = {key: group for key, group in recipes.items() if key.startswith(keys)}
+    chosen = {key: group for key, group in recipes.items() if keys and key.startswith(keys)}
     for group in chosen.values():
         spec, costs = group[0].spec, [cost_beside(each.path) for each in group]
         what = f"{len(group)} of {spec.network} on {spec.dataset}, {spec.recipe}"
         seconds = sum(cost.seconds for cost in costs if cost)
         click.echo(f"{what}: {_size(group) / 2**20:.1f} MiB, {seconds:.1f} s to train again.")
+    for path in broken:
+        click.echo(f"{path}: damaged.")
+    if not (chosen or broken):
+        click.echo(f"no damaged networks in {results}")
+        return
     if not yes:
         click.confirm("Remove them?", abort=True)
-    if Artefacts(results).in_use():
-        raise DcbenchError(f"a run is working in {results} and may need them: wait until it has ended.")
+    artefacts, busy = (
+        Artefacts(results),
+        f"a run is working in {results} and may need them: wait until it has ended.",
+    )
+    if artefacts.in_use():
+        raise DcbenchError(busy)
     for each in chain(*chosen.values()):
-        remove_with_cost(each.path)
+        with artefacts.training(each.spec, waits=False) as held:  # not while a run that has just begun trains it
+            if not held:
+                raise DcbenchError(busy)
+            remove_with_cost(each.path)
+    for path in broken:
+        remove_with_cost(path)
     click.echo("Removed.")
 
 
-def _recipes(results: Path) -> dict[str, list[StoredNetwork]]:
-    """Return the networks of a folder in the order of their numbers, by the keys of the first of each recipe."""
+def _recipes(results: Path) -> tuple[dict[str, list[StoredNetwork]], dict[Path, DcbenchError]]:
+    """Return the networks of a folder in the order of their numbers, by the keys of the first of each recipe.
+
+    And by path what is wrong with files that cannot be read, which is said here.
+    """
     from dcbench.results.network_file import read_networks
 
     stored, errors = read_networks(results)
-    for error in errors:
+    for error in errors.values():
         click.echo(f"Left out: {error}", err=True)
     recipes: dict[str, list[StoredNetwork]] = {}
     for each in sorted(stored, key=lambda each: (each.spec.dataset, each.spec.network, each.spec.number)):
         recipes.setdefault(each.spec.model_copy(update={"number": 0}).key(), []).append(each)
-    return recipes
+    return recipes, errors
 
 
 def _mean(fractions: Sequence[float]) -> float | None:

@@ -58,14 +58,15 @@ def save_network(path: Path, spec: NetworkSpec, training: Training) -> None:
     write_atomically(path, save_tensors(tensors, metadata={"dcbench": json.dumps(header, sort_keys=True)}))
 
 
-def read_networks(root: Path) -> tuple[list[StoredNetwork], list[DcbenchError]]:
-    """Read the networks of a results folder; return them, and what is wrong with those that cannot be read."""
-    stored, errors = [], []
+def read_networks(root: Path) -> tuple[list[StoredNetwork], dict[Path, DcbenchError]]:
+    """Read the networks of a results folder; return them, and by path what is wrong with others."""
+    stored: list[StoredNetwork] = []
+    errors: dict[Path, DcbenchError] = {}
     for path in sorted((root / "networks").glob("[!.]*.safetensors")):
         try:
             stored.append(load_network(path))
         except DcbenchError as error:
-            errors.append(error)
+            errors[path] = error
     return stored, errors
 
 

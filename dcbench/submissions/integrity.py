@@ -102,7 +102,7 @@ def check_submission(
     taught = {record.teacher.get("sha256") for record in stated}
     unnamed = [each.path.name for each in teachers if each.sha256 not in taught]
     problems += [Problem(f"{NETWORKS}/{name}", "no record has this teacher") for name in unnamed]
-    return problems + [Problem(NETWORKS, str(error)) for error in errors], sets
+    return problems + [Problem(NETWORKS, str(error)) for error in errors.values()], sets
 
 
 def record_problems(record: Record) -> list[str]:

@@ -65,6 +65,16 @@ def test_a_damaged_network_is_left_out_and_named(results):
     assert f"Left out: {damaged} is not a trained network, or is damaged" in done.stderr
 
 
+def test_damaged_networks_are_removed_when_asked_for(results):
+    damaged = next(path for path in paths(results) if path.suffix == ".safetensors")
+    damaged.write_bytes(b"no")
+    assert networks("remove", "--yes", "--results", results).exit_code == 2
+    assert networks("remove", "--damaged", "--yes", "--results", results).exit_code == 0
+    assert damaged not in paths(results)
+    assert len(paths(results)) == 4  # the others, with their costs
+    assert "no damaged networks" in networks("remove", "--damaged", "--yes", "--results", results).stdout
+
+
 def test_networks_of_a_recipe_are_removed_once_the_user_agrees(results, run):
     before, kept = paths(results), sets(results)
     key = next(row["key"] for row in listed(results) if row["networks"] == 2)
