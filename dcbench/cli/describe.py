@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import asdict
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from dcbench.cli.options import load_plugins
-from dcbench.cli.output import json_option, print_json
+from dcbench.cli.output import json_option, make_console, print_json
 
 if TYPE_CHECKING:
     from dcbench.plugins import PluginInfo, Registry
@@ -24,8 +26,9 @@ LABELS = {"long": "compiles", "official": "enters tables"}
 @json_option
 def describe(name: str, as_json: bool) -> None:
     """Describe a data set, architecture, method, protocol, budget or suite, with every option."""
+    from dcbench.core.component import Component
     from dcbench.core.spec import BUDGETS
-    from dcbench.evaluate.protocols import PROTOCOLS
+    from dcbench.evaluate.protocols import PROTOCOLS, get_protocol
     from dcbench.suites.file import load_suite
     from dcbench.utils.errors import unknown_name
 
@@ -34,9 +37,13 @@ def describe(name: str, as_json: bool) -> None:
     for registry in plugins.registries().values():
         if (same := registry.find(name)) is not None:
             result.append(_component_facts(registry, same))
-    for kind, constants in (("protocol", PROTOCOLS), ("budget", BUDGETS)):
-        if name in constants:
-            result.append({"kind": kind, **asdict(constants[name])})
+    if name.partition(":")[0] in PROTOCOLS:
+        facts = asdict(get_protocol(name, plugins.make_architecture))
+        result.append(
+            {"kind": "protocol", **{k: str(v) if isinstance(v, Component) else v for k, v in facts.items()}}
+        )
+    if name in BUDGETS:
+        result.append({"kind": "budget", **asdict(BUDGETS[name])})
     if (same := plugins.suites.find(name)) is not None:
         result.append(_suite_facts(load_suite(plugins.suite_path(same)), plugins.suites.origins[same]))
     if not result:
@@ -83,16 +90,24 @@ def _suite_facts(suite: Suite, origin: PluginInfo) -> dict[str, Any]:
 
 def _print_one(facts: dict[str, Any], options: list[dict[str, str]]) -> None:
     """Print the facts, then a paragraph per option, which reads better than a table of long cells."""
+    wrapped = partial(_wrapped, make_console().width)
     for key, value in facts.items():
         if value not in ("", None) and key != "spelling":
             if isinstance(value, dict):
                 value = ", ".join(f"{name}: {each}" for name, each in value.items())
             text = ("yes" if value else "no") if isinstance(value, bool) else value
-            click.echo(f"{LABELS.get(key, key.replace('_', ' ')):>16}  {text}")
+            label = f"{LABELS.get(key, key.replace('_', ' ')):>16}  "
+            click.echo(wrapped(str(text), label, " " * len(label)))
     if options:
         spelling = "-o name=value" if facts["kind"] == "method" else f"{facts['name']}:{facts['spelling']}"
         click.echo(f"\nOptions, as in {spelling}:")
     for row in options:
-        click.echo(f"\n  {row['option']}  ({row['type']}, default: {row['default']})\n      {row['meaning']}")
-        if row["source"]:
-            click.echo(f"      from {row['source']}")
+        click.echo(f"\n  {row['option']}  ({row['type']}, default: {row['default']})")
+        for text in (row["meaning"], f"from {row['source']}" * bool(row["source"])):
+            click.echo(wrapped(text, " " * 6, " " * 6), nl=bool(text))
+
+
+def _wrapped(width: int, text: str, first: str, others: str) -> str:
+    """Return a text on lines of a width, each indented, with words left whole."""
+    wrapper = textwrap.TextWrapper(width, first, others, break_long_words=False, break_on_hyphens=False)
+    return wrapper.fill(text)

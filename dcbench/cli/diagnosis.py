@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 GIB = 2**30
 LITTLE_DISK, NO_DISK = 2 * GIB, GIB // 10
 DRIVER = Path("/proc/driver/nvidia/version")
+REMOVE_DAMAGED = "`dcbench networks remove --damaged`: what needs it trains it again."
 UPGRADE = "Upgrade dcbench, or choose another folder with --results."
 COMPILERS = ("c++", "g++", "clang++")
 NAMESAKE = "dcbench"
@@ -226,7 +227,11 @@ def _results(folder: Path) -> Iterator[Finding]:
         yield Finding("condensed sets", f"{len(paths)}, {whole} of them whole")
     networks, errors = read_networks(folder)
     for problem in errors.values():
-        remedy = UPGRADE if isinstance(problem, NewerFormat) else "`dcbench networks remove --damaged`: what needs it trains it again."
+        remedy = (
+            UPGRADE
+            if isinstance(problem, NewerFormat)
+            else "`dcbench networks remove --damaged`: what needs it trains it again."
+        )
         yield Finding("trained network", str(problem), "wrong", remedy)
     if networks or errors:
         size = sum(each.path.stat().st_size for each in networks) / 2**20

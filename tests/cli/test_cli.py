@@ -230,6 +230,9 @@ def test_list_and_describe(dcbench):
     text = dcbench("describe gradmatch").stdout
     assert "ICLR 2021" in text
     assert "iterations  (int, default: 1000)" in text
+    assert max(map(len, text.splitlines())) <= 120
+    assert "         teacher  mlp\n" in dcbench("describe kd:teacher=mlp").stdout
+    assert json.loads(dcbench("describe kd:teacher=mlp --json").stdout)[0]["teacher"] == "mlp"
     (facts,) = json.loads(dcbench("describe dc --json").stdout)
     assert (facts["kind"], facts["epochs"], facts["lr"]) == ("protocol", 300, 0.01)
 

@@ -262,7 +262,7 @@ def test_damage_in_results_is_named_file_by_file(look, run, tmp_path):
     assert of(findings, "condensed sets").result == "2, 1 of them whole"
     assert of(findings, "trained networks").result.startswith("2, 1 of them whole, ")
     # The remedies work.
-    assert [each.remedy[:11] for each in wrong] == ["Remove what", "Remove it, ", "Remove it: "]
+    assert [each.remedy[:11] for each in wrong] == ["Remove what", "Remove it, ", "`dcbench ne"]
     (folder / RECORDS).write_bytes(b"".join(lines[:1] + lines[2:]))
     damaged.unlink()
     network.unlink()
