@@ -72,17 +72,18 @@ def evaluate(
     """Train fresh networks on condensed sets made anywhere, and test them.
 
     FILE is a set of dcbench's (.safetensors), which joins the records of its run; or one made elsewhere: the
-    .pt files of the authors of gradient matching, pairs of images and labels as .pt, .npz or .safetensors
-    (images_best.pt finds labels_best.pt), or a folder with a folder of images per class. Nothing in a file is
-    run. Soft labels are recorded as such and ranked apart.
+    .pt files of the authors of gradient matching, images and labels as .pt, .npz or .safetensors (images_best.pt
+    finds labels_best.pt and lr_best.pt), or a folder with a folder of images per class; README.md has a table
+    of all forms. Nothing in a file is run. Soft labels are recorded as such and ranked apart.
 
-    Networks are trained by the protocol, at the rate that was learned with a set where there is one: --lr. The
+    Networks are trained by the protocol, at the rate that was learned with a set where there is one. The
     protocol dc has no siamese augmentation; sets that were made for it score lower there than their papers say.
 
     \b
     Examples:
       dcbench evaluate res_DC_MNIST_ConvNet_1ipc.pt -d mnist --matched-on convnet
       dcbench evaluate images_best.pt -d cifar10 --zca --lr 0.02 --method mtt_authors --protocol dsa
+      dcbench evaluate data.pt -d cifar10 --raw --factor 2 --method idc_authors --protocol dsa
       dcbench evaluate results/sets/*.safetensors -d digits --eval-network resnet18
     """
     from dcbench.run.imported_sets import check_named, make_claim, plan_imports

@@ -17,8 +17,8 @@ from dcbench.utils.errors import DcbenchError
 
 PAIRS = (("images", "labels"), ("syn_imgs", "syn_labels"), ("image_syn", "label_syn"), ("x", "y"))
 """Names under which files keep a set's images and labels together."""
-IMAGES = ("images", "syn_imgs", "image_syn", "x", "data", "x_train", "x_proto", "image", "imgs")
-LABELS = ("labels", "syn_labels", "label_syn", "y", "target", "targets", "y_train", "y_proto", "label")
+IMAGES = ("images", "syn_imgs", "image_syn", "x", "data", "x_train", "image", "imgs")
+LABELS = ("labels", "syn_labels", "label_syn", "y", "target", "targets", "y_train", "label")
 """Names for either, which count where none of `PAIRS` is complete."""
 RATES = ("lr", "syn_lr", "learning_rate")
 """Names of the learning rate that was learned with a set."""

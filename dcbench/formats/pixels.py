@@ -100,9 +100,8 @@ def better_word(
     misfit = found.misfit(Look.of(under[claimed]()))
     if not misfit > MISFIT:
         return None
-    if claimed != "zca" and (
-        images[0].numel() > WHITENED or bool(found.std.mean() > 1)
-    ):  # whitened ones have less
+    contrast = float(found.std.mean())
+    if claimed != "zca" and (contrast > 1 or images[0].numel() > WHITENED):  # whitened images have less contrast
         del under["zca"]
     others = {word: found.misfit(Look.of(make())) for word, make in under.items() if word != claimed}
     best = min(others, key=lambda word: others[word])

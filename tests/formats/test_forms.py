@@ -31,7 +31,6 @@ def the_set(path, said=None):
         {"data": X, "target": Y},
         {"data": [*X], "target": Y.tolist()},
         {"x_train": X, "y_train": Y},
-        {"x_proto": X, "y_proto": Y},
         {"image": X, "label": Y},
         {"images": X, "targets": Y},
         {"images": X, "labels": [*Y]},
