@@ -236,7 +236,7 @@ def look(base: str, head: str, sample: int, seed: int, report: Report) -> bool:
     if not objections and not names:
         report.say("None is changed.")
         return True
-    report.say(f"Commit {head}, with the code of {base}. Seed {seed}, {sample} sets of each submission.")
+    report.say(f"Commit {head}, with the code of {base}. Seed {seed}, {sample} sets of each row.")
     report.quote(f"ci/verify.sh {base} {head} {sample} {seed}")
 
     taken: dict[str, list[Entry]] = {}
@@ -273,7 +273,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("base", help="the commit to compare with")
     parser.add_argument("head", help="the commit that submits")
-    parser.add_argument("--sample", type=int, required=True, help="condensed sets to evaluate of each submission")
+    parser.add_argument("--sample", type=int, required=True, help="condensed sets to evaluate of each row")
     parser.add_argument("--seed", type=int, required=True, help="of the sample and of the networks")
     given = parser.parse_args()
     if isinstance(sys.stdout, io.TextIOWrapper):

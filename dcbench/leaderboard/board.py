@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dcbench.leaderboard.dd_ranking import with_dd_ranking
@@ -11,7 +12,7 @@ from dcbench.leaderboard.rules import Rules, read_rules
 from dcbench.leaderboard.scores import Competitor, Row, competitor, official, rows
 from dcbench.leaderboard.standings import Standings, standings
 from dcbench.results.records import Record
-from dcbench.results.submission import SUBMISSIONS, MethodCard, Submission, find_submissions
+from dcbench.results.submission import SUBMISSIONS, Found, MethodCard, Submission, find_submissions
 from dcbench.utils.errors import DcbenchError
 
 
@@ -37,7 +38,7 @@ class Leaderboard:
         return submission.card.method(row.method) if submission and submission.card else None
 
     def mark(self, row: Row) -> str | None:
-        """Return the version that verified a row, and how much of the row if not all; None for nothing of it."""
+        """Return the version that verified a row, the tolerance, and how much of the row if not all; or None."""
         submission = self.submission(row)
         if submission is None or submission.verification is None:
             return None
@@ -46,9 +47,12 @@ class Leaderboard:
         everywhere = set.intersection(*done) if done else set()
         if not everywhere:
             return None
-        parts = [f"{len(done)} of {len(row.condense_keys)} sets"] * (len(done) < len(row.condense_keys))
+        tolerances = {each.network: each.tolerance for each in _found(row, submission)}
+        tolerance = tolerances.get("", max(tolerances.values(), default=None))
+        parts = [f"±{100 * tolerance:.1f}"] if tolerance is not None else []
+        parts += [f"{len(done)} of {len(row.condense_keys)} sets"] * (len(done) < len(row.condense_keys))
         parts += [f"on {', '.join(sorted(everywhere))}"] * (not everywhere >= row.scores.keys())
-        return f"{version} ({' '.join(parts)})" if parts else version
+        return f"{version} ({', '.join(parts)})" if parts else version
 
 
 def read_leaderboard(folder: Path, all_budgets: bool = False) -> Leaderboard:
@@ -66,13 +70,31 @@ def read_leaderboard(folder: Path, all_budgets: bool = False) -> Leaderboard:
     if (folder / SUBMISSIONS).is_dir():
         refuse_shared_rows(entering)
     of = {(each.condense_key, each.protocol): one for one, some in reversed(entering) for each in some}
-    table = rows(record for _, records in entering for record in records)
+    table = [
+        _with_found(row, of[row.condense_keys[0], row.protocol])
+        for row in rows(record for _, records in entering for record in records)
+    ]
 
     def may_be_reference(row: Row) -> bool:
         return not rules.references or of[row.condense_keys[0], row.protocol].name in rules.references
 
     tables = with_dd_ranking(standings(table, rules, may_be_reference), rules.dd_ranking)
     return Leaderboard(submissions, rules, tuple(table), tuple(tables), of)
+
+
+def _found(row: Row, submission: Submission | None) -> list[Found]:
+    """Return what the verification of a row's submission found on its sets."""
+    stated = submission.verification.found if submission and submission.verification else ()
+    return [each for each in stated if each.condense_key in row.condense_keys and each.protocol == row.protocol]
+
+
+def _with_found(row: Row, submission: Submission) -> Row:
+    """Return a row with the means that a verification found on the networks on which it tried all sets."""
+    means: dict[str, dict[str, tuple[float]]] = defaultdict(dict)
+    for each in _found(row, submission):
+        means[each.network][each.condense_key] = (each.mean,)
+    complete = {name: sets for name, sets in means.items() if name and len(sets) == len(row.condense_keys)}
+    return replace(row, found=complete) if complete else row
 
 
 def refuse_shared_rows(entering: Iterable[tuple[Submission, Iterable[Record]]]) -> None:

@@ -95,6 +95,8 @@ class Row(Competitor):
         teachers: that of its networks, under a protocol that has one.
         test_images: of the data set; the fewest where records differ.
         trials: accuracies by evaluation network and set.
+        found: means that a verification found, by evaluation network and set, of networks on which all sets were
+            verified.
     """
 
     scores: dict[str, Score]
@@ -110,12 +112,19 @@ class Row(Competitor):
     teachers: tuple[Teacher, ...] = ()
     test_images: int = 0
     trials: Trials = field(default_factory=dict, repr=False, compare=False)
+    found: Trials = field(default_factory=dict, repr=False, compare=False)
 
     def estimate_over(self, networks: Sequence[str]) -> Estimate | None:
         """Return the mean over some networks with its error; None if one is missing, or too little was tried."""
         if self.mean_over(networks) is None:
             return None
         return estimate({network: self.trials[network] for network in networks}, self.seeded)
+
+    def found_over(self, networks: Sequence[str]) -> Estimate | None:
+        """Return the mean over some networks that a verification found; None where it did not try all of them."""
+        if not networks or not all(network in self.found for network in networks):
+            return None
+        return estimate({network: self.found[network] for network in networks}, self.seeded)
 
     def mean_over(self, networks: Sequence[str]) -> float | None:
         """Return the mean over some networks, as a fraction; None where there are none or one is missing."""

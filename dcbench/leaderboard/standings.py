@@ -21,6 +21,7 @@ class Entry:
         reference: ``floor`` or ``ceiling`` for those that the others are measured against, else empty.
         mean: over the table's networks, as a fraction; None where some are missing.
         estimate: that mean with its error; None where it cannot be told.
+        found: the mean that a verification found, by which the row is ranked; None where it did not try all of it.
         unseen_mean: over the table's unseen networks, as a fraction; None where there are none or one is missing.
         drop: how far that lies below the network matched on, as a fraction.
         over_random: how far the mean lies above that of the table's random images, as a fraction; None where the
@@ -38,6 +39,7 @@ class Entry:
     reference: str = ""
     mean: float | None = None
     estimate: Estimate | None = None
+    found: Estimate | None = None
     unseen_mean: float | None = None
     drop: float | None = None
     over_random: float | None = None
@@ -202,6 +204,7 @@ class _Maker:
             reference,
             mean=row.mean_over(self.networks),
             estimate=row.estimate_over(self.networks),
+            found=row.found_over(self.networks),
             unseen_mean=unseen,
             drop=own.mean - unseen if own and unseen is not None else None,
             gap=gap,
@@ -230,7 +233,11 @@ class _Maker:
 
     def _ranked(self, entries: Sequence[Entry]) -> list[Entry]:
         """Give each entry that lacks nothing its rank."""
-        rivals = [(number, each.estimate) for number, each in enumerate(entries) if self._can_be_ranked(each)]
+        rivals = [
+            (number, each.found or each.estimate)
+            for number, each in enumerate(entries)
+            if self._can_be_ranked(each)
+        ]
         above = better([estimate for _, estimate in rivals if estimate])
         ranked = list(entries)
         for place, (number, _) in enumerate(rivals):
@@ -269,4 +276,5 @@ def _order(entry: Entry) -> tuple[object, ...]:
     """Sort by the mean, what is not ranked after what is; the ceiling at the end."""
     row = entry.row
     who = (row.method, row.method_version, row.options, row.matching_network or "")
-    return (row.ipc is None, entry.mean is None, bool(entry.provisional), -(entry.mean or 0), *who)
+    mean = entry.found.mean if entry.found else entry.mean
+    return (row.ipc is None, mean is None, bool(entry.provisional), -(mean or 0), *who)

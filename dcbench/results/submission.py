@@ -83,6 +83,26 @@ class Card(BaseModel):
         return tomli_w.dumps(self.model_dump(mode="json"), multiline_strings=False)
 
 
+class Found(BaseModel):
+    """What networks trained anew on one condensed set gave.
+
+    Attributes:
+        condense_key, protocol: the set, and how it was evaluated.
+        network: evaluation network; empty for the mean over all of them.
+        mean, networks: accuracy as a fraction, over how many networks.
+        tolerance: how far the stated mean over the row's sets may be above that found, as a fraction.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    condense_key: str
+    protocol: Line
+    network: Line
+    mean: float
+    networks: int
+    tolerance: float
+
+
 class Verification(BaseModel):
     """What stands in ``verification.json``: which stated accuracies were found again.
 
@@ -91,6 +111,7 @@ class Verification(BaseModel):
         records_sha256: hash of the records that were verified; others are not.
         seed, evals: of the sample and the networks trained; how many for each set and architecture.
         verified: evaluation networks by condense key.
+        found: what the networks trained anew gave; none for a file of an earlier version.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -100,6 +121,7 @@ class Verification(BaseModel):
     seed: int
     evals: int
     verified: dict[str, tuple[Line, ...]]
+    found: tuple[Found, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 from dcbench.leaderboard.scores import Competitor
+from dcbench.leaderboard.statistics import satterthwaite
 from dcbench.submissions.integrity import SubmittedSet
 
 ERROR_RATE = 0.01
@@ -23,17 +24,19 @@ Accuracies = dict[tuple[str, str, str], list[float]]
 
 @dataclass(frozen=True)
 class StatedAndFound:
-    """Stated against found accuracies of one row on one evaluation network; all but the counts are fractions.
+    """Stated against found accuracies of one row; all but the counts are fractions.
 
     Attributes:
-        what: the row, in words.
+        what, protocol: the row, in words.
+        network: on which networks were evaluated; empty for the mean over all of them.
         keys: condense keys of the sets compared.
         stated_n, found_n: networks trained, over all sets.
         stated, found: means over sets of the means over networks.
-        tolerance: how far apart the two may be by chance.
+        tolerance: how far what is stated may be above what is found by chance.
     """
 
     what: str
+    protocol: str
     network: str
     keys: tuple[str, ...]
     stated_n: int
@@ -44,8 +47,8 @@ class StatedAndFound:
 
     @property
     def ok(self) -> bool:
-        """Whether the two agree, as far as can be told."""
-        return abs(self.stated - self.found) <= self.tolerance
+        """Whether what is stated is found again, as far as can be told."""
+        return self.stated - self.found <= self.tolerance
 
     @property
     def telling(self) -> bool:
@@ -54,48 +57,54 @@ class StatedAndFound:
 
 
 def compare_with_stated(sets: Sequence[SubmittedSet], found: Accuracies) -> list[StatedAndFound]:
-    """Compare stated and found accuracies of the sets of every row, on every network.
+    """Compare stated and found accuracies of every row: on each network, and the mean over networks.
 
-    The sets are the same on both sides, so that only the deviation within sets makes the two differ. The deviation
-    is that of the networks trained anew, because whoever states accuracies also states their deviation. It counts
-    as one test image at least. The tolerance is that of Welch's t-test, two-sided, for `ERROR_RATE` over all
-    comparisons.
+    Only what is stated too high is refused, because a network that collapses by chance lowers it. The sets are the
+    same on both sides, so that only the deviation within sets makes the two differ. It is that of the networks
+    trained anew, because whoever states accuracies also states their deviation, and counts as one test image at
+    least. The tolerance is that of Welch's t-test, one-sided, for `ERROR_RATE` over all comparisons.
     """
     by_row: dict[Competitor, list[SubmittedSet]] = defaultdict(list)
     for each in sets:
         by_row[each.competitor].append(each)
-    groups = [
-        (network, tried)
-        for row in sorted(by_row.values(), key=lambda row: _row_name(row[0]))
-        for network in sorted({network for each in row for network in each.networks})
-        if (tried := [each for each in row if (each.key, each.protocol, network) in found])
-    ]
+    groups: list[tuple[tuple[str, ...], list[SubmittedSet]]] = []
+    for row in sorted(by_row.values(), key=lambda row: _row_name(row[0])):
+        tried = {
+            each.key: [network for network in each.networks if (each.key, each.protocol, network) in found]
+            for each in row
+        }
+        networks = tuple(sorted({network for some in tried.values() for network in some}))
+        groups += [((network,), [each for each in row if network in tried[each.key]]) for network in networks]
+        everywhere = [each for each in row if len(tried[each.key]) == len(networks)]
+        groups += [(networks, everywhere)] * (len(networks) > 1 and bool(everywhere))
     level = ERROR_RATE / max(1, len(groups))
-    return [_compare(network, row, found, level) for network, row in groups]
+    return [_compare(networks, row, found, level) for networks, row in groups]
 
 
-def _compare(network: str, row: Sequence[SubmittedSet], found: Accuracies, level: float) -> StatedAndFound:
-    """Compare the sets of one row on one network."""
-    stated = [each.stated(network) for each in row]
-    anew = [found[each.key, each.protocol, network] for each in row]
-    least = (1 / row[0].records[0].n_test) ** 2
-    # Of every set, the variance of the difference of its two means, by the deviation found.
-    parts = [
-        max(float(np.var(after, ddof=1)), least) * (1 / len(before) + 1 / len(after))
-        for before, after in zip(stated, anew, strict=True)
+def _compare(
+    networks: tuple[str, ...], row: Sequence[SubmittedSet], found: Accuracies, level: float
+) -> StatedAndFound:
+    """Compare the mean of a row's sets over some networks."""
+    pairs = [
+        (each.stated(network), found[each.key, each.protocol, network]) for each in row for network in networks
     ]
-    degrees = sum(parts) ** 2 / sum(
-        part**2 / (len(after) - 1) for part, after in zip(parts, anew, strict=True)
-    )  # Satterthwaite's
+    least = (1 / row[0].records[0].n_test) ** 2
+    # Of every set and network, the variance of the difference of its two means, by the deviation found.
+    parts = [
+        (max(float(np.var(after, ddof=1)), least) * (1 / len(before) + 1 / len(after)), len(after) - 1)
+        for before, after in pairs
+    ]
+    error = sum(part for part, _ in parts) ** 0.5 / len(pairs)
     return StatedAndFound(
         what=_row_name(row[0]),
-        network=network,
+        protocol=row[0].protocol,
+        network=networks[0] if len(networks) == 1 else "",
         keys=tuple(each.key for each in row),
-        stated_n=sum(map(len, stated)),
-        found_n=sum(map(len, anew)),
-        stated=float(np.mean([np.mean(each) for each in stated])),
-        found=float(np.mean([np.mean(each) for each in anew])),
-        tolerance=float(stats.t.ppf(1 - level / 2, degrees)) * sum(parts) ** 0.5 / len(row),
+        stated_n=sum(len(before) for before, _ in pairs),
+        found_n=sum(len(after) for _, after in pairs),
+        stated=float(np.mean([np.mean(before) for before, _ in pairs])),
+        found=float(np.mean([np.mean(after) for _, after in pairs])),
+        tolerance=float(stdtrit(satterthwaite(parts), 1 - level)) * error,
     )
 
 

@@ -11,7 +11,6 @@ from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -36,7 +35,7 @@ from dcbench.results.artefacts import Artefacts
 from dcbench.results.network_file import read_networks
 from dcbench.results.provenance import now, sources
 from dcbench.results.store import Store
-from dcbench.results.submission import Submission, Verification, records_sha256
+from dcbench.results.submission import Found, Submission, Verification, records_sha256
 from dcbench.run.cell_runner import describe_work, teacher_of, trial_fields
 from dcbench.run.events import Conditions
 from dcbench.run.plan import load_named
@@ -55,12 +54,14 @@ class VerificationResult:
 
     Attributes:
         evaluated, left_out: how many sets were evaluated anew, and how many were not.
+        accuracies: of the networks trained anew.
     """
 
     problems: list[Problem] = field(default_factory=list)
     comparisons: list[StatedAndFound] = field(default_factory=list)
     evaluated: int = 0
     left_out: int = 0
+    accuracies: Accuracies = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -72,11 +73,27 @@ class VerificationResult:
     def verified(self) -> dict[str, tuple[str, ...]]:
         """Evaluation networks on which accuracies were found again, under each protocol, by condense key."""
         found: dict[tuple[str, str], bool] = {}
-        for each in self.comparisons:
+        for each in filter(lambda each: each.network, self.comparisons):
             for key in each.keys:
                 found[key, each.network] = found.get((key, each.network), True) and each.ok and each.telling
         keys = dict.fromkeys(key for (key, _), well in found.items() if well)
         return {key: tuple(network for at, network in found if at == key and found[at, network]) for key in keys}
+
+    @property
+    def found(self) -> tuple[Found, ...]:
+        """What the networks trained anew gave on each set, for each comparison."""
+        made = []
+        for each in self.comparisons:
+            for key in each.keys:
+                about = {"condense_key": key, "protocol": each.protocol, "network": each.network}
+                some = [
+                    accuracies
+                    for (of, protocol, network), accuracies in self.accuracies.items()
+                    if (of, protocol) == (key, each.protocol) and each.network in ("", network)
+                ]
+                mean = sum(sum(accuracies) / len(accuracies) for accuracies in some) / len(some)
+                made.append(Found(**about, mean=mean, networks=sum(map(len, some)), tolerance=each.tolerance))
+        return tuple(made)
 
 
 @dataclass(frozen=True)
@@ -87,7 +104,7 @@ class Verifier:
         datasets: those of the submission by name, see `load_datasets`.
         plugins: where evaluation networks come from.
         evals: networks for each set and architecture, two at least.
-        sample: evaluate only so many sets, spread over the rows; None for all of them.
+        sample: evaluate only so many sets of each row; None for all of them.
         seed: of the sample, and of the networks.
         progress: told the networks trained and their number.
         store: where records of them are kept; those that it has are not trained again.
@@ -116,7 +133,7 @@ class Verifier:
             teachers = _Teachers(self.submission, self.store or Artefacts(Path(folder)))
             accuracies, failed = self._evaluate(chosen, teachers)
         comparisons = compare_with_stated(chosen, accuracies)
-        return VerificationResult(failed, comparisons, len(chosen), len(sets) - len(chosen))
+        return VerificationResult(failed, comparisons, len(chosen), len(sets) - len(chosen), accuracies)
 
     def _evaluate(self, sets: Sequence[SubmittedSet], teachers: _Teachers) -> tuple[Accuracies, list[Problem]]:
         """Train networks anew; return what failed besides. That memory ran out is no fault of the submission."""
@@ -324,24 +341,18 @@ def load_datasets(
 
 
 def sample_sets(sets: Sequence[SubmittedSet], sample: int | None, seed: int) -> list[SubmittedSet]:
-    """Choose sets, one of every row before a second of any, each with its records under every protocol.
+    """Choose so many sets of every row, each with its records under every protocol; all of them for None.
 
-    Under every protocol, because the mark of a set counts for all of them. Sets of any size, such as the whole
-    training split, come after all others: one costs more than they do.
+    Under every protocol, because the mark of a set counts for all of them.
     """
-    if sample is None or sample >= len(sets):
-        return list(sets)
     draw = random.Random(seed)
     by_row: dict[Competitor, list[SubmittedSet]] = defaultdict(list)
     for submitted in sets:
         by_row[submitted.competitor].append(submitted)
-    for each in by_row.values():
-        draw.shuffle(each)
-    order = sorted(by_row, key=repr)
-    draw.shuffle(order)
-    spread = [each for some in zip_longest(*(by_row[row] for row in order)) for each in some if each]
-    spread.sort(key=lambda submitted: submitted.checked.spec.ipc is None)
-    keys = list(dict.fromkeys(submitted.key for submitted in spread))[:sample]
+    keys = set()
+    for _, row in sorted(by_row.items(), key=lambda item: repr(item[0])):
+        draw.shuffle(row)
+        keys |= {submitted.key for submitted in row[:sample]}
     return sorted((each for each in sets if each.key in keys), key=lambda submitted: submitted.key)
 
 
@@ -353,4 +364,5 @@ def verification(verifier: Verifier, result: VerificationResult) -> Verification
         seed=verifier.seed,
         evals=verifier.evals,
         verified=result.verified,
+        found=result.found,
     )

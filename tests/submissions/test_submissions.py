@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections import defaultdict
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from helpers import make_record
 from running import carry_out, load_plugins, make_request
 from safetensors import safe_open
 from safetensors.torch import save_file
+from scipy import stats
 
 from dcbench.api import Dataset, Split, Splits
 from dcbench.core.condensed_set import CondensedSet
@@ -27,6 +29,8 @@ from dcbench.evaluate import side_by_side
 from dcbench.evaluate.protocols import PROTOCOLS, get_protocol
 from dcbench.evaluate.trial import evaluate
 from dcbench.leaderboard.board import read_leaderboard
+from dcbench.leaderboard.report.data import leaderboard_data
+from dcbench.leaderboard.report.tables import markdown
 from dcbench.leaderboard.scores import rows
 from dcbench.plugins import PluginInfo
 from dcbench.results.checked_set import read_checked_set
@@ -424,9 +428,13 @@ def test_an_honest_submission_is_verified(folder, verify):
     outcome = verify(folder)
     assert outcome.ok
     assert outcome.problems == []
-    assert {each.network for each in outcome.comparisons} == {"linear", "dropout"}
+    assert {each.network for each in outcome.comparisons} == {"linear", "dropout", ""}
     assert sorted(len(networks) for networks in outcome.verified.values()) == [2, 2]
-    assert [len(each.keys) for each in outcome.comparisons] == [2, 2]
+    assert [len(each.keys) for each in outcome.comparisons] == [2, 2, 2]
+    *each, mean = outcome.comparisons
+    assert mean.stated == pytest.approx(np.mean([one.stated for one in each]))
+    assert mean.found == pytest.approx(np.mean([one.found for one in each]))
+    assert mean.tolerance < max(one.tolerance for one in each)
 
 
 @pytest.fixture
@@ -544,6 +552,7 @@ def test_a_set_judged_by_two_protocols_is_two_rows_and_each_is_verified(plugins,
     assert {(each.what.split(", ")[-1], each.network) for each in outcome.comparisons} == {
         ("protocol dc", "linear"),
         ("protocol dc", "dropout"),
+        ("protocol dc", ""),
         ("protocol dsa", "linear"),
     }
     # Its mark counts for both protocols, so both are tried where the set is chosen.
@@ -709,7 +718,7 @@ def test_networks_are_trained_from_other_seeds_than_those_stated(folder, verify)
     assert any(each.stated != each.found for each in outcome.comparisons)
 
 
-def test_a_sample_is_seeded_and_takes_every_row_before_a_second_set(run, tmp_path, plugins, hazy, verify):
+def test_a_sample_is_seeded_and_takes_as_many_sets_of_every_row(run, tmp_path, plugins, hazy, verify):
     run(tmp_path / "results", methods=("random", "means", "whole"), sets=3, evals=2)
     make_submission(tmp_path / "results", tmp_path / "it", EVERYTHING, "It", (), plugins)
     _, units = check_submission(read_submission(tmp_path / "it"), {"hazy": hazy}, plugins)
@@ -717,14 +726,13 @@ def test_a_sample_is_seeded_and_takes_every_row_before_a_second_set(run, tmp_pat
     def sampled(count, seed=0):
         return [unit.checked.spec for unit in sample_sets(units, count, seed)]
 
-    assert sorted(spec.method for spec in sampled(2)) == ["means", "random"]
-    assert [spec.method for spec in sampled(4)].count("random") == 3
-    assert "whole" not in {spec.method for spec in sampled(4)}
-    assert sampled(2) == sampled(2)
-    assert any(sampled(2, seed) != sampled(2) for seed in range(1, 5))
-    assert sampled(99) == [unit.checked.spec for unit in units]
-    outcome = verify(tmp_path / "it", sample=2)
-    assert (outcome.evaluated, outcome.left_out) == (2, 3)
+    assert sorted(spec.method for spec in sampled(1)) == ["means", "random", "whole"]
+    assert [spec.method for spec in sampled(2)].count("random") == 2
+    assert sampled(1) == sampled(1)
+    assert any(sampled(1, seed) != sampled(1) for seed in range(1, 5))
+    assert len(sampled(99)) == len(units) == 5
+    outcome = verify(tmp_path / "it", sample=1)
+    assert (outcome.evaluated, outcome.left_out) == (3, 2)
 
 
 def test_a_network_that_fails_on_a_set_is_a_problem_and_the_others_are_compared(folder, verify, monkeypatch):
@@ -741,7 +749,7 @@ def test_a_network_that_fails_on_a_set_is_a_problem_and_the_others_are_compared(
     (problem,) = outcome.problems
     assert problem.where.startswith("random, ipc 1, seed ")
     assert re.fullmatch(r"network 0 from seed \d+ of dropout failed: Diverged: the loss is nan", problem.what)
-    assert {each.network: len(each.keys) for each in outcome.comparisons} == {"dropout": 1, "linear": 2}
+    assert {each.network: len(each.keys) for each in outcome.comparisons} == {"dropout": 1, "linear": 2, "": 1}
 
 
 def test_memory_that_runs_out_is_no_fault_of_the_submission(folder, verify, monkeypatch):
@@ -1039,10 +1047,36 @@ def test_rows_carry_the_mark_of_just_these_records(folder, verify, plugins, hazy
     write_verification(folder, verification(verifier, outcome))
     board = read_leaderboard(folder.parent)
     mark = board.mark(board.rows[0])
-    assert " (1 of 2 sets" in mark
+    assert re.search(r"\(±\d+\.\d, 1 of 2 sets", mark)
+    assert board.tables[0].entries[0].found is None
     rewrite(folder, lambda record: record | {"accuracy": 0.96})
     board = read_leaderboard(folder.parent)
     assert board.mark(board.rows[0]) is None
+
+
+def test_a_verified_row_is_ranked_by_what_was_found_and_shows_it_beside_the_stated_mean(folder, plugins, hazy):
+    verifier = Verifier(read_submission(folder), {"hazy": hazy}, plugins, 8, None, 0, lambda done, total: None)
+    outcome = verifier.run()
+    write_verification(folder, verification(verifier, outcome))
+    board = read_leaderboard(folder.parent)
+    (table,) = board.tables
+    (entry,) = table.entries
+    *_, mean = outcome.comparisons
+    assert (entry.mean, entry.found.mean) == pytest.approx((mean.stated, mean.found))
+    by_set = defaultdict(list)
+    for (key, _, _), accuracies in outcome.accuracies.items():
+        by_set[key].append(np.mean(accuracies))
+    means = [np.mean(each) for each in by_set.values()]
+    assert entry.found.error == pytest.approx(stats.sem(means))
+    assert f"{100 * entry.found.mean:.1f}<br>" in markdown(table, board)
+    assert leaderboard_data(board)[0]["entries"][0]["found"][0] == entry.found.mean
+
+
+def test_what_is_stated_too_low_is_no_reason_to_refuse(folder, verify):
+    rewrite(folder, lambda record: record | {"accuracy": 0.04})
+    assert verify(folder).ok
+    rewrite(folder, lambda record: record | {"accuracy": 0.96})
+    assert not verify(folder).ok
 
 
 def test_a_mark_is_not_that_of_the_same_sets_under_another_protocol(plugins, results, verify, hazy, tmp_path):

@@ -35,7 +35,7 @@ def row_data(row: Row) -> dict[str, Any]:
         network: {name: value for name, value in asdict(score).items() if value or name not in SELDOM}
         for network, score in sorted(row.scores.items())
     }
-    plain = _plain(row, "all_options", "seeded", "condense_keys", "trials", "teacher", "teachers") | {
+    plain = _plain(row, "all_options", "seeded", "condense_keys", "trials", "found", "teacher", "teachers") | {
         "scores": scores
     }
     plain |= {"diverged": row.diverged} if row.diverged else {}

@@ -55,14 +55,15 @@ STANDINGS_LEGEND = (
     "networks. Beneath it stands its 95 % interval, by Student's t on the sets' means; it leaves out that other"
     " test images would give another accuracy. * marks the network that the row was matched on, or for coresets"
     " the network whose features chose the images. Mean: over the networks that every row needs. Rows are "
-    "ranked by it; two rows share places unless Welch's test tells them apart, with Holm's correction for all "
-    "pairs of the table. Unseen: the mean over those of these networks that no ranked row was matched on. Drop:"
-    " the accuracy on the network matched on, less unseen; compare drops only of rows matched on the same "
-    "network. Gap: the share of the gap between {floor} and {ceiling} that the mean closes, with half its 95 % "
-    "interval. n: condensed sets x networks per set. ✓: the named version of dcbench trained networks anew on "
-    "the submitted images and found the accuracies again, within a tolerance of 10 points at most; it did not "
-    "condense again. Seconds, memory, device, engine and commit are as submitted; seconds depend on what else "
-    "the machine did; after a + stand those of the trained networks that a set used."
+    "ranked by it, or by the mean found anew where a verification states that; two rows share places unless "
+    "Welch's test tells them apart, with Holm's correction for all pairs of the table. Unseen: the mean over "
+    "those of these networks that no ranked row was matched on. Drop: the accuracy on the network matched on, "
+    "less unseen; compare drops only of rows matched on the same network. Gap: the share of the gap between "
+    "{floor} and {ceiling} that the mean closes, with half its 95 % interval. n: condensed sets x networks per "
+    "set. ✓: the named version of dcbench trained networks anew on the submitted images and found them no lower"
+    " than stated, within the tolerance behind ± in points (10 at most); it did not condense again. Seconds, "
+    "memory, device, engine and commit are as submitted; seconds depend on what else the machine did; after a +"
+    " stand those of the trained networks that a set used."
 )
 LATEX_LEGEND = (
     "Test accuracy in %: mean over condensed sets of the mean over networks, ± standard deviation between sets; "
@@ -249,6 +250,7 @@ def markdown(table: Standings, leaderboard: Leaderboard) -> str:
             {
                 **_line(entry, table, cell, accuracy),
                 "mean": f"{percent(entry.mean)}<br>{bounds(entry.interval)}" if entry.mean is not None else DASH,
+                **_found(entry, table, "<br>{}"),
                 "unseen": percent(entry.unseen_mean),
                 "drop": percent(entry.drop),
                 "gap": _gap(entry),
@@ -287,6 +289,14 @@ def test_images(table: Standings) -> str:
         f"{images:,} test images: the standard error of an accuracy of {percent(middle)} due to them is "
         f"{percent(error)} points. All rows share these images, so their order changes less."
     )
+
+
+def _found(entry: Entry, table: Standings, bounded: str) -> dict[str, str]:
+    """Return the column of what verifications found, if one of the table's rows has that."""
+    if not any(each.found for each in table.entries):
+        return {}
+    found = entry.found
+    return {"found anew": percent(found.mean) + bounded.format(bounds(found.interval)) if found else DASH}
 
 
 def _over_random(entry: Entry, table: Standings) -> dict[str, str]:
@@ -332,7 +342,12 @@ def latex(table: Standings) -> str:
     lines = []
     for entry in table.entries:
         mean = percent(entry.mean) + (f" ({bounds(entry.interval)})" if entry.interval else "")
-        more = {"mean (95 %)": mean, **_over_random(entry, table), "n": count(entry.row)}
+        more = {
+            "mean (95 %)": mean,
+            **_found(entry, table, " ({})"),
+            **_over_random(entry, table),
+            "n": count(entry.row),
+        }
         lines.append(_line(entry, table, _one_line, accuracy) | more)
     made = _tabulated(lines, "latex_booktabs", table.missing)
     for symbol, command in (("–", "--"), ("†", r"\textdagger{}"), ("‡", r"\textdaggerdbl{}"), ("±", r"$\pm$")):
@@ -348,7 +363,12 @@ def brief(table: Standings, leaderboard: Leaderboard) -> str:
         mean = f"{percent(entry.mean)} ({bounds(entry.interval)})" if entry.mean is not None else DASH
         verified = "✓" if leaderboard.mark(entry.row) else DASH
         line = _line(entry, table, cell, lambda score, mark: percent(score.mean) + mark)
-        line |= {"mean (95 %)": mean, "gap closed": _gap(entry), **_over_random(entry, table)}
+        line |= {
+            "mean (95 %)": mean,
+            **_found(entry, table, " ({})"),
+            "gap closed": _gap(entry),
+            **_over_random(entry, table),
+        }
         lines.append(line | {"n": count(entry.row), "✓": verified})
     return "\n\n".join([_tabulated(lines, "github", table.missing), *map(cell, _soft_notes(table))])
 

@@ -21,6 +21,7 @@ function columnsOf(table, span) {
       (entry) => entry.mean,
       (entry) => meanCell(entry, span),
     ),
+    ...foundColumns(table),
     ...networks.map(networkColumn),
     number(
       "unseen",
@@ -140,6 +141,15 @@ function scoreCell(entry, network) {
     element("span", { class: "small" }, `${percent(score.between_std)} / ${percent(score.within_std)}`),
     ...(score.balanced ? [element("span", { class: "small" }, `balanced ${percent(score.balanced)}`)] : []),
   ];
+}
+
+/** The mean that a verification found, by which rows are ranked that have it. */
+function foundColumns(table) {
+  if (!table.entries.some((entry) => entry.found)) return [];
+  const value = (entry) => entry.found?.[0] ?? null;
+  const cell = (entry) =>
+    entry.found ? [percent(value(entry)), element("span", { class: "small" }, bounds(entry.found.slice(1)))] : DASH;
+  return [number("found", "found anew", "descending", value, cell)];
 }
 
 /** Points above random images under the same labels or teacher, where a table is of such. */
