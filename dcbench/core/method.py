@@ -226,6 +226,14 @@ class Method(Component):
         """
         return None
 
+    def holds(self) -> tuple[int, int] | None:
+        """Return what fills its memory, so that a run can say before it starts that this is too much.
+
+        ``self`` is resolved. Returns how many images pass through the matching network at once, with all that the
+        backward pass needs, and how often the parameters are held; None if that is not known.
+        """
+        return None
+
     def changed_from_defaults(self, setting: Setting) -> dict[str, Any]:
         """Return the options that differ from the defaults in a setting. ``self`` is resolved for it.
 

@@ -64,6 +64,12 @@ def activation_bytes(architecture: Architecture, info: DatasetInfo) -> int | Non
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values()) // 2
 
 
+def parameter_bytes(architecture: Architecture, info: DatasetInfo) -> int:
+    """Return the bytes of the parameters of a network."""
+    with torch.device("meta"):
+        return sum(parameter.nbytes for parameter in architecture.build(info).parameters())
+
+
 def free_memory(device: torch.device) -> int:
     """Return the bytes that this process can still allocate."""
     if device.type == "cuda":

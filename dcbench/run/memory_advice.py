@@ -1,14 +1,17 @@
-"""What to say when memory has run out: what would fit."""
+"""What to say when memory has run out, or will: what would fit."""
 
 from __future__ import annotations
 
+import torch
 from rich.filesize import decimal
 
 from dcbench.core.architecture import Architecture
+from dcbench.core.dataset import DatasetInfo
 from dcbench.core.loaded_dataset import LoadedDataset
+from dcbench.core.method import Method
 from dcbench.core.spec import CondenseSpec
 from dcbench.engine.engine import MICRO_BATCH
-from dcbench.engine.memory import activation_bytes, free_memory
+from dcbench.engine.memory import activation_bytes, free_memory, parameter_bytes
 from dcbench.run.events import Conditions
 
 
@@ -42,3 +45,22 @@ def what_would_fit(
     elif device.type == "cpu":
         sentences.append(f"The engine fast passes real and test images {MICRO_BATCH} at a time.")
     return " ".join(sentences)
+
+
+def shortage(method: Method, architecture: Architecture, info: DatasetInfo, device: torch.device) -> str:
+    """Say that a method needs more memory than is free, and what would fit; empty if it fits or is not known.
+
+    What it needs is counted from below: one copy of the activations of the images, and the parameters.
+    """
+    if (held := method.holds()) is None or (each := activation_bytes(architecture, info)) is None:
+        return ""
+    (images, copies), parameters = held, parameter_bytes(architecture, info)
+    needed, free = images * each + copies * parameters, free_memory(device)
+    if needed <= free:
+        return ""
+    fitting = max(0, (free - copies * parameters) // each)
+    return (
+        f"{method.name} on {info.name} needs at least {decimal(needed)} of memory, and {decimal(free)} are free "
+        f"on {device}: {decimal(each)} for each of {images} images at once, of which {fitting} would fit, and "
+        f"{decimal(copies * parameters)} for {copies} copies of the parameters of {architecture}."
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
@@ -23,6 +24,7 @@ from dcbench.evaluate.protocol import EvaluationProtocol
 from dcbench.plugins import Plugins
 from dcbench.results.provenance import source_sha256
 from dcbench.run.cells import Cell, Plan, Unserved
+from dcbench.run.memory_advice import shortage
 from dcbench.run.objects import Build, architecture_of, checked, dataset_of, plugin_and_version
 from dcbench.utils.errors import DcbenchError, find_name, unknown_name
 
@@ -86,6 +88,7 @@ def make_plan(request: Request, plugins: Plugins) -> Plan:
         for ipc, method, network in product(sorted(set(request.ipcs)), methods, networks):
             for cell in _cells(request, plugins, data, method, ipc, network, evaluated):
                 cells.setdefault(cell.spec.key(), cell)
+    _warn_of_memory(cells.values(), request.device)
     return Plan(tuple(cells.values()), request.protocol, request.budget, request.device)
 
 
@@ -115,6 +118,16 @@ def outline(request: Request, plugins: Plugins) -> list[Outline]:
         for seed in range(request.seed, request.seed + sets):
             found[Outline(dataset.record_name(), size, method.name, matched, seed, evals * count)] = None
     return list(found)
+
+
+def _warn_of_memory(cells: Iterable[Cell], device: torch.device) -> None:
+    """Say which methods need more memory than there is."""
+    for cell in {cell.spec.work: cell for cell in cells}.values():  # whatever the seed
+        source = cell.source
+        if not isinstance(source, Condensation):
+            continue
+        if text := shortage(source.method, source.architecture, cell.data.info, device):
+            warnings.warn(text, stacklevel=2)
 
 
 def _methods(request: Request, plugins: Plugins) -> list[Method]:

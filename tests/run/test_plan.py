@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import types
+import warnings
 from typing import Literal
 
 import numpy as np
@@ -220,6 +221,17 @@ def test_a_protocol_that_is_not_meant_for_the_sets_is_told(plan, plugins, method
 @pytest.mark.filterwarnings("error")
 def test_nothing_is_told_of_a_protocol_that_suits(plan, method, protocol):
     assert plan(methods=(method,), protocol=PROTOCOLS[protocol]).cells
+
+
+def test_a_method_that_needs_more_memory_than_there_is_says_so_before_it_starts(plan, monkeypatch):
+    words = {"methods": ("mtt",), "networks": ("linear",), "options": {"syn_steps": "4", "batch_syn": "3"}}
+    held = 2 * 4 * 4 * (64 * 3 + 3)
+    monkeypatch.setattr("dcbench.run.memory_advice.free_memory", lambda device: held + 600)
+    with pytest.warns(UserWarning, match=r"^mtt on tiny needs .* of 3 images at once, of which 2 would fit"):
+        plan(**words)
+    monkeypatch.setattr("dcbench.run.memory_advice.free_memory", lambda device: 10**9)
+    with warnings.catch_warnings(action="error"):
+        plan(**words)
 
 
 def test_two_spellings_of_a_network_are_one(plan):

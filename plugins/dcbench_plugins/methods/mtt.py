@@ -199,6 +199,10 @@ class TrajectoryMatching(Method):
         """The values that `resolve` has filled in."""
         return Values(*(getattr(self, name) for name in Values._fields))
 
+    def holds(self) -> tuple[int, int]:
+        """Return the images of a step, and the parameters and their gradient before each step of the student."""
+        return self._values.batch_syn, 2 * self._values.syn_steps
+
     def needs(self, info: DatasetInfo, seed: int) -> tuple[NetworkRecipe, int]:
         """Return how the experts are trained, as far as a student can be asked to follow, and their number."""
         assert self.batch_expert is not None  # since resolved
