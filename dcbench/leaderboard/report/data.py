@@ -48,8 +48,11 @@ def _entry_data(entry: Entry, leaderboard: Leaderboard) -> dict[str, Any]:
     card = leaderboard.method_card(row)
     return {
         **row_data(row),
-        **_plain(entry, "row", "estimate", *(name for name in SOME_TABLES if getattr(entry, name) is None)),
+        **_plain(
+            entry, "row", "estimate", "found", *(name for name in SOME_TABLES if getattr(entry, name) is None)
+        ),
         "interval": entry.interval,
+        **({"found": [entry.found.mean, *entry.found.interval]} if entry.found else {}),
         "reference": entry.reference or None,
         "verified": leaderboard.mark(row),
         "submission": submission.name if submission else None,
