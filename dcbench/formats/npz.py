@@ -31,6 +31,10 @@ class ArrayFile:
     def __init__(self, archive: ZipFile) -> None:
         """Take an open zip."""
         self._archive = archive
+        for each in archive.namelist():
+            archive.open(
+                each
+            ).close()  # compares its name in the directory, which has no checksum, with that at it
         self.names = [each.removesuffix(".npy") for each in archive.namelist() if each.endswith(".npy")]
 
     def header(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:

@@ -325,6 +325,9 @@ WITH_CHECKSUMS = {
     "b.pt": torch_file((IMAGES, LABELS)),
     "c.npz": npz_file(np.savez, images=IMAGES.numpy(), labels=LABELS.numpy()),
     "d.npz": npz_file(np.savez_compressed, images=IMAGES.numpy(), labels=LABELS.numpy()),
+    "g.pt": torch_file({"data": [*IMAGES], "target": [0, 1, 2], "lr": torch.tensor(0.02), "epochs": 3}),
+    "h.npz": npz_file(np.savez, x_train=IMAGES.numpy(), y_train=LABELS.numpy(), lr=np.float32(0.02)),
+    "alone.pt": torch_file(IMAGES),
 }
 WITHOUT = {
     "e.pt": torch_file((IMAGES, LABELS), zipped=False),
@@ -332,15 +335,23 @@ WITHOUT = {
 }
 
 
+SAID = [
+    *(Statement(pixels=pixels) for pixels in ("raw", "normalised", "zca", None)),
+    Statement(pixels="raw", labels_are="logits", grey=True),
+    Statement(mean=(0.4,), std=(0.3,), labels_are="classes", brings={"lr": 0.1}),
+]
+
+
 def foreign(path):
-    """All that is read of a file, and what becomes of it whatever its pixels are said to be."""
-    file = read_foreign(path, INFO)
+    """All that is read of a file, and what becomes of it whatever is said of it."""
+    file = read_foreign(path, INFO, Statement(labels="in-order") if path.name.startswith("alone") else None)
     for each in file.sets:
-        for pixels in ("raw", "normalised", "zca", None):
-            convert = partial(to_condensed, each, DATA_OF_TRAIN, Statement(pixels=pixels))
+        for said in SAID:
+            convert = partial(to_condensed, each, DATA_OF_TRAIN, said)
             condensed = outcome(convert, path)
             assert condensed is None or bool(torch.isfinite(condensed.images).all())
-    return repr([(each.images.tolist(), each.labels.tolist(), each.pixels) for each in file.sets])
+    labels = [None if each.labels is None else each.labels.tolist() for each in file.sets]
+    return repr(([(each.images.tolist(), each.pixels, each.lr) for each in file.sets], labels, file.unused))
 
 
 @fuzz(400)
@@ -387,7 +398,9 @@ CONTENTS = st.recursive(
         st.lists(inner, max_size=3),
         st.tuples(inner, inner),
         st.dictionaries(
-            st.sampled_from(["data", "images", "labels", "x", "y", "accs_all_exps", "syn_imgs", 3, (1,)]),
+            st.sampled_from(
+                ["data", "images", "labels", "x", "y", "accs_all_exps", "syn_imgs", "target", "lr", 3, (1,)]
+            ),
             inner,
             max_size=3,
         ),
@@ -401,6 +414,9 @@ CONTENTS = st.recursive(
     content=st.one_of(
         CONTENTS,
         st.tuples(viewed(), viewed()),
+        st.lists(st.tuples(viewed(), viewed(), st.one_of(STRANGE_NUMBERS, viewed())), max_size=3),
+        st.lists(st.tuples(viewed(), STRANGE_NUMBERS), max_size=3),
+        st.fixed_dictionaries({"images": viewed(), "labels": viewed(), "lr": st.one_of(viewed(), CONTENTS)}),
         st.fixed_dictionaries(
             {"data": st.lists(st.tuples(viewed(), viewed()), max_size=3), "accs_all_exps": CONTENTS}
         ),

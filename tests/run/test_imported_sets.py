@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from helpers import make_set
+from dcbench_plugins.datasets.digits import Digits
+from helpers import make_info, make_record, make_set
 from safetensors import safe_open
 
+import dcbench
 from dcbench.cli import main
 from dcbench.core.condensed_set import CondensedSet
+from dcbench.core.loaded_dataset import load_dataset
 from dcbench.core.spec import BUDGETS, CondenseSpec
 from dcbench.core.whitening import NAME, Whitening
 from dcbench.evaluate.protocols import PROTOCOLS, get_protocol
@@ -21,7 +25,7 @@ from dcbench.evaluate.trial import evaluate
 from dcbench.leaderboard.scores import rows
 from dcbench.results.set_file import load_set, save_set
 from dcbench.results.store import RECORDS, Store, read_records
-from dcbench.run.imported_sets import Claim, plan_imports
+from dcbench.run.imported_sets import Claim, plan_imports, worse_than_guessing
 from dcbench.run.runner import Runner
 from dcbench.utils.errors import DcbenchError
 
@@ -127,7 +131,7 @@ def test_raw_images_are_normalised(tmp_path, judge, tiny, layout, integers):
         ([PIXELS, LABELS.to(torch.complex64)], Claim(pixels="raw"), r"labels of type complex64"),
         (
             [PIXELS, LABELS],
-            Claim(pixels="raw", labels=Path("x.pt")),
+            Claim(pixels="raw", labels=Path(__file__)),
             r"has labels of its own, .* images alone",
         ),
         ([PIXELS, LABELS], Claim(pixels="raw", method="random"), r"share a row with .* such as random_authors"),
@@ -335,3 +339,88 @@ def test_the_command_refuses_in_one_message(tmp_path):
     two = ["evaluate", str(path), str(path), "-d", "digits", "--labels", str(path)]
     assert "are for a single file of images" in CliRunner().invoke(main, two).output
     assert not (tmp_path / "r").exists()
+
+
+def test_the_rate_of_a_file_is_used_and_recorded(tmp_path, judge):
+    claim = Claim("theirs", pixels="raw")
+    path = saved(tmp_path, {"images": PIXELS, "labels": LABELS, "lr": torch.tensor(0.02)})
+    (record,) = judge(tmp_path / "r", path, claim=claim)
+    assert record.brings == {"lr": 0.02}
+    assert record.options["lr"] == 0.02
+    images = saved(tmp_path, PIXELS, "images_best.pt")
+    saved(tmp_path, LABELS, "labels_best.pt")
+    saved(tmp_path, torch.tensor(0.02), "lr_best.pt")
+    (beside,) = judge(tmp_path / "beside", images, claim=claim)
+    assert (beside.set_sha256, beside.brings) == (record.set_sha256, record.brings)
+    (other,) = judge(tmp_path / "other", images, claim=Claim("theirs", pixels="raw", brings={"lr": 0.5}))
+    assert other.brings == {"lr": 0.5}
+
+
+def test_rows_show_what_was_said_of_labels_and_pixels(tmp_path, judge):
+    logits = torch.randn(6, 3, generator=torch.Generator().manual_seed(1))
+    said = partial(Claim, "theirs")
+    claim = said(pixels="raw", labels_are="logits")
+    (soft,) = judge(tmp_path / "a", saved(tmp_path, (PIXELS, logits)), claim=claim)
+    assert (soft.track, soft.brings) == ("soft-label", {"temperature": 1.0})
+    assert soft.changed_options == ["pixels", "temperature"]
+    (first,) = judge(tmp_path / "b", saved(tmp_path, PIXELS), claim=said(pixels="raw", labels="in-order"))
+    pair = saved(tmp_path, (PIXELS, LABELS))
+    (second,) = judge(tmp_path / "c", pair, claim=said(pixels="raw"))
+    assert first.set_sha256 == second.set_sha256
+    assert (first.changed_options, second.changed_options) == (["labels", "pixels"], ["pixels"])
+    assert not {"lr", "grey", "mean", "std", "labels", "labels_are"} & second.options.keys()
+    (other,) = judge(tmp_path / "d", pair, claim=said(mean=(0.4,), std=(0.3,)))
+    assert (other.options["pixels"], other.changed_options) == ("normalised", ["mean", "std"])
+
+
+def test_what_a_file_holds_beside_is_named(tmp_path, plan_of):
+    path = saved(tmp_path, {"images": PIXELS, "labels": LABELS, "epochs": 300, "args": {}})
+    with pytest.warns(UserWarning, match=r"set\.pt also has epochs, args, which is not used"):
+        plan_of(path, claim=Claim(pixels="raw"))
+
+
+@pytest.mark.parametrize(("accuracy", "told"), [(0.008, True), (0.0095, False), (0.3, False)])
+def test_worse_than_guessing_is_told_with_the_likely_reason(accuracy, told):
+    info = make_info(classes=100)
+    options = {"file_sha256": "f", "set": 0, "pixels": "raw"}
+    fields = {"plugin": "imported", "options": options, "n_test": 10_000, "dataset": info.name}
+    records = [make_record(accuracy=accuracy, eval_seed=seed, **fields) for seed in range(3)]
+    expected = (
+        f"convnet has {100 * accuracy:.3g} % on made_up, and guessing has 1 %. Likely the labels are in another"
+    )
+    assert [expected in text for text in worse_than_guessing(records, info)] == [True] * told
+    assert not worse_than_guessing([record.model_copy(update={"plugin": "p"}) for record in records], info)
+
+
+def test_permuted_labels_are_told_after_a_run(tmp_path):
+    digits = load_dataset(Digits(), tmp_path)
+    images, labels = digits.train.images[:300], digits.train.labels[:300]
+    with pytest.warns(UserWarning, match=r"mlp has .* % on digits, and guessing has 10 %\. Likely the labels"):
+        dcbench.evaluate(
+            images,
+            (labels + 3) % 10,
+            dataset="digits",
+            networks=["mlp"],
+            evals=1,
+            budget="quick",
+            results=tmp_path / "r",
+            progress=False,
+        )
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--raw"], "learning rate that was learned with it: 0.02\n"),
+        (["--raw", "--lr", "0.5"], "learned with it: 0.02; --lr 0.5 is used instead"),
+        (["--mean", "0.3"], "--mean and --std go together"),
+        (["--mean", "0.3,x", "--std", "1"], "mean and std must be numbers"),
+        (["--raw", "--labels", "in-order"], "has labels of its own"),
+        (["--raw", "--labels-are", "probabilities"], "'probabilities' is not one of 'logits', 'classes'"),
+    ],
+)
+def test_what_the_command_says_of_rates_and_words(tmp_path, words, said):
+    path = saved(tmp_path, {"images": torch.rand(10, 1, 8, 8), "labels": torch.arange(10), "lr": 0.02})
+    done = CliRunner().invoke(main, ["evaluate", str(path), "-d", "digits", "--dry-run", *words])
+    assert said in done.output
+    assert done.exit_code in (0, 2)
