@@ -6,7 +6,7 @@ import torch
 
 import dcbench.checks.tryout as tryouts
 from dcbench.checks.check import CheckBlocked, CheckFailed, NotTried, unexpected
-from dcbench.checks.tryout import Scenario, Subject, difference, ipcs_of, method_of, try_out, usable
+from dcbench.checks.tryout import Scenario, Subject, depends, difference, ipcs_of, method_of, try_out, usable
 from dcbench.core.condensed_set import CondensedSet
 from dcbench.utils.errors import DcbenchError
 
@@ -77,13 +77,24 @@ def same_seed_gives_the_same_bytes(subject: Subject) -> None:
         raise CheckFailed(found, "draw from task.generator alone; use no clock, no hash(), no state of the class")
 
 
-def depends_on_the_seed_as_it_says(subject: Subject) -> None:
-    """Another seed gives another set if and only if `depends_on` names the seed."""
-    first, *others = (usable(subject, Scenario(seed=seed)).condensed for seed in (0, 1, 2))
-    differs, declared = any(difference(first, each) for each in others), _declares(subject, "seed")
-    if differs != declared:
-        advice = "name 'seed' in depends_on and draw from task.generator, or neither"
-        raise CheckFailed(f"{'another' if differs else 'the same'} set from the seeds 0, 1 and 2", advice)
+def depends_on_the_seed_as_it_says(subject: Subject) -> str | None:
+    """At each number of images per class, another seed gives another set if and only if the seed is named."""
+    differs = {ipc: _differs_by_seed(subject, ipc) for ipc in ipcs_of(subject)}
+    declared = {ipc: "seed" in depends(subject, ipc) for ipc in differs}
+    for ipc, differ in differs.items():
+        if differ and not declared[ipc]:
+            advice = "name 'seed' in depends_on and draw from task.generator, or neither"
+            raise CheckFailed(f"another set from the seeds 0, 1 and 2 at ipc {ipc}", advice)
+    same = [str(ipc) for ipc, differ in differs.items() if declared[ipc] and not differ]
+    found = f"the same set from the seeds 0, 1 and 2 at ipc {', '.join(same)}"
+    if same and not any(differs.values()):
+        raise CheckFailed(found, "draw from task.generator, or leave 'seed' out of depends_on")
+    return f"{found}: if it is so on all data, leave 'seed' out of dependencies(setting) there" if same else None
+
+
+def _differs_by_seed(subject: Subject, ipc: int) -> bool:
+    first, *others = (usable(subject, Scenario(ipc, seed)).condensed for seed in (0, 1, 2))
+    return any(difference(first, each) for each in others)
 
 
 def depends_on_the_network_as_it_says(subject: Subject) -> str | None:
@@ -98,4 +109,4 @@ def depends_on_the_network_as_it_says(subject: Subject) -> str | None:
 
 
 def _declares(subject: Subject, what: str) -> bool:
-    return what in method_of(subject).dependencies()
+    return what in depends(subject)

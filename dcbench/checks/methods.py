@@ -6,7 +6,7 @@ from dcbench.checks import method_conduct as conduct
 from dcbench.checks import method_results as results
 from dcbench.checks.check import CheckFailed
 from dcbench.checks.components import COMPONENT_CHECKS, class_of
-from dcbench.checks.tryout import Subject, method_of, usable
+from dcbench.checks.tryout import Subject, depends, method_of, usable
 from dcbench.utils.errors import DcbenchError
 
 MAY_DEPEND_ON = frozenset({"ipc", "network", "seed"})
@@ -14,9 +14,9 @@ MAY_DEPEND_ON = frozenset({"ipc", "network", "seed"})
 
 def depends_on_is_a_set_of_known_words(subject: Subject) -> None:
     """`depends_on` names nothing but ipc, network and seed; `dependencies` returns some of those it names."""
-    declared, depends = set(class_of(subject).depends_on), set(method_of(subject).dependencies())
-    if not depends <= declared <= MAY_DEPEND_ON:
-        found = f"depends_on is {sorted(declared)}, and dependencies() returns {sorted(depends)}"
+    declared, returned = set(class_of(subject).depends_on), set(depends(subject))
+    if not returned <= declared <= MAY_DEPEND_ON:
+        found = f"depends_on is {sorted(declared)}, and dependencies() returns {sorted(returned)}"
         raise CheckFailed(found, 'write depends_on = frozenset({"ipc", "seed"}), for example')
 
 

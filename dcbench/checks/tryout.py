@@ -23,7 +23,7 @@ from dcbench.core.component import option
 from dcbench.core.condensed_set import CondensedSet, check_set
 from dcbench.core.dataset import Dataset, DatasetInfo, Split, Splits
 from dcbench.core.loaded_dataset import load_dataset
-from dcbench.core.method import Method, Setting, Task
+from dcbench.core.method import Method, Setting, Task, dependencies_in
 from dcbench.core.split import ResidentSplit
 from dcbench.core.trained_network import NetworkRecipe, TrainedNetwork
 from dcbench.results.artefacts import Artefacts
@@ -130,7 +130,7 @@ class WatchedCheckpoint(FileCheckpoint):
             raise Stopped
 
 
-@lru_cache(24)
+@lru_cache(32)
 def try_out(method: Method, scenario: Scenario) -> Tryout:
     """Return the tryout of a method in a scenario, done once per process; several checks ask about the same."""
     with TemporaryDirectory() as folder:
@@ -150,7 +150,8 @@ def condense(method: Method, scenario: Scenario, path: Path, save_at: int | None
     train = ResidentSplit.place(data.host_train, data.info, device)
     tryout = Tryout(ResidentSplit(train.images.clone(), train.labels.clone(), data.info), method)
     network = CheckNetwork(width=scenario.width)
-    ipc = scenario.ipc if "ipc" in method.dependencies() else 0
+    setting = _setting(scenario, data.info)
+    ipc = scenario.ipc if "ipc" in dependencies_in(method, setting) else 0
     generator = new_generator("check", scenario.seed)
     checkpoint = WatchedCheckpoint(path, generator, tryout, save_at)
 
@@ -176,8 +177,7 @@ def condense(method: Method, scenario: Scenario, path: Path, save_at: int | None
         tryout.observed = stack.enter_context(watching(scenario.turn))
         started = time.monotonic()
         try:
-            setting = Setting(data.info, CLASS_COUNTS, scenario.ipc, str(network), network)
-            tryout.method = method.resolve(setting)
+            tryout.method = method.resolve(replace(setting, architecture=network))
             tryout.result = tryout.method.condense(task)
             task.losses.settle()
         except Stopped:
@@ -213,7 +213,17 @@ def method_of(subject: Subject) -> Method:
 
 def ipcs_of(subject: Subject) -> tuple[int, ...]:
     """Return the images per class to try: several, unless the method does not depend on them."""
-    return (1, 2, 3) if "ipc" in method_of(subject).dependencies() else (2,)
+    return (1, 2, 3) if "ipc" in depends(subject) else (2,)
+
+
+def depends(subject: Subject, ipc: int = 2) -> frozenset[str]:
+    """Return what the method says it depends on."""
+    info = load_dataset(CheckImages(), Path()).info
+    return dependencies_in(method_of(subject), _setting(Scenario(ipc), info))
+
+
+def _setting(scenario: Scenario, info: DatasetInfo) -> Setting:
+    return Setting(info, CLASS_COUNTS, scenario.ipc, str(CheckNetwork(width=scenario.width)))
 
 
 def usable(subject: Subject, scenario: Scenario | None = None) -> Tryout:

@@ -110,7 +110,7 @@ class FeatureCoreset(Coreset):
         """Choose as `choose` does. A method that draws random numbers implements this one instead."""
         return self.choose(features, n)
 
-    def dependencies(self) -> frozenset[str]:
+    def dependencies(self, setting: Setting) -> frozenset[str]:
         """Return ``ipc`` alone for pixels, because neither the network nor the seed changes the choice then."""
         return frozenset({"ipc"}) if self.space == "pixels" else self.depends_on
 

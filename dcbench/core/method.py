@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -183,12 +185,20 @@ class Task:
         return classes.repeat_interleave(self.ipc)
 
 
+def dependencies_in(method: Method, setting: Setting) -> frozenset[str]:
+    """Return what a method depends on in a setting; of an old method, ``dependencies`` takes no setting."""
+    if inspect.signature(method.dependencies).parameters:
+        return method.dependencies(setting)
+    warnings.warn(f"method {method.name}: dependencies() takes a setting now.", DeprecationWarning, stacklevel=2)
+    return method.dependencies()  # type: ignore[call-arg]
+
+
 class Method(Component):
     """A condensation plugin: its fields are its options (hyper-parameters), `condense` is the method.
 
     Class attributes:
         depends_on: which of ``ipc``, ``network`` and ``seed`` the result depends on. A run does not repeat the
-            method for the others: it makes the whole training set once, for example.
+            method for the others: it makes the whole training set once, for example. See `dependencies`.
         quick: options for the quick budget that differ from the paper's.
     """
 
@@ -201,8 +211,12 @@ class Method(Component):
         """Return the method with these options; if the budget is not official, `quick` sets the others."""
         return cls.configure({**({} if budget.official else cls.quick), **options})
 
-    def dependencies(self) -> frozenset[str]:
-        """Return what the result depends on with these options: `depends_on`, or a part of it."""
+    def dependencies(self, setting: Setting) -> frozenset[str]:
+        """Return what the result depends on with these options in a setting: `depends_on`, or a part of it.
+
+        A method that gives the class means where ``setting.ipc`` is 1 leaves out ``seed`` there, for example.
+        ``setting`` has no architecture yet.
+        """
         return self.depends_on
 
     def resolve(self, setting: Setting) -> Self:

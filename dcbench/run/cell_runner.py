@@ -68,6 +68,14 @@ class CellRunner:
         if condensed is None:
             return
         set_sha256, recorded = condensed.sha256(), self.assignment.recorded
+        if set_sha256 in self.assignment.others:
+            warnings.warn(
+                f"{self.spec.work}: another seed gives the same set. Networks are trained on it once, because "
+                "they would be the same networks; --sets 1 with more --evals gives more. If every seed gives "
+                f"this set, {self.spec.method} should leave 'seed' out of its dependencies(setting).",
+                stacklevel=2,
+            )
+            return
         # A set that had to be made again, on other hardware say, may differ from what was evaluated.
         trials = [
             (network, seed)

@@ -22,6 +22,7 @@ class Assignment:
         number: of the cell in the run.
         recorded: for trials that are done, by network and seed, the hash of the set that was evaluated.
         afresh: make the set again even if it is there.
+        others: hashes of the sets of smaller seeds, on which the same networks were trained.
     """
 
     number: int
@@ -30,6 +31,7 @@ class Assignment:
     trials: tuple[tuple[Architecture, int], ...]
     recorded: Mapping[tuple[str, int], str] = field(default_factory=dict)
     afresh: bool = False
+    others: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

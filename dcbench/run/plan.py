@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ from dcbench.core.component import Component
 from dcbench.core.condensed_set import Origin, SetTraits
 from dcbench.core.dataset import Dataset
 from dcbench.core.loaded_dataset import LoadedDataset, load_dataset
-from dcbench.core.method import Method, Setting
+from dcbench.core.method import Method, Setting, dependencies_in
 from dcbench.core.spec import Budget, CondenseSpec
 from dcbench.evaluate.protocol import EvaluationProtocol
 from dcbench.plugins import Plugins
@@ -160,12 +160,13 @@ def _cells(
     info, cls = data.info, type(configured)
     method, changed, traits, problem = configured, dict[str, Any](), SetTraits(), ""
     try:
-        depends = configured.dependencies()
+        counts = torch.bincount(data.host_train.labels, minlength=info.num_classes)
+        setting = Setting(info, tuple(counts.tolist()), ipc, str(network))
+        depends = dependencies_in(configured, setting)
         seeded, matched = "seed" in depends, "network" in depends
         if matched:
             network = fit(network, info)
-        counts = torch.bincount(data.host_train.labels, minlength=info.num_classes)
-        setting = Setting(info, tuple(counts.tolist()), ipc, str(network), network if matched else None)
+            setting = replace(setting, network=str(network), architecture=network)
         method = configured.resolve(setting)
         changed, traits = method.changed_from_defaults(setting), method.set_traits()
     except DcbenchError as error:

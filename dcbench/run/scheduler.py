@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from filelock import BaseFileLock
 
 from dcbench.core.loaded_dataset import LoadedDataset
+from dcbench.core.spec import CondenseSpec
 from dcbench.hookspecs import Progress
 from dcbench.plugins import Plugins
 from dcbench.results.provenance import now
@@ -69,6 +70,9 @@ class Scheduler:
         self._ready: set[int] = set()
         self._failed: set[int] = set()
         self._warned = False
+        self._by_seed: dict[str, list[Cell]] = defaultdict(list)
+        for cell in plan.cells:
+            self._by_seed[_but_for_the_seed(cell.spec)].append(cell)
 
     def release(self) -> None:
         """Release the locks of all cells."""
@@ -125,7 +129,14 @@ class Scheduler:
         afresh = self.force and number not in self._ready
         if afresh and self._begun[number] == 1:  # a later one is of this run, whose worker died
             remove(store.checkpoint_path(cell.spec))
-        return Assignment(number, cell.spec, cell.source, cell.trials, recorded, afresh)
+        return Assignment(number, cell.spec, cell.source, cell.trials, recorded, afresh, self._others(cell))
+
+    def _others(self, cell: Cell) -> frozenset[str]:
+        """Return the hashes of the sets of smaller seeds that were evaluated, as far as the results have them."""
+        alike = self._by_seed[_but_for_the_seed(cell.spec)]
+        smaller = (other for other in alike if other.spec.seed < cell.spec.seed)
+        records = (record for other in smaller for *_, record in self.plan.trials(other, self.store))
+        return frozenset(str(record.set_sha256) for record in records if record)
 
     def handle(self, event: Event, slot: int = 0) -> None:
         """Keep a record, or tell the observers and the user what happens; ``slot`` is the worker's number."""
@@ -193,3 +204,7 @@ class Scheduler:
         piece = (step.phase, step.work, step.piece, step.done, step.total, left)
         moment = Progress(*piece, sum(self._done), sum(self._pieces), slot + self.slots * step.slot)
         self.plugins.observe("dcbench_progress", progress=moment)
+
+
+def _but_for_the_seed(spec: CondenseSpec) -> str:
+    return spec.model_copy(update={"seed": 0}).key()

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from dcbench.core.loaded_dataset import LoadedDataset
-from dcbench.core.method import Setting
+from dcbench.core.method import Setting, dependencies_in
 from dcbench.evaluate.protocols import get_protocol
 from dcbench.leaderboard.scores import Competitor, competitor, official
 from dcbench.plugins import Plugins
@@ -212,8 +212,7 @@ def _seed_problems(row: Sequence[Record]) -> Iterator[str]:
         yield "its sets were made elsewhere, and nothing says that another seed would make the same"
     if not imported and sorted(set_seeds) != list(range(len(set_seeds))):
         yield f"its sets have seeds {_listed(set_seeds)}, not 0 to {len(set_seeds) - 1}"
-    by_key = {record.condense_key: record.set_sha256 for record in row}
-    if len(set(by_key.values())) < len(by_key):
+    if has_repeated_sets(row):
         yield "the same set counts more than once: under several seeds, in several files, or in one several times"
     trials: dict[tuple[str, str | None], set[int]] = defaultdict(set)
     for record in row:
@@ -222,6 +221,12 @@ def _seed_problems(row: Sequence[Record]) -> Iterator[str]:
     for (of, network), seeds in sorted(trials.items(), key=str):
         if sorted(seeds) != list(range(len(seeds))):
             yield f"{of} on {network}: its networks have seeds {_listed(seeds)}, not 0 to {len(seeds) - 1}"
+
+
+def has_repeated_sets(row: Iterable[Record]) -> bool:
+    """Say whether some of a row's condensed sets are the same."""
+    by_key = {record.condense_key: record.set_sha256 for record in row}
+    return len(set(by_key.values())) < len(by_key)
 
 
 def _method_problems(record: Record, datasets: Mapping[str, LoadedDataset], plugins: Plugins) -> Iterator[str]:
@@ -234,7 +239,7 @@ def _method_problems(record: Record, datasets: Mapping[str, LoadedDataset], plug
     setting = Setting(data.info, tuple(counts.tolist()), record.ipc or 1, record.matching_network or "")
     try:
         method = cls.configure(record.options)
-        depends, changed = method.dependencies(), method.resolve(setting).changed_from_defaults(setting)
+        depends, changed = dependencies_in(method, setting), method.resolve(setting).changed_from_defaults(setting)
     except Exception as error:  # whatever a plugin may raise
         yield f"the method refuses its options: {error}"
         return

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 
 from dcbench.leaderboard.board import refuse_shared_rows
-from dcbench.leaderboard.scores import drop_other_augmentations, find_records, official
+from dcbench.leaderboard.scores import Competitor, competitor, drop_other_augmentations, find_records, official
 from dcbench.plugins import Plugins
 from dcbench.results.network_file import read_networks
 from dcbench.results.records import Record
@@ -26,6 +26,7 @@ from dcbench.results.submission import (
     Submission,
     find_submissions,
 )
+from dcbench.submissions.integrity import has_repeated_sets
 from dcbench.utils.errors import DcbenchError, find_name
 from dcbench.utils.files import remove, write_atomically
 
@@ -85,6 +86,15 @@ def make_submission(
     records = selection.of(find_records(results))
     if not records:
         raise DcbenchError(f"{results} has no such records that may enter a table: quick and failed ones may not.")
+    by_row: dict[Competitor, list[Record]] = defaultdict(list)
+    for record in records:
+        by_row[competitor(record)].append(record)
+    for who, row in by_row.items():
+        if not row[0].imported and has_repeated_sets(row):
+            raise DcbenchError(
+                f"{who.method} on {who.dataset}, ipc {who.ipc}: several seeds have the same set, which "
+                "counts once. Let its dependencies(setting) leave out 'seed' and run it again, or name others."
+            )
     if target.parent.name == SUBMISSIONS and target.parent.is_dir():
         there = find_submissions(target.parent.parent)
         others = [(each, official(each.records)) for each in there if each.folder.resolve() != target.resolve()]

@@ -16,7 +16,8 @@ from torch import nn
 
 from dcbench.api import Architecture, CondensedSet, Dataset, DcbenchError, Method, Split, Splits, hookimpl, option
 from dcbench.checks import ARCHITECTURE_CHECKS, DATASET_CHECKS, METHOD_CHECKS, CheckFailed, run_checks
-from dcbench.checks.tryout import CheckImages, CheckNetwork
+from dcbench.checks import method_results as results
+from dcbench.checks.tryout import CheckImages, CheckNetwork, try_out
 from dcbench.cli.check_subject import find_subject
 from dcbench.plugins import PluginInfo, Plugins
 
@@ -349,8 +350,33 @@ class SavesNumbers(Good):
 class DependsOnMore(Good):
     """Its options make it depend on something else."""
 
-    def dependencies(self):
+    def dependencies(self, setting):
         return self.depends_on | {"colour"}
+
+
+class OneSeedAtOne(Good):
+    """At 1 image per class it is the mean, whatever the seed."""
+
+    def give(self, task, images, labels):
+        means = torch.stack([task.train.normalised(members).mean(0) for members in task.train.class_indices])
+        return CondensedSet(means if task.ipc == 1 else images, labels)
+
+
+class SaysSo(OneSeedAtOne):
+    """It says so."""
+
+    def dependencies(self, setting):
+        return self.depends_on - ({"seed"} if setting.ipc == 1 else set())
+
+
+def test_the_seed_is_tried_at_each_number_of_images_per_class(monkeypatch):
+    said = results.depends_on_the_seed_as_it_says(OneSeedAtOne)
+    assert said.startswith("the same set from the seeds 0, 1 and 2 at ipc 1: if it is so on all data")
+    assert results.depends_on_the_seed_as_it_says(SaysSo) is None
+    monkeypatch.setattr(SaysSo, "give", Good.give)
+    try_out.cache_clear()
+    with pytest.raises(CheckFailed, match="another set from the seeds 0, 1 and 2 at ipc 1"):
+        results.depends_on_the_seed_as_it_says(SaysSo)
 
 
 class NeverLoads(Good):

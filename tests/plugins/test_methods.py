@@ -135,8 +135,8 @@ def test_choosing_in_feature_space_trains_the_network(task, tiny, method):
 def test_choosing_by_pixels_needs_no_network_and_no_luck(tiny, method):
     sets = [method(space="pixels").condense(make_task(tiny, ConvNet(), ipc=3, seed=seed)) for seed in (0, 1)]
     assert sets[0].sha256() == sets[1].sha256()
-    assert method(space="pixels").dependencies() == {"ipc"}
-    assert method().dependencies() == {"ipc", "network", "seed"}
+    assert method(space="pixels").dependencies(setting(tiny, ipc=3)) == {"ipc"}
+    assert method().dependencies(setting(tiny, ipc=3)) == {"ipc", "network", "seed"}
 
 
 def generator():
@@ -162,9 +162,14 @@ def test_k_means_takes_no_image_twice_though_all_are_equal(recwarn):
 
 
 def test_k_means_by_pixels_depends_on_the_seed_and_not_on_the_network(tiny):
-    assert KMeans(space="pixels").dependencies() == {"ipc", "seed"}
-    assert KMeans().dependencies() == {"ipc", "network", "seed"}
+    assert KMeans(space="pixels").dependencies(setting(tiny, ipc=3)) == {"ipc", "seed"}
+    assert KMeans(space="pixels").dependencies(setting(tiny, ipc=1)) == {
+        "ipc"
+    }  # the nearest to the mean of the class
+    assert KMeans().dependencies(setting(tiny, ipc=1)) == {"ipc", "network", "seed"}
     method = KMeans(space="pixels", restarts=1)
+    ones = [method.condense(make_task(tiny, ConvNet(), ipc=1, seed=seed)).sha256() for seed in range(3)]
+    assert len(set(ones)) == 1
     sets = [method.condense(make_task(tiny, ConvNet(), ipc=3, seed=seed)).sha256() for seed in range(6)]
     assert len(set(sets)) > 1
 

@@ -53,6 +53,41 @@ def test_a_method_without_a_seed_gets_all_evaluations_on_one_set(plan):
     assert (cell.spec.ipc, cell.spec.matching_network) == (None, None)
 
 
+class Seeded(tiny_plugin.Means):
+    """The means, which says that they depend on the seed."""
+
+    name = "seeded_means"
+    depends_on = frozenset({"ipc", "seed"})
+
+
+def test_networks_are_trained_once_on_a_set_that_several_seeds_give(run, tmp_path):
+    wanted = {"methods": (Seeded(),), "sets": 3, "evals": 2}
+    with pytest.warns(UserWarning, match=r"seeded_means on tiny, ipc 1: another seed gives the same set") as said:
+        runner = run(tmp_path / "r", **wanted)
+    assert (runner.outcome.condensed, runner.outcome.evaluated) == (3, 2)
+    assert len({str(each.message) for each in said}) == 1
+    with pytest.warns(UserWarning, match="another seed"):
+        assert run(tmp_path / "r", **wanted).outcome.evaluated == 0
+    with pytest.warns(UserWarning, match="another seed"):
+        assert run(tmp_path / "r", **wanted, force=True).outcome.evaluated == 2
+
+
+def test_dependencies_may_follow_from_the_setting(plan, monkeypatch):
+    def dependencies(self, setting):
+        return self.depends_on - ({"seed"} if setting.ipc == 1 else set())
+
+    monkeypatch.setattr(Seeded, "dependencies", dependencies)
+    one, *two = plan(methods=(Seeded(),), ipcs=(1, 2), sets=3, evals=2).cells
+    assert (len(one.trials), one.source.origin.seeded, len(two)) == (6, False, 3)
+
+
+def test_dependencies_without_a_setting_are_still_asked(plan, monkeypatch):
+    monkeypatch.setattr(Seeded, "dependencies", lambda self: frozenset({"ipc"}))
+    with pytest.warns(DeprecationWarning, match="takes a setting"):
+        (cell,) = plan(methods=(Seeded(),), sets=3).cells
+    assert not cell.source.origin.seeded
+
+
 def test_a_baseline_that_cannot_serve_fails_alone(run, plan, tmp_path):
     wanted = {"methods": ("means",), "ipcs": (7,), "baselines": ("random",)}  # a class has 6 images
     runner = run(tmp_path / "r", **wanted)

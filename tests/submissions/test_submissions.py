@@ -233,6 +233,16 @@ def test_a_set_of_made_up_images_keeps_them(run, tmp_path, plugins):
     assert made.read_bytes() == kept.read_bytes()
 
 
+def test_a_set_that_several_seeds_have_is_not_submitted(results, tmp_path, plugins):
+    records = read_records(results / "records.jsonl")
+    digest = next(record.set_sha256 for record in records if record.condense_seed == 0)
+    same = [record.model_copy(update={"set_sha256": digest}).to_json() + "\n" for record in records]
+    (results / "records.jsonl").write_text("".join(same))
+    with pytest.raises(DcbenchError, match="random on hazy, ipc 1: several seeds have the same set"):
+        make_submission(results, tmp_path / "it", EVERYTHING, "It", (), plugins)
+    assert not (tmp_path / "it").exists()
+
+
 def test_quick_and_failed_records_stay_behind(run, results, tmp_path, plugins):
     with (results / "records.jsonl").open("a") as file:
         file.write(make_record(budget="quick").to_json() + "\n")

@@ -12,7 +12,7 @@ import warnings
 import torch
 from torch import Tensor
 
-from dcbench.api import FeatureCoreset, Method, hookimpl, option
+from dcbench.api import FeatureCoreset, Method, Setting, hookimpl, option
 
 
 class KMeans(FeatureCoreset):
@@ -27,9 +27,13 @@ class KMeans(FeatureCoreset):
 
     restarts: int = option(10, "times that k-means starts anew, of which the best counts", source="dcbench", ge=1)
 
-    def dependencies(self) -> frozenset[str]:
-        """Return no ``network`` for pixels; k-means begins with random centroids, so the seed stays."""
-        return super().dependencies() | {"seed"}
+    def dependencies(self, setting: Setting) -> frozenset[str]:
+        """Return no ``network`` for pixels, and then no ``seed`` for one centroid, which is the class mean.
+
+        Several centroids are random in the beginning, so the seed stays.
+        """
+        depends = super().dependencies(setting)
+        return depends if setting.ipc == 1 else depends | {"seed"}
 
     def choose_by_draw(self, features: Tensor, n: int, generator: torch.Generator) -> Tensor:
         """Choose the row nearest to each of ``n`` centroids.
