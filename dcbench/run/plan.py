@@ -16,7 +16,7 @@ from dcbench.condense.condensation import Condensation
 from dcbench.core.architecture import Architecture, fit
 from dcbench.core.component import Component
 from dcbench.core.condensed_set import Origin, SetTraits
-from dcbench.core.dataset import Dataset
+from dcbench.core.dataset import Dataset, DatasetInfo
 from dcbench.core.loaded_dataset import LoadedDataset, load_dataset
 from dcbench.core.method import Method, Setting, dependencies_in
 from dcbench.core.spec import Budget, CondenseSpec
@@ -112,7 +112,9 @@ def outline(request: Request, plugins: Plugins) -> list[Outline]:
     found: dict[Outline, None] = {}
     sizes = sorted(set(request.ipcs))
     for dataset, ipc, method, network in product(datasets, sizes, _methods(request, plugins), networks):
-        depends = method.dependencies()
+        # What a method depends on follows from its options and the ipc, as far as can be told without images.
+        unknown = DatasetInfo(dataset.record_name(), ("",), 1, (1, 1), (0.0,), (1.0,), "")
+        depends = dependencies_in(method, Setting(unknown, (ipc,), ipc, str(network)))
         sets, evals = (request.sets, request.evals) if "seed" in depends else (1, request.sets * request.evals)
         size, matched = ipc if "ipc" in depends else None, str(network) if "network" in depends else None
         for seed in range(request.seed, request.seed + sets):
