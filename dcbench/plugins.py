@@ -18,7 +18,7 @@ import pluggy
 
 from dcbench import DISTRIBUTION, hookspecs
 from dcbench.core.component import Component, Spelling
-from dcbench.utils.errors import DcbenchError, find_name
+from dcbench.utils.errors import DcbenchError, find_name, unknown_name
 
 if TYPE_CHECKING:
     from dcbench.core.architecture import Architecture
@@ -209,8 +209,10 @@ class Plugins:
     def _find(self, registry: Registry[T], name: str) -> T:
         try:
             return registry.get(name)
-        except DcbenchError as error:
-            raise self.missing(error) from None
+        except DcbenchError:
+            items = registry.items.items()
+            meant = [f"{each}:{name}" for each, item in items if _takes(item, name.partition(",")[0])]
+            raise self.missing(unknown_name(registry.kind, name, registry, meant)) from None
 
     def missing(self, error: DcbenchError) -> DcbenchError:
         """Add to an unknown-name error the plugins that failed or are disabled: one may provide the name."""
@@ -275,6 +277,12 @@ def _checked_path(path: Any) -> Path:
     if not isinstance(path, Path) or path.suffix != ".toml":
         raise TypeError(f"registered {path!r}, which is not the Path of a .toml file")
     return path
+
+
+def _takes(item: object, text: str) -> bool:
+    return (
+        isinstance(item, type) and issubclass(item, Component) and item.argument != "" and item.is_argument(text)
+    )
 
 
 def _last_line(error: BaseException) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dcbench.cli.output import print_scores
+from dcbench.utils.wording import counted
 
 if TYPE_CHECKING:
     from dcbench.plugins import Plugins
@@ -124,7 +125,8 @@ def _show_plan(plan: Plan, outlines: Sequence[Outline], store: Store, force: boo
         left = sum(int(row["trials"]) - int(row["done"].replace("?", "0")) for row in rows)
         for line in _networks_to_train(plan, store, force):
             click.echo(line)
-        click.echo(f"To do: {sets} of {len(rows)} condensations, {left} evaluations. Budget: {plan.budget.name}.")
+        todo = f"{sets} of {counted(len(rows), 'condensation')}, {counted(left, 'evaluation')}"
+        click.echo(f"To do: {todo}. Budget: {plan.budget.name}.")
         if sets or left:
             click.echo(estimate(plan, outlines, store, force))
         for name in dict.fromkeys(each.dataset for each in outlines):
@@ -150,7 +152,7 @@ def _show_outcome(completed: Completed) -> None:
     costs = [cost for cell in completed.made if (cost := store.read_cost(cell.spec))]
     written, seconds = sum(cost.checkpoints for cost in costs), sum(cost.checkpoint_seconds for cost in costs)
     if written:
-        click.echo(f"{written} checkpoint{'s' * (written != 1)}, {seconds:.1f} s")
+        click.echo(f"{counted(written, 'checkpoint')}, {seconds:.1f} s")
     if not outcome.condensed and not outcome.evaluated and not outcome.failures:
         click.echo("Everything was done already; --force does it again.")
     pictures = [store.picture_path(cell.spec) for cell in plan.cells if cell.spec.ipc is not None]

@@ -75,4 +75,7 @@ def _not_found(plugins: Plugins, name: str, kind: str, known: list[str]) -> Dcbe
         if info.provides:
             provided = ", ".join(info.provides)
             return DcbenchError(f"{name!r} is a plugin. Check what it provides, one by one: {provided}.")
-    return plugins.missing(unknown_name(kind, name, known))
+    return DcbenchError(
+        f"{plugins.missing(unknown_name(kind, name, known))} What is not installed is not found: "
+        "`pip install -e FOLDER` installs the plugin whose pyproject.toml is in FOLDER."
+    )

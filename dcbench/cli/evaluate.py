@@ -10,6 +10,7 @@ import click
 from dcbench.cli import options
 from dcbench.cli.carry_out import absent_datasets, carry_out
 from dcbench.cli.output import json_option
+from dcbench.utils.wording import counted
 
 if TYPE_CHECKING:
     from dcbench.formats.foreign import ForeignFile
@@ -126,7 +127,7 @@ def _show_file(file: ForeignFile, lr: float | None) -> None:
     first, count = file.sets[0], len(file.sets)
     shape = "x".join(map(str, first.images.shape))
     taken = "" if first.certain or not first.pixels else f"; files of this form are taken as {first.pixels}"
-    click.echo(f"{file.path}: {count} set{'s' * (count != 1)}, the first of {shape}{taken}")
+    click.echo(f"{file.path}: {counted(count, 'set')}, the first of {shape}{taken}")
     if first.lr is not None:
         instead = "" if lr is None else f"; --lr {lr:g} is used instead"
         click.echo(f"  learning rate that was learned with it: {first.lr:g}{instead}")

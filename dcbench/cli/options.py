@@ -27,7 +27,14 @@ number = partial(click.option, type=POSITIVE, metavar="N")
 amount = partial(click.option, type=click.FloatRange(min=0, min_open=True), metavar="N")
 names = partial(click.option, multiple=True, metavar="NAME")
 """An option that may be repeated."""
-sizes = partial(names, "--ipc", "ipcs", type=POSITIVE, metavar="N")
+
+
+def _numbers(context: click.Context, option: click.Parameter, given: tuple[str, ...]) -> tuple[int, ...]:
+    """Take ``1,10`` for ``1`` and ``10``."""
+    return tuple(POSITIVE(each, option, context) for text in given for each in text.split(","))
+
+
+sizes = partial(names, "--ipc", "ipcs", metavar="N", callback=_numbers)
 
 
 def apply(*options: Callable[[F], F]) -> Callable[[F], F]:

@@ -18,6 +18,7 @@ from dcbench.results.network_file import StoredNetwork, load_network, save_netwo
 from dcbench.results.provenance import PeakMemory, describe_device, source_sha256
 from dcbench.utils.errors import DcbenchError, NewerFormat
 from dcbench.utils.files import remove
+from dcbench.utils.wording import counted
 
 Report = Callable[[str, str, int, int], None]
 """Called as ``report(kind of work, which piece, steps done, steps)``; with 0 of 0 when it starts."""
@@ -110,7 +111,7 @@ class TrainedNetworks:
         if not missing:
             return found
         there, epochs = len(found), missing[0].recipe.epochs
-        work = f"{architecture} on {train.info.name}, {epochs} epoch{'s' * (epochs != 1)}"
+        work = f"{architecture} on {train.info.name}, {counted(epochs, 'epoch')}"
         piece, total = f"{len(missing)} network{'s' * (len(missing) > 1)}", len(missing) * epochs
         self._report(work, piece, 0, 0)
 

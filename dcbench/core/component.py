@@ -84,6 +84,11 @@ class Component(BaseModel):
         return " ".join(rest.partition("\n\nClass attributes:")[0].split())
 
     @classmethod
+    def is_argument(cls, text: str) -> bool:
+        """Return whether a user who writes ``text`` alone may mean ``name:text``; a message then says so."""
+        return False
+
+    @classmethod
     def option_fields(cls) -> dict[str, FieldInfo]:
         """Return the options that users may give, by name."""
         return cls.model_fields

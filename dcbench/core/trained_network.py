@@ -15,6 +15,7 @@ from dcbench.core.architecture import Architecture, new_network
 from dcbench.core.dataset import DatasetInfo
 from dcbench.core.spec import Spec
 from dcbench.utils.devices import send
+from dcbench.utils.wording import counted
 
 State = Mapping[str, Tensor]
 """Parameters and buffers of a network by name, as `torch.nn.Module.state_dict` has them."""
@@ -73,7 +74,7 @@ class NetworkRecipe(BaseModel):
         """Say it in words."""
         decay = "".join(f", x{self.decay:g} after {after}" for after in self.decay_at)
         parts = [
-            f"{self.epochs} epoch{'s' * (self.epochs != 1)}, batch {self.batch_size}, SGD {self.lr:g}{decay}",
+            f"{counted(self.epochs, 'epoch')}, batch {self.batch_size}, SGD {self.lr:g}{decay}",
             f"momentum {self.momentum:g}, weight decay {self.weight_decay:g}",
             *[f"siamese {self.augmentation}" + ", align_corners" * self.align_corners] * bool(self.augmentation),
             *["ZCA"] * self.zca,

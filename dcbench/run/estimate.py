@@ -14,6 +14,7 @@ from dcbench.results.records import Record
 from dcbench.results.store import Store
 from dcbench.run.cells import Plan
 from dcbench.run.plan import Outline
+from dcbench.utils.wording import counted
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Estimate:
 
     def __str__(self) -> str:
         """Return it in a sentence."""
-        unknown = f"{self.sets} condensations and {self.trials} evaluations"
+        unknown = f"{counted(self.sets, 'condensation')} and {counted(self.trials, 'evaluation')}"
         if not self.high:
             return f"Time: unknown, because nothing of the kind was measured on this machine ({unknown})."
         mean, low, high = (timedelta(seconds=round(each)) for each in (self.mean, self.low, self.high))

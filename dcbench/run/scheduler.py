@@ -25,6 +25,7 @@ from dcbench.run.cell_runner import describe_work
 from dcbench.run.cells import Cell, Plan
 from dcbench.run.events import Assignment, Conditions, Event, Ready, Recorded, Step, Warned
 from dcbench.utils.files import remove
+from dcbench.utils.wording import counted
 
 ATTEMPTS = 3
 """After so many attempts that ended with the death of the worker, the cell has failed."""
@@ -108,7 +109,7 @@ class Scheduler:
         if not self._warned:
             self._warned = True
             warnings.warn(
-                f"another run on {self.store.root} is working on {self.left} cells that this one needs, too; "
+                f"another run on {self.store.root} is working on {counted(self.left, 'cell')} of this one, too; "
                 "waiting for it.",
                 stacklevel=2,
             )

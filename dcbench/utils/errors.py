@@ -27,11 +27,14 @@ def newer_format(what: str) -> NewerFormat:
     return NewerFormat(f"{what} is of a newer dcbench: upgrade this one, or use other results.")
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> DcbenchError:
-    """Return the error for an unknown ``name`` of a ``kind``: it suggests the nearest known name and lists all."""
+def unknown_name(kind: str, name: str, known: Iterable[str], meant: Iterable[str] = ()) -> DcbenchError:
+    """Return the error for an unknown ``name`` of a ``kind``: it suggests the nearest known name and lists all.
+
+    What is ``meant``, where that is known, is suggested instead.
+    """
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    near = list(meant) or difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
     choices = f" Known: {', '.join(names)}." if names else " There are none."
     return DcbenchError(f"unknown {kind} {name!r}.{hint}{choices}")
 

@@ -76,7 +76,7 @@ def test_a_dry_run_shows_what_is_done_and_does_nothing(dcbench, tmp_path):
     assert not (tmp_path / "results").exists()
     dcbench(f"run {SMALL} --method random")
     after = dcbench(f"run {SMALL} --method random --sets 2 --dry-run")
-    assert "To do: 1 of 2 condensations, 1 evaluations" in after.stdout
+    assert "To do: 1 of 2 condensations, 1 evaluation." in after.stdout
 
 
 def test_a_dry_run_names_the_networks_that_have_to_be_trained(dcbench):
@@ -377,6 +377,33 @@ def test_a_dry_run_plans_for_data_that_are_not_here_and_downloads_nothing(dcbenc
     suite = dcbench(f"suite run reproduction-48 --dataset mnist --ipc 1 --network mlp {absent}")
     assert (suite.exit_code, "mnist is not here" in suite.stdout) == (0, True)
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("run --eval-network resnet50", "Did you mean 'timm:resnet50' or 'torchvision:resnet50'?"),
+        ("run --network resnt18", "Did you mean 'resnet18'?"),
+        ("run -d my_set.npz,title=mine", "Did you mean 'npz:my_set.npz,title=mine'?"),
+        ("run -d pictures", "Did you mean 'folder:pictures'?"),
+        ("run -d tables", "Did you mean 'hf:tables'?"),
+        ("run -d someone/something", "Did you mean 'hf:someone/something'?"),
+        ("plugin check my_method", "`pip install -e FOLDER` installs the plugin"),
+        ("run --ipc 1,0", "Invalid value for '--ipc': 0 is not in the range x>=1."),
+    ],
+)
+def test_a_message_names_what_was_meant(line, message, dcbench, tmp_path):
+    (tmp_path / "pictures" / "train").mkdir(parents=True)
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "train-0.parquet").write_bytes(b"")
+    result = dcbench(line)
+    assert (result.exit_code, message in result.stderr) == (2, True), result.stderr
+
+
+def test_sizes_may_have_commas_between(dcbench):
+    result = dcbench("run -m random -d digits --ipc 10,1 --ipc 2 --eval-network mlp --evals 1 --dry-run")
+    assert re.findall(r"digits +(\d+) +random", result.stdout) == ["1", "2", "10"]
+    assert "To do: 3 of 3 condensations, 3 evaluations." in result.stdout
 
 
 @pytest.mark.parametrize(

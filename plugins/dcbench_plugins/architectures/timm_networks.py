@@ -65,6 +65,13 @@ class TimmNetwork(Architecture):
         ge=0,
     )
 
+    @classmethod
+    def is_argument(cls, text: str) -> bool:
+        """Return whether it is a model of timm."""
+        import timm
+
+        return text in timm.list_models()
+
     def resolve(self, info: DatasetInfo) -> TimmNetwork:
         """Return a copy with the option that fits these images, unless the user set one."""
         self._check_model()

@@ -58,6 +58,13 @@ class TorchvisionNetwork(Architecture):
         ge=0,
     )
 
+    @classmethod
+    def is_argument(cls, text: str) -> bool:
+        """Return whether it is an image classifier of torchvision."""
+        from torchvision import models
+
+        return text in models.list_models(models)
+
     def resolve(self, info: DatasetInfo) -> TorchvisionNetwork:
         """Return a copy with the option that fits these images, unless the user set one."""
         if (self.stem, self.resize) != (None, None):

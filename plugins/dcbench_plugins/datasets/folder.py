@@ -56,6 +56,11 @@ class Folder(Dataset):
     channels: Literal[1, 3] | None = option(None, "1 for grey, 3 for colour; if not given, as the images are")
     title: str | None = option(None, "its name in records and tables; if not given, the folder's", pattern=TITLE)
 
+    @classmethod
+    def is_argument(cls, text: str) -> bool:
+        """Return whether it is a folder that has ``train``."""
+        return Path(os.path.expanduser(text), "train").is_dir()
+
     def table_name(self) -> str:
         """Return the title, or the folder's name.
 

@@ -9,6 +9,7 @@ grey if all of them are. Decoders of JPEG differ slightly, and so may the hash.
 """
 
 import os
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,14 @@ class HuggingFace(Dataset):
         pattern=r"^[1-9]\d{0,3}(x[1-9]\d{0,3})?$",
     )
     title: str | None = option(None, "its name in records and tables; if not given, a folder's", pattern=TITLE)
+
+    @classmethod
+    def is_argument(cls, text: str) -> bool:
+        """Return whether it is a folder that has parquet files, or has the form of a name on the Hub."""
+        folder = Path(os.path.expanduser(text))
+        if folder.is_dir():
+            return any([*folder.glob("*.parquet"), *folder.glob("data/*.parquet")])
+        return bool(re.fullmatch(r"\w[\w-]*/\w[\w.-]*", text)) and not text.endswith(".npz")
 
     def table_name(self) -> str:
         """Return the title, or a folder's name, or the whole spelling."""

@@ -40,6 +40,11 @@ class Npz(Dataset):
         None, "its name in records and tables; if not given, the file's without .npz", pattern=TITLE
     )
 
+    @classmethod
+    def is_argument(cls, text: str) -> bool:
+        """Return whether it has the ending of such a file."""
+        return text.endswith(".npz")
+
     def table_name(self) -> str:
         """Return the title, or the file's name without its ending.
 
