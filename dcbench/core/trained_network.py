@@ -66,6 +66,10 @@ class NetworkRecipe(BaseModel):
         """The numbers of epochs after which the state is kept, in order."""
         return tuple(sorted({*self.snapshots, self.epochs}))
 
+    def held_out_of(self, count: int) -> int:
+        """Return how many of so many images of a class are held out."""
+        return max(0, min(max(1, round(self.held_out * count)), count - 1)) if self.held_out else 0
+
     def lr_in(self, epoch: int) -> float:
         """Return the learning rate in an epoch, counted from 1."""
         return self.lr * self.decay ** sum(after < epoch for after in self.decay_at)

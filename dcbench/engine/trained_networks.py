@@ -81,9 +81,7 @@ def hold_out(train: ResidentSplit, recipe: NetworkRecipe) -> tuple[Tensor, Tenso
     """
     generator, held_out, kept = new_generator("held out", train.info.sha256, recipe.seed), [], []
     for members in train.class_indices:
-        count = round(recipe.held_out * len(members))
-        if recipe.held_out:
-            count = max(0, min(max(1, count), len(members) - 1))
+        count = recipe.held_out_of(len(members))
         shuffled = members[torch.randperm(len(members), generator=generator)]
         held_out.append(shuffled[:count])
         kept.append(shuffled[count:])

@@ -80,7 +80,8 @@ class RandomSoft(Method):
 
     def resolve(self, setting: Setting) -> "RandomSoft":
         """Fill in what depends on the data; refuse more images per class than there are besides those held out."""
-        counts = [count - _held_out(count) for count in setting.class_counts]
+        recipe = NetworkRecipe(epochs=0, held_out=HELD_OUT)
+        counts = [count - recipe.held_out_of(count) for count in setting.class_counts]
         if setting.ipc > min(counts):
             label = setting.info.class_names[counts.index(min(counts))]
             raise DcbenchError(
@@ -160,11 +161,6 @@ class RandomSoft(Method):
             progress=lambda done, _: task.progress(before + done, total),
         )
         return accuracy(network, task.train.part(held_out))
-
-
-def _held_out(count: int) -> int:
-    """Return how many of the images of a class are held out."""
-    return max(1, min(round(HELD_OUT * count), count - 1))
 
 
 def _labels(task: Task, teacher: TrainedNetwork, epochs: int, chosen: Tensor) -> Tensor:
