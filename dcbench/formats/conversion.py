@@ -31,6 +31,8 @@ def to_condensed(foreign: ForeignSet, data: LoadedDataset, said: Statement, path
         path: named in a `DcbenchError`, where the set does not fit or nobody says what its pixels are.
     """
     info = data.info
+    if said.grey and info.channels != 1:
+        raise DcbenchError(f"--grey is for grey data sets, and {info.name} is in colour.")
     images = _to_nchw(foreign.images, info, said.grey, path)
     pixels = _pixels(foreign, said, info, path)
     if (said.pixels or said.mean) and not foreign.certain:

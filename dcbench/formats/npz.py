@@ -32,9 +32,8 @@ class ArrayFile:
         """Take an open zip."""
         self._archive = archive
         for each in archive.namelist():
-            archive.open(
-                each
-            ).close()  # compares its name in the directory, which has no checksum, with that at it
+            with archive.open(each):  # refuses a name that is another one in the zip's directory
+                pass
         self.names = [each.removesuffix(".npy") for each in archive.namelist() if each.endswith(".npy")]
 
     def header(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:

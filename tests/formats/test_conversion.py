@@ -80,6 +80,11 @@ def test_rows_that_are_neither_are_named_for_what_they_are_like(labels, name):
     assert torch.equal(condensed.labels, labels.argmax(dim=1))
 
 
+def test_grey_is_for_grey_data():
+    with pytest.raises(DcbenchError, match="--grey is for grey data sets, and made_up is in colour"):
+        converted(X.expand(20, 3, 8, 8), Y, data_of(smooth(20, 3)), pixels="raw", grey=True)
+
+
 def test_labels_in_order_must_divide():
     condensed, _ = converted(X, "in-order", pixels="raw")
     assert torch.equal(condensed.labels, Y)

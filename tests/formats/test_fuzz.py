@@ -22,7 +22,7 @@ import torch
 from click.testing import CliRunner
 from dcbench_plugins.datasets.folder import Folder
 from dcbench_plugins.datasets.npz import Npz
-from helpers import make_record, make_set, make_split, make_train
+from helpers import make_info, make_record, make_set, make_split, make_train
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -512,6 +512,9 @@ def test_a_damaged_image_is_refused_or_what_it_was_where_it_has_a_checksum(tmp_p
     (tmp_path / "train" / "a" / "0.png").write_bytes(data.draw(damaged(PICTURES[kind])))
     found = outcome(lambda path: hashed(Folder(path=str(path), size=size, channels=1)), tmp_path)
     assert kind != "PNG" or found in (None, read)
+    info = make_info(size=PIXELS.shape[1:], class_names=("a",))
+    condensed = outcome(lambda path: read_foreign(path, info, Statement(grey=True)), tmp_path / "train")
+    assert condensed is None or condensed.sets[0].images.shape == (1, 1, 5, 6)
 
 
 # Cards
