@@ -1021,6 +1021,42 @@ def test_slightly_changed_test_images_are_test_images(folder, hazy):
     assert count_test_images(CondensedSet(means, labels), hazy) == 0
 
 
+@pytest.fixture(scope="module")
+def digits_apart():
+    """Digits with a part of the training images left out, and these."""
+    data = load_dataset(load_plugins().make_dataset("digits"), Path())
+    order = torch.randperm(len(data.host_train.labels), generator=torch.Generator().manual_seed(0))
+    out, kept = order[:200], order[200:].sort().values
+    train = Split(data.host_train.images[kept], data.host_train.labels[kept])
+    return (
+        replace(data, host_train=train),
+        data.train_split(zca=False).normalised(out),
+        data.host_train.labels[out],
+    )
+
+
+@pytest.mark.parametrize(
+    ("share", "noise", "least", "most"),
+    [(0.65, 0.0, 16, 20), (1.0, 0.3, 16, 20), (0.0, 0.0, 0, 1), (0.0, 0.3, 0, 1)],
+    ids=["mixed with training images", "in noise", "others", "others in noise"],
+)
+def test_sets_that_hold_test_images_are_found_and_others_are_not(digits_apart, share, noise, least, most):
+    data, others, labels = digits_apart
+    draw, found = torch.Generator().manual_seed(1), 0
+    test, members = data.test_split(zca=False), data.test_split(zca=False).class_indices
+    for start in range(0, 200, 10):
+        alike = torch.stack(
+            [
+                members[label][torch.randint(len(members[label]), (), generator=draw)]
+                for label in labels[start : start + 10]
+            ]
+        )
+        images = share * test.normalised(alike) + (1 - share) * others[start : start + 10]
+        images += noise * torch.randn(images.shape, generator=draw)
+        found += count_test_images(CondensedSet(images, torch.zeros(10, dtype=torch.int64)), data) > 0
+    assert least <= found <= most
+
+
 def test_a_user_says_where_files_are_and_a_submission_does_not(folder, plugins, tmp_path):
     rewrite(folder, lambda record: record | {"dataset": "npz:/dev/zero"})
     with pytest.raises(DcbenchError, match="Say where the data set"):
