@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,11 @@ from dcbench.utils.wording import counted
 
 if TYPE_CHECKING:
     from dcbench.formats.foreign import ForeignFile
-    from dcbench.formats.labels import LabelsAre
     from dcbench.run.session import Execution
+
+
+def _split(_: Any, __: Any, text: str | None) -> list[str] | None:
+    return None if text is None else text.split(",")
 
 
 @click.command()
@@ -26,17 +30,13 @@ if TYPE_CHECKING:
 @click.option("--method", metavar="NAME", help="Who made the sets: their row's name.  [imported (file=…)]")
 @click.option("--matched-on", metavar="NETWORK", help="The network they were matched on, if any.")
 @click.option("--normalised", is_flag=True, help="Images are normalised as the data set is.")
-@click.option("--mean", metavar="N,N,N", help="Mean of each channel that they were normalised by, if another one.")
-@click.option("--std", metavar="N,N,N", help="Its deviation.")
+@click.option("--mean", callback=_split, metavar="N,N,N", help="Mean they were normalised by, if another one.")
+@click.option("--std", callback=_split, metavar="N,N,N", help="The deviation beside that mean, of each channel.")
 @click.option("--raw", is_flag=True, help="Images are pixels: 0 to 1, or uint8.")
 @click.option("--grey", is_flag=True, help="Make images in colour grey, for a grey data set.")
 @click.option("--zca", is_flag=True, help="Images are pixels of 0 to 1, ZCA-whitened; so is the test set then.")
 @click.option("--lr", type=float, help="Learning rate learned with the sets.  [the file's or the protocol's]")
-@click.option(
-    "--temperature",
-    type=float,
-    help="Labels are logits: train on their softmax at this temperature.  [1]",
-)
+@click.option("--temperature", type=float, help="Labels are logits: train on their softmax at this one.  [1]")
 @click.option("--factor", type=int, help="An image is a grid of so many by so many, each enlarged for training.")
 @click.option("--labels", metavar="FILE|in-order", help="The labels of images alone; in-order: sorted by class.")
 @click.option(
@@ -52,19 +52,6 @@ if TYPE_CHECKING:
 def evaluate(
     files: tuple[Path, ...],
     dataset: str,
-    method: str | None,
-    matched_on: str | None,
-    normalised: bool,
-    raw: bool,
-    zca: bool,
-    mean: str | None,
-    std: str | None,
-    grey: bool,
-    labels: str | None,
-    labels_are: LabelsAre | None,
-    lr: float | None,
-    temperature: float | None,
-    factor: int | None,
     dry_run: bool,
     as_json: bool,
     execution: Execution,
@@ -91,21 +78,7 @@ def evaluate(
     from dcbench.run.session import new_request
     from dcbench.utils.errors import DcbenchError
 
-    claim = make_claim(
-        method=method,
-        matched_on=matched_on,
-        normalised=normalised,
-        raw=raw,
-        zca=zca,
-        mean=None if mean is None else mean.split(","),
-        std=None if std is None else std.split(","),
-        grey=grey,
-        labels=labels,
-        labels_are=labels_are,
-        lr=lr,
-        temperature=temperature,
-        factor=factor,
-    )
+    claim = make_claim(**{name: words.pop(name) for name in signature(make_claim).parameters})
     plugins = options.load_plugins()
     request = new_request(plugins, datasets=(dataset,), device=execution.device, **words)
     if dry_run:
@@ -118,7 +91,7 @@ def evaluate(
     plan, foreign = plan_imports(files, claim, request, plugins)
     if not as_json:
         for file in foreign:
-            _show_file(file, lr)
+            _show_file(file, claim.brings.get("lr"))
     carry_out(plan, plugins, execution, dry_run=dry_run, as_json=as_json)
 
 
