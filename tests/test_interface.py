@@ -279,7 +279,7 @@ def test_global_state_is_as_before(monkeypatch):
     before, filters, show = torch.get_rng_state(), list(warnings.filters), warnings.showwarning
     dcbench.run("random", "tiny", threads=2, baselines=False, **QUICK | {"progress": True})
     monkeypatch.setattr("dcbench.run.cell_runner.evaluate_all", interrupt)
-    with pytest.raises(KeyboardInterrupt, match=r"0 new records are kept in results\. Run the same"):
+    with pytest.raises(KeyboardInterrupt, match=r"Kept in results: 0 new records\. Run the same"):
         dcbench.run("means", "tiny", threads=2, baselines=False, **QUICK)
     assert torch.equal(torch.get_rng_state(), before)
     assert (torch.get_num_threads(), torch.is_grad_enabled()) == (1, True)

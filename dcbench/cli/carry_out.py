@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -77,8 +78,9 @@ def carry_out(
     try:
         completed = carry_out_quietly(plan, plugins, execution)
     except Interrupted as interrupted:
-        click.echo(f"\n{interrupted}", err=True)
-        sys.exit(130)
+        again = " anew, because of --force" * execution.force
+        click.echo(f"\n{interrupted}{again}:\n  {shlex.join(['dcbench', *sys.argv[1:]])}", err=True)
+        sys.exit(128 + interrupted.signal)
     if report is not None:
         report(completed.records)
     elif (table := rows(completed.records)) or as_json:

@@ -21,6 +21,7 @@ from torch import Tensor
 from dcbench.core.loss_watch import Diverged, LossWatch
 from dcbench.results.artefacts import Cost
 from dcbench.results.sealed import NO_DIGEST, is_intact, seal
+from dcbench.utils import interruption
 from dcbench.utils.files import write_atomically
 
 CHECKPOINT_SECONDS = 30.0
@@ -134,13 +135,15 @@ class FileCheckpoint:
         return tensors
 
     def offer(self, state: Callable[[], Mapping[str, Tensor]]) -> None:
-        """Save the state if it is time to.
+        """Save the state if it is time to, or if the process is asked to stop, which it then does.
 
         Raises:
+            KeyboardInterrupt: when it was asked to stop.
             Diverged: when a loss is out of bounds or the state is not finite. The file keeps the last good one.
             StorageError: when the file cannot be written.
         """
-        if time.monotonic() < self._next:
+        if not interruption.asked() and time.monotonic() < self._next:
+            interruption.state_was_offered()
             return
         began = time.monotonic()
         self._losses.settle()
@@ -166,6 +169,9 @@ class FileCheckpoint:
         self.written += 1
         self.writing_seconds += took
         self._next = time.monotonic() + max(checkpoint_seconds(), WORTH * took)
+        if interruption.asked():
+            raise KeyboardInterrupt
+        interruption.state_was_offered()
 
     def _generators(self) -> dict[str, Tensor]:
         """Return the states of the task's and of the global generators."""

@@ -39,6 +39,7 @@ from dcbench.run.events import Assignment, Conditions, Ready, Recorded, Step, Te
 from dcbench.run.memory_advice import what_would_fit
 from dcbench.utils.errors import NewerFormat, StorageError
 from dcbench.utils.files import remove
+from dcbench.utils.interruption import ending_steps
 
 
 class CellRunner:
@@ -103,7 +104,8 @@ class CellRunner:
             stored = None if self.assignment.afresh else stored_set(spec, train, self.artefacts)
             if stored is None:
                 report = self._reporter()
-                condensed = self.source.make(spec, train, self.artefacts, report, self._train_reporter(report))
+                with ending_steps():
+                    condensed = self.source.make(spec, train, self.artefacts, report, self._train_reporter(report))
                 if self._steps_left:  # of a method that tells no steps, or ends before the last
                     report(1, 1)
                 remove(self.artefacts.picture_path(spec))

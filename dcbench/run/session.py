@@ -6,6 +6,7 @@ Nothing here prints a table or ends the process.
 
 from __future__ import annotations
 
+import signal
 import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -39,6 +40,7 @@ from dcbench.run.scheduler import Outcome
 from dcbench.utils.devices import choose_device
 from dcbench.utils.errors import DcbenchError, StorageError
 from dcbench.utils.files import default_data_root, ensure_writable
+from dcbench.utils.interruption import asked, stopped_by_signals
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,16 @@ class Completed:
 
 
 class Interrupted(KeyboardInterrupt):
-    """The user interrupted a run; says how many new records are kept, and where."""
+    """A signal interrupted a run; says what is kept, and where.
+
+    Attributes:
+        signal: its number.
+    """
+
+    def __init__(self, message: str, number: int) -> None:
+        """Take what is to be said."""
+        super().__init__(message)
+        self.signal = number
 
 
 def new_request(
@@ -218,6 +229,7 @@ def carry_out(plan: Plan, plugins: Plugins, execution: Execution, progress: bool
         afterwards.callback(torch.set_num_threads, torch.get_num_threads())
         if execution.threads is not None and isinstance(executor, Serial):
             torch.set_num_threads(execution.threads)
+        afterwards.enter_context(stopped_by_signals())
         store = Store(execution.results)
         made = [cell for cell in plan.cells if execution.force or not store.set_path(cell.spec).exists()]
         before = len(store.records)
@@ -231,10 +243,12 @@ def carry_out(plan: Plan, plugins: Plugins, execution: Execution, progress: bool
                 f"{error} What was done is kept in {store.root}. When this is solved, run the same again to go on."
             ) from error
         except KeyboardInterrupt:
-            kept = len(Store(store.root).records) - before  # as they are: the runner may not have counted the last
-            raise Interrupted(
-                f"Interrupted. {kept} new records are kept in {store.root}. Run the same again to continue."
-            ) from None
+            # As they are in the folder: the runner may not have counted the last.
+            kept = [f"{len(Store(store.root).records) - before} new records"]
+            states = [cell.spec for cell in plan.cells if store.checkpoint_path(cell.spec).exists()]
+            kept += [f"the state of {spec.work}, seed {spec.seed}" for spec in states]
+            told = f"Interrupted. Kept in {store.root}: {'; '.join(kept)}. Run the same again to go on"
+            raise Interrupted(told, asked() or signal.SIGINT) from None
         records = plan.covered(store)
         for data in {id(cell.data): cell.data for cell in plan.cells}.values():
             for text in worse_than_guessing(records, data.info):

@@ -196,7 +196,7 @@ def test_ctrl_c_keeps_what_is_recorded_and_the_same_command_goes_on(dcbench_comm
     assert process.returncode == 130
     assert "Traceback" not in stderr
     kept = len(read_records(path))
-    assert f"Interrupted. {kept} new records are kept" in stderr
+    assert f"Interrupted. Kept in a: {kept} new records. Run the same again to go on:\n" in stderr
     assert 0 < kept < 400
 
     for folder in "ab":

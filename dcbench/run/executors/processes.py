@@ -21,6 +21,7 @@ from dcbench.results.artefacts import Artefacts
 from dcbench.run.events import Assignment, Conditions
 from dcbench.run.executors.worker import Computer, work
 from dcbench.run.scheduler import POLL_SECONDS, DatasetKey, Scheduler
+from dcbench.utils.interruption import stopped_by_signals
 
 
 @dataclass
@@ -70,6 +71,9 @@ class Processes:
                     if not self._listen(workers[slot], slot, scheduler):
                         del workers[slot]
         finally:
+            for worker in workers.values():
+                if worker.assignment is not None:
+                    worker.process.terminate()  # all of them, before the first is waited for
             for worker in workers.values():
                 _end(worker)
 
@@ -137,7 +141,8 @@ def _work_for_run(
     """Work on the cells that come through a connection until it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the user interrupts the run, which ends its workers
     threading.Thread(target=_die_with_run, daemon=True).start()
-    work(iter(connection.recv, None), datasets.__getitem__, conditions, computer, artefacts, connection.send)
+    with suppress(KeyboardInterrupt), stopped_by_signals(say=False):
+        work(iter(connection.recv, None), datasets.__getitem__, conditions, computer, artefacts, connection.send)
 
 
 def _die_with_run() -> None:
@@ -149,11 +154,11 @@ def _die_with_run() -> None:
 
 
 def _end(worker: _Worker) -> None:
-    """End a worker; another does again what it has not told."""
-    worker.connection.close()
-    if worker.assignment is not None:
-        worker.process.terminate()
+    """End a worker, which may end its step; another does again what it has not told."""
+    if worker.assignment is None:
+        worker.connection.close()
     worker.process.join(timeout=10)
+    worker.connection.close()
     if worker.process.is_alive():
         worker.process.kill()
         worker.process.join()
