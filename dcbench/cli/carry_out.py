@@ -65,6 +65,7 @@ def carry_out(
     from dcbench.leaderboard.scores import rows
     from dcbench.leaderboard.standings import standings
     from dcbench.results.store import Store
+    from dcbench.run.defaults import BASELINES
     from dcbench.run.session import Interrupted, describe_failures
     from dcbench.run.session import carry_out as carry_out_quietly
     from dcbench.utils.cores import advice_where_shared
@@ -85,7 +86,7 @@ def carry_out(
         report(completed.records)
     elif (table := rows(completed.records)) or as_json:
         datasets = ", ".join(sorted({row.dataset for row in table}))
-        print_scores(table, datasets, as_json, standings(table, Rules()))
+        print_scores(table, datasets, as_json, standings(table, Rules(floor=BASELINES[0])))
     failures = completed.outcome.failures
     if failures:
         click.echo(f"Tracebacks of what failed: {completed.store.root / 'failures'}", err=True)

@@ -24,6 +24,7 @@ class Entry:
         found: the mean that a verification found, by which the row is ranked; None where it did not try all of it.
         unseen_mean: over the table's unseen networks, as a fraction; None where there are none or one is missing.
         drop: how far that lies below the network matched on, as a fraction.
+        below: where the row lies below the floor on the network that it was matched on, in words; else None.
         over_random: how far the mean lies above that of the table's random images, as a fraction; None where the
             table has none, or is of hard labels alone.
         gap: share of the gap between floor and ceiling that the mean closes; None where one of them is unknown.
@@ -43,6 +44,7 @@ class Entry:
     unseen_mean: float | None = None
     drop: float | None = None
     over_random: float | None = None
+    below: str | None = None
     gap: float | None = None
     gap_half_width: float | None = None
     rank: tuple[int, int] | None = None
@@ -148,6 +150,7 @@ class _Maker:
         shown += [row for row in references.values() if row and all(row is not each for each in shown)]
         ends = [row for row in references.values() if row]
         entries = [self._entry(row, kinds.get(id(row), ""), ends if len(ends) == 2 else []) for row in shown]
+        entries = [replace(each, below=self._below(each.row, references["floor"])) for each in entries]
         entries = self._ranked(entries)
         missing = [name for kind, name in names.items() if name and references[kind] is None]
         random = self._random()
@@ -211,6 +214,14 @@ class _Maker:
             gap_half_width=None if reference else half_width,
             provisional=tuple(self._lacks(row)),
         )
+
+    def _below(self, row: Row, floor: Row | None) -> str | None:
+        """Say that a row of hard labels is below the floor on the network that it was matched on, if it is."""
+        if floor is None or row.board != floor.board or row.ipc != floor.ipc or row.matching_network is None:
+            return None
+        own, least = (each.scores.get(row.matching_network) for each in (row, floor))
+        lower = own is not None and least is not None and own.mean < least.mean
+        return f"below {floor.method} on {row.matching_network}" if lower and row is not floor else None
 
     def _gap(self, row: Row, floor: Row, ceiling: Row) -> tuple[float | None, float | None]:
         """Return the share of the gap that a row closes and half its interval, by the errors of all three means.

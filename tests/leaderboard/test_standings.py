@@ -62,6 +62,18 @@ def test_rows_whose_intervals_separate_are_ranked_and_others_tie():
     assert [entry.row.method for entry in table.entries] == ["best", "middling", "middle", "random", "whole"]
 
 
+def test_a_row_below_the_floor_on_the_network_that_it_was_matched_on_is_marked():
+    worse = [
+        *trials(around(0.1), networks=("convnet",), method="worse"),
+        *trials(around(0.9), networks=("mlp",), method="worse"),
+    ]
+    table = only([*references(), *worse, *trials(around(0.3), method="better")])
+    marks = {name: entry.below for name, entry in by_method(table).items()}
+    assert marks == {"worse": "below random on convnet", "better": None, "random": None, "whole": None}
+    (shown,) = terminal_tables([entry.row for entry in table.entries], "tiny", [table])
+    assert "below random on convnet" in "".join(shown.columns[1].cells)
+
+
 def test_the_share_of_the_gap_is_linear_between_floor_and_ceiling():
     entries = by_method(only([*references(), *trials(around(0.55), method="half")]))
     assert entries["half"].gap == pytest.approx(0.5, abs=1e-9)

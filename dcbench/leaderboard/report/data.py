@@ -13,7 +13,7 @@ SELDOM = frozenset({"balanced", "diverged"})
 """Fields of a score that are left out where there is nothing to be said."""
 
 
-SOME_TABLES = ("over_random", "lrs", "ars")
+SOME_TABLES = ("below", "over_random", "lrs", "ars")
 """Fields of entries that not every table has."""
 
 

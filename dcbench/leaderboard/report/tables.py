@@ -179,14 +179,19 @@ def terminal_tables(table: Sequence[Row], title: str, standings: Sequence[Standi
         for entry in each.entries
         if each.random and entry.row.ipc == each.ipc
     }
+    below = {id(entry.row): entry.below for each in standings for entry in each.entries if entry.below}
     return [
-        _terminal_table(some, f"{title}: protocol {protocol}, budget {budget}{f', {track}s' * tracks}", over)
+        _terminal_table(
+            some, f"{title}: protocol {protocol}, budget {budget}{f', {track}s' * tracks}", over, below
+        )
         for (protocol, budget, track, _), some in sorted(groups.items())
     ]
 
 
-def _terminal_table(table: Sequence[Row], title: str, over: Mapping[int, tuple[str, float | None]]) -> Table:
-    """Return one of them; it fits 80 columns with four networks. ``over`` is by the identity of rows.
+def _terminal_table(
+    table: Sequence[Row], title: str, over: Mapping[int, tuple[str, float | None]], below: Mapping[int, str]
+) -> Table:
+    """Return one of them; it fits 80 columns with four networks. ``over``, ``below`` are by the identity of rows.
 
     A mark tells which network a row was matched on. The network's name stands beneath the method where rows differ
     in it, or where it was not evaluated.
@@ -213,17 +218,20 @@ def _terminal_table(table: Sequence[Row], title: str, over: Mapping[int, tuple[s
     for index, row in enumerate(table):
         if index and (row.dataset, row.ipc) != (table[index - 1].dataset, table[index - 1].ipc):
             shown.add_section()
-        head = [escape(row.dataset)] * datasets + [str(row.ipc or "all"), _terminal_label(row, named)]
+        head = [escape(row.dataset)] * datasets + [
+            str(row.ipc or "all"),
+            _terminal_label(row, named, below.get(id(row))),
+        ]
         cells = [_terminal_cell(row, network) for network in networks]
         above = [_points(over.get(id(row), ("", None))[1])] * bool(random)
         shown.add_row(*head, *cells, percent(row.unseen_mean), *above, count(row), both_seconds(row))
     return shown
 
 
-def _terminal_label(row: Row, named: bool) -> str:
+def _terminal_label(row: Row, named: bool, below: str | None) -> str:
     """Return the method, and beneath it the network matched on, if it is to be named, and its options."""
     beneath = [f"on {row.matching_network}"] * (named and row.matching_network is not None)
-    beneath += [each for each in (row.options, row.diverged) if each]
+    beneath += [each for each in (row.options, row.diverged, below) if each]
     return "\n".join([escape(row.method_name), *(f"[dim]{escape(each)}[/dim]" for each in beneath)])
 
 
@@ -263,6 +271,7 @@ def markdown(table: Standings, leaderboard: Leaderboard) -> str:
     notes = [cell(f"Mean: {mean or 'no network that all rows have'}. Unseen: {unseen or 'none of them'}.")]
     notes += [test_images(table)]
     notes += [cell(f"† {lacking(entry)}") for entry in table.entries if entry.provisional]
+    notes += [cell(f"{label(entry.row)}: {entry.below}.") for entry in table.entries if entry.below]
     notes += [cell(_diverged(entry.row)) for entry in table.entries if entry.row.diverged]
     if any(entry.row.made_elsewhere for entry in table.entries):
         notes.append("‡ made elsewhere: dcbench evaluated these sets, and did not condense them.")

@@ -101,6 +101,7 @@ function methodCell(entry, table) {
   const lines = [name, element("a", here, "#")];
   if (entry.options) lines.push(element("span", { class: "small" }, entry.options));
   if (entry.made_elsewhere) lines.push(element("span", { class: "small" }, "made elsewhere"));
+  if (entry.below) lines.push(element("span", { class: "small lacks" }, entry.below));
   if (entry.diverged) lines.push(element("span", { class: "small lacks" }, entry.diverged));
   if (entry.reference) lines.push(element("span", { class: "small" }, `reference: ${entry.reference}`));
   if (entry.provisional.length) {
