@@ -40,7 +40,8 @@ function rowAddress(table, entry) {
 
 function rowName(table, entry) {
   const { dataset, dataset_sha256: data, ipc, protocol, track } = table;
-  return [dataset, data.slice(0, 8), ipcValue(ipc), protocol, track, entryName(entry)].join(" / ");
+  const teachers = (entry.teachers ?? []).map((teacher) => teacher.sha256.slice(0, 8));
+  return [dataset, data.slice(0, 8), ipcValue(ipc), protocol, track, ...teachers, entryName(entry)].join(" / ");
 }
 
 function writeAddress() {
