@@ -12,6 +12,8 @@ from dcbench.leaderboard.scores import Board, Row, Teacher
 from dcbench.leaderboard.statistics import Estimate, Interval, better, satterthwaite
 from dcbench.utils.errors import DcbenchError
 
+SUPERSEDED = "superseded by "
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -51,6 +53,11 @@ class Entry:
     lrs: float | None = None
     ars: float | None = None
     provisional: tuple[str, ...] = ()
+
+    @property
+    def superseded(self) -> bool:
+        """Whether a row of a newer version of the method stands in the table, too."""
+        return any(reason.startswith(SUPERSEDED) for reason in self.provisional)
 
     @property
     def interval(self) -> Interval | None:
@@ -212,7 +219,7 @@ class _Maker:
             drop=own.mean - unseen if own and unseen is not None else None,
             gap=gap,
             gap_half_width=None if reference else half_width,
-            provisional=tuple(self._lacks(row)),
+            provisional=(*self._lacks(row), *self._superseded(row)),
         )
 
     def _below(self, row: Row, floor: Row | None) -> str | None:
@@ -260,6 +267,19 @@ class _Maker:
         """Say whether it lacks nothing, is of the table's size, and not only a reference from another track."""
         row = entry.row
         return not entry.provisional and row.ipc == self.ipc is not None and row.board == self.board[0].board
+
+    def _superseded(self, row: Row) -> list[str]:
+        """Say which newer version of a row's method has a row that lacks nothing."""
+
+        def who(row: Row) -> tuple[object, ...]:
+            return row.method, row.options, row.matching_network, row.ipc
+
+        newest = max(
+            (each for each in self.board if who(each) == who(row) and not self._lacks(each)),
+            key=_newest,
+            default=row,
+        )
+        return [SUPERSEDED + newest.method_name] if _newest(newest) > _newest(row) else []
 
     def _lacks(self, row: Row) -> list[str]:
         """Say what a row lacks to be ranked."""

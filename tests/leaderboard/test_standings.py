@@ -108,6 +108,16 @@ def test_what_a_row_lacks_makes_it_provisional_and_leaves_it_without_a_rank(reco
     assert entry.rank is None
 
 
+def test_a_row_of_an_older_version_is_superseded_once_the_newer_one_lacks_nothing():
+    old, new = trials(around(0.5), method="m"), trials(around(0.6), method="m", method_version="2")
+    entries = {each.row.method_name: each for each in only([*references(), *old, *new]).entries}
+    assert entries["m"].provisional == ("superseded by m@2",)
+    assert (entries["m"].superseded, entries["m"].rank, entries["m@2"].rank) == (True, None, (1, 1))
+    few = trials(around(0.6)[:1], method="m", method_version="2")
+    entries = {each.row.method_name: each for each in only([*references(), *old, *few]).entries}
+    assert (entries["m"].rank, entries["m@2"].rank) == ((1, 1), None)
+
+
 def test_what_is_not_ranked_stands_after_what_is():
     lucky = trials([[0.99, 0.99]], method="lucky")
     table = only([*references(), *lucky, *trials(around(0.5), method="steady")])

@@ -366,9 +366,9 @@ def latex(table: Standings) -> str:
 
 
 def brief(table: Standings, leaderboard: Leaderboard) -> str:
-    """Return a table of standings in Markdown without deviations, for a README."""
+    """Return a table of standings in Markdown without deviations and superseded rows, for a README."""
     lines = []
-    for entry in table.entries:
+    for entry in (each for each in table.entries if not each.superseded):
         mean = f"{percent(entry.mean)} ({bounds(entry.interval)})" if entry.mean is not None else DASH
         verified = "✓" if leaderboard.mark(entry.row) else DASH
         line = _line(entry, table, cell, lambda score, mark: percent(score.mean) + mark)
