@@ -14,11 +14,13 @@ authors' code goes image by image, with nearest-neighbour scaling and cubic rota
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dcbench.engine.siamese import operations_of
 from dcbench.utils.devices import send
 
 CROP_PIXELS = 4
@@ -28,19 +30,6 @@ ROTATE_DEGREES = 45
 OPERATIONS = ("crop", "scale", "rotate")
 
 
-def parse_strategy(strategy: str) -> tuple[str, ...]:
-    """Split a strategy into its operations; the empty string is none.
-
-    Raises:
-        ValueError: for an operation that does not exist.
-    """
-    operations = tuple(strategy.split("_")) if strategy else ()
-    for operation in operations:
-        if operation not in OPERATIONS:
-            raise ValueError(f"unknown augmentation {operation!r}; known: {', '.join(OPERATIONS)}")
-    return operations
-
-
 def augment(images: Tensor, strategy: str, generator: torch.Generator) -> Tensor:
     """Return an augmented batch.
 
@@ -48,10 +37,13 @@ def augment(images: Tensor, strategy: str, generator: torch.Generator) -> Tensor
         images: float, shape (N, C, H, W), in normalised space.
         strategy: operations joined by ``_``, e.g. ``crop_scale_rotate``; empty for none.
         generator: a CPU generator; the draws do not depend on the device.
+
+    Raises:
+        DcbenchError: for an operation that does not exist; it names the nearest.
     """
-    operations = parse_strategy(strategy)
-    if not operations:
+    if not strategy:
         return images
+    operations = operations_of(strategy, OPERATIONS)
     n, _, height, width = images.shape
     choice = torch.randint(len(operations), (n,), generator=generator)
     theta = torch.zeros(n, 2, 3)
@@ -83,7 +75,7 @@ def _matrices(operation: str, n: int, height: int, width: int, generator: torch.
     return theta
 
 
-def _fills(images: Tensor, operations: tuple[str, ...], choice: Tensor) -> Tensor:
+def _fills(images: Tensor, operations: Sequence[str], choice: Tensor) -> Tensor:
     """Return what is around each image: shape (N, C, 1, 1)."""
     channel_means = images.detach().mean(dim=(0, 2, 3), keepdim=True)
     by_operation = {

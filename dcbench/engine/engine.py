@@ -112,13 +112,8 @@ class Engine:
     ) -> Callable[..., Outputs]:
         """Return a function of tensors that does ``function(network, *constants, *tensors)``, compiled.
 
-        Unlike ``forward``, for work that takes derivatives of derivatives. See `dcbench.engine.compiled`.
-
-        Args:
-            function: the work.
-            network: in the mode in which it will be used.
-            constants: the same for every call.
-            tensors: some that it takes; for others of these shapes and types, it is compiled.
+        Unlike ``forward``, for work that takes derivatives of derivatives. The arguments are those of
+        `dcbench.engine.compiled.compile_work`.
         """
         compile_it = partial(compile_work, function, network, constants, tensors)
         return next(self.map(lambda _: compile_it(), (None,)))

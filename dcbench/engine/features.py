@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dcbench.engine.engine import engine_for, mixes_images
+from dcbench.engine.matching import copies, sum_up
 
 BATCHES = 1000
 """Batches of real images that a condensation passes, at least: one compilation serves them all."""
@@ -42,8 +43,7 @@ def feature_matching_gradient(
     first = next(real)
     engine, real = engine_for(network, first), chain((first,), real)
     if engine.replays:
-        result = engine.replayed(_match_each, network)(*real, *map(torch.clone, synthetic))
-        return result[0].clone(), result[1].clone()  # the next step overwrites the result
+        return copies(engine.replayed(_match_each, network)(*real, *map(torch.clone, synthetic)))
     forward = engine.forward(network, first, passes=BATCHES * len(first), gradients=False)
 
     def match(pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -54,7 +54,7 @@ def feature_matching_gradient(
         return _match(network, target.clone(), [own])
 
     with engine.sharing():
-        return _sum_up(engine.map(match, zip(real, synthetic, strict=True)))
+        return sum_up(engine.map(match, zip(real, synthetic, strict=True)))
 
 
 def _match_each(network: nn.Module, *images: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,7 +63,7 @@ def _match_each(network: nn.Module, *images: Tensor) -> tuple[Tensor, Tensor]:
     with torch.no_grad():
         targets = [_class_means(network, [real]) for real in images[:classes]]
     pairs = zip(targets, images[classes:], strict=True)
-    return _sum_up(_match(network, target, [own]) for target, own in pairs)
+    return sum_up(_match(network, target, [own]) for target, own in pairs)
 
 
 def _match(network: nn.Module, targets: Tensor, synthetic: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -80,9 +80,3 @@ def _class_means(network: nn.Module, images: Sequence[Tensor]) -> Tensor:
     """Return the mean features of each class, (classes, D); all pass in one batch."""
     features = network(torch.cat(tuple(images)))
     return torch.stack([each.mean(dim=0) for each in features.split([len(each) for each in images])])
-
-
-def _sum_up(classes: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Return the classes' gradients one after the other, and the sum of their distances."""
-    gradients, distances = zip(*classes, strict=True)
-    return torch.cat(gradients), torch.stack(distances).sum()

@@ -47,7 +47,7 @@ def matching_gradient(
     engine, target_of, real, size = _prepare(network, real)
     if engine.replays:
         # Cloned, because how a tensor lies in memory may change how it is computed with.
-        return _copies(engine.replayed(_match_real, network, distance)(*real, *map(torch.clone, synthetic)))
+        return copies(engine.replayed(_match_real, network, distance)(*real, *map(torch.clone, synthetic)))
 
     match_own = _matcher(engine, network, distance, synthetic[0], beside=size)
 
@@ -56,7 +56,7 @@ def matching_gradient(
         return match_own(own, _labels(own, label), *target_of((label, images)))
 
     with engine.sharing():
-        return _sum_up(engine.map(match, enumerate(zip(real, synthetic, strict=True))))
+        return sum_up(engine.map(match, enumerate(zip(real, synthetic, strict=True))))
 
 
 def gradient_targets(network: nn.Module, real: Iterable[Tensor]) -> list[Target]:
@@ -78,7 +78,7 @@ def matching_gradient_to(
     engine = engine_for(network, synthetic[0])
     if engine.replays:
         match_all = engine.replayed(_match_targets, network, distance, len(synthetic))
-        return _copies(match_all(*map(torch.clone, synthetic), *chain.from_iterable(targets)))
+        return copies(match_all(*map(torch.clone, synthetic), *chain.from_iterable(targets)))
 
     match_own = _matcher(engine, network, distance, synthetic[0])
 
@@ -87,7 +87,7 @@ def matching_gradient_to(
         return match_own(own, _labels(own, label), *target)
 
     with engine.sharing():
-        return _sum_up(engine.map(match, enumerate(zip(targets, synthetic, strict=True))))
+        return sum_up(engine.map(match, enumerate(zip(targets, synthetic, strict=True))))
 
 
 def loss_gradient(
@@ -139,7 +139,7 @@ def _matcher(
 def _match_real(network: nn.Module, distance: Distance, *images: Tensor) -> tuple[Tensor, Tensor]:
     """Match all classes: first their real images, then the synthetic ones."""
     pairs = zip(images[: len(images) // 2], images[len(images) // 2 :], strict=True)
-    return _sum_up(
+    return sum_up(
         _match(network, distance, own, _labels(own, label), *loss_gradient(network, real, label))
         for label, (real, own) in enumerate(pairs)
     )
@@ -150,13 +150,13 @@ def _match_targets(
 ) -> tuple[Tensor, Tensor]:
     """Match all classes: first their synthetic images, then the targets, parameter by parameter."""
     size = (len(tensors) - classes) // classes
-    return _sum_up(
+    return sum_up(
         _match(network, distance, own := tensors[label], _labels(own, label), *tensors[start : start + size])
         for label, start in enumerate(range(classes, len(tensors), size))
     )
 
 
-def _copies(result: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+def copies(result: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Return a gradient and a distance that the next step does not overwrite."""
     gradient, distance = result
     return gradient.clone(), distance.clone()
@@ -171,7 +171,7 @@ def _match(
     return torch.autograd.grad(matched, own)[0], matched.detach()
 
 
-def _sum_up(classes: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+def sum_up(classes: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     """Return the classes' gradients one after the other, and the sum of their distances."""
     gradients, distances = zip(*classes, strict=True)
     return torch.cat(gradients), torch.stack(distances).sum()

@@ -18,7 +18,7 @@ Every operation is a function of the images and of uniform draws ``u`` from [0, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 
@@ -129,7 +129,7 @@ class SiameseAugmentation:
 
     def __post_init__(self) -> None:
         """Check the strategy."""
-        _operations(self.strategy)
+        operations_of(self.strategy)
 
     def draw(self, generator: torch.Generator, n: int = 1) -> View:
         """Draw what to do to a batch: the same to all its images, or with n parameters to a batch of n images.
@@ -140,7 +140,7 @@ class SiameseAugmentation:
             generator: a CPU generator; the draws do not depend on the device.
             n: how many parameters are drawn.
         """
-        operations = _operations(self.strategy)
+        operations = operations_of(self.strategy)
         operation = operations[int(torch.randint(len(operations), (1,), generator=generator))]
         u = torch.rand(3, n, dtype=torch.float64, generator=generator)
         resamples = {"align_corners": self.align_corners} if operation in ("scale", "rotate") else {}
@@ -160,7 +160,7 @@ def suitable_strategy(info: DatasetInfo, strategy: str = FULL) -> str:
     """
     for each in sorted(set(info.unsuitable) - OPERATIONS.keys()):
         raise unknown_name(f"augmentation among those unsuitable for {info.name}:", each, OPERATIONS)
-    left = [each for each in _operations(strategy) if each not in info.unsuitable]
+    left = [each for each in operations_of(strategy) if each not in info.unsuitable]
     if not left:
         raise DcbenchError(f"augmentation {strategy!r} does not suit {info.name}: no operation is left.")
     for operation in left:
@@ -174,11 +174,12 @@ def suitable_strategy(info: DatasetInfo, strategy: str = FULL) -> str:
     return "_".join(left)
 
 
-def _operations(strategy: str) -> list[str]:
+def operations_of(strategy: str, known: Collection[str] = OPERATIONS.keys()) -> list[str]:
+    """Split a strategy into its operations; for one that is not known, a `DcbenchError` names the nearest."""
     operations = strategy.split("_")
     for operation in operations:
-        if operation not in OPERATIONS:
-            raise unknown_name("augmentation", operation, OPERATIONS)
+        if operation not in known:
+            raise unknown_name("augmentation", operation, known)
     return operations
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from dcbench.core.architecture import Architecture, new_network
 from dcbench.core.dataset import DatasetInfo
 from dcbench.core.loss_watch import Diverged
+from dcbench.core.method import Checkpoint
 from dcbench.core.split import ResidentSplit
 from dcbench.core.trained_network import NetworkRecipe, NetworkSpec, State
 from dcbench.engine.optimizer import SGD
@@ -21,16 +21,6 @@ from dcbench.utils.seeds import derive_seed, new_generator, seeded_globals
 
 MOMENTUM = "momentum_buffer"
 """The name of what torch's SGD keeps of a parameter."""
-
-
-class Checkpoint(Protocol):
-    """Keeps the state of unfinished training; see `dcbench.core.method.Checkpoint`."""
-
-    def load(self) -> dict[str, Tensor] | None:
-        """Return the last state, if there is one, and set the generators back."""
-
-    def offer(self, state: Callable[[], Mapping[str, Tensor]]) -> None:
-        """Save the state if it is time to."""
 
 
 @dataclass(frozen=True)

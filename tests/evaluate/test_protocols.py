@@ -16,7 +16,6 @@ from torch import nn
 from dcbench.core.architecture import new_network
 from dcbench.core.condensed_set import CondensedSet
 from dcbench.core.spec import BUDGETS, Budget, EvaluationSpec
-from dcbench.engine.augment import parse_strategy
 from dcbench.engine.mixing import cutmix
 from dcbench.engine.optimizer import AdamW
 from dcbench.engine.siamese import FULL as FULL_STRATEGY
@@ -78,7 +77,6 @@ def test_an_unknown_protocol_is_refused_with_the_list():
 def test_dc_augments_mnist_alone():
     assert DC.augmentation(PLAIN) == ""
     assert DC.augmentation(AUGMENTED) == "crop_scale_rotate"
-    assert parse_strategy("crop_scale_rotate")
 
 
 def test_the_full_budget_trains_for_the_protocols_epochs():
