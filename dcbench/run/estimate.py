@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 
 from dcbench.core.spec import CondenseSpec
@@ -16,37 +15,12 @@ from dcbench.run.cells import Plan
 from dcbench.run.plan import Outline
 from dcbench.utils.wording import counted
 
-
-@dataclass(frozen=True)
-class Estimate:
-    """Seconds of computing, and how much work nothing is known of.
-
-    Attributes:
-        mean, low, high: sums over the work that was measured before, of the mean, the least and the most that work
-            of its kind took.
-        sets, trials: condensations and evaluations of kinds that were never measured, which the sums leave out.
-    """
-
-    mean: float
-    low: float
-    high: float
-    sets: int
-    trials: int
-
-    def __str__(self) -> str:
-        """Return it in a sentence."""
-        unknown = f"{counted(self.sets, 'condensation')} and {counted(self.trials, 'evaluation')}"
-        if not self.high:
-            return f"Time: unknown, because nothing of the kind was measured on this machine ({unknown})."
-        mean, low, high = (timedelta(seconds=round(each)) for each in (self.mean, self.low, self.high))
-        known = (
-            f"Time: about {mean} ({low} to {high}, the least and the most that it took on this machine so far)."
-        )
-        return known + f" Not counted: {unknown}, never measured here." * bool(self.sets or self.trials)
+Span = tuple[float, float, float]
+"""Seconds: the mean, the least and the most."""
 
 
-def estimate(plan: Plan, outlines: Sequence[Outline], store: Store, force: bool = False) -> Estimate:
-    """Estimate the time of what a plan has left to do; nothing is known of the ``outlines``.
+def estimate(plan: Plan, outlines: Sequence[Outline], store: Store, force: bool = False) -> str:
+    """Say how long what a plan has left to do will take; nothing is known of the ``outlines``.
 
     Work is of one kind if it differs in the seed alone, or in the threads and the engine: hence the least and the
     most. The training of networks that a method or a teacher needs is not in it.
@@ -58,28 +32,29 @@ def estimate(plan: Plan, outlines: Sequence[Outline], store: Store, force: bool 
         (_trial_kind(each, str(each.evaluation_network), each.protocol, each.budget), each.key, each.eval_seconds)
         for each in here
     )
-    measured: list[tuple[float, float, float]] = []
-    unknown = [len(outlines), sum(each.trials for each in outlines)]
+    found_sets: list[Span | None] = [None] * len(outlines)
+    found_trials: list[Span | None] = [None] * sum(each.trials for each in outlines)
     for cell in plan.cells:
         pending = plan.pending(cell, store, force)
-        work = [
-            (1, trials.get(_trial_kind(cell.spec, str(network), plan.protocol.name, plan.budget.name)))
-            for network, _ in pending
-        ]
+        for network, _ in pending:
+            kind = _trial_kind(cell.spec, str(network), plan.protocol.name, plan.budget.name)
+            found_trials.append(trials.get(kind))
         if pending and (force or not store.set_path(cell.spec).exists()):
-            work.append((0, sets.get(_set_kind(cell.spec))))
-        for which, span in work:
-            if span is None:
-                unknown[which] += 1
-            else:
-                measured.append(span)
-    mean, low, high = (sum(each) for each in zip(*measured, strict=True)) if measured else (0.0, 0.0, 0.0)
-    return Estimate(mean, low, high, *unknown)
+            found_sets.append(sets.get(_set_kind(cell.spec)))
+    measured = [span for span in (*found_sets, *found_trials) if span]
+    unknown = (
+        f"{counted(found_sets.count(None), 'condensation')} and {counted(found_trials.count(None), 'evaluation')}"
+    )
+    if not measured:
+        return f"Time: unknown, because nothing of the kind was measured on this machine ({unknown})."
+    mean, low, high = (timedelta(seconds=round(sum(each))) for each in zip(*measured, strict=True))
+    known = f"Time: about {mean} ({low} to {high}, the least and the most that it took on this machine so far)."
+    return known + f" Not counted: {unknown}, never measured here." * (None in (*found_sets, *found_trials))
 
 
 def _spans(
     found: Iterable[tuple[Hashable, Hashable, float | None]],
-) -> dict[Hashable, tuple[float, float, float]]:
+) -> dict[Hashable, Span]:
     """Return the mean, the least and the most of each kind, where each piece of work counts once."""
     seconds: dict[Hashable, dict[Hashable, float]] = defaultdict(dict)
     for kind, piece, taken in found:
