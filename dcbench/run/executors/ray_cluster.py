@@ -26,7 +26,6 @@ from dcbench.run.events import Assignment
 from dcbench.run.executors.worker import Computer, Message
 from dcbench.run.scheduler import POLL_SECONDS, Scheduler
 from dcbench.utils.errors import DcbenchError, StorageError
-from dcbench.utils.files import remove, write_atomically
 
 # Ray would start workers by `uv run`, anew and elsewhere, where the run was; it looks when it is imported.
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
@@ -36,7 +35,7 @@ try:
     from ray.exceptions import RayError, RayTaskError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    from dcbench.run.executors.ray_networks import Files, NetworkKeeper
+    from dcbench.run.executors.ray_networks import Files, NetworkKeeper, read_files, write_files
     from dcbench.run.executors.ray_worker import Begun, Job, pack, work_on_one
 except ImportError as error:
     if error.name is None or error.name.partition(".")[0] != "ray":
@@ -137,9 +136,7 @@ class RayCluster:
                 while scheduler.left or self._running:
                     while len(self._running) < self._room() and (assignment := scheduler.next_cell()):
                         root, paths = scheduler.store.root, scheduler.store.paths(assignment.spec)
-                        files = {
-                            path.relative_to(root).as_posix(): path.read_bytes() for path in paths if path.exists()
-                        }
+                        files = read_files(root, (path.relative_to(root).as_posix() for path in paths))
                         self._running[task.remote(assignment, files, job)] = _RaySlot(assignment)
                     if self._running:
                         self._listen(scheduler)
@@ -226,11 +223,7 @@ def _keep_networks(root: Path) -> Any:
 
 def _handle(message: Message, files: Files, slot: _RaySlot, scheduler: Scheduler) -> None:
     """Bring files into the results, and then the message to the scheduler."""
-    for path, data in files.items():
-        if data is None:
-            remove(scheduler.store.root / path)
-        else:
-            write_atomically(scheduler.store.root / path, data)
+    write_files(scheduler.store.root, files)
     slot.is_over = message is None or isinstance(message, Exception)
     match message:
         case None:

@@ -7,7 +7,7 @@ not among them; others wait meanwhile. So each network is trained once, by which
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,20 @@ Files = Mapping[str, bytes | None]
 """Files by their paths relative to the results, with slashes; None for one that was removed."""
 
 
+def read_files(root: Path, paths: Iterable[str]) -> dict[str, bytes]:
+    """Return the files that there are."""
+    return {path: (root / path).read_bytes() for path in paths if (root / path).exists()}
+
+
+def write_files(root: Path, files: Files) -> None:
+    """Write and remove files. Raises a `StorageError` when one cannot be written."""
+    for path, data in files.items():
+        if data is None:
+            remove(root / path)
+        else:
+            write_atomically(root / path, data)
+
+
 class NetworkKeeper:
     """The actor. It holds the locks of networks that are being trained, so that other runs wait for them, too."""
 
@@ -44,8 +58,7 @@ class NetworkKeeper:
             if lock is None:
                 return None
             self._locks[cell, key] = lock
-        there = {path: self._artefacts.root / path for path in paths}
-        return {path: file.read_bytes() for path, file in there.items() if file.exists()}
+        return read_files(self._artefacts.root, paths)
 
     def give_back(self, cell: int, key: str, files: Files | None) -> None:
         """Release a network, and keep its files that have changed; None where the worker has failed.
@@ -55,11 +68,7 @@ class NetworkKeeper:
         """
         try:
             if files is not None:
-                for path, data in files.items():
-                    if data is None:
-                        remove(self._artefacts.root / path)
-                    else:
-                        write_atomically(self._artefacts.root / path, data)
+                write_files(self._artefacts.root, files)
                 self._artefacts.remove_lock(key)
         finally:
             if lock := self._locks.pop((cell, key), None):
@@ -90,17 +99,12 @@ class RayArtefacts(Artefacts):
             time.sleep(POLL_SECONDS)
         changed = None
         try:
-            for path, data in given.items():
-                write_atomically(self.root / path, data)
+            write_files(self.root, given)
             yield True
-            files = {path: self._read(path) for path in paths}
+            files = dict.fromkeys(paths) | read_files(self.root, paths)
             changed = {path: data for path, data in files.items() if data != given.get(path)}
         finally:
             _call(self._keeper.give_back, self._cell, key, changed)
-
-    def _read(self, path: str) -> bytes | None:
-        file = self.root / path
-        return file.read_bytes() if file.exists() else None
 
 
 def _call(method: Any, *arguments: Any) -> Any:

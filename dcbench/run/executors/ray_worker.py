@@ -20,11 +20,10 @@ from dcbench.core.dataset import DatasetInfo, Split
 from dcbench.core.loaded_dataset import LoadedDataset
 from dcbench.results.provenance import digests_of_code
 from dcbench.run.events import Assignment, Conditions
-from dcbench.run.executors.ray_networks import Files, RayArtefacts
+from dcbench.run.executors.ray_networks import Files, RayArtefacts, write_files
 from dcbench.run.executors.worker import Computer, Message, work
 from dcbench.run.scheduler import DatasetKey
 from dcbench.utils.errors import DcbenchError, StorageError
-from dcbench.utils.files import write_atomically
 
 PackedDataset = tuple[DatasetInfo, list[Any]]
 """A data set as arrays, which Ray keeps in memory that the processes of a node share."""
@@ -119,8 +118,7 @@ class Folder:
     def __init__(self, root: Path, files: Files) -> None:
         """Write the files into an empty folder."""
         self.root = root
-        for path, data in files.items():
-            write_atomically(root / path, data or b"")
+        write_files(root, files)
         self._seen = self._look()
 
     def changes(self) -> dict[str, bytes | None]:
