@@ -11,6 +11,7 @@ from dcbench import __version__
 from dcbench.cli.describe import describe
 from dcbench.cli.doctor import doctor
 from dcbench.cli.evaluate import evaluate
+from dcbench.cli.export import export
 from dcbench.cli.leaderboard import leaderboard
 from dcbench.cli.list import list_
 from dcbench.cli.networks import networks
@@ -44,7 +45,7 @@ class Commands(click.Group):
 
 @click.group(
     cls=Commands,
-    commands=[run, evaluate, suite, list_, describe, leaderboard, networks, plugin, doctor],
+    commands=[run, evaluate, suite, export, list_, describe, leaderboard, networks, plugin, doctor],
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.option(
