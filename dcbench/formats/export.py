@@ -47,14 +47,13 @@ def export_set(path: Path, form: Form, condensed: CondensedSet, header: Mapping[
     words = [f"--{name} {value}" for name, value in condensed.brings.items() if name != "lr" or form == "folder"]
     if form == "folder":
         return " ".join(words), _write_folder(path, condensed, header)
-    facts = {name: header["normalisation"][name] for name in ("mean", "std")}
+    facts: dict[str, Any] = {name: header["normalisation"][name] for name in ("mean", "std")}
     facts |= {"classes": header["classes"], **condensed.brings}
     buffer = io.BytesIO()
     if form == "pt":
         torch.save({"images": condensed.images, "labels": condensed.labels, **facts}, buffer)
     else:
-        arrays = {name: np.asarray(value) for name, value in facts.items()}
-        np.savez(buffer, images=condensed.images.numpy(), labels=condensed.labels.numpy(), **arrays)
+        np.savez(buffer, images=condensed.images.numpy(), labels=condensed.labels.numpy(), **facts)
     write_atomically(path, buffer.getvalue())
     return " ".join(["--zca" if condensed.zca else "--normalised", *words]), True
 
