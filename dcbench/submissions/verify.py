@@ -41,6 +41,7 @@ from dcbench.run.events import Conditions
 from dcbench.run.plan import load_named
 from dcbench.submissions.comparison import Accuracies, StatedAndFound, compare_with_stated
 from dcbench.submissions.integrity import Problem, SubmittedSet, check_submission
+from dcbench.submissions.remaking import is_made_again
 from dcbench.utils.errors import DcbenchError, first_line
 from dcbench.utils.seeds import derive_seed
 
@@ -129,11 +130,19 @@ class Verifier:
         if problems:
             return VerificationResult(problems)
         chosen = sample_sets(sets, self.sample, self.seed)
+        if strange := [each for each in chosen if not self._is_made_again(each)]:
+            what = "its method, run again, makes another set"
+            return VerificationResult([Problem(each.checked.spec.set_in_words, what) for each in strange])
         with TemporaryDirectory() as folder:
             teachers = _Teachers(self.submission, self.store or Artefacts(Path(folder)))
             accuracies, failed = self._evaluate(chosen, teachers)
         comparisons = compare_with_stated(chosen, accuracies)
         return VerificationResult(failed, comparisons, len(chosen), len(sets) - len(chosen), accuracies)
+
+    def _is_made_again(self, submitted: SubmittedSet) -> bool:
+        data = self.datasets[submitted.checked.spec.dataset]
+        architecture = fit(self.plugins.make_architecture(submitted.networks[0]), data.info)
+        return is_made_again(submitted.checked, data, self.plugins, architecture)
 
     def _evaluate(self, sets: Sequence[SubmittedSet], teachers: _Teachers) -> tuple[Accuracies, list[Problem]]:
         """Train networks anew; return what failed besides. That memory ran out is no fault of the submission."""

@@ -895,7 +895,10 @@ def test_test_images_in_a_set_are_caught_though_all_hashes_agree(folder, hazy, p
     assert "of its images are test images" in problem
 
 
-def test_images_in_another_space_are_found_out_by_their_accuracy(folder, hazy, verify):
+def test_images_in_another_space_are_found_out_by_their_accuracy(folder, hazy, verify, monkeypatch):
+    monkeypatch.setattr(
+        "dcbench.submissions.verify.is_made_again", lambda *_: True
+    )  # as of a method with a network
     # The header says what it should, but the images are in another space than the accuracies were stated for.
     resubmit(folder, hazy, lambda condensed: replace(condensed, images=condensed.images * -3 + 5, indices=None))
     rewrite(folder, lambda record: record | {"accuracy": 0.96})
@@ -1019,6 +1022,17 @@ def test_slightly_changed_test_images_are_test_images(folder, hazy):
     assert count_test_images(CondensedSet(hazy.train.normalised(chosen[:1]), labels[:1]), hazy) == 0
     means = torch.stack([hazy.train.normalised(members).mean(0) for members in hazy.train.class_indices])
     assert count_test_images(CondensedSet(means, labels), hazy) == 0
+
+
+def test_a_random_choice_that_was_not_random_is_found_out(folder, hazy, verify):
+    def chosen(condensed):
+        other = torch.stack([members[7] for members in hazy.train.class_indices])
+        return CondensedSet(hazy.train.normalised(other), hazy.train.labels[other])
+
+    resubmit(folder, hazy, chosen)
+    problems = verify(folder).problems
+    assert {problem.what for problem in problems} == {"its method, run again, makes another set"}
+    assert problems[0].where.startswith("random, ipc 1, seed ")
 
 
 @pytest.fixture(scope="module")
