@@ -77,38 +77,35 @@ __all__ = [
     "without_classifier",
 ]
 
-_MODULES = {
-    "condense": ("coresets",),
-    "core": (
-        "architecture",
-        "component",
-        "condensed_set",
-        "dataset",
-        "loss_watch",
-        "method",
-        "split",
-        "trained_network",
-    ),
-    "engine": (
-        "augment",
-        "features",
-        "matching",
-        "optimizer",
-        "siamese",
-        "trained_networks",
-        "training",
-        "unrolled",
-    ),
-    "formats": ("images", "npz"),
-    "results": ("records",),
-}
+_MODULES = (
+    "condense.coresets",
+    "core.architecture",
+    "core.component",
+    "core.condensed_set",
+    "core.dataset",
+    "core.loss_watch",
+    "core.method",
+    "core.split",
+    "core.trained_network",
+    "engine.augment",
+    "engine.features",
+    "engine.matching",
+    "engine.optimizer",
+    "engine.siamese",
+    "engine.trained_networks",
+    "engine.training",
+    "engine.unrolled",
+    "formats.images",
+    "formats.npz",
+    "results.records",
+)
 
 
 def __getattr__(name: str) -> Any:
     """Import what needs torch when it is first asked for: a plugin of suites alone starts without."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    for module in (f"dcbench.{folder}.{each}" for folder, modules in _MODULES.items() for each in modules):
-        provided = vars(import_module(module))
+    for module in _MODULES:
+        provided = vars(import_module(f"dcbench.{module}"))
         globals().update({each: provided[each] for each in __all__ if each in provided})
     return globals()[name]

@@ -47,7 +47,7 @@ def returns_a_usable_set(subject: Subject) -> str | None:
 
 def every_class_gets_its_images(subject: Subject) -> str | None:
     """Every class gets exactly `ipc` images, unless `depends_on` leaves ipc out."""
-    if not _declares(subject, "ipc"):
+    if "ipc" not in depends(subject):
         return "declared: the number of images is the method's own"
     for ipc in ipcs_of(subject):
         if problem := usable(subject, Scenario(ipc)).problem(ipc):
@@ -79,7 +79,10 @@ def same_seed_gives_the_same_bytes(subject: Subject) -> None:
 
 def depends_on_the_seed_as_it_says(subject: Subject) -> str | None:
     """At each number of images per class, another seed gives another set if and only if the seed is named."""
-    differs = {ipc: _differs_by_seed(subject, ipc) for ipc in ipcs_of(subject)}
+    sets = {
+        ipc: [usable(subject, Scenario(ipc, seed)).condensed for seed in (0, 1, 2)] for ipc in ipcs_of(subject)
+    }
+    differs = {ipc: any(difference(first, each) for each in others) for ipc, (first, *others) in sets.items()}
     declared = {ipc: "seed" in depends(subject, ipc) for ipc in differs}
     for ipc, differ in differs.items():
         if differ and not declared[ipc]:
@@ -92,21 +95,12 @@ def depends_on_the_seed_as_it_says(subject: Subject) -> str | None:
     return f"{found}: if it is so on all data, leave 'seed' out of dependencies(setting) there" if same else None
 
 
-def _differs_by_seed(subject: Subject, ipc: int) -> bool:
-    first, *others = (usable(subject, Scenario(ipc, seed)).condensed for seed in (0, 1, 2))
-    return any(difference(first, each) for each in others)
-
-
 def depends_on_the_network_as_it_says(subject: Subject) -> str | None:
     """Another matching network changes nothing where `depends_on` leaves the network out."""
     one, other = (usable(subject, Scenario(width=width)).condensed for width in (6, 4))
-    differs, declared = bool(difference(one, other)), _declares(subject, "network")
+    differs, declared = bool(difference(one, other)), "network" in depends(subject)
     if differs and not declared:
         raise CheckFailed("another set with another network", "add 'network' to depends_on")
     if declared and not differs:
         return "two networks gave the same set: if it never depends on it, leave 'network' out of depends_on"
     return None
-
-
-def _declares(subject: Subject, what: str) -> bool:
-    return what in depends(subject)

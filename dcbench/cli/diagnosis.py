@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 GIB = 2**30
 LITTLE_DISK, NO_DISK = 2 * GIB, GIB // 10
 DRIVER = Path("/proc/driver/nvidia/version")
-REMOVE_DAMAGED = "`dcbench networks remove --damaged`: what needs it trains it again."
 UPGRADE = "Upgrade dcbench, or choose another folder with --results."
 COMPILERS = ("c++", "g++", "clang++")
 NAMESAKE = "dcbench"
@@ -220,23 +219,22 @@ def _results(folder: Path) -> Iterator[Finding]:
             whole += 1
         except DcbenchError as error:
             remedy = "Remove it, and add --force to the command that made it: it is made and evaluated again."
-            if isinstance(error, NewerFormat):
-                remedy = UPGRADE
-            yield Finding("condensed set", str(error), "wrong", remedy)
+            yield _damaged("condensed set", error, remedy)
     if paths:
         yield Finding("condensed sets", f"{len(paths)}, {whole} of them whole")
     networks, errors = read_networks(folder)
     for problem in errors.values():
-        remedy = (
-            UPGRADE
-            if isinstance(problem, NewerFormat)
-            else "`dcbench networks remove --damaged`: what needs it trains it again."
-        )
-        yield Finding("trained network", str(problem), "wrong", remedy)
+        remedy = "`dcbench networks remove --damaged`: what needs it trains it again."
+        yield _damaged("trained network", problem, remedy)
     if networks or errors:
         size = sum(each.path.stat().st_size for each in networks) / 2**20
         result = f"{len(networks) + len(errors)}, {len(networks)} of them whole, which take {size:,.1f} MiB"
         yield Finding("trained networks", f"{result}: dcbench networks list")
+
+
+def _damaged(subject: str, error: DcbenchError, remedy: str) -> Finding:
+    """Return the finding on a file that cannot be read: damaged, unless it is of a newer dcbench."""
+    return Finding(subject, str(error), "wrong", UPGRADE if isinstance(error, NewerFormat) else remedy)
 
 
 def _data(plugins: Callable[[], Plugins], root: Path) -> Iterator[Finding]:

@@ -105,10 +105,8 @@ def remove(keys: tuple[str, ...], damaged: bool, results: Path, yes: bool) -> No
         return
     if not yes:
         click.confirm("Remove them?", abort=True)
-    artefacts, busy = (
-        Artefacts(results),
-        f"a run is working in {results} and may need them: wait until it has ended.",
-    )
+    artefacts = Artefacts(results)
+    busy = f"a run is working in {results} and may need them: wait until it has ended."
     if artefacts.in_use():
         raise DcbenchError(busy)
     for each in chain(*chosen.values()):

@@ -85,10 +85,9 @@ protocol_option = click.option(
     show_default=True,
     help="Evaluation protocol, as in kd or kd:teacher=resnet18.",
 )
-seed_option = partial(
-    click.option, "--seed", default=0, show_default=True, type=click.IntRange(0, 2**62), metavar="N"
+first_seed_option = number(
+    "--seed", default=0, show_default=True, type=click.IntRange(0, 2**62), help="First seed."
 )
-first_seed_option = seed_option(help="First seed.")
 data_root_option = click.option(
     "--data-root",
     default=default_data_root,

@@ -39,8 +39,9 @@ _works: dict[Hashable, Callable[..., Outputs] | None] = {}
 """Compiled work; None for work that does not compile."""
 _known: dict[str, bool] = {}
 """Structures that were tried, and whether they compile."""
-_fell_back = False
 _compiling = threading.Lock()
+fell_back = threading.Event()
+"""Set once something could not be compiled; the engine clears it when it is done."""
 
 
 @cache
@@ -52,17 +53,6 @@ def can_compile() -> bool:
     except RuntimeError:  # the base of all errors of torch
         return False
     return True
-
-
-def clear() -> None:
-    """Forget that something could not be compiled."""
-    global _fell_back
-    _fell_back = False
-
-
-def fell_back() -> bool:
-    """Say whether a network could not be compiled since the last `clear`."""
-    return _fell_back
 
 
 def compile_network(network: nn.Module, images: Tensor, gradients: bool) -> Forward:
@@ -93,8 +83,7 @@ def compile_network(network: nn.Module, images: Tensor, gradients: bool) -> Forw
                 _known[key] = _try(forward, network, images[:1].repeat(WARM_UP, 1, 1, 1))
     if _known[key]:
         return forward
-    global _fell_back
-    _fell_back = True
+    fell_back.set()
     return network
 
 
@@ -121,8 +110,7 @@ def compile_work(
             _works[key] = _try_work(function, network, constants, tensors)
     run = _works.get(key)  # none for a network without a name, which would be compiled at every call
     if run is None:
-        global _fell_back
-        _fell_back = True
+        fell_back.set()
         return plain
 
     def work(*tensors: Tensor) -> Outputs:

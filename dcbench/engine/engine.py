@@ -129,7 +129,7 @@ class Engine:
 
     def statement(self) -> str:
         """Return what records state: the name, unless something could not be compiled or recorded."""
-        in_part = (self.compiles and compiled.fell_back()) or (self.replays and graphs.fell_back())
+        in_part = (self.compiles and compiled.fell_back.is_set()) or (self.replays and graphs.fell_back())
         return self.name + IN_PART if in_part else self.name
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
@@ -185,7 +185,7 @@ class Engine:
             with self.current():
                 yield
         finally:
-            compiled.clear()
+            compiled.fell_back.clear()
             graphs.clear()
 
     @contextmanager

@@ -118,15 +118,9 @@ def _matcher(
 ) -> Callable[..., tuple[Tensor, Tensor]]:
     """Return `_match`, given a network and a distance, as the engine does it.
 
-    It is compiled where it takes a good part of the time that the real images take, too. A distance that is made
-    anew for every call would be compiled anew.
-
-    Args:
-        engine: that is in use.
-        network: the matching network.
-        distance: between gradients.
-        own: synthetic images of a class.
-        beside: how many real images of a class pass with them.
+    It is compiled where it takes a good part of the time that the real images take, too: ``own`` are synthetic
+    images of a class, and ``beside`` says how many real ones pass with them. A distance that is made anew for
+    every call would be compiled anew.
     """
     known = getattr(sys.modules.get(distance.__module__), getattr(distance, "__name__", ""), None) is distance
     pays = known and PAYS_FROM * beside <= len(own)

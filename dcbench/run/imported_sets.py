@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,6 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from dcbench.condense.condensation import header
-from dcbench.condense.trained_networks import Report
 from dcbench.core import whitening
 from dcbench.core.architecture import Architecture, fit
 from dcbench.core.condensed_set import CondensedSet, Origin, SetTraits
@@ -54,7 +53,7 @@ class ImportedSet:
         """What the set is."""
         return self.condensed.traits
 
-    def networks(self, spec: CondenseSpec, info: DatasetInfo) -> list[NetworkSpec]:
+    def networks(self, *_: object) -> list[NetworkSpec]:
         """Return none."""
         return []
 
@@ -63,14 +62,7 @@ class ImportedSet:
         """Hash of the set."""
         return self.condensed.sha256()
 
-    def make(
-        self,
-        spec: CondenseSpec,
-        train: ResidentSplit,
-        artefacts: Artefacts,
-        progress: Callable[[int, int], None],
-        report: Report,
-    ) -> CondensedSet:
+    def make(self, spec: CondenseSpec, train: ResidentSplit, artefacts: Artefacts, *_: object) -> CondensedSet:
         """Keep the set; see `dcbench.run.cells.SetSource`."""
         if self.cost:
             artefacts.write_cost(spec, self.cost)
