@@ -18,6 +18,7 @@ from dcbench.cli.networks import networks
 from dcbench.cli.options import OWN_ONLY
 from dcbench.cli.plugin import plugin
 from dcbench.cli.run import run
+from dcbench.cli.show import show
 from dcbench.cli.suite import suite
 from dcbench.utils.errors import DcbenchError
 
@@ -45,7 +46,7 @@ class Commands(click.Group):
 
 @click.group(
     cls=Commands,
-    commands=[run, evaluate, suite, export, list_, describe, leaderboard, networks, plugin, doctor],
+    commands=[run, evaluate, suite, show, export, list_, describe, leaderboard, networks, plugin, doctor],
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.option(
