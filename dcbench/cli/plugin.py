@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import asdict
 from importlib.util import find_spec
@@ -83,11 +84,12 @@ def check(name: str, kind: str | None, options: dict[str, str], data_root: Path,
       dcbench plugin check convnet:norm=batch
       dcbench plugin check npz:my_set.npz
     """
+    from unittest.mock import patch
+
     from dcbench.cli.check_subject import find_subject
-    from dcbench.utils.files import using_data_root
 
     subject = find_subject(load_plugins(), name, kind, options)
-    with using_data_root(data_root):
+    with patch.dict(os.environ, {"DCBENCH_DATA": str(data_root)}):  # where the checks look for data
         results = subject.run()
     if as_json:
         print_json([asdict(result) for result in results])

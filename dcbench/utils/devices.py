@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 import torch
 from torch import Tensor
@@ -19,17 +20,13 @@ def choose_device(name: str) -> torch.device:
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise DcbenchError(f"unknown device {name!r}: use auto, cpu, cuda or cuda:N.") from None
+    if not re.fullmatch(r"cpu|cuda(:(0|[1-9]\d?))?", name):
+        raise DcbenchError(f"unknown device {name!r}: use auto, cpu, cuda or cuda:N.")
+    device = torch.device(name)
     if device.type == "cpu":
-        return torch.device("cpu")
-    if device.type != "cuda":
-        raise DcbenchError(f"device {name!r} is not supported: use auto, cpu, cuda or cuda:N.")
+        return device
     count = torch.cuda.device_count()
-    index = device.index or 0
-    if index >= count:
+    if (device.index or 0) >= count:
         raise DcbenchError(f"device {name!r} is not there: torch sees {count} CUDA devices.")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)

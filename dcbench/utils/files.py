@@ -10,7 +10,6 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from contextvars import ContextVar
 from pathlib import Path
 
 from dcbench.utils.errors import DcbenchError, StorageError
@@ -19,8 +18,6 @@ LEFT_OVER_SECONDS = 3600.0
 """A temporary file of this age is of a killed process, because no write takes an hour."""
 ASIDE = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
 """Names of the temporary files of `write_atomically`."""
-
-_chosen_data_root: ContextVar[Path | None] = ContextVar("data root", default=None)
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -91,18 +88,8 @@ def default_data_root() -> Path:
     """Return where data sets are kept unless the user says otherwise: DCBENCH_DATA, else a cache folder."""
     import platformdirs
 
-    given = _chosen_data_root.get() or os.environ.get("DCBENCH_DATA")
+    given = os.environ.get("DCBENCH_DATA")
     return Path(given) if given else Path(platformdirs.user_cache_dir("dcbench")) / "data"
-
-
-@contextmanager
-def using_data_root(root: Path | None) -> Iterator[None]:
-    """Let `default_data_root` return a folder within; with None, do nothing."""
-    token = _chosen_data_root.set(root or _chosen_data_root.get())
-    try:
-        yield
-    finally:
-        _chosen_data_root.reset(token)
 
 
 def slug(text: str) -> str:

@@ -47,7 +47,7 @@ def test_without_a_gpu_auto_is_the_cpu_and_cuda_is_refused():
         choose_device("cuda")
 
 
-@pytest.mark.parametrize("name", ["tpu", "cpu:x", "mps"])
+@pytest.mark.parametrize("name", ["tpu", "cpu:x", "mps", "cuda:01", "cuda:-1"])
 def test_what_is_no_device_is_refused(name):
     with pytest.raises(DcbenchError, match="use auto, cpu, cuda or cuda:N"):
         choose_device(name)
