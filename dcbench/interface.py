@@ -78,6 +78,7 @@ def run(
     protocol: str = "dc",
     seed: int = 0,
     baselines: bool | None = None,
+    validation: float | None = None,
     data_root: str | Path | None = None,
     progress: bool = True,
     **execution: Any,
@@ -95,13 +96,15 @@ def run(
             that build a module. These are called with a `dcbench.api.DatasetInfo`, or with nothing if they take
             nothing.
         matching_network: what a method matches on or takes features of, given like ``networks``.
-        options: of the methods, as ``{"iterations": 20}`` or ``{"gradmatch.iterations": 20}``.
+        options: of the methods, as ``{"iterations": 20}`` or ``{"gradmatch.iterations": 20}``; a list of values
+            makes a row of each.
         budget: ``full``, or ``quick`` for a first look. None is full where a data set is named.
         sets: condensed sets for each combination.
         evals: evaluation networks for each set and architecture.
         protocol: how evaluation networks are trained.
         seed: the first seed.
         baselines: whether to run the baselines, too. None runs them where no data set is named.
+        validation: a share of the training images on which networks are tested in place of the test split.
         data_root: folder of the data sets.
         progress: whether to show progress bars, in a terminal or a notebook.
         execution: how and where: ``results`` (a folder), ``device``, ``engine``, ``jobs``, ``threads``,
@@ -129,6 +132,7 @@ def run(
         protocol=protocol,
         seed=seed,
         baselines=baselines,
+        validation=validation,
     )
     return _results(carry_out(make_plan(request, plugins), plugins, how, progress))
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from dcbench.plugins import Plugins
     from dcbench.results.records import Record
     from dcbench.results.store import Store
-    from dcbench.run.cells import Plan
+    from dcbench.run.cells import Cell, Plan
     from dcbench.run.plan import Outline
     from dcbench.run.session import Completed, Execution
 
@@ -110,7 +110,7 @@ def _show_plan(plan: Plan, outlines: Sequence[Outline], store: Store, force: boo
             {
                 "data set": cell.spec.dataset,
                 "ipc": str(cell.spec.ipc or "all"),
-                "method": cell.spec.method,
+                "method": _with_options(cell),
                 "matched on": cell.spec.matching_network or "–",
                 "seed": str(cell.spec.seed),
                 "condensed": "yes" if condensed else "no",
@@ -137,6 +137,12 @@ def _show_plan(plan: Plan, outlines: Sequence[Outline], store: Store, force: boo
                 f"{name} is not here, and --dry-run downloads nothing: what of it is done is not known, nor "
                 "whether networks and options fit it. A run downloads it; --data-root says where else to look."
             )
+
+
+def _with_options(cell: Cell) -> str:
+    """Return a cell's method with the options that are not its defaults."""
+    changed = [f"{name}={cell.spec.options[name]}" for name in cell.source.origin.changed_options]
+    return cell.spec.method + (f" ({', '.join(changed)})" if changed else "")
 
 
 def _networks_to_train(plan: Plan, store: Store, force: bool) -> Iterator[str]:

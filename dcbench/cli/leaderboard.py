@@ -56,7 +56,7 @@ def build(folder: Path) -> None:
             f"rows that ship with dcbench, run `dcbench leaderboard submit {folder}` in a clone, then build there."
         )
     if left_out := len(records) - len(official(records)):
-        click.echo(f"left out {left_out} of {len(records)} records: quick or failed")
+        click.echo(f"left out {left_out} of {len(records)} records: quick, failed, or of held-out images")
 
 
 @leaderboard.command()

@@ -26,11 +26,21 @@ if TYPE_CHECKING:
 @click.option("--replacement", is_flag=True, help="Draw random images with replacement where a method can.")
 @options.names("--dataset", "-d", "datasets", help=f"Data set.  [{defaults.DATASET}]")
 @options.sizes(help="Images per class.  [1]")
+@click.option(
+    "--validation",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    is_flag=False,
+    flag_value=0.1,
+    metavar="[SHARE]",
+    help="For choosing options: test on this share of the training images, held out, and not on the test split. "
+    "The data set is then recorded with validation=SHARE, and stays out of official tables.  [0.1]",
+)
 @options.names("--network", "networks", help=f"Matching network.  [{defaults.NETWORK}]")
 @options.eval_network_option
 @options.method_option(
     help="Method option, e.g. -o lr_img=0.05. With several methods, -o gradmatch.iterations=20 goes to that "
-    "method alone; without a prefix, to every --method that has the option."
+    "method alone; without a prefix, to every --method that has the option. Several values, as in "
+    "-o lr_img=0.1,1,10, make a row each."
 )
 @click.option(
     "--budget",
@@ -60,6 +70,7 @@ def run(dry_run: bool, as_json: bool, execution: Execution, **words: Any) -> Non
       dcbench run --method gradmatch
       dcbench run --method gradmatch --dataset cifar10 --ipc 10
       dcbench run -m gradmatch -m random -d mnist -o gradmatch.iterations=20 --evals 2
+      dcbench run -m dm -d mnist -o lr_img=0.1,1,10 --validation
     """
     from dcbench.run.plan import make_plan, outline
     from dcbench.run.session import new_request
@@ -68,6 +79,6 @@ def run(dry_run: bool, as_json: bool, execution: Execution, **words: Any) -> Non
     request = new_request(plugins, device=execution.device, **words)
     named = request.datasets
     absent = absent_datasets(map(str, named), plugins, request.data_root) if dry_run else []
-    plan = make_plan(replace(request, datasets=tuple(each for each in named if each not in absent)), plugins)
+    plan = make_plan(replace(request, datasets=tuple(each for each in named if str(each) not in absent)), plugins)
     outlines = outline(replace(request, datasets=tuple(absent)), plugins) if absent else []
     carry_out(plan, plugins, execution, dry_run=dry_run, as_json=as_json, outlines=outlines)

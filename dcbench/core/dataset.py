@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dcbench.core.component import Component
 from dcbench.core.dataset_form import DatasetForm
+from dcbench.core.spec import HELD_OUT
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,12 @@ class Dataset(Component):
     def __str__(self) -> str:
         """Return the canonical spelling, the form last."""
         return self.form.spelled_after(super().__str__())
+
+    def holding_out(self, share: float) -> Self:
+        """Return it with a share of the training images in the place of the test split; see `DatasetForm`."""
+        dataset = self.model_copy()
+        dataset._form = self.form.model_copy(update={HELD_OUT: share})
+        return dataset
 
     def table_name(self) -> str:
         """Return the name in records and tables, without the form: the canonical spelling unless overridden.

@@ -1,4 +1,4 @@
-"""Forms of a data set: some of its classes, fewer training images, another size, grey or colour.
+"""Forms of a data set: some classes, fewer training images, a held-out part, another size, grey or colour.
 
 Every data set takes these options, as in ``cifar100:classes=0-19,train_per_class=100``. One that has an option of
 the same name itself, such as ``folder:PATH,size=32``, keeps its own meaning of it.
@@ -40,6 +40,13 @@ class DatasetForm(BaseModel):
     )
     train_per_class: int | None = option(
         None, "training images to keep of each class, at even distances in the data set's order", ge=1
+    )
+    validation: float | None = option(
+        None,
+        "share of the training images of each class, at even distances, that is held out and takes the place of "
+        "the test split, which is then not used; for choosing options, and kept out of official tables",
+        gt=0,
+        lt=1,
     )
     size: str | None = option(
         None,
@@ -94,6 +101,8 @@ class DatasetForm(BaseModel):
             splits = _with_classes(splits, _labels(self.classes))
         if self.train_per_class is not None:
             splits = replace(splits, train=_thinned(splits.train, splits.class_names, self.train_per_class))
+        if self.validation is not None:
+            splits = _held_out(splits, self.validation)
         train, test = (replace(each, images=self._pixels(each.images)) for each in (splits.train, splits.test))
         if train.images is splits.train.images:
             return splits
@@ -156,9 +165,33 @@ def _thinned(split: Split, class_names: tuple[str, ...], count: int) -> Split:
         members = torch.nonzero(split.labels == label).flatten()
         if len(members) < count:
             raise DcbenchError(f"class {name!r} has {len(members)} training images, not {count}")
-        chosen.append(members[torch.arange(count) * len(members) // count])
-    kept = torch.cat(chosen).sort().values
-    return replace(split, images=split.images[kept], labels=split.labels[kept])
+        chosen.append(_spread(members, count))
+    return _part(split, torch.cat(chosen).sort().values)
+
+
+def _held_out(splits: Splits, share: float) -> Splits:
+    """Put a share of the training images of each class, one at least, in the place of the test split."""
+    train, held = splits.train, torch.zeros(len(splits.train.labels), dtype=torch.bool)
+    for label, name in enumerate(splits.class_names):
+        members = torch.nonzero(train.labels == label).flatten()
+        count = max(1, round(share * len(members)))
+        if count >= len(members):
+            raise DcbenchError(
+                f"class {name!r} has {len(members)} training images: none would be left to train on"
+            )
+        held[_spread(members, count)] = True
+    return replace(
+        splits, train=_part(train, torch.nonzero(~held).flatten()), test=_part(train, held.nonzero().flatten())
+    )
+
+
+def _spread(members: Tensor, count: int) -> Tensor:
+    """Return ``count`` of some indices, at even distances."""
+    return members[torch.arange(count) * len(members) // count]
+
+
+def _part(split: Split, indices: Tensor) -> Split:
+    return replace(split, images=split.images[indices], labels=split.labels[indices])
 
 
 def _resized(images: Tensor, height: int, width: int) -> Tensor:

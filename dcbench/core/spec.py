@@ -21,6 +21,14 @@ SCHEMA = 1
 HARD_LABELS, SOFT_LABELS = "hard-label", "soft-label"
 """The tracks. Sets of different tracks are never ranked together."""
 
+HELD_OUT = "validation"
+"""The option of a data set by which held-out training images take the place of its test split."""
+
+
+def is_held_out(dataset: str) -> bool:
+    """Say whether a data set, by its name in records, has held-out training images in place of its test split."""
+    return any(part.startswith(f"{HELD_OUT}=") for part in dataset.partition(":")[2].split(","))
+
 
 class Spec(BaseModel):
     """Something that is known by the hash of its fields."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dcbench.core.spec import BUDGETS
+from dcbench.core.spec import BUDGETS, is_held_out
 from dcbench.leaderboard.statistics import Estimate, Score, Trials, estimate, score
 from dcbench.results.records import OF_ONE_SET, Record
 from dcbench.results.store import RECORDS, latest, read_records
@@ -156,9 +156,13 @@ def find_records(folder: Path) -> list[Record]:
 
 
 def official(records: Iterable[Record]) -> list[Record]:
-    """Return the records that may enter a table: successful, and not made on a reduced budget."""
+    """Return the records that may enter a table: successful, of the full budget, tested on the test split."""
     budgets = {name for name, budget in BUDGETS.items() if budget.official}
-    return [record for record in records if record.status == "ok" and record.budget in budgets]
+    return [
+        record
+        for record in records
+        if record.status == "ok" and record.budget in budgets and not is_held_out(record.dataset)
+    ]
 
 
 def drop_other_augmentations(records: Iterable[Record]) -> list[Record]:

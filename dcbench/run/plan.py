@@ -40,6 +40,7 @@ class Request:
     Attributes:
         ipcs: images per class.
         options: method options, as ``option`` or ``method.option``, to values, of which strings are as typed.
+            Several values, in a list or with commas between, make a method each.
         sets, evals: condensed sets per cell, and evaluation networks per set and architecture, each with seeds
             ``seed``, ``seed + 1``, …
         data_root: where data sets are, or go when they are downloaded.
@@ -76,6 +77,13 @@ def make_plan(request: Request, plugins: Plugins) -> Plan:
     networks = unique(architecture_of(each, plugins) for each in request.networks)
     eval_networks = unique(architecture_of(each, plugins) for each in request.eval_networks)
     methods = _methods(request, plugins)  # unknown options are found before any data is read
+    chosen_from = len(methods) > len(set(map(type, methods)))
+    if chosen_from and any(dataset.form.validation is None for dataset in datasets):
+        warnings.warn(
+            "Some rows differ in options alone, and are tested on the test split. To choose one of them, use "
+            "--validation, which tests on held-out training images.",
+            stacklevel=2,
+        )
 
     cells: dict[str, Cell] = {}
     hashes: dict[str, str] = {}
@@ -109,7 +117,7 @@ def outline(request: Request, plugins: Plugins) -> list[Outline]:
     datasets = unique(dataset_of(each, plugins) for each in request.datasets)
     networks = unique(architecture_of(each, plugins) for each in request.networks)
     count = len(unique(architecture_of(each, plugins) for each in request.eval_networks))
-    found: dict[Outline, None] = {}
+    found: dict[tuple[str, Outline], None] = {}  # by options, too
     sizes = sorted(set(request.ipcs))
     for dataset, ipc, method, network in product(datasets, sizes, _methods(request, plugins), networks):
         # What a method depends on follows from its options and the ipc, as far as can be told without images.
@@ -118,8 +126,9 @@ def outline(request: Request, plugins: Plugins) -> list[Outline]:
         sets, evals = (request.sets, request.evals) if "seed" in depends else (1, request.sets * request.evals)
         size, matched = ipc if "ipc" in depends else None, str(network) if "network" in depends else None
         for seed in range(request.seed, request.seed + sets):
-            found[Outline(dataset.record_name(), size, method.name, matched, seed, evals * count)] = None
-    return list(found)
+            each = Outline(dataset.record_name(), size, method.name, matched, seed, evals * count)
+            found[str(method), each] = None
+    return [each for _, each in found]
 
 
 def _warn_of_memory(cells: Iterable[Cell], device: torch.device) -> None:
@@ -146,7 +155,25 @@ def _methods(request: Request, plugins: Plugins) -> list[Method]:
     for name in drawing:
         chosen[name].setdefault("replacement", True)
     given = [checked(each, Method, plugins.methods) for each in request.methods if not isinstance(each, str)]
-    return [*(cls.for_budget(request.budget, chosen[cls.name]) for cls in classes), *given]
+    swept = [cls.for_budget(request.budget, each) for cls in classes for each in _sweep(cls, chosen[cls.name])]
+    return [*unique(swept), *given]
+
+
+def _sweep(cls: type[Method], options: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the product of the values that the options have; a value that suits its option is one value."""
+
+    def values(name: str, value: Any) -> list[Any]:
+        several = value.split(",") if isinstance(value, str) else value
+        if not isinstance(several, list | tuple) or len(several) < 2:
+            return [value]
+        try:
+            cls.configure({name: value})
+        except DcbenchError:
+            return [*several]
+        return [value]
+
+    lists = [values(name, value) for name, value in options.items()]
+    return [dict(zip(options, each, strict=True)) for each in product(*lists)]
 
 
 def _cells(

@@ -33,7 +33,7 @@ from dcbench.run.executors import Executor
 from dcbench.run.executors.processes import Processes
 from dcbench.run.executors.serial import Serial
 from dcbench.run.imported_sets import worse_than_guessing
-from dcbench.run.objects import Build
+from dcbench.run.objects import Build, dataset_of
 from dcbench.run.plan import Request
 from dcbench.run.runner import Runner
 from dcbench.run.scheduler import Outcome
@@ -163,6 +163,7 @@ def new_request(
     seed: int = 0,
     baselines: bool | None = None,
     replacement: bool = False,
+    validation: float | None = None,
     device: str = "auto",
     data_root: Path | None = None,
 ) -> Request:
@@ -184,8 +185,13 @@ def new_request(
     chosen = get_budget(budget or ("full" if datasets else "quick"))
     usual = defaults.EVAL_NETWORKS if chosen.official else defaults.QUICK_EVAL_NETWORKS
     wanted = not datasets if baselines is None else baselines
+    named = tuple(datasets) or (defaults.DATASET,)
+    if validation is not None:
+        if not 0 < validation < 1:
+            raise DcbenchError(f"validation must be a share between 0 and 1, not {validation!r}.")
+        named = tuple(dataset_of(each, plugins).holding_out(validation) for each in named)
     return Request(
-        datasets=tuple(datasets) or (defaults.DATASET,),
+        datasets=named,
         methods=tuple(methods) or defaults.METHODS,
         ipcs=tuple(ipcs) or (defaults.IPC,),
         networks=tuple(networks) or (defaults.NETWORK,),

@@ -16,6 +16,7 @@ from PIL import Image
 
 from dcbench.core.dataset import Dataset, Split, Splits
 from dcbench.core.loaded_dataset import load_dataset
+from dcbench.core.spec import is_held_out
 from dcbench.utils.errors import DcbenchError
 
 ROOT = Path("not used")
@@ -151,3 +152,23 @@ def test_images_of_two_channels_become_neither_grey_nor_colour(channels, monkeyp
     monkeypatch.setattr(Theirs, "splits", Splits(*two, COLOUR.class_names))
     with pytest.raises(DcbenchError, match=f"theirs:channels={channels} cannot be had: only .* have 2"):
         load(f"channels={channels}")
+
+
+def test_held_out_images_take_the_place_of_the_test_split():
+    whole, form = load(""), load("validation=0.4")
+    assert form.info.name == "theirs:validation=0.4"
+    assert is_held_out(form.info.name)
+    assert not is_held_out(whole.info.name)
+    assert torch.bincount(form.host_test.labels).tolist() == [2, 2, 2, 3]  # of 6, 5, 4 and 7
+    assert (form.info.mean, form.info.sha256 == whole.info.sha256) == (whole.info.mean, False)
+
+    def images(*splits):
+        return sorted(image.numpy().tobytes() for split in splits for image in split.images)
+
+    assert images(form.host_train, form.host_test) == images(whole.host_train)
+    few = load("train_per_class=3,validation=0.2")
+    assert torch.bincount(few.host_test.labels).tolist() == [1] * 4
+    assert images(few.host_train, few.host_test) == images(load("train_per_class=3").host_train)
+    assert str(Digits().holding_out(0.2)) == "digits:validation=0.2"
+    with pytest.raises(DcbenchError, match="none would be left to train on"):
+        load("train_per_class=1,validation=0.1")

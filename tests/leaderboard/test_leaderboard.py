@@ -309,6 +309,7 @@ def test_only_successes_on_a_budget_that_is_official_may_enter_a_table():
         make_record(status="failed", accuracy=None, track=None),
         make_record(budget="quick"),
         make_record(budget="made up"),
+        make_record(dataset="cifar10:train_per_class=100,validation=0.1"),
     ]
     assert official([*bad, good]) == [good]
 

@@ -16,7 +16,7 @@ from dcbench.core.spec import BUDGETS
 from dcbench.engine.siamese import OPERATIONS
 from dcbench.evaluate.protocols import PROTOCOLS, get_protocol
 from dcbench.plugins import PluginInfo
-from dcbench.run.plan import distribute_options, make_plan
+from dcbench.run.plan import _sweep, distribute_options, make_plan
 from dcbench.utils.errors import DcbenchError
 
 
@@ -38,6 +38,31 @@ def test_repeated_options_multiply(plan):
     assert len(random) == 2 * 3  # ipc x sets: the matching network does not matter to it
     assert all(len(cell.trials) == 2 * 2 for cell in random)
     assert len({cell.spec.key() for cell in made.cells}) == len(made.cells)
+
+
+def test_several_values_of_options_multiply_and_choosing_among_them_needs_held_out_images(plan):
+    options = {"gradmatch.lr_img": "0.1,1,10", "momentum_img": [0, 0.5], "init": "noise,real", "bn_images": "4"}
+    with pytest.warns(UserWarning, match="--validation"):
+        cells = plan(methods=("gradmatch", "random"), options=options).cells
+    found = [[cell.spec.options.get(name) for name in ("lr_img", "momentum_img", "init")] for cell in cells]
+    product = [[lr, momentum, init] for lr in (0.1, 1, 10) for momentum in (0, 0.5) for init in ("noise", "real")]
+    assert sorted(found[:-1]) == sorted(product)
+    assert found[-1] == [None, None, None]  # random has none of them
+    with warnings.catch_warnings(action="error"):
+        plan(datasets=("tiny:validation=0.2",), methods=("gradmatch",), options=options)
+    with pytest.raises(DcbenchError, match=r"'lr_img'.*'x'"):
+        plan(methods=("gradmatch",), options={"lr_img": "0.1,x"})
+
+
+class Worded(tiny_plugin.Means):
+    """The means, with an option that is any text."""
+
+    name = "worded"
+    text: str = option("", "any text")
+
+
+def test_a_value_that_suits_its_option_is_one_value_though_it_has_commas():
+    assert _sweep(Worded, {"text": "a,b"}) == [{"text": "a,b"}]
 
 
 def test_a_method_that_uses_the_network_is_run_on_each(plan):

@@ -32,7 +32,7 @@ def generated_files(leaderboard: Leaderboard) -> dict[str, str]:
     return files
 
 
-NO_TABLE = "no record enters a table: those of quick runs and of what failed stay out; use the full budget"
+NO_TABLE = "no record enters a table: quick ones, failures, and those of held-out images stay out"
 
 
 def build(folder: Path) -> list[Path]:
