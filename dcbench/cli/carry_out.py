@@ -157,8 +157,10 @@ def _networks_to_train(plan: Plan, store: Store, force: bool) -> Iterator[str]:
 
 def _show_outcome(completed: Completed) -> None:
     """Print what checkpoints took, and where everything is."""
+    from dcbench.results.artefacts import cost_beside
+
     outcome, store, plan = completed.outcome, completed.store, completed.plan
-    costs = [cost for cell in completed.made if (cost := store.read_cost(cell.spec))]
+    costs = [cost for cell in completed.made if (cost := cost_beside(store.set_path(cell.spec)))]
     written, seconds = sum(cost.checkpoints for cost in costs), sum(cost.checkpoint_seconds for cost in costs)
     if written:
         click.echo(f"{counted(written, 'checkpoint')}, {seconds:.1f} s")

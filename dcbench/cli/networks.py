@@ -15,7 +15,7 @@ from dcbench.cli.output import json_option, print_json
 from dcbench.utils.errors import DcbenchError, NewerFormat
 
 if TYPE_CHECKING:
-    from dcbench.results.network_file import StoredNetwork
+    from dcbench.core.trained_network import StoredNetwork
 
 SHOWN = 12
 """Digits of a key that are shown."""

@@ -22,7 +22,7 @@ from dcbench.core.spec import CondenseSpec
 from dcbench.core.split import ResidentSplit
 from dcbench.core.trained_network import NetworkSpec, TrainedNetwork
 from dcbench.engine.engine import active_engine
-from dcbench.results.artefacts import Artefacts, Cost
+from dcbench.results.artefacts import Artefacts, Cost, write_cost_beside
 from dcbench.results.provenance import PeakMemory, describe_device
 from dcbench.results.set_file import load_set, save_set
 from dcbench.utils.errors import DcbenchError, NewerFormat
@@ -119,7 +119,7 @@ class Condensation:
         with seeded_globals(derive_seed("globals", spec.key()), train.device):
             condensed = _watched(method, task)
         check_set(condensed, train, spec.ipc)
-        artefacts.write_cost(spec, checkpoint.cost())
+        write_cost_beside(artefacts.set_path(spec), checkpoint.cost())
         # The cost is written first, because a set that is there is not made again.
         save_set(artefacts.set_path(spec), condensed, header(spec, condensed, train, self.origin))
         remove(checkpoint.path)

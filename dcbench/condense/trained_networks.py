@@ -10,11 +10,11 @@ from dcbench.core.architecture import Architecture
 from dcbench.core.dataset import DatasetInfo
 from dcbench.core.loss_watch import Diverged
 from dcbench.core.split import ResidentSplit
-from dcbench.core.trained_network import NetworkRecipe, NetworkSpec, TrainedNetwork
+from dcbench.core.trained_network import NetworkRecipe, NetworkSpec, StoredNetwork, TrainedNetwork
 from dcbench.engine.engine import active_engine
 from dcbench.engine.trained_networks import generator_of, train_from_recipe
 from dcbench.results.artefacts import Artefacts, Cost, cost_beside, write_cost_beside
-from dcbench.results.network_file import StoredNetwork, load_network, save_network
+from dcbench.results.network_file import load_network, save_network
 from dcbench.results.provenance import PeakMemory, describe_device, source_sha256
 from dcbench.utils.errors import DcbenchError, NewerFormat
 from dcbench.utils.files import remove
@@ -46,16 +46,7 @@ def as_trained(
 ) -> TrainedNetwork:
     """Return the network of a file as methods and protocols get it."""
     return TrainedNetwork(
-        stored.spec,
-        architecture,
-        train.info,
-        train.device,
-        stored.accuracy,
-        stored.held_out_accuracy,
-        stored.held_out,
-        stored.sha256,
-        seconds,
-        stored.read,
+        **vars(stored), architecture=architecture, info=train.info, device=train.device, seconds=seconds
     )
 
 
@@ -66,12 +57,8 @@ class TrainedNetworks:
         """Take the folder where they are kept, and whom to tell how far the training is."""
         self._artefacts, self._report = artefacts, report
         self._seconds: dict[str, float] = {}
-        self._peak = 0
-
-    @property
-    def peak_memory_bytes(self) -> int:
+        self.peak_memory_bytes = 0
         """The most memory that training one of them took, whoever did."""
-        return self._peak
 
     @property
     def seconds(self) -> float:
@@ -95,7 +82,9 @@ class TrainedNetworks:
         specs = network_specs(architecture, recipe, number, train.info)
         found = self._all(specs, architecture, train)
         self._seconds |= {key: cost.seconds for key, (_, cost) in found.items()}
-        self._peak = max(self._peak, *(cost.peak_memory_bytes for _, cost in found.values()))
+        self.peak_memory_bytes = max(
+            self.peak_memory_bytes, *(cost.peak_memory_bytes for _, cost in found.values())
+        )
         made = [found[spec.key()] for spec in specs]
         return tuple(as_trained(stored, architecture, train, cost.seconds) for stored, cost in made)
 
@@ -112,7 +101,7 @@ class TrainedNetworks:
             return found
         there, epochs = len(found), missing[0].recipe.epochs
         work = f"{architecture} on {train.info.name}, {counted(epochs, 'epoch')}"
-        piece, total = f"{len(missing)} network{'s' * (len(missing) > 1)}", len(missing) * epochs
+        piece, total = counted(len(missing), "network"), len(missing) * epochs
         self._report(work, piece, 0, 0)
 
         told = 0
@@ -147,7 +136,7 @@ class TrainedNetworks:
             return None
         if stored.spec != spec:
             return None
-        remove(self._artefacts.network_checkpoint_path(spec))  # left by a run that was killed just then
+        remove(self._artefacts.checkpoint_path(spec))  # left by a run that was killed just then
         return stored, cost
 
     def _make(
@@ -162,7 +151,7 @@ class TrainedNetworks:
             raise Diverged(reason)
         memory, device, generator = PeakMemory(train.device), describe_device(train.device), generator_of(spec)
         checkpoint = FileCheckpoint(
-            self._artefacts.network_checkpoint_path(spec),
+            self._artefacts.checkpoint_path(spec),
             generator,
             spec.source_sha256,
             here=lambda: Cost(0.0, memory.read(), active_engine().statement(), device=device),

@@ -62,8 +62,17 @@ class CondensedSet:
 
     @classmethod
     def select(cls, train: ResidentSplit, indices: Tensor) -> CondensedSet:
-        """Return the coreset of the training images at ``indices``: int64, shape (N,)."""
+        """Return the coreset of the training images at ``indices``: int64, shape (N,).
+
+        A `ValueError` says that they are invalid, or more than there are images.
+        """
         indices = indices.cpu()
+        if indices.dtype != torch.int64 or indices.ndim != 1:
+            raise ValueError("indices must be int64 of shape (N,)")
+        if len(indices) > len(train):
+            raise ValueError(f"there are {len(indices)} indices and {len(train)} training images")
+        if bool((indices < 0).any()) or bool((indices >= len(train)).any()):
+            raise ValueError(f"indices must lie in 0..{len(train) - 1}")
         return cls(train.normalised(indices).cpu(), train.labels.cpu()[indices], indices=indices)
 
     @property
@@ -167,7 +176,7 @@ def check_set(condensed: CondensedSet, train: ResidentSplit, ipc: int | None) ->
         if not isinstance(curve, Tensor) or curve.ndim != 1 or curve.device.type != "cpu":
             raise ValueError(f"history {name!r} must be a tensor of shape (steps,) on the CPU")
     if condensed.indices is not None:
-        chosen = select_images(train, condensed.indices)
+        chosen = CondensedSet.select(train, condensed.indices)
         same_type = labels.dtype == chosen.labels.dtype  # torch cannot compare all types with each other
         if not (same_type and torch.equal(chosen.images, images) and torch.equal(chosen.labels, labels)):
             raise ValueError("images and labels must be those that indices choose")
@@ -206,14 +215,3 @@ def _check_brings(condensed: CondensedSet) -> None:
     factor, size = condensed.factor, condensed.images.shape[2:]
     if not isinstance(factor, int) or factor < 1 or any(side % factor for side in size):
         raise ValueError(f"factor must be a whole number that divides {size[0]} and {size[1]}, found {factor!r}")
-
-
-def select_images(train: ResidentSplit, indices: Tensor) -> CondensedSet:
-    """Return a coreset, as `CondensedSet.select` does; invalid or too many indices raise a `ValueError`."""
-    if indices.dtype != torch.int64 or indices.ndim != 1:
-        raise ValueError("indices must be int64 of shape (N,)")
-    if len(indices) > len(train):
-        raise ValueError(f"there are {len(indices)} indices and {len(train)} training images")
-    if bool((indices < 0).any()) or bool((indices >= len(train)).any()):
-        raise ValueError(f"indices must lie in 0..{len(train) - 1}")
-    return CondensedSet.select(train, indices)

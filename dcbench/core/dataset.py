@@ -80,10 +80,7 @@ class Dataset(Component):
     @classmethod
     def option_fields(cls) -> dict[str, FieldInfo]:
         """Return its own options, then those of its form that are not the name of one of its own."""
-        return {
-            **cls.model_fields,
-            **{k: v for k, v in DatasetForm.model_fields.items() if k not in cls.model_fields},
-        }
+        return {**cls.model_fields, **DatasetForm.model_fields, **cls.model_fields}
 
     @classmethod
     def _from_values(cls, values: dict[str, Any]) -> Self:

@@ -48,16 +48,18 @@ class ResidentSplit:
 
     @cached_property
     def _statistics(self) -> tuple[Tensor, Tensor]:
-        mean = torch.tensor(self.info.mean, device=self.device).view(1, -1, 1, 1)
-        std = torch.tensor(self.info.std, device=self.device).view(1, -1, 1, 1)
+        mean, std = torch.tensor([self.info.mean, self.info.std], device=self.device).view(2, 1, -1, 1, 1)
         return mean, std
 
     def normalised(self, indices: Tensor | slice) -> Tensor:
         """Return images in normalised space, (pixel / 255 - mean) / std: float32, shape (n, C, H, W)."""
-        if isinstance(indices, Tensor):
-            indices = send(indices, self.device)
         mean, std = self._statistics
-        return self.images[indices].float().div_(255).sub_(mean).div_(std)
+        return self.raw(indices).sub_(mean).div_(std)
+
+    def raw(self, indices: Tensor | slice) -> Tensor:
+        """Return images as pixels in [0, 1]: float32, shape (n, C, H, W)."""
+        chosen = send(indices, self.device) if isinstance(indices, Tensor) else indices
+        return self.images[chosen].float().div_(255)
 
     def draw_indices(self, label: int, n: int, generator: torch.Generator) -> Tensor:
         """Draw ``n`` different images of a class, or all of them if the class has fewer.

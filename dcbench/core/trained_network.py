@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -113,30 +114,42 @@ class NetworkSpec(Spec):
 
 
 @dataclass(frozen=True)
-class TrainedNetwork:
-    """A network that was trained by a recipe.
+class StoredNetwork:
+    """What is kept of a network that was trained by a recipe.
 
     Attributes:
         spec: what it is.
-        architecture, info, device: what `network` builds, and where.
         accuracy: fraction of the images that it was trained on which it classifies correctly after the last epoch.
         held_out_accuracy: fraction of the held-out images that it classifies correctly, by the numbers of epochs
             of `NetworkRecipe.kept`; empty if nothing is held out.
         held_out: positions of the held-out images in the training split: int64, shape (n,), on the CPU.
         sha256: hash of what is kept of it.
-        seconds: what it took to train, whoever did.
+        path: the file that has it.
+        read: returns the state after an epoch, from the file.
     """
 
     spec: NetworkSpec
-    architecture: Architecture
-    info: DatasetInfo
-    device: torch.device
     accuracy: float
     held_out_accuracy: Mapping[int, float]
     held_out: Tensor
     sha256: str
-    seconds: float
+    path: Path
     read: Callable[[int], State] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class TrainedNetwork(StoredNetwork):
+    """A network that was trained by a recipe, as methods and protocols get it.
+
+    Attributes:
+        architecture, info, device: what `network` builds, and where.
+        seconds: what it took to train, whoever did.
+    """
+
+    architecture: Architecture
+    info: DatasetInfo
+    device: torch.device
+    seconds: float
 
     @property
     def epochs(self) -> tuple[int, ...]:

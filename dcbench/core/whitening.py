@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from dcbench.core.split import ResidentSplit
-from dcbench.utils.devices import send
 
 EPS = 0.1
 NAME = "pixels in [0, 1], eps 0.1"
@@ -63,9 +62,7 @@ class WhitenedSplit(ResidentSplit):
 
     def normalised(self, indices: Tensor | slice) -> Tensor:
         """Return whitened images: float32, shape (n, C, H, W)."""
-        if isinstance(indices, Tensor):
-            indices = send(indices, self.device)
-        return self.whitening(self.images[indices].float() / 255)
+        return self.whitening(self.raw(indices))
 
 
 def whiten(train: ResidentSplit) -> WhitenedSplit:

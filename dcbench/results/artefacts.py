@@ -3,6 +3,7 @@
 ::
 
     results/
+      records.jsonl                one line per trial, appended; see `dcbench.results.store`
       sets/NAME.safetensors        a condensed set; a function of its spec, byte for byte
       sets/NAME.cost.json          what it took to make
       sets/NAME.png                its picture
@@ -75,8 +76,8 @@ class Artefacts:
         """Return where the picture of a spec's condensed set is or would be."""
         return self.set_path(spec).with_suffix(".png")
 
-    def checkpoint_path(self, spec: CondenseSpec) -> Path:
-        """Return where the state of a spec's unfinished condensation is or would be."""
+    def checkpoint_path(self, spec: CondenseSpec | NetworkSpec) -> Path:
+        """Return where the state of a spec's unfinished condensation or training is or would be."""
         return self.root / "checkpoints" / f"{spec.key()[:24]}.safetensors"
 
     def network_path(self, spec: NetworkSpec) -> Path:
@@ -84,14 +85,10 @@ class Artefacts:
         readable = "_".join(map(slug, (spec.dataset, spec.network, f"number{spec.number}")))
         return self.root / "networks" / f"{readable}_{spec.key()[:12]}.safetensors"
 
-    def network_checkpoint_path(self, spec: NetworkSpec) -> Path:
-        """Return where the state of a network whose training is unfinished is or would be."""
-        return self.root / "checkpoints" / f"{spec.key()[:24]}.safetensors"
-
     def network_paths(self, spec: NetworkSpec) -> tuple[Path, ...]:
         """Return the paths of the files of a network, in the order of their writing."""
         path = self.network_path(spec)
-        return self.network_checkpoint_path(spec), _cost_path(path), path
+        return self.checkpoint_path(spec), _cost_path(path), path
 
     @contextmanager
     def training(self, spec: NetworkSpec, waits: bool) -> Iterator[bool]:
@@ -149,14 +146,6 @@ class Artefacts:
         """Return the paths of the files from which work on a spec continues."""
         path = self.set_path(spec)
         return _cost_path(path), path, self.picture_path(spec), self.checkpoint_path(spec)
-
-    def write_cost(self, spec: CondenseSpec, cost: Cost) -> None:
-        """Write what a condensed set took to make."""
-        write_cost_beside(self.set_path(spec), cost)
-
-    def read_cost(self, spec: CondenseSpec) -> Cost | None:
-        """Return what a condensed set took to make, or None where that is not known."""
-        return cost_beside(self.set_path(spec))
 
     def clear_left_over(self) -> None:
         """Remove the temporary files of killed processes. Raises `StorageError` when one cannot be removed."""

@@ -12,8 +12,9 @@ import torch
 from safetensors import safe_open
 from safetensors.numpy import save as save_arrays
 from safetensors.torch import save as save_tensors
+from torch import Tensor
 
-from dcbench.core.condensed_set import CondensedSet, select_images
+from dcbench.core.condensed_set import CondensedSet
 from dcbench.core.split import ResidentSplit
 from dcbench.results.set_header import (
     BRINGING_FORMAT,
@@ -41,13 +42,19 @@ def save_set(path: Path, condensed: CondensedSet, header: Mapping[str, Any]) -> 
         tensors["indices"] = condensed.indices
     if condensed.indices is None or len(condensed.indices) < header["train_size"]:
         tensors["images"] = condensed.images
-    # Views of one tensor are refused by safetensors.
-    tensors = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
     stated = {**header, "format": BRINGING_FORMAT if condensed.brings else FORMAT}
     stated |= {"brings": condensed.brings} if condensed.brings else {}
-    stated["content_sha256"] = content_sha256(stated, {name: each.numpy() for name, each in tensors.items()})
+    write_tensors(path, tensors, stated)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+    """Write tensors with a header, to which the hash of both is added, in one piece or not at all."""
+    # Views of one tensor are refused by safetensors.
+    tensors = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
+    digest = content_sha256(header, {name: each.numpy() for name, each in tensors.items()})
     # One metadata entry: safetensors keeps several in no fixed order, and the bytes are to be repeatable.
-    write_atomically(path, save_tensors(tensors, metadata={"dcbench": json.dumps(stated, sort_keys=True)}))
+    text = json.dumps({**header, "content_sha256": digest}, sort_keys=True)
+    write_atomically(path, save_tensors(tensors, metadata={"dcbench": text}))
 
 
 def load_set(
@@ -70,7 +77,7 @@ def load_set(
             condensed = CondensedSet(tensors["images"], tensors["labels"], indices, history, zca, **brings)  # type: ignore[arg-type]
         else:
             split = train(header["spec"]["dataset"]) if callable(train) else train
-            coreset = select_images(split, tensors["indices"])
+            coreset = CondensedSet.select(split, tensors["indices"])
             condensed = replace(coreset, labels=tensors["labels"], history=history)
         check_hash(path, header, condensed.sha256())
     return condensed, header

@@ -1,11 +1,11 @@
-"""What the file of a condensed set says of itself, and the hash that protects it; without torch."""
+"""What the file of a condensed set, or of a network, says of itself, and its hash; without torch."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,45 +22,49 @@ BRINGING_FORMAT = "dcbench-set/3"
 """Of a set that brings more than images and labels: its header has ``brings``."""
 FIRST_FORMAT = "dcbench-set/1"
 """Written before there was ``content_sha256``, and still read; some damage goes unnoticed in it."""
-FORMATS = re.compile(r"dcbench-set/[1-9][0-9]{0,5}")
+FORMATS = (FORMAT, BRINGING_FORMAT, FIRST_FORMAT)
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
+def reading(path: Path, what: str = "a condensed set") -> Iterator[None]:
     """Bring what a damaged or forged file raises to one message that names it."""
     try:
         yield
     except (DcbenchError, MemoryError):
         raise
     except KeyError as error:
-        raise DcbenchError(f"{path} is not a condensed set: it has no {error}.") from None
+        raise DcbenchError(f"{path} is not {what}: it has no {error}.") from None
     except Exception as error:  # there is hardly one that a damaged or forged file cannot raise
-        raise DcbenchError(f"{path} cannot be read as a condensed set: {error}.") from None
+        raise DcbenchError(f"{path} cannot be read as {what}: {error}.") from None
 
 
-def parse_header(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """Return the header of a condensed set from the metadata of its file."""
+def parse_header(metadata: Mapping[str, str], format: str = FORMAT) -> dict[str, Any]:
+    """Return the header from the metadata of a file of a format, in any version of it."""
     header = json.loads(metadata["dcbench"])
-    if not isinstance(header, dict) or not FORMATS.fullmatch(str(header.get("format"))):
-        raise ValueError(f"its format is not {FORMAT}")
+    kind = re.escape(format.partition("/")[0])
+    if not isinstance(header, dict) or not re.fullmatch(rf"{kind}/[1-9][0-9]{{0,5}}", str(header.get("format"))):
+        raise ValueError(f"its format is not {format}")
     return header
 
 
-def read_file(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]], dict[str, str]]:
+def read_file(
+    path: Path, formats: Sequence[str] = FORMATS
+) -> tuple[dict[str, Any], dict[str, NDArray[Any]], dict[str, str]]:
     """Return the header without ``content_sha256``, the arrays, and the metadata that has the header.
 
-    A `DcbenchError` says that header and arrays do not fit each other. `check_hash` is still to be called.
+    A `DcbenchError` says that header and arrays do not fit each other, or that the file is of none of the formats
+    but of a newer one. Of a set, `check_hash` is still to be called.
     """
     with safe_open(path, framework="np") as file:
         metadata = file.metadata() or {}
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    header = parse_header(metadata)
+    header = parse_header(metadata, formats[0])
     stated = header.pop("content_sha256", None)
     if stated is None and header["format"] != FIRST_FORMAT:
         raise KeyError("content_sha256")
     if stated is not None and stated != content_sha256(header, arrays):
         raise DcbenchError(f"{path} is damaged: its content does not match the hash in its header.")
-    if header["format"] not in (FIRST_FORMAT, FORMAT, BRINGING_FORMAT):
+    if header["format"] not in formats:
         raise newer_format(f"{path}, a {header['format']},")
     return header, arrays, metadata
 

@@ -1,17 +1,11 @@
-"""A results folder: its records, beside the files of its condensed sets (see `dcbench.results.artefacts`).
-
-::
-
-    results/
-      records.jsonl    one line per trial, appended
-"""
+"""A results folder: its records, beside the files of its condensed sets (see `dcbench.results.artefacts`)."""
 
 from __future__ import annotations
 
 import math
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -146,21 +140,14 @@ def read_records(path: Path, strict: bool = True, start: int = 0, end: float = m
     if torn and len(damaged) == 1:
         warnings.warn(f"{path}: dropped its last line, which is torn.", stacklevel=2)
     elif damaged:
-        warnings.warn(f"{path}: left out {_which(damaged)}; those trials are done again.", stacklevel=2)
+        which = "s" * (len(damaged) > 1) + f" {', '.join(map(str, damaged[:10]))}" + ", …" * (len(damaged) > 10)
+        warnings.warn(f"{path}: left out damaged line{which}; those trials are done again.", stacklevel=2)
     return records
 
 
 def unreadable(path: Path, error: OSError) -> DcbenchError:
     """Return the error for a file that the system cannot read."""
     return DcbenchError(f"{path} cannot be read: {error.strerror}.")
-
-
-def _which(lines: Sequence[int]) -> str:
-    """Name damaged lines, the first ten of many."""
-    if len(lines) == 1:
-        return f"line {lines[0]}, which is damaged"
-    more = f" and {len(lines) - 10} more" if len(lines) > 10 else ""
-    return f"lines {', '.join(map(str, lines[:10]))}{more}, which are damaged"
 
 
 def latest(records: Iterable[Record]) -> list[Record]:

@@ -31,7 +31,7 @@ from dcbench.engine.memory import free_what_failed, is_out_of_memory
 from dcbench.evaluate.protocol import EvaluationProtocol
 from dcbench.evaluate.side_by_side import evaluate_all
 from dcbench.evaluate.trial import Trial
-from dcbench.results.artefacts import Artefacts
+from dcbench.results.artefacts import Artefacts, cost_beside
 from dcbench.results.picture import save_picture
 from dcbench.results.provenance import describe_device, git_state, now, source_sha256, sources
 from dcbench.results.records import Record
@@ -294,7 +294,7 @@ def describe_work(
 
     By default the threads are those of this thread; the fields are those that the other arguments do not tell.
     """
-    cost, (git_sha, git_dirty) = artefacts.read_cost(spec), git_state()
+    cost, (git_sha, git_dirty) = cost_beside(artefacts.set_path(spec)), git_state()
     return Record(
         condense_key=spec.key(),
         **spec.model_dump(exclude={"seed"}),

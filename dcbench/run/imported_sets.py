@@ -25,7 +25,7 @@ from dcbench.formats.conversion import to_condensed
 from dcbench.formats.foreign import IN_ORDER, ForeignFile, Statement, read_foreign
 from dcbench.formats.labels import LabelsAre
 from dcbench.plugins import Plugins
-from dcbench.results.artefacts import Artefacts, Cost, cost_beside
+from dcbench.results.artefacts import Artefacts, Cost, cost_beside, write_cost_beside
 from dcbench.results.checked_set import read_checked_set, size_of_imported, unevenness
 from dcbench.results.records import IMPORTED, Record
 from dcbench.results.set_file import save_set
@@ -65,7 +65,7 @@ class ImportedSet:
     def make(self, spec: CondenseSpec, train: ResidentSplit, artefacts: Artefacts, *_: object) -> CondensedSet:
         """Keep the set; see `dcbench.run.cells.SetSource`."""
         if self.cost:
-            artefacts.write_cost(spec, self.cost)
+            write_cost_beside(artefacts.set_path(spec), self.cost)
         save_set(artefacts.set_path(spec), self.condensed, header(spec, self.condensed, train, self.origin))
         return self.condensed
 

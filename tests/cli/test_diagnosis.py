@@ -256,7 +256,7 @@ def test_damage_in_results_is_named_file_by_file(look, run, tmp_path):
     findings = look()
     wrong = [each for each in findings if each.status == "wrong"]
     assert [each.subject for each in wrong] == ["records", "condensed set", "trained network"]
-    assert "line 2, which is damaged" in wrong[0].result
+    assert "damaged line 2;" in wrong[0].result
     assert wrong[1].result.startswith(str(damaged))
     assert wrong[2].result.startswith(str(network))
     assert of(findings, "condensed sets").result == "2, 1 of them whole"

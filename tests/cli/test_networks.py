@@ -62,7 +62,7 @@ def test_a_damaged_network_is_left_out_and_named(results):
     damaged.write_bytes(b"no")
     done = networks("list", "--results", results)
     assert done.exit_code == 0
-    assert f"Left out: {damaged} is not a trained network, or is damaged" in done.stderr
+    assert f"Left out: {damaged} cannot be read as a trained network" in done.stderr
 
 
 def test_damaged_networks_are_removed_when_asked_for(results):

@@ -13,6 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from dcbench.core.condensed_set import CondensedSet, check_set
+from dcbench.core.split import ResidentSplit
 from dcbench.results.set_file import load_set, save_set, without_images
 from dcbench.results.set_header import FIRST_FORMAT, FORMAT
 from dcbench.utils.errors import DcbenchError
@@ -343,7 +344,7 @@ def test_images_are_not_taken_out_of_a_damaged_file(path, train, position):
 def test_more_positions_than_there_are_images_are_refused_and_not_looked_up(path, train, monkeypatch):
     many = torch.zeros(len(train) + 1, dtype=torch.int64)
     save_file({"indices": many, "labels": many.clone()}, path, {"dcbench": json.dumps(HEADER)})
-    monkeypatch.setattr(CondensedSet, "select", lambda *_: pytest.fail("looked up"))
+    monkeypatch.setattr(ResidentSplit, "normalised", lambda *_: pytest.fail("looked up"))
     with pytest.raises(DcbenchError, match=r"a set\.safetensors .* 17 indices and 16 training images"):
         load_set(path, train)
 

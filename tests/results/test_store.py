@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dcbench.leaderboard.scores import find_records
-from dcbench.results.artefacts import Cost, cost_beside
+from dcbench.results.artefacts import Cost, cost_beside, write_cost_beside
 from dcbench.results.records import RECORD_SCHEMA, Record, sealed
 from dcbench.results.store import RECORDS, Store, latest, read_records
 from dcbench.utils.errors import DcbenchError, NewerFormat
@@ -185,7 +185,7 @@ def test_a_damaged_line_before_one_that_is_being_written_is_named(tmp_path):
     store.append(record)
     with open(tmp_path / RECORDS, "ab") as file:
         file.write(b"damaged\n" + lines_of(record)[:40])
-    with pytest.warns(UserWarning, match="left out lines 2, 3, which are damaged"):
+    with pytest.warns(UserWarning, match="left out damaged lines 2, 3;"):
         store.refresh()
 
 
@@ -276,9 +276,8 @@ COST = Cost(12.5, 1000, "fast", 3, 0.25)
 
 
 @pytest.fixture
-def cost_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(Store, "set_path", lambda self, spec: tmp_path / "set.safetensors")
-    Store(tmp_path).write_cost(None, COST)
+def cost_file(tmp_path):
+    write_cost_beside(tmp_path / "set.safetensors", COST)
     return tmp_path / "set.cost.json"
 
 
@@ -342,7 +341,7 @@ def test_a_damaged_line_of_results_is_left_out_and_named(tmp_path, damage):
     (tmp_path / RECORDS).write_bytes(written)
     found, said = leniently(tmp_path / RECORDS)
     assert found == [records[0], records[2]]
-    assert said == [f"{tmp_path / RECORDS}: left out line 2, which is damaged; those trials are done again."]
+    assert said == [f"{tmp_path / RECORDS}: left out damaged line 2; those trials are done again."]
     with pytest.warns(UserWarning, match="line 2"):
         assert Store(tmp_path).records == find_records(tmp_path) == found
     assert (tmp_path / RECORDS).read_bytes() == written
@@ -354,7 +353,7 @@ def test_many_damaged_lines_are_one_warning(tmp_path):
     (tmp_path / RECORDS).write_text("?\n" * 30 + make_record().to_json() + "\n" + make_record().to_json()[:9])
     found, (said,) = leniently(tmp_path / RECORDS)
     assert found == [make_record()]
-    assert "left out lines 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 and 21 more, which are damaged" in said
+    assert "left out damaged lines 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, …;" in said
 
 
 def test_no_flipped_byte_makes_another_record(tmp_path):
@@ -424,7 +423,7 @@ def test_a_line_of_a_newer_dcbench_is_no_damage_and_such_results_are_not_opened(
 def test_a_damaged_line_that_claims_to_be_of_a_newer_dcbench_is_damaged(tmp_path):
     line = of_a_newer_dcbench(make_record()).replace(b'"news": 1', b'"news": 2')
     (tmp_path / RECORDS).write_bytes(line + b"\n")
-    with pytest.warns(UserWarning, match="left out line 1, which is damaged"):
+    with pytest.warns(UserWarning, match="left out damaged line 1;"):
         assert read_records(tmp_path / RECORDS, strict=False) == []
 
 
