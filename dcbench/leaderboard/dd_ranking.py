@@ -40,14 +40,13 @@ def _data(table: Standings) -> tuple[object, ...]:
 
 
 def _same(entry: Entry, table: Standings | None) -> Entry | None:
-    """Return the entry of the same sets in another table, if its mean is over the same networks."""
-    row = entry.row
-    who = (row.method, row.method_version, row.options, row.matching_network, row.ipc)
-    for each in table.entries if table else ():
-        other = each.row
-        if (other.method, other.method_version, other.options, other.matching_network, other.ipc) == who:
-            return each
-    return None
+    """Return the entry of the same sets in another table, if it has them."""
+
+    def sets(each: Entry) -> tuple[object, ...]:
+        row = each.row
+        return row.method, row.method_version, row.options, row.matching_network, row.ipc
+
+    return next((each for each in table.entries if sets(each) == sets(entry)), None) if table else None
 
 
 def _gain(entry: Entry | None, table: Standings | None) -> float | None:

@@ -13,10 +13,15 @@ import numpy as np
 
 from dcbench.core.spec import BUDGETS, is_held_out
 from dcbench.leaderboard.statistics import Estimate, Score, Trials, estimate, score
-from dcbench.results.records import OF_ONE_SET, Record
+from dcbench.results.records import OF_ONE_SET, Record, TeacherFacts
 from dcbench.results.store import RECORDS, latest, read_records
 
 MADE_ELSEWHERE = "made elsewhere: "
+AS_RECORDED = (
+    *("dataset", "dataset_sha256", "protocol", "budget"),
+    *("ipc", "method", "method_version", "matching_network", "seeded"),
+)
+"""Fields of a `Competitor` that a record has under the same names."""
 
 
 @dataclass(frozen=True, order=True)
@@ -35,44 +40,27 @@ class Board:
 
 
 @dataclass(frozen=True)
-class Competitor:
+class Competitor(Board):
     """What makes a row: everything that may differ between two of them but the seeds and the network.
 
     Attributes:
         ipc: None where the set is of any size.
         options: those that are not the method's defaults, e.g. ``iterations=50``.
         all_options: all that the sets have in common, as JSON.
-        teacher: see `Board`.
     """
 
-    dataset: str
-    dataset_sha256: str
     ipc: int | None
     method: str
     method_version: str
     options: str
     matching_network: str | None
-    protocol: str
-    budget: str
-    track: str
     all_options: str
     seeded: bool
-    teacher: str
 
     @property
     def made_elsewhere(self) -> bool:
         """Whether dcbench evaluated sets that it did not condense."""
         return self.all_options.startswith(MADE_ELSEWHERE)
-
-
-@dataclass(frozen=True, order=True)
-class Teacher:
-    """What labelled the images while the networks of a row were trained; see `Record.teacher`."""
-
-    network: str
-    sha256: str
-    bytes: int
-    held_out_accuracy: float | None = None
 
 
 @dataclass(frozen=True)
@@ -109,22 +97,22 @@ class Row(Competitor):
     engines: tuple[str, ...] = ()
     commits: tuple[str, ...] = ()
     condense_keys: tuple[str, ...] = ()
-    teachers: tuple[Teacher, ...] = ()
+    teachers: tuple[TeacherFacts, ...] = ()
     test_images: int = 0
     trials: Trials = field(default_factory=dict, repr=False, compare=False)
     found: Trials = field(default_factory=dict, repr=False, compare=False)
 
     def estimate_over(self, networks: Sequence[str]) -> Estimate | None:
         """Return the mean over some networks with its error; None if one is missing, or too little was tried."""
-        if self.mean_over(networks) is None:
-            return None
-        return estimate({network: self.trials[network] for network in networks}, self.seeded)
+        return self._over(self.trials, networks)
 
     def found_over(self, networks: Sequence[str]) -> Estimate | None:
         """Return the mean over some networks that a verification found; None where it did not try all of them."""
-        if not networks or not all(network in self.found for network in networks):
-            return None
-        return estimate({network: self.found[network] for network in networks}, self.seeded)
+        return self._over(self.found, networks)
+
+    def _over(self, trials: Trials, networks: Sequence[str]) -> Estimate | None:
+        known = {network: trials[network] for network in networks if network in trials}
+        return estimate(known, self.seeded) if len(known) == len(networks) else None
 
     def mean_over(self, networks: Sequence[str]) -> float | None:
         """Return the mean over some networks, as a fraction; None where there are none or one is missing."""
@@ -147,7 +135,7 @@ class Row(Competitor):
     @property
     def board(self) -> Board:
         """What a row must share with another to be compared with it, but for the images per class."""
-        return Board(self.dataset, self.dataset_sha256, self.protocol, self.budget, self.track, self.teacher)
+        return Board(*(getattr(self, each.name) for each in fields(Board)))
 
 
 def find_records(folder: Path) -> list[Record]:
@@ -230,19 +218,11 @@ def competitor(record: Record) -> Competitor:
     if record.imported:
         options = {name: value for name, value in options.items() if name not in OF_ONE_SET | {"lr"}}
     return Competitor(
-        record.dataset,
-        record.dataset_sha256,
-        record.ipc,
-        record.method,
-        record.method_version,
-        changed,
-        record.matching_network,
-        record.protocol,
-        record.budget,
-        str(record.track),
-        MADE_ELSEWHERE * record.imported + json.dumps(options, sort_keys=True),
-        record.seeded,
-        record.teacher.get("sha256", ""),
+        **{name: getattr(record, name) for name in AS_RECORDED},
+        track=str(record.track),
+        teacher=record.teacher.get("sha256", ""),
+        options=changed,
+        all_options=MADE_ELSEWHERE * record.imported + json.dumps(options, sort_keys=True),
     )
 
 
@@ -276,16 +256,10 @@ def _row(who: Competitor, records: Sequence[Record]) -> Row:
             sorted({each.git_sha[:10] + "+" * bool(each.git_dirty) for each in records if each.git_sha})
         ),
         condense_keys=tuple(seconds),
-        teachers=_teachers(records),
+        teachers=tuple(TeacherFacts(**each) for each in [records[0].teacher] if each),
         test_images=min(record.n_test for record in records),
         trials=trials,
     )
-
-
-def _teachers(records: Iterable[Record]) -> tuple[Teacher, ...]:
-    names = [each.name for each in fields(Teacher)]
-    stated = [{name: record.teacher[name] for name in names} for record in records if record.teacher]
-    return tuple(sorted({Teacher(**each) for each in stated}, key=lambda each: (each.network, each.sha256)))
 
 
 def _trials(records: Iterable[Record], measure: str = "accuracy") -> Trials:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 
 from dcbench.core.spec import HARD_LABELS
 from dcbench.leaderboard.rules import Rules
-from dcbench.leaderboard.scores import Board, Row, Teacher
+from dcbench.leaderboard.scores import Board, Row
 from dcbench.leaderboard.statistics import Estimate, Interval, better, satterthwaite
+from dcbench.results.records import TeacherFacts
 from dcbench.utils.errors import DcbenchError
 
 SUPERSEDED = "superseded by "
@@ -87,7 +88,7 @@ class Standings(Board):
     random: str | None = None
 
     @property
-    def teachers(self) -> tuple[Teacher, ...]:
+    def teachers(self) -> tuple[TeacherFacts, ...]:
         """The teacher of the rows, if there is one."""
         return tuple({teacher for entry in self.entries for teacher in entry.row.teachers})
 
@@ -251,10 +252,12 @@ class _Maker:
 
     def _ranked(self, entries: Sequence[Entry]) -> list[Entry]:
         """Give each entry that lacks nothing its rank."""
+        # One that lacks nothing, is of the table's size, and not only a reference from another track.
+        board, size = self.board[0].board, self.ipc
         rivals = [
             (number, each.found or each.estimate)
             for number, each in enumerate(entries)
-            if self._can_be_ranked(each)
+            if not each.provisional and each.row.ipc == size is not None and each.row.board == board
         ]
         above = better([estimate for _, estimate in rivals if estimate])
         ranked = list(entries)
@@ -262,11 +265,6 @@ class _Maker:
             rank = 1 + int(above[:, place].sum()), len(rivals) - int(above[place].sum())
             ranked[number] = replace(entries[number], rank=rank)
         return ranked
-
-    def _can_be_ranked(self, entry: Entry) -> bool:
-        """Say whether it lacks nothing, is of the table's size, and not only a reference from another track."""
-        row = entry.row
-        return not entry.provisional and row.ipc == self.ipc is not None and row.board == self.board[0].board
 
     def _superseded(self, row: Row) -> list[str]:
         """Say which newer version of a row's method has a row that lacks nothing."""

@@ -185,7 +185,8 @@ def test_every_row_and_number_is_in_the_data(board, data):
     exact = json.dumps(leaderboard_data(read_leaderboard(board)))
     expected = json.loads(exact, parse_float=lambda number: round(float(number), 9))
     found = [
-        {**table, "entries": [{k: v for k, v in each.items() if "picture" not in k} for each in table["entries"]]}
+        {k: v for k, v in table.items() if k != "test_images"}
+        | {"entries": [{k: v for k, v in each.items() if "picture" not in k} for each in table["entries"]]}
         for table in data["tables"]
     ]
     assert found == expected

@@ -40,7 +40,9 @@ def row_data(row: Row) -> dict[str, Any]:
     }
     plain |= {"diverged": row.diverged} if row.diverged else {}
     plain |= {"made_elsewhere": True} if row.made_elsewhere else {}
-    return plain | ({"teachers": [asdict(each) for each in row.teachers]} if row.teachers else {})
+    return plain | (
+        {"teachers": [each.model_dump(exclude={"recipe"}) for each in row.teachers]} if row.teachers else {}
+    )
 
 
 def _entry_data(entry: Entry, leaderboard: Leaderboard) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from dcbench.leaderboard.report.tables import (
     test_images,
 )
 from dcbench.leaderboard.rules import Rules
+from dcbench.utils.wording import counted
 
 SCRIPTS = (
     *("data.js", "state.js", "columns.js", "standings.js", "heatmap.js"),
@@ -131,11 +132,7 @@ def _read(name: str) -> str:
 
 def _rules_in_words(rules: Rules) -> str:
     """Say what a row needs to be ranked."""
-    needed = f"at least {_number(rules.sets, 'condensed set')} and {_number(rules.evals, 'network')} for each"
+    needed = f"at least {counted(rules.sets, 'condensed set')} and {counted(rules.evals, 'network')} for each"
     where = [f"on {', '.join(rules.networks) or 'the networks that all rows have'}"]
     where += [f"on {', '.join(networks)} for {dataset}" for dataset, networks in sorted(rules.datasets.items())]
     return f"To be ranked, a row needs {needed}, {'; '.join(where)}. A row with less is provisional (†)."
-
-
-def _number(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
