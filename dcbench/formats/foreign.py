@@ -108,7 +108,7 @@ def read_foreign(path: Path, info: DatasetInfo, said: Statement | None = None) -
 
 
 def _read_file(path: Path, said: Path | Literal["in-order"] | None) -> ForeignFile:
-    digest, content = hashlib.sha256(path.read_bytes()), _content(path)
+    digest, content = hashlib.sha256(path.read_bytes()), read_content(path)
     sets, used = find_sets(content, path)
     if sets and said:
         raise DcbenchError(f"{path} has labels of its own, and --labels is for images alone.")
@@ -117,7 +117,7 @@ def _read_file(path: Path, said: Path | Literal["in-order"] | None) -> ForeignFi
         if said != IN_ORDER:
             partner = said or _partner(path)
             digest.update(partner.read_bytes())
-            if (labels := as_labels(first_of(_content(partner), LABELS))) is None:
+            if (labels := as_labels(first_of(read_content(partner), LABELS))) is None:
                 raise DcbenchError(f"{partner} has no labels: numbers of shape (N,) or (N, K), say as 'labels'.")
         sets = (one_set(images, labels, None, rate_in(content, path)),)
         used = (name_of(content, IMAGES), name_of(content, RATES))
@@ -128,14 +128,10 @@ def _read_file(path: Path, said: Path | Literal["in-order"] | None) -> ForeignFi
             f"{', '.join(IMAGES)} with labels under one of {', '.join(LABELS)}; a pair of them; a list of pairs."
         )
     if len(sets) == 1 and sets[0].lr is None and (beside := _beside(path, "images?", "lr")):
-        sets = (replace(sets[0], lr=as_rate(first_of(_content(beside), RATES), beside)),)
+        sets = (replace(sets[0], lr=as_rate(first_of(read_content(beside), RATES), beside)),)
     unused = tuple(str(name) for name in content if name not in used) if isinstance(content, Mapping) else ()
     sets = tuple(_in_memory(each, path) for each in sets)
     return ForeignFile(path, digest.hexdigest(), sets, stated_accuracies(content), unused)
-
-
-def _content(path: Path) -> Any:
-    return read_content(path, {*IMAGES, *LABELS, *RATES})
 
 
 def _in_memory(foreign: ForeignSet, path: Path) -> ForeignSet:
