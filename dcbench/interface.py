@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, replace
-from functools import wraps
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from dcbench.utils.errors import DcbenchError, unknown_name
 
@@ -42,28 +42,22 @@ if TYPE_CHECKING:
 
 __all__ = ["DcbenchError", "condense", "evaluate", "leaderboard", "load_set", "run"]
 
-P = ParamSpec("P")
-T = TypeVar("T")
 _running = threading.Lock()
 """Held while this process carries out a run: threads and generators of torch are the whole process's."""
 
 
-def _alone(function: Callable[P, T]) -> Callable[P, T]:
+@contextmanager
+def _alone() -> Iterator[None]:
     """Let no two runs be under way in this process at once."""
-
-    @wraps(function)
-    def alone(*args: P.args, **words: P.kwargs) -> T:
-        if not _running.acquire(blocking=False):
-            raise DcbenchError("a run is under way in this process: wait for it, or start another process.")
-        try:
-            return function(*args, **words)
-        finally:
-            _running.release()
-
-    return alone
+    if not _running.acquire(blocking=False):
+        raise DcbenchError("a run is under way in this process: wait for it, or start another process.")
+    try:
+        yield
+    finally:
+        _running.release()
 
 
-@_alone
+@_alone()
 def run(
     methods: str | Method | Iterable[str | Method] | None = None,
     dataset: str | Dataset | Iterable[str | Dataset] | None = None,
@@ -137,7 +131,7 @@ def run(
     return _results(carry_out(make_plan(request, plugins), plugins, how, progress))
 
 
-@_alone
+@_alone()
 def condense(
     method: str | Method,
     dataset: str | Dataset,
@@ -188,7 +182,7 @@ def condense(
     return Condensed.read(completed.store.set_path(cell.spec), cell.data.train)
 
 
-@_alone
+@_alone()
 def evaluate(
     images: Tensor | Condensed | str | Path | Sequence[Condensed | str | Path],
     labels: Tensor | str | Path | None = None,

@@ -165,8 +165,11 @@ class Plugins:
             hook: pluggy.HookCaller = getattr(self.manager.hook, f"dcbench_register_{plural}")
             components = (_checked(component, registry.kind) for component in _returned(hook, plugin))
             provided += [(registry, component.name, component) for component in components]
-        paths = (_checked_path(path) for path in _returned(self.manager.hook.dcbench_register_suites, plugin))
-        return provided + [(self.suites, path.stem, path) for path in paths]
+        for path in _returned(self.manager.hook.dcbench_register_suites, plugin):
+            if not isinstance(path, Path) or path.suffix != ".toml":
+                raise TypeError(f"registered {path!r}, which is not the Path of a .toml file")
+            provided.append((self.suites, path.stem, path))
+        return provided
 
     def observe(self, hook: str, **arguments: Any) -> None:
         """Call an observer hook. One that raises is reported once and not called again."""
@@ -210,8 +213,9 @@ class Plugins:
         try:
             return registry.get(name)
         except DcbenchError:
-            items = registry.items.items()
-            meant = [f"{each}:{name}" for each, item in items if _takes(item, name.partition(",")[0])]
+            items: Any = registry.items.items()
+            takers = [(each, item) for each, item in items if getattr(item, "argument", "")]
+            meant = [f"{each}:{name}" for each, item in takers if item.is_argument(name.partition(",")[0])]
             raise self.missing(unknown_name(registry.kind, name, registry, meant)) from None
 
     def missing(self, error: DcbenchError) -> DcbenchError:
@@ -271,18 +275,6 @@ def _checked(component: Any, kind: str) -> type[Component]:
     if not isinstance(getattr(component, "name", None), str):
         raise TypeError(f"{component.__name__} has no name")
     return component
-
-
-def _checked_path(path: Any) -> Path:
-    if not isinstance(path, Path) or path.suffix != ".toml":
-        raise TypeError(f"registered {path!r}, which is not the Path of a .toml file")
-    return path
-
-
-def _takes(item: object, text: str) -> bool:
-    return (
-        isinstance(item, type) and issubclass(item, Component) and item.argument != "" and item.is_argument(text)
-    )
 
 
 def _last_line(error: BaseException) -> str:

@@ -160,7 +160,7 @@ def _set_problems(
         "size in bytes": (condensed.storage_bytes, {record.storage_bytes for record in records}),
         "list of what it brings": (
             _listed(condensed.brings.items()),
-            {_listed(each.brings.items()) for each in records},
+            {_listed(r.brings.items()) for r in records},
         ),
         "number of test images": (len(data.host_test.labels), {record.n_test for record in records}),
     }

@@ -155,17 +155,14 @@ class Verifier:
             info = self.datasets[submitted.checked.spec.dataset].info
             architecture = fit(self.plugins.make_architecture(network), info)
             if str(architecture) != network:
-                raise DcbenchError(
-                    f"{network!r} of the records is {str(architecture)!r} here: another version of it."
-                )
+                what = f"{network!r} of the records is {str(architecture)!r} here"
+                raise DcbenchError(f"{what}: another version of it.")
             accuracies: list[float] = []
             try:
+                trained = self._accuracies(submitted, architecture, teachers)
                 # For each network, since not all of them may compile.
-                with (
-                    active_engine().active(),
-                    closing(self._accuracies(submitted, architecture, teachers)) as each,
-                ):
-                    for accuracy in each:
+                with active_engine().active(), closing(trained):
+                    for accuracy in trained:
                         accuracies.append(accuracy)
                         self.progress(self.evals * index + len(accuracies), total)
                 found[submitted.key, submitted.protocol, network] = accuracies
@@ -193,18 +190,10 @@ class Verifier:
         code, taught_by = sources(submitted.checked.origin, architecture), submitted.records[0].teacher
         protocol = get_protocol(spec.protocol, self.plugins.make_architecture)
         augmentation = protocol.augmentation(self.datasets[spec.dataset].info)
-        here = (spec, augmentation, active_engine().name, code, torch.__version__, dcbench.__version__, taught_by)
+        here = (augmentation, active_engine().name, code, torch.__version__, dcbench.__version__, taught_by)
         engine = kept.engine.removesuffix(IN_PART)
-        then = (
-            kept.evaluation_spec(),
-            kept.augmentation,
-            engine,
-            kept.sources,
-            kept.torch,
-            kept.dcbench,
-            kept.teacher,
-        )
-        return kept.accuracy if then == here else None
+        then = (kept.augmentation, engine, kept.sources, kept.torch, kept.dcbench, kept.teacher)
+        return kept.accuracy if (kept.evaluation_spec(), then) == (spec, here) else None
 
     def _accuracies(
         self, submitted: SubmittedSet, architecture: Architecture, teachers: _Teachers
@@ -237,20 +226,10 @@ class Verifier:
                 if isinstance(trial, Exception):
                     raise trial
                 if self.store:
-                    record = describe_work(
-                        checked.spec,
-                        data,
-                        checked.origin,
-                        conditions,
-                        self.store,
-                        architecture,
-                        key=spec.key(),
-                        set_sha256=spec.set_sha256,
-                        evaluation_network=network,
-                        eval_seed=spec.seed,
-                        **trial_fields(trial, condensed, started[index], teacher),
-                    )
-                    self.store.append(record)
+                    about = (checked.spec, data, checked.origin, conditions, self.store, architecture)
+                    fields = trial_fields(trial, condensed, started[index], teacher)
+                    fields |= {"key": spec.key(), "set_sha256": spec.set_sha256, "eval_seed": spec.seed}
+                    self.store.append(describe_work(*about, evaluation_network=network, **fields))
                 yield trial.accuracy
 
 
@@ -300,9 +279,8 @@ class _Teachers:
         teacher = as_trained(found, architecture, data.train, 0.0)
         says = found.held_out_accuracy.get(recipe.epochs, 0.0)
         if abs(accuracy(teacher.network(), data.train.part(held_out)) - says) > SAME_TEACHER:
-            raise DcbenchError(
-                f"{found.path} is another on the held-out training images than it says, {says:.1%}."
-            )
+            what = "another on the held-out training images than it says"
+            raise DcbenchError(f"{found.path} is {what}, {says:.1%}.")
         return teacher
 
     def _made(self, stated: str, protocol: EvaluationProtocol, data: LoadedDataset) -> TrainedNetwork:

@@ -68,30 +68,31 @@ class Line:
         return self.score.mean - self.published.mean
 
     @property
-    def uncertainty(self) -> float | None:
-        """Combined standard error of the difference, a fraction; None where it cannot be told."""
-        if self.difference is None or self.score is None or self.published is None:
+    def _errors(self) -> tuple[float, float] | None:
+        """The standard errors of ours and of the published mean; None where one cannot be told."""
+        if self.score is None or self.published is None or not self.comparable:
             return None
         ours, theirs = our_error(self.score, self.published.std), published_error(self.published)
-        return None if ours is None or theirs is None else math.hypot(ours, theirs)
+        return None if ours is None or theirs is None else (ours, theirs)
+
+    @property
+    def uncertainty(self) -> float | None:
+        """Combined standard error of the difference, a fraction; None where it cannot be told."""
+        return math.hypot(*self._errors) if self._errors else None
 
     @property
     def z(self) -> float | None:
         """The difference in units of its uncertainty."""
-        if self.difference is None or self.uncertainty is None:
-            return None
-        return self.difference / self.uncertainty
+        return None if self.difference is None or not self.uncertainty else self.difference / self.uncertainty
 
     @property
     def p(self) -> float | None:
         """How likely such a difference is by chance; None where the uncertainty is unknown."""
-        if self.difference is None or self.score is None or self.published is None or self.uncertainty is None:
+        if self.score is None or self.published is None or self._errors is None:
             return None
-        theirs = published_error(self.published) or 0.0
-        ours = math.sqrt(max(0.0, self.uncertainty**2 - theirs**2))
         sets = (self.score.sets if self.seeded else self.score.trials, self.published.n_sets or 2)
         freedom = (max(1, each - 1) for each in sets)
-        return float(welch(*map(np.asarray, (self.difference, ours, theirs, *freedom))))
+        return float(welch(*map(np.asarray, (self.difference, *self._errors, *freedom))))
 
 
 @dataclass(frozen=True)

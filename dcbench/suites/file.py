@@ -44,15 +44,11 @@ def _flat(options: Any) -> Any:
     """Spell options as users type them: TOML nests ``gradmatch.momentum_net`` where it is not quoted."""
     if not isinstance(options, dict):
         return options
-    flat: dict[str, str] = {}
+    flat: dict[str, Any] = {}
     for key, value in options.items():
-        inner = (
-            {f"{key}.{name}": each for name, each in value.items()} if isinstance(value, dict) else {key: value}
-        )
-        flat |= {
-            name: each if isinstance(each, str) else json.dumps(each, default=str) for name, each in inner.items()
-        }
-    return flat
+        inner = value if isinstance(value, dict) else {"": value}
+        flat |= {f"{key}.{name}".rstrip("."): each for name, each in inner.items()}
+    return {key: each if isinstance(each, str) else json.dumps(each, default=str) for key, each in flat.items()}
 
 
 Names = Annotated[tuple[str, ...], Field(min_length=1)]

@@ -121,10 +121,8 @@ class SuiteSelection(SuiteFilter):
         from dcbench.run.plan import Request, make_plan
 
         options = _resolve_options(self, plugins)
-        protocol, budget = (
-            get_protocol(self.suite.file.protocol, plugins.make_architecture),
-            get_budget(self.budget),
-        )
+        protocol = get_protocol(self.suite.file.protocol, plugins.make_architecture)
+        budget = get_budget(self.budget)
         cells: list[Cell] = []
         problems, usable = [], []
         for name in self.datasets:

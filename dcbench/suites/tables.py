@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dcbench.leaderboard.report.tables import DASH, deviations, empty_table, percent, sample
+from dcbench.leaderboard.statistics import Score
 from dcbench.suites.comparison import Comparison, Line
 from dcbench.suites.file import Published
 from dcbench.suites.selection import SuiteSelection
@@ -104,15 +105,13 @@ def _line_data(line: Line) -> dict[str, Any]:
 
 def _table(dataset: str, lines: Sequence[Line]) -> tuple[str, Table]:
     """Return a table of a line per number; a network that is the same everywhere is named in the heading."""
-    heading, columns = (
-        [dataset],
-        {
-            "ipc": [str(line.key[1] or "all") for line in lines],
-            "method": [line.key[2] for line in lines],
-            "matched on": [line.key[3] or DASH for line in lines],
-            "evaluated on": [line.evaluation_network for line in lines],
-        },
-    )
+    heading = [dataset]
+    columns = {
+        "ipc": [str(line.key[1] or "all") for line in lines],
+        "method": [line.key[2] for line in lines],
+        "matched on": [line.key[3] or DASH for line in lines],
+        "evaluated on": [line.evaluation_network for line in lines],
+    }
     for name in ("matched on", "evaluated on"):
         networks = {*columns[name]} - {DASH}
         if len(networks) < 2:
@@ -127,11 +126,7 @@ def _table(dataset: str, lines: Sequence[Line]) -> tuple[str, Table]:
     for index, (line, head) in enumerate(zip(lines, heads, strict=True)):
         if index and head[0] != heads[index - 1][0]:
             shown.add_section()
-        ours = (
-            f"[bold]{percent(line.score.mean)}[/bold] [dim]({deviations(line.score)})[/dim]"
-            if line.score
-            else DASH
-        )
+        ours = f"{_bold(line.score)} [dim]({deviations(line.score)})[/dim]" if line.score else DASH
         numbers = [ours, sample(line.score), _published(line.published, deviation=True)]
         shown.add_row(*map(escape, head), *numbers, _signed(line.difference, 100), _signed(line.z), _p(line.p))
     return ", ".join(heading), shown
@@ -158,12 +153,16 @@ def _matrix(key: tuple[str, int | None, str], lines: Sequence[Line]) -> tuple[st
 
 
 def _field(line: Line) -> str:
-    field = [f"[bold]{percent(line.score.mean)}[/bold]" if line.score else DASH]
+    field = [_bold(line.score) if line.score else DASH]
     if line.published:
         field.append(_published(line.published, deviation=False))
     if line.z is not None:
         field.append(f"[dim]{_signed(line.z)}[/dim]")
     return "\n".join(field)
+
+
+def _bold(score: Score) -> str:
+    return f"[bold]{percent(score.mean)}[/bold]"
 
 
 def _broken(network: str) -> str:
