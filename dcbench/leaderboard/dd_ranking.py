@@ -41,12 +41,9 @@ def _data(table: Standings) -> tuple[object, ...]:
 
 def _same(entry: Entry, table: Standings | None) -> Entry | None:
     """Return the entry of the same sets in another table, if it has them."""
-
-    def sets(each: Entry) -> tuple[object, ...]:
-        row = each.row
-        return row.method, row.method_version, row.options, row.matching_network, row.ipc
-
-    return next((each for each in table.entries if sets(each) == sets(entry)), None) if table else None
+    sets = (entry.row.made_by, entry.row.ipc)
+    others = table.entries if table else ()
+    return next((each for each in others if (each.row.made_by, each.row.ipc) == sets), None)
 
 
 def _gain(entry: Entry | None, table: Standings | None) -> float | None:

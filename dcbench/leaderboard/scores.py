@@ -133,6 +133,11 @@ class Row(Competitor):
         return self.method if self.method_version == "1" else f"{self.method}@{self.method_version}"
 
     @property
+    def made_by(self) -> tuple[str, str, str, str]:
+        """Method, its version, its options, and the network matched on or nothing: what made the sets."""
+        return self.method, self.method_version, self.options, self.matching_network or ""
+
+    @property
     def board(self) -> Board:
         """What a row must share with another to be compared with it, but for the images per class."""
         return Board(*(getattr(self, each.name) for each in fields(Board)))
@@ -175,7 +180,7 @@ def _judged_by(record: Record) -> tuple[str, str, str]:
 def rows(records: Iterable[Record]) -> list[Row]:
     """Summarise records: best first within each data set and ipc; sets of any size at the end."""
     kept = sorted(drop_other_augmentations(_latest(records)), key=lambda record: (record.key, record.condense_key))
-    groups = _by_row(kept)
+    groups = by_row(kept)
     tables: dict[tuple[Board, int | None], list[Row]] = defaultdict(list)
     for who in sorted(groups, key=repr):
         row = _row(who, groups[who])
@@ -194,10 +199,11 @@ def rows(records: Iterable[Record]) -> list[Row]:
 def _latest(records: Iterable[Record]) -> list[Record]:
     """Return the latest records of each row; another row may be of the same set as it was made elsewhere."""
     successful = (record for record in records if record.status == "ok")
-    return [record for row in _by_row(successful).values() for record in latest(row)]
+    return [record for row in by_row(successful).values() for record in latest(row)]
 
 
-def _by_row(records: Iterable[Record]) -> dict[Competitor, list[Record]]:
+def by_row(records: Iterable[Record]) -> dict[Competitor, list[Record]]:
+    """Return records by the rows that they are of."""
     groups: dict[Competitor, list[Record]] = defaultdict(list)
     for record in records:
         groups[competitor(record)].append(record)
@@ -293,5 +299,4 @@ def _order(row: Row, common: Sequence[str]) -> tuple[object, ...]:
     """Sort by the mean over the networks in common, if there are any."""
     mean = row.mean_over(common or sorted(row.scores)) or 0.0
     ipc = row.ipc if row.ipc is not None else float("inf")
-    who = (row.method, row.method_version, row.options, row.matching_network or "", row.budget)
-    return (row.dataset, row.dataset_sha256, ipc, row.protocol, row.track, -mean, *who)
+    return (row.dataset, row.dataset_sha256, ipc, row.protocol, row.track, -mean, *row.made_by, row.budget)

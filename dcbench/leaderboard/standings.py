@@ -304,6 +304,5 @@ def _newest(row: Row) -> tuple[object, ...]:
 def _order(entry: Entry) -> tuple[object, ...]:
     """Sort by the mean, what is not ranked after what is; the ceiling at the end."""
     row = entry.row
-    who = (row.method, row.method_version, row.options, row.matching_network or "")
     mean = entry.found.mean if entry.found else entry.mean
-    return (row.ipc is None, mean is None, bool(entry.provisional), -(mean or 0), *who)
+    return (row.ipc is None, mean is None, bool(entry.provisional), -(mean or 0), *row.made_by)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import stdtrit
 
-from dcbench.leaderboard.scores import Competitor
 from dcbench.leaderboard.statistics import satterthwaite
-from dcbench.submissions.integrity import SubmittedSet
+from dcbench.submissions.integrity import SubmittedSet, sets_by_row
 
 ERROR_RATE = 0.01
 """How often an honest submission may fail, over all comparisons together (Bonferroni)."""
@@ -64,11 +62,8 @@ def compare_with_stated(sets: Sequence[SubmittedSet], found: Accuracies) -> list
     trained anew, because whoever states accuracies also states their deviation, and counts as one test image at
     least. The tolerance is that of Welch's t-test, one-sided, for `ERROR_RATE` over all comparisons.
     """
-    by_row: dict[Competitor, list[SubmittedSet]] = defaultdict(list)
-    for each in sets:
-        by_row[each.competitor].append(each)
     groups: list[tuple[tuple[str, ...], list[SubmittedSet]]] = []
-    for row in sorted(by_row.values(), key=lambda row: _row_name(row[0])):
+    for row in sorted(sets_by_row(sets), key=lambda row: _row_name(row[0])):
         tried = {
             each.key: [network for network in each.networks if (each.key, each.protocol, network) in found]
             for each in row

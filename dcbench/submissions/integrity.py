@@ -12,7 +12,7 @@ import torch
 from dcbench.core.loaded_dataset import LoadedDataset
 from dcbench.core.method import Setting, dependencies_in
 from dcbench.evaluate.protocols import get_protocol
-from dcbench.leaderboard.scores import Competitor, competitor, official
+from dcbench.leaderboard.scores import Competitor, by_row, competitor, official
 from dcbench.plugins import Plugins
 from dcbench.results.checked_set import CheckedSet, read_checked_set
 from dcbench.results.network_file import read_networks
@@ -63,6 +63,14 @@ class SubmittedSet:
         return [r.accuracy for r in self.records if r.evaluation_network == network and r.accuracy is not None]
 
 
+def sets_by_row(sets: Iterable[SubmittedSet]) -> list[list[SubmittedSet]]:
+    """Return condensed sets in the rows that they are of, in the order of these."""
+    rows: dict[Competitor, list[SubmittedSet]] = defaultdict(list)
+    for each in sets:
+        rows[each.competitor].append(each)
+    return [row for _, row in sorted(rows.items(), key=lambda item: repr(item[0]))]
+
+
 def check_submission(
     submission: Submission, datasets: Mapping[str, LoadedDataset], plugins: Plugins
 ) -> tuple[list[Problem], list[SubmittedSet]]:
@@ -80,12 +88,10 @@ def check_submission(
         problems.append(Problem(RECORDS, "its last line is torn"))
     problems += [Problem(CARD, what) for what in _card_problems(submission.card, stated)]
     problems += [Problem(_name(record), what) for record in stated for what in record_problems(record)]
-    by_row: dict[Competitor, list[Record]] = defaultdict(list)
     by_set: dict[tuple[str, str], list[Record]] = defaultdict(list)
     for record in counted:
-        by_row[competitor(record)].append(record)
         by_set[record.condense_key, record.protocol].append(record)
-    for row in by_row.values():
+    for row in by_row(counted).values():
         what = [*_seed_problems(row), *_method_problems(row[0], datasets, plugins)]
         problems += [Problem(_name(row[0]), each) for each in what]
     sets = []

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 
 from dcbench.leaderboard.board import refuse_shared_rows
-from dcbench.leaderboard.scores import Competitor, competitor, drop_other_augmentations, find_records, official
+from dcbench.leaderboard.scores import by_row, drop_other_augmentations, find_records, official
 from dcbench.plugins import Plugins
 from dcbench.results.network_file import read_networks
 from dcbench.results.records import Record
@@ -86,10 +86,7 @@ def make_submission(
     records = selection.of(find_records(results))
     if not records:
         raise DcbenchError(f"{results} has no such records that may enter a table: quick and failed ones may not.")
-    by_row: dict[Competitor, list[Record]] = defaultdict(list)
-    for record in records:
-        by_row[competitor(record)].append(record)
-    for who, row in by_row.items():
+    for who, row in by_row(records).items():
         if not row[0].imported and has_repeated_sets(row):
             raise DcbenchError(
                 f"{who.method} on {who.dataset}, ipc {who.ipc}: several seeds have the same set, which "

@@ -7,7 +7,6 @@ accuracies than whoever may not. The stated means must then lie within the stati
 from __future__ import annotations
 
 import random
-from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -29,7 +28,7 @@ from dcbench.engine.training import accuracy
 from dcbench.evaluate.protocol import EvaluationProtocol
 from dcbench.evaluate.protocols import get_protocol
 from dcbench.evaluate.side_by_side import evaluate_all
-from dcbench.leaderboard.scores import Competitor, official
+from dcbench.leaderboard.scores import official
 from dcbench.plugins import Plugins
 from dcbench.results.artefacts import Artefacts
 from dcbench.results.network_file import read_networks
@@ -40,7 +39,7 @@ from dcbench.run.cell_runner import describe_work, teacher_of, trial_fields
 from dcbench.run.events import Conditions
 from dcbench.run.plan import load_named
 from dcbench.submissions.comparison import Accuracies, StatedAndFound, compare_with_stated
-from dcbench.submissions.integrity import Problem, SubmittedSet, check_submission
+from dcbench.submissions.integrity import Problem, SubmittedSet, check_submission, sets_by_row
 from dcbench.submissions.remaking import is_made_again
 from dcbench.utils.errors import DcbenchError, first_line
 from dcbench.utils.seeds import derive_seed
@@ -333,11 +332,8 @@ def sample_sets(sets: Sequence[SubmittedSet], sample: int | None, seed: int) -> 
     Under every protocol, because the mark of a set counts for all of them.
     """
     draw = random.Random(seed)
-    by_row: dict[Competitor, list[SubmittedSet]] = defaultdict(list)
-    for submitted in sets:
-        by_row[submitted.competitor].append(submitted)
     keys = set()
-    for _, row in sorted(by_row.items(), key=lambda item: repr(item[0])):
+    for row in sets_by_row(sets):
         draw.shuffle(row)
         keys |= {submitted.key for submitted in row[:sample]}
     return sorted((each for each in sets if each.key in keys), key=lambda submitted: submitted.key)
