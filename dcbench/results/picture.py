@@ -20,21 +20,19 @@ MOST_COLUMNS = 50
 
 
 def save_picture(path: Path, condensed: CondensedSet, info: DatasetInfo, ipc: int | None) -> None:
-    """Write the picture of a condensed set as PNG.
-
-    Where the images per class are not fixed, as for the whole training split, ten of each are shown.
-    """
-    columns = min(ipc or 10, MOST_COLUMNS)
+    """Write the picture of a condensed set as PNG."""
     buffer = io.BytesIO()
-    draw_picture(condensed, info, columns).save(buffer, format="PNG", optimize=True)
+    draw_picture(condensed, info, ipc).save(buffer, format="PNG", optimize=True)
     write_atomically(path, buffer.getvalue())
 
 
-def draw_picture(condensed: CondensedSet, info: DatasetInfo, columns: int) -> Image.Image:
-    """Return the picture: each class's name, then its first ``columns`` images.
+def draw_picture(condensed: CondensedSet, info: DatasetInfo, columns: int | None) -> Image.Image:
+    """Return the picture: each class's name, then its first ``columns`` images, `MOST_COLUMNS` at most.
 
+    Ten of each are shown for None, where the images per class are not fixed, as for the whole training split.
     Whitened images are no pixels: they are shown as they are, from black to white.
     """
+    columns = min(columns or 10, MOST_COLUMNS)
     mean, std = ((0.0,), (1.0,)) if condensed.zca else (info.mean, info.std)
     labels = condensed.labels if condensed.labels.ndim == 1 else condensed.labels.argmax(dim=1)
     factor = max(1, round(TILE / max(info.size)))

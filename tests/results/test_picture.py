@@ -122,6 +122,7 @@ def test_a_saved_picture_has_a_column_per_image_up_to_a_limit(ipc, columns, tmp_
     save_picture(path, condensed, make_info(), ipc)
     with Image.open(path) as picture:
         assert picture.size == draw_picture(condensed, make_info(), columns).size
+    assert picture.size == draw_picture(condensed, make_info(), ipc).size
 
 
 def test_the_same_set_gives_the_same_bytes(tmp_path):
