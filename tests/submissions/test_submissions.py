@@ -897,7 +897,7 @@ def test_test_images_in_a_set_are_caught_though_all_hashes_agree(folder, hazy, p
 
 def test_images_in_another_space_are_found_out_by_their_accuracy(folder, hazy, verify, monkeypatch):
     monkeypatch.setattr(
-        "dcbench.submissions.verify.is_made_again", lambda *_: True
+        "dcbench.submissions.verify.Verifier._is_made_again", lambda *_: True
     )  # as of a method with a network
     # The header says what it should, but the images are in another space than the accuracies were stated for.
     resubmit(folder, hazy, lambda condensed: replace(condensed, images=condensed.images * -3 + 5, indices=None))
