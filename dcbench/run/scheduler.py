@@ -1,4 +1,4 @@
-"""The scheduler of a run: it hands cells out to executors, and handles what comes of them.
+"""The scheduler of a run: it hands the cells of a plan out to an executor, and handles what comes of them.
 
 Only the scheduler appends records, so a worker that was given up can add nothing later. It holds the lock of every
 cell that is being worked on, so each cell is done by one of two runs on the same folder.
@@ -9,21 +9,27 @@ from __future__ import annotations
 import time
 import warnings
 from collections import Counter, defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from filelock import BaseFileLock
 
+from dcbench.condense.condensation import stored_set
+from dcbench.core.architecture import Architecture
 from dcbench.core.loaded_dataset import LoadedDataset
 from dcbench.core.spec import CondenseSpec
+from dcbench.engine.engine import PLAIN, Engine
 from dcbench.hookspecs import Progress
 from dcbench.plugins import Plugins
-from dcbench.results.provenance import now
+from dcbench.results.provenance import changed_packages, now, sources
 from dcbench.results.records import Record
 from dcbench.results.store import Store
 from dcbench.run.cell_runner import describe_work
 from dcbench.run.cells import Cell, Plan
 from dcbench.run.events import Assignment, Conditions, Event, Ready, Recorded, Step, Warned
+from dcbench.run.executors import Executor
+from dcbench.run.executors.serial import Serial
+from dcbench.utils.errors import DcbenchError
 from dcbench.utils.files import remove
 from dcbench.utils.wording import counted
 
@@ -45,19 +51,34 @@ class Outcome:
 
 
 class Scheduler:
-    """Hands out the cells of a run and keeps their results. ``slots`` says how many are worked on at once."""
+    """Hands out what is left of a plan, and keeps its results in one folder.
+
+    ``slots`` says how many cells are worked on at once.
+    """
 
     def __init__(
         self,
         plan: Plan,
-        todo: Sequence[tuple[Cell, int]],
-        store: Store,
         plugins: Plugins,
-        conditions: Conditions,
-        force: bool,
+        store: Store,
+        force: bool = False,
+        engine: Engine = PLAIN,
+        executor: Executor | None = None,
+        checkpoint_every: float | None = None,
     ) -> None:
-        """Take the cells that are not done, each with the number of its trials that are left."""
-        self.plan, self.store, self.plugins, self.conditions, self.force = plan, store, plugins, conditions, force
+        """Find out what is left to do; with ``force``, everything is.
+
+        The executor works on the cells; by default it is this process, one cell after the other.
+        """
+        self.plan, self.plugins, self.store, self.force = plan, plugins, store, force
+        self.executor = executor or Serial()
+        self.conditions = Conditions(plan.protocol, plan.budget, engine, checkpoint_every)
+        pending = ((cell, len(plan.pending(cell, store, force))) for cell in plan.cells)
+        todo = [
+            (cell, trials)
+            for cell, trials in pending  # without trials, the set alone is wanted
+            if trials or not (cell.trials or (store.set_path(cell.spec).exists() and not force))
+        ]
         self.cells = [cell for cell, _ in todo]
         self.outcome = Outcome()
         self.slots = 1
@@ -74,11 +95,22 @@ class Scheduler:
         self._by_seed: dict[str, list[Cell]] = defaultdict(list)
         for cell in plan.cells:
             self._by_seed[_but_for_the_seed(cell.spec)].append(cell)
+        self._warn_of_changed_code()
+        self._refuse_other_sets()
 
-    def release(self) -> None:
-        """Release the locks of all cells."""
-        while self._locks:
-            self._locks.popitem()[1].release()
+    def run(self) -> Outcome:
+        """Do what is left to do. Failures are recorded, and the other cells go on.
+
+        Raises:
+            StorageError: when the results cannot be written.
+        """
+        try:
+            if self.cells:
+                self.executor.run(self)
+        finally:
+            while self._locks:
+                self._locks.popitem()[1].release()
+        return self.outcome
 
     def datasets(self) -> dict[DatasetKey, LoadedDataset]:
         """Return the data sets of the cells."""
@@ -205,6 +237,41 @@ class Scheduler:
         piece = (step.phase, step.work, step.piece, step.done, step.total, left)
         moment = Progress(*piece, sum(self._done), sum(self._pieces), slot + self.slots * step.slot)
         self.plugins.observe("dcbench_progress", progress=moment)
+
+    def _warn_of_changed_code(self) -> None:
+        """Say when results of other code are taken as done."""
+        changed = {
+            name
+            for cell in self.plan.cells
+            for network, _, record in self.plan.trials(cell, self.store)
+            for name in (_other_code(record, cell, network) if record else ())
+        }
+        for name in sorted(changed) if not self.force else ():
+            warnings.warn(
+                f"the code of {name} has changed since some of these results were made. "
+                "If it computes something else now, raise its version, or run it again with force.",
+                stacklevel=2,
+            )
+
+    def _refuse_other_sets(self) -> None:
+        """Raise a `DcbenchError` where the results have another set of the same spec than one that was brought."""
+        for cell in self.cells:
+            path, brought = self.store.set_path(cell.spec), cell.source.set_sha256
+            stored = stored_set(cell.spec, cell.data.train, self.store) if brought else None
+            if stored and stored[0].sha256() != brought:
+                raise DcbenchError(f"{path} is another set of the same spec: choose another results folder.")
+
+
+def _other_code(record: Record, cell: Cell, network: Architecture) -> Iterator[str]:
+    """Name what is behind a record and has other code now; what the record does not know of is not named."""
+    origin = cell.source.origin
+    if record.source_sha256 != origin.source_sha256:
+        yield record.method
+    for part, digest in sources(origin, network).items():
+        if record.sources.get(part, digest) != digest:
+            yield str(getattr(record, part))
+    for package in changed_packages(type(network), record.packages):
+        yield f"{network}, which is {package}'s,"
 
 
 def _but_for_the_seed(spec: CondenseSpec) -> str:

@@ -35,8 +35,7 @@ from dcbench.run.executors.serial import Serial
 from dcbench.run.imported_sets import worse_than_guessing
 from dcbench.run.objects import Build, dataset_of
 from dcbench.run.plan import Request
-from dcbench.run.runner import Runner
-from dcbench.run.scheduler import Outcome
+from dcbench.run.scheduler import Outcome, Scheduler
 from dcbench.utils.devices import choose_device
 from dcbench.utils.errors import DcbenchError, StorageError
 from dcbench.utils.files import default_data_root, ensure_writable
@@ -81,10 +80,7 @@ class Execution:
                 raise DcbenchError(f"{name} must be a number of at least 0, not {value!r}.")
 
     def choose_executor(self, device: torch.device) -> Executor:
-        """Return who works on the cells.
-
-        Args:
-            device: that the plan is for.
+        """Return who works on the cells of a plan for this device.
 
         Raises:
             DcbenchError: for options that do not go together, or when Ray is not there.
@@ -213,13 +209,8 @@ def new_request(
 def carry_out(plan: Plan, plugins: Plugins, execution: Execution, progress: bool = True) -> Completed:
     """Carry out a plan, with progress bars on standard error or in the notebook if asked.
 
-    Global state, such as torch's number of threads, is as before when this returns or raises.
-
-    Args:
-        plan: what to do.
-        plugins: whose observers are told.
-        execution: how and where.
-        progress: whether to show bars.
+    The observers of the plugins are told. Global state, such as torch's number of threads, is as before when this
+    returns or raises.
 
     Raises:
         DcbenchError: when the results cannot be written. What was done is kept.
@@ -243,7 +234,7 @@ def carry_out(plan: Plan, plugins: Plugins, execution: Execution, progress: bool
             with Display(plan.budget, plugins) if progress else nullcontext():
                 store.clear_left_over()
                 every = execution.checkpoint_every
-                outcome = Runner(plan, plugins, store, execution.force, engine, executor, every).run()
+                outcome = Scheduler(plan, plugins, store, execution.force, engine, executor, every).run()
         except StorageError as error:
             raise DcbenchError(
                 f"{error} What was done is kept in {store.root}. When this is solved, run the same again to go on."

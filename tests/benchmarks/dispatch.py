@@ -33,7 +33,7 @@ from dcbench.run.executors import Executor
 from dcbench.run.executors.processes import Processes
 from dcbench.run.executors.serial import Serial
 from dcbench.run.plan import Request, make_plan
-from dcbench.run.runner import Runner
+from dcbench.run.scheduler import Scheduler
 
 
 class Busy(Method):
@@ -81,9 +81,9 @@ def timed(executor: Executor, seconds: float, cells: int) -> tuple[list[float], 
     )
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))
-        runner = Runner(make_plan(request, plugins), plugins, store, executor=executor)
+        scheduler = Scheduler(make_plan(request, plugins), plugins, store, executor=executor)
         begin = time.time()
-        assert not runner.run().failures
+        assert not scheduler.run().failures
         moments = sorted(datetime.fromisoformat(record.started_at).timestamp() for record in store.records)
     return [later - earlier for earlier, later in pairwise(moments)], moments[0] - begin
 

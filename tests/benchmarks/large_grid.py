@@ -33,7 +33,7 @@ from dcbench.results.records import Record
 from dcbench.results.store import RECORDS, Store
 from dcbench.run.cells import Plan
 from dcbench.run.plan import Request, make_plan
-from dcbench.run.runner import Runner
+from dcbench.run.scheduler import Scheduler
 
 APPENDED = 100
 EVALS = 10
@@ -177,8 +177,9 @@ def read(folder: Path, size: int) -> None:
 def plan(folder: Path, size: int) -> None:
     """Plan, and find out what is left to do, as a run that goes on does."""
     store, planned = Store(folder), plan_of(size)
-    runner = Runner(planned, Plugins.load(), store)
-    assert sum(left for _, left in runner.todo) == sum(len(cell.trials) for cell in planned.cells) - size // 2
+    scheduler = Scheduler(planned, Plugins.load(), store)
+    left = sum(scheduler._pieces) - len(scheduler.cells)  # a cell is a piece beside its trials
+    assert left == sum(len(cell.trials) for cell in planned.cells) - size // 2
     assert len(planned.covered(store)) == size // 2
 
 

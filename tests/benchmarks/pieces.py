@@ -212,7 +212,7 @@ def cell(start: Start) -> Callable[[], object]:
     from dcbench.evaluate.protocols import PROTOCOLS
     from dcbench.results.store import Store
     from dcbench.run.plan import Request, make_plan
-    from dcbench.run.runner import Runner
+    from dcbench.run.scheduler import Scheduler
 
     request = Request(
         datasets=("digits",),
@@ -234,7 +234,7 @@ def cell(start: Start) -> Callable[[], object]:
 
     def run() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            Runner(plan, plugins, Store(Path(folder)), engine=active_engine()).run()
+            Scheduler(plan, plugins, Store(Path(folder)), engine=active_engine()).run()
 
     return run
 

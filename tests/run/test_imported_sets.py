@@ -26,7 +26,7 @@ from dcbench.leaderboard.scores import rows
 from dcbench.results.set_file import load_set, save_set
 from dcbench.results.store import RECORDS, Store, read_records
 from dcbench.run.imported_sets import Claim, plan_imports, worse_than_guessing
-from dcbench.run.runner import Runner
+from dcbench.run.scheduler import Scheduler
 from dcbench.utils.errors import DcbenchError
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -51,8 +51,8 @@ def judge(plugins, plan_of):
 
     def go(folder, *paths, **changes):
         folder.mkdir(exist_ok=True)
-        runner = Runner(plan_of(*paths, **changes), plugins, Store(folder))
-        assert not runner.run().failures
+        scheduler = Scheduler(plan_of(*paths, **changes), plugins, Store(folder))
+        assert not scheduler.run().failures
         return read_records(folder / RECORDS)
 
     return go
@@ -311,7 +311,7 @@ def test_force_judges_again(tmp_path, plugins, plan_of):
     plan = plan_of(path, claim=Claim(pixels="raw"))
     (tmp_path / "r").mkdir()
     for _ in range(2):
-        assert Runner(plan, plugins, Store(tmp_path / "r"), force=True).run().evaluated == 1
+        assert Scheduler(plan, plugins, Store(tmp_path / "r"), force=True).run().evaluated == 1
     first, second = read_records(tmp_path / "r" / RECORDS)
     assert first.accuracy == second.accuracy
 

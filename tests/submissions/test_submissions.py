@@ -49,7 +49,7 @@ from dcbench.results.submission import (
     write_verification,
 )
 from dcbench.run.imported_sets import Claim, plan_imports
-from dcbench.run.runner import Runner
+from dcbench.run.scheduler import Scheduler
 from dcbench.submissions.comparison import ERROR_RATE, compare_with_stated
 from dcbench.submissions.integrity import check_submission, record_problems
 from dcbench.submissions.leakage import count_test_images
@@ -151,7 +151,7 @@ def judge(plugins, tmp_path):
         request = make_request(tmp_path, datasets=("hazy",), protocol=PROTOCOLS["dc"], evals=3)
         plan, _ = plan_imports(paths, Claim("theirs"), request, plugins)
         (tmp_path / "r").mkdir(exist_ok=True)
-        assert not Runner(plan, plugins, Store(tmp_path / "r")).run().failures
+        assert not Scheduler(plan, plugins, Store(tmp_path / "r")).run().failures
         make_submission(tmp_path / "r", tmp_path / "board" / "theirs", EVERYTHING, "Theirs", ("They",), plugins)
         return tmp_path / "board" / "theirs"
 

@@ -23,7 +23,7 @@ from dcbench.results.artefacts import Artefacts
 from dcbench.results.records import CHECKSUM
 from dcbench.results.store import RECORDS, Store, read_records
 from dcbench.run.plan import Request, make_plan
-from dcbench.run.runner import Runner
+from dcbench.run.scheduler import Scheduler
 from dcbench.utils.files import LEFT_OVER_SECONDS
 
 CHECKOUT = {"git_sha", "git_dirty"}
@@ -65,11 +65,11 @@ def make_request(data_root, **changes):
 
 
 def carry_out(request, plugins, folder, *how):
-    """Run a request into a folder and return the runner, whose store and outcome tell the rest."""
+    """Run a request into a folder and return the scheduler, whose store and outcome tell the rest."""
     folder.mkdir(exist_ok=True)
-    runner = Runner(make_plan(request, plugins), plugins, Store(folder), *how)
-    runner.run()
-    return runner
+    scheduler = Scheduler(make_plan(request, plugins), plugins, Store(folder), *how)
+    scheduler.run()
+    return scheduler
 
 
 @contextmanager

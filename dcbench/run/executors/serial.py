@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from dcbench.run.cell_runner import CellRunner
-from dcbench.run.scheduler import Scheduler
+
+if TYPE_CHECKING:
+    from dcbench.run.scheduler import Scheduler
 
 
 class Serial:

@@ -18,7 +18,7 @@ from dcbench.condense.checkpoint import FileCheckpoint
 from dcbench.results.store import RECORDS, Store, read_records
 from dcbench.run.executors.processes import Processes, device_of_slot, reason_of
 from dcbench.run.plan import make_plan
-from dcbench.run.runner import Runner
+from dcbench.run.scheduler import Scheduler
 from dcbench.utils.seeds import new_generator
 
 GRADMATCH = {
@@ -65,7 +65,7 @@ def test_a_forced_cell_whose_process_is_killed_goes_on_from_this_run_s_checkpoin
 ):
     log, store = tmp_path / "log", Store(tmp_path / "r")
     plan = make_plan(request_for(methods=("paces",), options={"log": str(log)}), plugins)
-    Runner(plan, plugins, store).run()
+    Scheduler(plan, plugins, store).run()
     (cell,), before, once = plan.cells, sets(tmp_path / "r"), trials(tmp_path / "r")
     log.unlink()
     with checkpointing_always():  # of a former run, which had come to step 20
@@ -73,7 +73,7 @@ def test_a_forced_cell_whose_process_is_killed_goes_on_from_this_run_s_checkpoin
             store.checkpoint_path(cell.spec), new_generator("another"), cell.source.origin.code
         )
         former.offer(lambda: {"images": torch.ones(3, 1, 8, 8), "steps": torch.tensor(20)})
-    runner = Runner(plan, plugins, store, force=True, executor=Processes(2, 1), checkpoint_every=0)
+    scheduler = Scheduler(plan, plugins, store, force=True, executor=Processes(2, 1), checkpoint_every=0)
 
     def steps():
         return [tuple(map(int, line.split())) for line in log.read_text().splitlines()] if log.exists() else []
@@ -85,14 +85,14 @@ def test_a_forced_cell_whose_process_is_killed_goes_on_from_this_run_s_checkpoin
     killing = threading.Thread(target=kill)
     killing.start()
     with pytest.warns(UserWarning, match="a worker died on paces"):
-        runner.run()
+        scheduler.run()
     killing.join()
     first_steps = {}
     for worker, step in steps():
         first_steps.setdefault(worker, step)
     begun, gone_on = first_steps.values()
     assert (begun, gone_on > 0) == (0, True)
-    assert (runner.outcome.condensed, runner.outcome.failures) == (1, [])
+    assert (scheduler.outcome.condensed, scheduler.outcome.failures) == (1, [])
     assert (sets(tmp_path / "r"), trials(tmp_path / "r")) == (before, once * 2)
 
 

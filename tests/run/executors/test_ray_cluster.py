@@ -17,7 +17,7 @@ from running import interrupt, is_alive, sets, trials, wait_for
 from dcbench.evaluate.protocols import PROTOCOLS
 from dcbench.results.store import RECORDS, Store, read_records
 from dcbench.run.plan import make_plan
-from dcbench.run.runner import Runner
+from dcbench.run.scheduler import Scheduler
 from dcbench.utils.errors import DcbenchError, StorageError
 
 pytest.importorskip("ray", reason="Ray is not there for this Python or system")
@@ -58,14 +58,14 @@ def cluster():
 
 @pytest.fixture
 def run_there(cluster, plugins, request_for):
-    """Run a request on the cluster and return the runner."""
+    """Run a request on the cluster and return the scheduler."""
 
     def go(folder, force=False, threads=1, **changes):
         plan = make_plan(request_for(**changes), plugins)
         executor = RayCluster(Needs(), threads, engine="plain", address=cluster.address)
-        runner = Runner(plan, plugins, Store(folder), force, executor=executor, checkpoint_every=0)
-        runner.run()
-        return runner
+        scheduler = Scheduler(plan, plugins, Store(folder), force, executor=executor, checkpoint_every=0)
+        scheduler.run()
+        return scheduler
 
     return go
 
@@ -311,9 +311,9 @@ def test_cells_that_need_a_gpu_go_to_its_node_which_says_so_where_torch_cannot_u
         executor = RayCluster(Needs(cpus=0.25, gpus=0.25), 1, engine="plain", address=cluster.address)
         assert executor._room() == 4 + 1 + 1
         plan = make_plan(request_for(), plugins)
-        runner = Runner(plan, plugins, Store(tmp_path), executor=executor)
+        scheduler = Scheduler(plan, plugins, Store(tmp_path), executor=executor)
         with pytest.raises(DcbenchError, match=r"on node .*: device 'cuda' is not there: torch sees 0"):
-            runner.run()
+            scheduler.run()
     finally:
         cluster.remove_node(node)
 
@@ -322,7 +322,7 @@ def test_results_that_cannot_be_written_end_the_run(run_there, tmp_path, monkeyp
     def full(path, data):
         raise StorageError("disk full.")
 
-    monkeypatch.setattr("dcbench.run.executors.ray_cluster.write_atomically", full)
+    monkeypatch.setattr("dcbench.run.executors.ray_networks.write_atomically", full)
     with pytest.raises(StorageError, match="disk full"):
         run_there(tmp_path)
     assert not (tmp_path / RECORDS).exists()

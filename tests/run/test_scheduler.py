@@ -28,7 +28,7 @@ from dcbench.results.records import sealed
 from dcbench.results.store import RECORDS, Store, latest, read_records
 from dcbench.run.executors.processes import Processes
 from dcbench.run.plan import make_plan
-from dcbench.run.runner import Runner
+from dcbench.run.scheduler import Scheduler
 from dcbench.utils.errors import NewerFormat
 
 GRADMATCH = {
@@ -110,7 +110,7 @@ def test_the_same_run_again_does_nothing(run, tmp_path, monkeypatch):
     monkeypatch.setattr("dcbench.evaluate.side_by_side.evaluate", None)
     before = (tmp_path / "r" / RECORDS).read_bytes()
     again = run(tmp_path / "r", **GRADMATCH)
-    assert (again.todo, again.outcome.evaluated) == ([], 0)
+    assert (again.cells, again.outcome.evaluated) == ([], 0)
     assert (tmp_path / "r" / RECORDS).read_bytes() == before
 
 
@@ -227,7 +227,7 @@ def test_so_are_results_of_other_code_of_a_network(run, tmp_path, monkeypatch, e
     (record,) = read_records(tmp_path / "r" / RECORDS)
     part = next(part for part in record.sources if getattr(record, part) == edited)
     now = provenance.sources
-    monkeypatch.setattr("dcbench.run.runner.sources", lambda *of: now(*of) | {part: "edited"})
+    monkeypatch.setattr("dcbench.run.scheduler.sources", lambda *of: now(*of) | {part: "edited"})
     with pytest.warns(UserWarning, match=f"code of {edited} has changed") as said:
         assert run(tmp_path / "r", **asked).outcome.evaluated == 0
     assert len(said) == 1
@@ -379,10 +379,10 @@ def test_observers_are_told_of_every_record_and_a_broken_one_does_no_harm(plugin
     plugins.add(broken, PluginInfo("broken", "broken", "tests", "0"))
     plugins.add(observer, PluginInfo("observer", "observer", "tests", "0"))
     (tmp_path / "r").mkdir()
-    runner = Runner(make_plan(request_for(evals=3), plugins), plugins, Store(tmp_path / "r"))
+    scheduler = Scheduler(make_plan(request_for(evals=3), plugins), plugins, Store(tmp_path / "r"))
     with pytest.warns(UserWarning, match="ZeroDivisionError"):
-        runner.run()
-    assert told == runner.store.records
+        scheduler.run()
+    assert told == scheduler.store.records
     assert len(told) == 3
     condensing = [(moment.done, moment.total) for moment in moments if moment.phase == "condense"]
     assert condensing == [(0, 0), (1, 1)]  # also of a method that tells none
