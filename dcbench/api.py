@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dcbench.core.condensed_set import CondensedSet, SetTraits
     from dcbench.core.dataset import Dataset, DatasetInfo, Split, Splits
     from dcbench.core.loss_watch import Diverged
-    from dcbench.core.method import Checkpoint, Method, Setting, Task
+    from dcbench.core.method import Checkpoint, Method, Setting, Start, Task
     from dcbench.core.split import ResidentSplit
     from dcbench.core.trained_network import NetworkRecipe, TrainedNetwork
     from dcbench.engine.augment import augment
@@ -55,6 +55,7 @@ __all__ = [
     "SiameseAugmentation",
     "Split",
     "Splits",
+    "Start",
     "Task",
     "TrainedNetwork",
     "accuracy",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 from pydantic import TypeAdapter, ValidationError
+from torch import Tensor
 
 import dcbench
 from dcbench.condense.checkpoint import FileCheckpoint
@@ -54,13 +55,17 @@ def stored_set(
 
 @dataclass(frozen=True)
 class Condensation:
-    """How a method makes a condensed set. The method and the architecture of the matching network are resolved."""
+    """How a method makes a condensed set. The method and the architecture of the matching network are resolved.
+
+    ``start`` has the images of the set that it starts from, see `dcbench.core.method.Task`.
+    """
 
     method: Method
     architecture: Architecture
     origin: Origin
     traits: SetTraits
     set_sha256: None = None
+    start: Tensor | None = field(default=None, repr=False, compare=False)
 
     def networks(self, spec: CondenseSpec, info: DatasetInfo) -> list[NetworkSpec]:
         """Return the trained networks that the method says it needs."""
@@ -114,6 +119,7 @@ class Condensation:
             losses=losses,
             networks=trained,
             seed=spec.seed,
+            start=self.start,
         )
         # Dropout in a matching network, for example, draws from the global generators.
         with seeded_globals(derive_seed("globals", spec.key()), train.device):

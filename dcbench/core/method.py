@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import re
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, Protocol, Self
+from typing import Annotated, Any, ClassVar, Protocol, Self
 
 import torch
-from pydantic import ValidationError
+from pydantic import AfterValidator, ValidationError
 from torch import Tensor, nn
 
 from dcbench.core.architecture import Architecture, new_network, without_classifier
@@ -25,6 +26,18 @@ from dcbench.core.trained_network import NetworkRecipe, TrainedNetwork
 from dcbench.core.whitening import WhitenedSplit, whiten
 from dcbench.utils.errors import DcbenchError
 from dcbench.utils.seeds import draw_seed
+
+
+def _check_start(value: str) -> str:
+    if not re.fullmatch(r"noise|real|set:[0-9a-f]{12}|[^,]+\.safetensors", value):
+        raise ValueError("use noise, real, or the file of a condensed set (.safetensors)")
+    return value
+
+
+IS_START = AfterValidator(_check_start)
+Start = Annotated[str, IS_START]
+"""The type of an option for what images start as: ``noise``, ``real``, or the file of a condensed set of the data
+set, which records state as ``set:`` and 12 digits of its hash. `Task.initial_images` returns the images."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +122,7 @@ class Task:
         losses: the losses that `check_loss` has checked.
         networks: returns trained networks of an architecture, see `trained_networks`.
         seed: of the set. What sets of several methods share may depend on it; draws come from the generator.
+        start: images of the set that a `Start` option names, (K * ipc, C, H, W), class by class; else None.
     """
 
     train: ResidentSplit
@@ -120,6 +134,7 @@ class Task:
     losses: LossWatch = field(default_factory=LossWatch)
     networks: NetworkSource | None = None
     seed: int = 0
+    start: Tensor | None = None
 
     @property
     def info(self) -> DatasetInfo:
@@ -161,6 +176,24 @@ class Task:
             raise RuntimeError("this task has no source of trained networks")
         split = self.whitened if recipe.zca else self.train
         return self.networks(self.architecture, recipe, count, split)
+
+    def initial_images(self, init: str, split: ResidentSplit | None = None) -> Tensor:
+        """Return the images to start from, class by class: float32, (K * ipc, C, H, W), on the device.
+
+        Args:
+            init: the value of a `Start` option: ``noise`` is normal, ``real`` draws images of each class.
+            split: where real images are drawn from, if not from ``train``.
+        """
+        classes = range(self.info.num_classes)
+        if init == "noise":
+            shape = (len(classes) * self.ipc, self.info.channels, *self.info.size)
+            return torch.randn(shape, generator=self.generator).to(self.device)
+        if init == "real":
+            drawn = self.train if split is None else split
+            return torch.cat([drawn.draw(label, self.ipc, self.generator) for label in classes])
+        if self.start is None:
+            raise DcbenchError(f"the set to start from, {init}, is not here.")
+        return self.start.to(self.device, copy=True)
 
     def features(self, network: nn.Module, images: Tensor) -> Tensor:
         """Return penultimate features of a network made by `new_network`: shape (N, D)."""

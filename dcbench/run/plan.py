@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
 from dcbench.condense.condensation import Condensation
 from dcbench.core.architecture import Architecture, fit
@@ -18,10 +19,11 @@ from dcbench.core.component import Component
 from dcbench.core.condensed_set import Origin, SetTraits
 from dcbench.core.dataset import Dataset, DatasetInfo
 from dcbench.core.loaded_dataset import LoadedDataset, load_dataset
-from dcbench.core.method import Method, Setting, dependencies_in
+from dcbench.core.method import IS_START, Method, Setting, dependencies_in
 from dcbench.core.spec import Budget, CondenseSpec
 from dcbench.evaluate.protocol import EvaluationProtocol
 from dcbench.plugins import Plugins
+from dcbench.results.checked_set import read_checked_set
 from dcbench.results.provenance import source_sha256
 from dcbench.run.cells import Cell, Plan, Unserved
 from dcbench.run.memory_advice import shortage
@@ -187,7 +189,7 @@ def _cells(
 ) -> list[Cell]:
     """Return the cells of one combination, one for each condensed set."""
     info, cls = data.info, type(configured)
-    method, changed, traits, problem = configured, dict[str, Any](), SetTraits(), ""
+    method, changed, traits, start, problem = configured, dict[str, Any](), SetTraits(), None, ""
     try:
         counts = torch.bincount(data.host_train.labels, minlength=info.num_classes)
         setting = Setting(info, tuple(counts.tolist()), ipc, str(network))
@@ -196,7 +198,7 @@ def _cells(
         if matched:
             network = fit(network, info)
             setting = replace(setting, network=str(network), architecture=network)
-        method = configured.resolve(setting)
+        method, start = _start_of(configured.resolve(setting), data, ipc)
         changed, traits = method.changed_from_defaults(setting), method.set_traits()
     except DcbenchError as error:
         if cls.name not in request.baselines or cls.name in request.methods:
@@ -226,7 +228,34 @@ def _cells(
     if problem:
         return [Cell(spec, Unserved(problem, origin, traits), data, trials)]
     specs = [spec.model_copy(update={"seed": spec.seed + number}) for number in range(sets)]
-    return [Cell(each, Condensation(method, network, origin, traits), data, trials) for each in specs]
+    return [Cell(each, Condensation(method, network, origin, traits, start=start), data, trials) for each in specs]
+
+
+def _start_of(method: Method, data: LoadedDataset, ipc: int) -> tuple[Method, Tensor | None]:
+    """Return a method that starts from a set's file so that it names the set by its hash, with the set's images.
+
+    Other methods are returned as they are. A `DcbenchError` says why a set cannot be started from.
+    """
+    for name in (name for name, field in type(method).model_fields.items() if IS_START in field.metadata):
+        value = getattr(method, name)
+        if value.startswith("set:"):
+            raise DcbenchError(f"{method.name}: {name}={value} names a set by its hash: give its file.")
+        if value in ("noise", "real"):
+            continue
+        found = read_checked_set(Path(value), data).condensed
+        labels, whitened = found.labels, method.set_traits().zca
+        even = labels.ndim == 1 and bool((labels.bincount(minlength=data.info.num_classes) == ipc).all())
+        problems = {
+            f"does not have {ipc} labelled image{'s' * (ipc > 1)} of each class": not even,
+            f"has images that are {'not ' * whitened}whitened": found.zca != whitened,
+            "has several images in each": found.factor != 1,
+        }
+        for problem, is_so in problems.items():
+            if is_so:
+                raise DcbenchError(f"{method.name} cannot start from {value}, because it {problem}.")
+        images = found.images[labels.argsort(stable=True)]
+        return method.model_copy(update={name: f"set:{found.sha256()[:12]}"}), images
+    return method, None
 
 
 def load_named(dataset: Dataset, plugins: Plugins, data_root: Path, device: torch.device) -> LoadedDataset:

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 import pytest
 import tiny_plugin
+import torch
 from dcbench_plugins.methods.gradmatch import GradMatch
 from dcbench_plugins.methods.herding import Herding
 from dcbench_plugins.methods.random import Random
@@ -16,6 +17,7 @@ from dcbench.core.spec import BUDGETS
 from dcbench.engine.siamese import OPERATIONS
 from dcbench.evaluate.protocols import PROTOCOLS, get_protocol
 from dcbench.plugins import PluginInfo
+from dcbench.results.set_file import load_set
 from dcbench.run.plan import _sweep, distribute_options, make_plan
 from dcbench.utils.errors import DcbenchError
 
@@ -354,3 +356,28 @@ def test_a_user_s_data_set_cannot_go_by_another_s_name(plugins, request_for, tmp
     both = (f"npz:{tmp_path / 'mine.npz'}", f"npz:{tmp_path / 'other' / 'mine.npz'}")
     with pytest.raises(DcbenchError, match="two different data sets of this run are called 'mine'"):
         make_plan(request_for(datasets=both), plugins)
+
+
+def test_a_method_starts_from_the_set_of_a_file_and_its_spec_names_the_set(run, plan, tmp_path):
+    (path,) = run(tmp_path / "r", methods=("random",), ipcs=(2,), evals=1).store.root.glob("sets/*.safetensors")
+    wanted = {
+        "methods": ("gradmatch",),
+        "ipcs": (2,),
+        "options": {"iterations": 1, "lr_img": 1e-12, "init": str(path)},
+    }
+    (cell,) = plan(**wanted).cells
+    found, _ = load_set(path, cell.data.train)
+    assert cell.spec.options["init"] == f"set:{found.sha256()[:12]}"
+    runner = run(tmp_path / "r", **wanted, evals=1)
+    made, _ = load_set(runner.store.set_path(cell.spec), cell.data.train)
+    assert torch.allclose(made.images, found.images, atol=1e-6)
+    assert torch.equal(cell.source.start, found.images)  # the images that are learned are others
+    refused = {
+        "does not have 1 labelled image of": {"ipcs": (1,)},
+        "was made from tiny": {"datasets": ("tiny:validation=0.2",)},
+        "give its file": {"options": {"init": "set:0123456789ab"}},
+        "use noise, real, or the file": {"options": {"init": "nose"}},
+    }
+    for message, change in refused.items():
+        with pytest.raises(DcbenchError, match=message):
+            plan(**wanted | change)

@@ -11,7 +11,6 @@ with its parameters, which real and synthetic images share:
 """
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -21,6 +20,7 @@ from dcbench.api import (
     Method,
     Setting,
     SiameseAugmentation,
+    Start,
     Task,
     feature_matching_gradient,
     hookimpl,
@@ -60,7 +60,7 @@ class DistributionMatching(Method):
         "none for no augmentation",
         source=CODE,
     )
-    init: Literal["real", "noise"] = option("real", "what the images start as", source=PAPER)
+    init: Start = option("real", "what the images start as: noise, real, or a set's file", source=PAPER)
 
     def resolve(self, setting: Setting) -> "DistributionMatching":
         """Fill in the learning rate, leave out what does not suit; check that the network has features."""
@@ -93,12 +93,7 @@ class DistributionMatching(Method):
 
     def _start(self, task: Task) -> dict[str, Tensor]:
         """Return the state before the first iteration; images are float32, (K * ipc, C, H, W), class by class."""
-        labels = range(task.info.num_classes)
-        if self.init == "real":
-            images = torch.cat([task.train.draw(label, task.ipc, task.generator) for label in labels])
-        else:
-            shape = (len(labels) * task.ipc, task.info.channels, *task.info.size)
-            images = torch.randn(shape, generator=task.generator)
+        images = task.initial_images(self.init)
         return _state(0, images, torch.zeros_like(images), torch.zeros(self.iterations))
 
     def _match(self, task: Task, images: Tensor) -> tuple[Tensor, Tensor]:

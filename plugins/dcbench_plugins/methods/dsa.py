@@ -12,7 +12,7 @@ A is differentiable, so that grad_S passes through it. Its operations are those 
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from dcbench.api import (
     Method,
     Setting,
     SiameseAugmentation,
+    Start,
     Task,
     hookimpl,
     matching_gradient,
@@ -47,7 +48,7 @@ class DSA(GradMatch):
 
     loops = {**GradMatch.loops, 100: (100, 2)}
 
-    init: Literal["noise", "real"] = option("real", "what the images start as", source=PAPER)
+    init: Start = option("real", "what the images start as: noise, real, or a set's file", source=PAPER)
     strategy: str = option(
         "color_crop_cutout_flip_scale_rotate",
         "operations, of which each class and step gets one; those that do not suit the data set are left out",

@@ -24,6 +24,7 @@ from dcbench.api import (
     Method,
     Setting,
     SiameseAugmentation,
+    Start,
     Task,
     gradient_targets,
     hookimpl,
@@ -87,7 +88,7 @@ class GradMatch(Method):
         added_later=True,
         ge=0,
     )
-    init: Literal["noise", "real"] = option("noise", "what the images start as", source=PAPER)
+    init: Start = option("noise", "what the images start as: noise, real, or a set's file", source=PAPER)
     distance: Literal["layerwise", "cosine", "squared"] = option(
         "layerwise",
         "between gradients: 1 - cosine summed over output rows, 1 - cosine of all, or squared error",
@@ -114,7 +115,7 @@ class GradMatch(Method):
         """Run algorithm 1."""
         assert self.outer_loop is not None  # since resolved
         assert self.lr_img is not None
-        images = self._initial_images(task)
+        images = task.initial_images(self.init)
         losses = torch.zeros(self.iterations, device=task.device)
         optimizer = SGD([images], lr=self.lr_img, momentum=self.momentum_img)
         pool = [self._draw_network(task) for _ in range(min(self.network_pool, self.iterations))]
@@ -134,14 +135,6 @@ class GradMatch(Method):
             task.checkpoint.offer(lambda: _state(iteration + 1, images, losses, optimizer))  # noqa: B023
 
         return CondensedSet(images.cpu(), task.synthetic_labels().cpu(), history={"loss": losses.cpu()})
-
-    def _initial_images(self, task: Task) -> Tensor:
-        """Return the images to start from: float32, shape (K * ipc, C, H, W), class by class."""
-        labels = range(task.info.num_classes)
-        if self.init == "real":
-            return torch.cat([task.train.draw(label, task.ipc, task.generator) for label in labels])
-        shape = (len(labels) * task.ipc, task.info.channels, *task.info.size)
-        return torch.randn(shape, generator=task.generator).to(task.device)
 
     def _set_batchnorm(self, task: Task, network: nn.Module) -> None:
         """Pass real images through BatchNorm layers, then freeze their statistics.

@@ -14,7 +14,7 @@ A student starts from theta_0 = theta*_t and takes N steps on batches b_n of S, 
 
 from collections.abc import Callable
 from math import ceil
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,7 @@ from dcbench.api import (
     Setting,
     SetTraits,
     SiameseAugmentation,
+    Start,
     Task,
     TrainedNetwork,
     hookimpl,
@@ -139,7 +140,7 @@ class TrajectoryMatching(Method):
         "that do not suit the data set are left out; none for no augmentation",
         source=CODE,
     )
-    init: Literal["real", "noise"] = option("real", "what the images start as", source=CODE)
+    init: Start = option("real", "what the images start as: noise, real, or a set's file", source=CODE)
     lr_expert: float = option(0.01, "learning rate of the experts' SGD", source=CODE, gt=0)
     momentum_expert: float = option(0.0, "momentum of the experts' SGD", source=CODE, ge=0, lt=1)
     batch_expert: int | None = option(
@@ -223,12 +224,7 @@ class TrajectoryMatching(Method):
 
     def _start(self, task: Task) -> dict[str, Tensor]:
         """Return the state before the first iteration; images are float32, (K * ipc, C, H, W), class by class."""
-        labels, train = range(task.info.num_classes), task.whitened if self._values.zca else task.train
-        if self.init == "real":
-            images = torch.cat([train.draw(label, task.ipc, task.generator) for label in labels])
-        else:
-            shape = (len(labels) * task.ipc, task.info.channels, *task.info.size)
-            images = torch.randn(shape, generator=task.generator)
+        images = task.initial_images(self.init, task.whitened if self._values.zca else task.train)
         return {
             "images": images,
             "images_velocity": torch.zeros_like(images),
