@@ -102,26 +102,17 @@ def _show_plan(plan: Plan, outlines: Sequence[Outline], store: Store, force: boo
     from dcbench.cli.output import print_rows
     from dcbench.run.estimate import estimate
 
-    rows: list[dict[str, str]] = []
+    columns = ("data set", "ipc", "method", "matched on", "seed", "condensed", "trials", "done")
+    cells: list[tuple[object, ...]] = []
     for cell in plan.cells:
-        pending = len(plan.pending(cell, store, force))
-        condensed = not pending or (store.set_path(cell.spec).exists() and not force)
-        rows.append(
-            {
-                "data set": cell.spec.dataset,
-                "ipc": str(cell.spec.ipc or "all"),
-                "method": _with_options(cell),
-                "matched on": cell.spec.matching_network or "–",
-                "seed": str(cell.spec.seed),
-                "condensed": "yes" if condensed else "no",
-                "trials": str(len(cell.trials)),
-                "done": str(len(cell.trials) - pending),
-            }
-        )
+        spec, trials, pending = cell.spec, len(cell.trials), len(plan.pending(cell, store, force))
+        condensed = "yes" if not pending or (store.set_path(spec).exists() and not force) else "no"
+        names = (spec.dataset, spec.ipc or "all", _with_options(cell), spec.matching_network or "–", spec.seed)
+        cells.append((*names, condensed, trials, trials - pending))
     for each in outlines:
-        names = {"data set": each.dataset, "ipc": str(each.ipc or "all"), "method": each.method}
-        names |= {"matched on": each.network or "–", "seed": str(each.seed)}
-        rows.append({**names, "condensed": "?", "trials": str(each.trials), "done": "?"})
+        names = (each.dataset, each.ipc or "all", each.method, each.network or "–", each.seed)
+        cells.append((*names, "?", each.trials, "?"))
+    rows = [dict(zip(columns, map(str, values), strict=True)) for values in cells]
     print_rows(rows, as_json)
     if not as_json:
         sets = sum(row["condensed"] != "yes" for row in rows)
