@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +98,8 @@ def verify(
             raise
     marked = write_verification(folder, verification(verifier, result)) if mark and result.ok else None
     if as_json:
-        print_json(asdict(result) | {"ok": result.ok})
+        found = [each.model_dump() for each in result.found]
+        print_json(asdict(replace(result, accuracies={})) | {"accuracies": found, "ok": result.ok})
     else:
         _print(result, folder)
         if marked:
