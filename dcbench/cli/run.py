@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     default=None,
     help=f"Compare with {', '.join(defaults.BASELINES)}, too.  [yes, unless a data set is named]",
 )
+@click.option(
+    "--extend",
+    is_flag=True,
+    help="Go on from the set of fewer iterations that was made with --extend, to what all at once give. Draws "
+    "differ from those without --extend, so rows say extend=True.",
+)
 @click.option("--replacement", is_flag=True, help="Draw random images with replacement where a method can.")
 @options.names("--dataset", "-d", "datasets", help=f"Data set.  [{defaults.DATASET}]")
 @options.sizes(help="Images per class.  [1]")

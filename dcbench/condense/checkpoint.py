@@ -71,6 +71,7 @@ class FileCheckpoint:
         source: str = "",
         losses: LossWatch | None = None,
         here: Callable[[], Cost] = lambda: UNKNOWN,
+        earlier: Sequence[Path] = (),
     ) -> None:
         """Start the clock.
 
@@ -78,9 +79,12 @@ class FileCheckpoint:
             path: the file.
             generator, losses: the task's; while losses are out of bounds, no state is saved.
             source: hashes of the code of the method and its network.
+            earlier: files to load from where the first is not there, best first.
             here: returns the engine, the device and the peak memory of this process.
         """
         self.path = path
+        self._earlier = earlier
+        self._last: Callable[[], Mapping[str, Tensor]] | None = None
         self.written, self.writing_seconds = 0, 0.0
         self._source = source
         self._generator = generator
@@ -114,15 +118,16 @@ class FileCheckpoint:
 
     def load(self) -> dict[str, Tensor] | None:
         """Return the saved state, and set the generators back to it; None where there is none that can be used."""
-        try:
-            data = self.path.read_bytes()
-        except FileNotFoundError:
+        path = next((path for path in (self.path, *self._earlier) if path.exists()), None)
+        if path is None:
             return None
+        try:
+            data = path.read_bytes()
         except OSError as error:
             return self._refuse(f"cannot be read: {error.strerror}")
         if not is_intact(data):
             return self._refuse("is damaged")
-        with safe_open(self.path, framework="pt") as file:
+        with safe_open(path, framework="pt") as file:
             metadata = file.metadata()
         if metadata.get("source") != self._source:
             return self._refuse("was saved by other code of the method or its network, and will be replaced")
@@ -147,9 +152,19 @@ class FileCheckpoint:
             Diverged: when a loss is out of bounds or the state is not finite. The file keeps the last good one.
             StorageError: when the file cannot be written.
         """
-        if not interruption.asked() and time.monotonic() < self._next:
-            interruption.state_was_offered()
-            return
+        self._last = state
+        if interruption.asked() or time.monotonic() >= self._next:
+            self._save(self.path, state)
+        if interruption.asked():
+            raise KeyboardInterrupt
+        interruption.state_was_offered()
+
+    def keep_last(self, path: Path) -> None:
+        """Save the state that was offered last, if one was, so that the work can go on from there later."""
+        if self._last is not None:
+            self._save(path, self._last)
+
+    def _save(self, path: Path, state: Callable[[], Mapping[str, Tensor]]) -> None:
         began = time.monotonic()
         self._losses.settle()
         # Cloned, since safetensors refuses views of one tensor.
@@ -169,14 +184,11 @@ class FileCheckpoint:
             "sha256": NO_DIGEST,
         }
         own = {OWN + name: tensor for name, tensor in self._generators().items()}
-        write_atomically(self.path, seal(save_tensors({**tensors, **own}, metadata)))
+        write_atomically(path, seal(save_tensors({**tensors, **own}, metadata)))
         took = time.monotonic() - began
         self.written += 1
         self.writing_seconds += took
         self._next = time.monotonic() + max(checkpoint_seconds(), WORTH * took)
-        if interruption.asked():
-            raise KeyboardInterrupt
-        interruption.state_was_offered()
 
     def _generators(self) -> dict[str, Tensor]:
         """Return the states of the task's and of the global generators."""

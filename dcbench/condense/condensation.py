@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -88,7 +89,14 @@ class Condensation:
             ValueError: if the method returns something that is not a condensed set.
             Exception: any other error that the method raises.
         """
-        method, generator, losses = self.method, new_generator("condense", spec.key()), LossWatch()
+        method, losses, extends = self.method, LossWatch(), self.method.extends()
+        root, steps, earlier = spec, 0, list[Path]()
+        if extends:
+            steps = spec.options[extends]
+            rest = {name: value for name, value in spec.options.items() if name != extends}
+            root = spec.model_copy(update={"options": rest})
+            earlier = [artefacts.state_path(root, fewer) for fewer in artefacts.kept_steps(root) if fewer < steps]
+        generator = new_generator("condense", root.key())
         memory, device = PeakMemory(train.device), describe_device(train.device)
         networks = TrainedNetworks(artefacts, report)
         checkpoint = FileCheckpoint(
@@ -103,6 +111,7 @@ class Condensation:
                 device=device,
                 networks_seconds=networks.seconds,
             ),
+            earlier,
         )
 
         def trained(*asked: Any) -> tuple[TrainedNetwork, ...]:
@@ -122,9 +131,11 @@ class Condensation:
             start=self.start,
         )
         # Dropout in a matching network, for example, draws from the global generators.
-        with seeded_globals(derive_seed("globals", spec.key()), train.device):
+        with seeded_globals(derive_seed("globals", root.key()), train.device):
             condensed = _watched(method, task)
         check_set(condensed, train, spec.ipc)
+        if extends:
+            checkpoint.keep_last(artefacts.state_path(root, steps))
         write_cost_beside(artefacts.set_path(spec), checkpoint.cost())
         # The cost is written first, because a set that is there is not made again.
         save_set(artefacts.set_path(spec), condensed, header(spec, condensed, train, self.origin))

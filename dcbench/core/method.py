@@ -273,6 +273,14 @@ class Method(Component):
         """
         return None
 
+    def extends(self) -> str | None:
+        """Return the option, a number of steps, by which the work may go on later; None by default.
+
+        Draws then do not depend on it, the state at the end is kept, and a task that asks for more steps loads it.
+        The state after some steps must be what it is after as many of more.
+        """
+        return None
+
     def holds(self) -> tuple[int, int] | None:
         """Return what fills its memory, so that a run can say before it starts that this is too much.
 

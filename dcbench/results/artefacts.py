@@ -8,6 +8,7 @@
       sets/NAME.cost.json          what it took to make
       sets/NAME.png                its picture
       checkpoints/KEY.safetensors  the state of an unfinished condensation
+      states/KEY_STEPS.safetensors  the state of one that can be extended, see `dcbench.core.method.Method.extends`
       networks/NAME.safetensors    a network trained on the training split, beside its cost
       failures/KEY.txt             the traceback of what failed
       .locks/KEY.lock              of a cell that a run is working on, or a network that it trains
@@ -31,7 +32,7 @@ from dcbench.utils.files import left_over, remove, slug, storing, write_atomical
 if TYPE_CHECKING:
     from dcbench.core.trained_network import NetworkSpec
 
-FOLDERS = ("sets", "checkpoints", "failures", "networks")
+FOLDERS = ("sets", "checkpoints", "states", "failures", "networks")
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,15 @@ class Artefacts:
     def checkpoint_path(self, spec: CondenseSpec | NetworkSpec) -> Path:
         """Return where the state of a spec's unfinished condensation or training is or would be."""
         return self.root / "checkpoints" / f"{spec.key()[:24]}.safetensors"
+
+    def state_path(self, spec: CondenseSpec, steps: int) -> Path:
+        """Return where the state is or would be that the work of a spec, but for its steps, has after so many."""
+        return self.root / "states" / f"{spec.key()[:24]}_{steps}.safetensors"
+
+    def kept_steps(self, spec: CondenseSpec) -> list[int]:
+        """Return after how many steps there are states of a spec's work, the most first."""
+        names = (path.stem for path in self.state_path(spec, 0).parent.glob(f"{spec.key()[:24]}_*.safetensors"))
+        return sorted((int(name.partition("_")[2]) for name in names), reverse=True)
 
     def network_path(self, spec: NetworkSpec) -> Path:
         """Return where a trained network is or would be."""

@@ -49,6 +49,7 @@ class Request:
         baselines: more methods, by name, which take no options but those addressed to them. Where one cannot
             serve, its cell fails and the others go on.
         replacement: whether methods that draw images and have an option ``replacement`` draw with replacement.
+        extend: whether methods that have an option ``extend`` go on from the state of fewer steps.
     """
 
     datasets: tuple[str | Dataset, ...]
@@ -66,6 +67,7 @@ class Request:
     data_root: Path
     baselines: tuple[str, ...] = ()
     replacement: bool = False
+    extend: bool = False
 
 
 def make_plan(request: Request, plugins: Plugins) -> Plan:
@@ -151,11 +153,12 @@ def _methods(request: Request, plugins: Plugins) -> list[Method]:
     if request.options and not named:
         raise DcbenchError("options are for methods that are given by name.")
     chosen = distribute_options(request.options, classes, named)
-    drawing = [cls.name for cls in classes if request.replacement and "replacement" in cls.model_fields]
-    if request.replacement and not drawing:
-        raise DcbenchError("no method of this run draws images with replacement.")
-    for name in drawing:
-        chosen[name].setdefault("replacement", True)
+    for word, lack in (("replacement", "draws images with replacement"), ("extend", "goes on from fewer steps")):
+        able = [cls.name for cls in classes if getattr(request, word) and word in cls.model_fields]
+        if getattr(request, word) and not able:
+            raise DcbenchError(f"no method of this run {lack}.")
+        for name in able:
+            chosen[name].setdefault(word, True)
     given = [checked(each, Method, plugins.methods) for each in request.methods if not isinstance(each, str)]
     swept = [cls.for_budget(request.budget, each) for cls in classes for each in _sweep(cls, chosen[cls.name])]
     return [*unique(swept), *given]

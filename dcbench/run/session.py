@@ -159,6 +159,7 @@ def new_request(
     seed: int = 0,
     baselines: bool | None = None,
     replacement: bool = False,
+    extend: bool = False,
     validation: float | None = None,
     device: str = "auto",
     data_root: Path | None = None,
@@ -203,6 +204,7 @@ def new_request(
         # An installation without these plugins runs without them.
         baselines=tuple(name for name in defaults.BASELINES if wanted and name in plugins.methods.items),
         replacement=replacement,
+        extend=extend,
     )
 
 

@@ -17,6 +17,7 @@ from dcbench.core.spec import BUDGETS
 from dcbench.engine.siamese import OPERATIONS
 from dcbench.evaluate.protocols import PROTOCOLS, get_protocol
 from dcbench.plugins import PluginInfo
+from dcbench.results.artefacts import cost_beside
 from dcbench.results.set_file import load_set
 from dcbench.run.plan import _sweep, distribute_options, make_plan
 from dcbench.utils.errors import DcbenchError
@@ -381,3 +382,26 @@ def test_a_method_starts_from_the_set_of_a_file_and_its_spec_names_the_set(run, 
     for message, change in refused.items():
         with pytest.raises(DcbenchError, match=message):
             plan(**wanted | change)
+
+
+@pytest.mark.parametrize("method", ["dm", "gradmatch"])
+def test_a_set_that_is_extended_is_that_of_all_iterations_at_once(run, plan, method, tmp_path):
+    wanted = {"methods": (method, "random"), "networks": ("convnet:depth=1,width=4",), "extend": True, "evals": 1}
+
+    def made(folder, iterations):
+        changes = wanted | {"options": {f"{method}.iterations": iterations}}
+        store, spec = run(tmp_path / folder, **changes).store, plan(**changes).cells[0].spec
+        assert (spec.method, spec.options["extend"]) == (method, True)
+        return store.set_path(spec).read_bytes(), cost_beside(store.set_path(spec))
+
+    made("in_parts", 2)
+    (in_parts, cost), (at_once, _) = made("in_parts", 3), made("at_once", 3)
+    assert in_parts == at_once
+    assert cost.checkpoints == 2  # what the first part took counts, too
+    fewer, _ = made("at_once", 1)  # and the state after 3 is of no use for 1
+    assert fewer == made("fewer", 1)[0]
+
+
+def test_what_cannot_be_extended_is_refused(plan):
+    with pytest.raises(DcbenchError, match="no method of this run goes on from fewer steps"):
+        plan(methods=("random",), extend=True)

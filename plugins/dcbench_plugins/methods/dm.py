@@ -60,6 +60,12 @@ class DistributionMatching(Method):
         "none for no augmentation",
         source=CODE,
     )
+    extend: bool = option(
+        False,
+        "draws do not depend on iterations and the last state is kept: more iterations then go on from it",
+        source="dcbench",
+        added_later=True,
+    )
     init: Start = option("real", "what the images start as: noise, real, or a set's file", source=PAPER)
 
     def resolve(self, setting: Setting) -> "DistributionMatching":
@@ -74,11 +80,16 @@ class DistributionMatching(Method):
             changes["strategy"] = suitable_strategy(setting.info, self.strategy)
         return self.model_copy(update=changes)
 
+    def extends(self) -> str | None:
+        """Say that more iterations may go on from the state of fewer, where the user asks for that."""
+        return "iterations" if self.extend else None
+
     def condense(self, task: Task) -> CondensedSet:
         """Run algorithm 1."""
         assert self.lr_img is not None  # since resolved
         state = task.checkpoint.load() or self._start(task)
-        images, velocity, losses = (state[name].to(task.device) for name in ("images", "velocity", "losses"))
+        images, velocity, before = (state[name].to(task.device) for name in ("images", "velocity", "losses"))
+        losses = torch.cat([before, before.new_zeros(self.iterations - len(before))])
 
         for iteration in range(int(state["done"]), self.iterations):
             gradient, loss = self._match(task, images)

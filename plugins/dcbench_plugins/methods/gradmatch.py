@@ -88,6 +88,12 @@ class GradMatch(Method):
         added_later=True,
         ge=0,
     )
+    extend: bool = option(
+        False,
+        "draws do not depend on iterations and the last state is kept: more iterations then go on from it",
+        source="dcbench",
+        added_later=True,
+    )
     init: Start = option("noise", "what the images start as: noise, real, or a set's file", source=PAPER)
     distance: Literal["layerwise", "cosine", "squared"] = option(
         "layerwise",
@@ -111,6 +117,10 @@ class GradMatch(Method):
             )
         return resolved
 
+    def extends(self) -> str | None:
+        """Say that more iterations may go on from the state of fewer, where the user asks for that."""
+        return "iterations" if self.extend else None
+
     def condense(self, task: Task) -> CondensedSet:
         """Run algorithm 1."""
         assert self.outer_loop is not None  # since resolved
@@ -118,7 +128,8 @@ class GradMatch(Method):
         images = task.initial_images(self.init)
         losses = torch.zeros(self.iterations, device=task.device)
         optimizer = SGD([images], lr=self.lr_img, momentum=self.momentum_img)
-        pool = [self._draw_network(task) for _ in range(min(self.network_pool, self.iterations))]
+        size = self.network_pool if self.extend else min(self.network_pool, self.iterations)
+        pool = [self._draw_network(task) for _ in range(size)]
         start = _resume(task, images, losses, optimizer)
 
         for iteration in range(start, self.iterations):
@@ -244,7 +255,7 @@ def _resume(task: Task, images: Tensor, losses: Tensor, optimizer: torch.optim.O
     if state is None:
         return 0
     images.copy_(state["images"])
-    losses.copy_(state["losses"])
+    losses[: len(state["losses"])] = state["losses"]
     if "momentum" in state:
         optimizer.state[images]["momentum_buffer"] = state["momentum"].to(images)
     return int(state["done"])
