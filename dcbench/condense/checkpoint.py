@@ -124,13 +124,13 @@ class FileCheckpoint:
         try:
             data = path.read_bytes()
         except OSError as error:
-            return self._refuse(f"cannot be read: {error.strerror}")
+            return _refuse(path, f"cannot be read: {error.strerror}")
         if not is_intact(data):
-            return self._refuse("is damaged")
+            return _refuse(path, "is damaged")
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata()
         if metadata.get("source") != self._source:
-            return self._refuse("was saved by other code of the method or its network, and will be replaced")
+            return _refuse(path, "was saved by other code of the method or its network, and will be replaced")
         tensors = load_tensors(data)
         own = {name.removeprefix(OWN): tensors.pop(name) for name in list(tensors) if name.startswith(OWN)}
         try:
@@ -141,7 +141,7 @@ class FileCheckpoint:
             TypeError,
             AssertionError,
         ) as error:  # of another torch, or without its GPU
-            return self._refuse(f"is not for this machine ({str(error).partition(chr(10))[0] or 'no GPU'})")
+            return _refuse(path, f"is not for this machine ({str(error).partition(chr(10))[0] or 'no GPU'})")
         return tensors
 
     def offer(self, state: Callable[[], Mapping[str, Tensor]]) -> None:
@@ -206,9 +206,10 @@ class FileCheckpoint:
         self._losses.first, self._losses.iteration = losses
         self._before, self.written, self.writing_seconds = before, before.checkpoints, before.checkpoint_seconds
 
-    def _refuse(self, problem: str) -> dict[str, Tensor] | None:
-        warnings.warn(f"{self.path} {problem}: it is not used, and the work starts again.", stacklevel=3)
-        return None
+
+def _refuse(path: Path, problem: str) -> dict[str, Tensor] | None:
+    warnings.warn(f"{path} {problem}: it is not used, and the work starts again.", stacklevel=3)
+    return None
 
 
 def _and_then(earlier: str, later: str) -> str:
