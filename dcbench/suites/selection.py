@@ -282,6 +282,8 @@ def _resolve_options(selection: SuiteSelection, plugins: Plugins) -> dict[str, s
         for name, cls in classes.items():
             cls.configure(own[name])
     given = distribute_options(selection.options, [classes[name] for name in selection.methods])
+    for name, values in given.items():  # one value of each: several are for `dcbench run`
+        classes[name].configure(values)
     return {
         f"{name}.{key}": value for name in selection.methods for key, value in {**own[name], **given[name]}.items()
     }

@@ -799,6 +799,7 @@ def test_several_networks_make_a_matrix(dcbench, tmp_path):
         ),
         ("suite run blobs.toml --budget quik", "unknown budget 'quik'. Did you mean 'quick'?"),
         ("suite run blobs.toml -o means.scal=1", "Did you mean 'scale'?"),
+        ("suite run blobs.toml -o means.scale=1,2", "should be a valid number"),
         ("suite run blobs.toml -o scale", "written NAME=VALUE"),
         ("suite run blobs.toml --device gpu", "unknown device 'gpu'"),
         ("suite run blobs.toml --sets 0", "0 is not in the range"),
