@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from dcbench.plugins import Plugins
     from dcbench.results.records import Record
     from dcbench.results.store import Store
-    from dcbench.run.cells import Cell, Plan
+    from dcbench.run.cells import Plan
     from dcbench.run.plan import Outline
     from dcbench.run.session import Completed, Execution
 
@@ -102,17 +102,20 @@ def _show_plan(plan: Plan, outlines: Sequence[Outline], store: Store, force: boo
     from dcbench.cli.output import print_rows
     from dcbench.run.estimate import estimate
 
-    columns = ("data set", "ipc", "method", "matched on", "seed", "condensed", "trials", "done")
+    columns = ("data set", "ipc", "method", "matched on", "seed", "condensed", "trials", "done", "options")
     cells: list[tuple[object, ...]] = []
     for cell in plan.cells:
         spec, trials, pending = cell.spec, len(cell.trials), len(plan.pending(cell, store, force))
         condensed = "yes" if not pending or (store.set_path(spec).exists() and not force) else "no"
-        names = (spec.dataset, spec.ipc or "all", _with_options(cell), spec.matching_network or "–", spec.seed)
-        cells.append((*names, condensed, trials, trials - pending))
+        names = (spec.dataset, spec.ipc or "all", spec.method, spec.matching_network or "–", spec.seed)
+        changed = [f"{name}={spec.options[name]}" for name in cell.source.origin.changed_options]
+        cells.append((*names, condensed, trials, trials - pending, ", ".join(changed)))
     for each in outlines:
         names = (each.dataset, each.ipc or "all", each.method, each.network or "–", each.seed)
-        cells.append((*names, "?", each.trials, "?"))
+        cells.append((*names, "?", each.trials, "?", ""))
     rows = [dict(zip(columns, map(str, values), strict=True)) for values in cells]
+    if not (as_json or any(row["options"] for row in rows)):
+        rows = [{name: text for name, text in row.items() if name != "options"} for row in rows]
     print_rows(rows, as_json)
     if not as_json:
         sets = sum(row["condensed"] != "yes" for row in rows)
@@ -128,12 +131,6 @@ def _show_plan(plan: Plan, outlines: Sequence[Outline], store: Store, force: boo
                 f"{name} is not here, and --dry-run downloads nothing: what of it is done is not known, nor "
                 "whether networks and options fit it. A run downloads it; --data-root says where else to look."
             )
-
-
-def _with_options(cell: Cell) -> str:
-    """Return a cell's method with the options that are not its defaults."""
-    changed = [f"{name}={cell.spec.options[name]}" for name in cell.source.origin.changed_options]
-    return cell.spec.method + (f" ({', '.join(changed)})" if changed else "")
 
 
 def _networks_to_train(plan: Plan, store: Store, force: bool) -> Iterator[str]:

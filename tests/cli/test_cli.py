@@ -164,7 +164,9 @@ def test_a_damaged_record_is_named_and_left_alone_and_its_trial_done_again(dcben
     before = path.read_text()
     result = dcbench(f"run {SMALL} --method random")
     assert result.exit_code == 0
-    assert re.search(r"records.jsonl: left out line 1.*those trials are done again", result.stderr, re.DOTALL)
+    assert re.search(
+        r"records.jsonl: left out damaged line 1.*those trials are done again", result.stderr, re.DOTALL
+    )
     assert path.read_text().startswith(before)
     assert path.read_text()[len(before) :].count(f'"accuracy": {accuracy}') == 1
 
