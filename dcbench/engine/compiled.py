@@ -118,7 +118,8 @@ def compile_work(
             return plain(*tensors)
         _configure()
         with torch.no_grad():
-            return run(*state_of(network), *tensors)
+            # What was traced is right for tensors that lie in memory as those did. Gradients lie as torch likes.
+            return run(*state_of(network), *(each.contiguous() for each in tensors))
 
     return work
 
@@ -190,7 +191,7 @@ def _try_work(
         replaced = dict(zip((*parameters, *buffers), state, strict=True))
         return functional_call(work, replaced, given[len(state) :])  # type: ignore[no-any-return]
 
-    given = (*state_of(network), *tensors)
+    given = (*state_of(network), *(each.contiguous() for each in tensors))
     try:
         run = torch.compile(_without_unused(make_fx(traced)(*given)), options=OPTIONS)
         with torch.no_grad():

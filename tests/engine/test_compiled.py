@@ -184,6 +184,22 @@ def squared_gradient(network, images):
     return torch.autograd.grad(sum(each.square().sum() for each in gradient), images)
 
 
+def weighed(network, given):
+    """What has to see tensors flat, as a distance has."""
+    return (given.flatten(1) * given.flatten(1).cumsum(1)).sum(1), network(given).sum(1)
+
+
+@needs_compiler
+def test_compiled_work_takes_tensors_that_lie_otherwise_in_memory_than_those_it_was_compiled_for():
+    network = nn.Sequential(nn.Flatten(), nn.Linear(108, 3)).double()
+    images = torch.randn(4, 3, 6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    work = compile_work(weighed, network, (), (images,))
+    otherwise = images.flip(0).contiguous(memory_format=torch.channels_last)
+    assert otherwise.stride() != images.stride()
+    for a, b in zip(work(otherwise), weighed(network, otherwise), strict=True):
+        torch.testing.assert_close(a, b)
+
+
 @needs_compiler
 def test_one_compilation_of_work_serves_networks_of_a_structure(monkeypatch):
     monkeypatch.setattr(compiled, "_works", {})
