@@ -96,7 +96,8 @@ def show(folder: Path, dataset: str | None, ipc: int | None, form: str) -> None:
     """Show all successful records of FOLDER as tables, quick ones included."""
     from dcbench.leaderboard.board import read_leaderboard
     from dcbench.leaderboard.report.data import leaderboard_data
-    from dcbench.leaderboard.report.tables import csv, heading, latex, markdown
+    from dcbench.leaderboard.report.tables import csv, latex, markdown
+    from dcbench.leaderboard.report.words import heading
     from dcbench.utils.errors import DcbenchError, find_name
 
     board = read_leaderboard(folder, all_budgets=True)

@@ -29,7 +29,7 @@ def print_scores(table: Sequence[Row], title: str, as_json: bool, standings: Seq
 
         print_json([row_data(row) for row in table])
         return
-    from dcbench.leaderboard.report.tables import LEGEND, terminal_tables
+    from dcbench.leaderboard.report.terminal import LEGEND, terminal_tables
 
     console, tables = make_console(), terminal_tables(table, title, standings)
     # A terminal too narrow for all networks breaks lines; columns left out would be worse.

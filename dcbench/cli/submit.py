@@ -62,7 +62,7 @@ def submit(
 def _show_provisional(target: Path) -> None:
     """Print which rows of a submission lack something to be ranked, by the rules of its leaderboard."""
     from dcbench.leaderboard.board import read_leaderboard
-    from dcbench.leaderboard.report.tables import heading, lacking
+    from dcbench.leaderboard.report.words import heading, lacking
     from dcbench.results.submission import SUBMISSIONS
     from dcbench.utils.errors import DcbenchError
 

@@ -137,7 +137,7 @@ def _print(result: VerificationResult, folder: Path) -> None:
     from rich.table import Table
 
     from dcbench.cli.output import make_console
-    from dcbench.leaderboard.report.tables import percent
+    from dcbench.leaderboard.report.words import percent
 
     for problem in result.problems:
         click.echo(f"{problem.where}: {problem.what}")

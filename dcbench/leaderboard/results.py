@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dcbench.leaderboard.report.tables import count, label
+from dcbench.leaderboard.report.words import count, label
 from dcbench.leaderboard.rules import Rules
 from dcbench.leaderboard.scores import rows
 from dcbench.leaderboard.standings import Standings, find_table, standings

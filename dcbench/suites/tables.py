@@ -10,7 +10,8 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from dcbench.leaderboard.report.tables import DASH, deviations, empty_table, percent, sample
+from dcbench.leaderboard.report.terminal import empty_table
+from dcbench.leaderboard.report.words import DASH, deviations, percent, sample
 from dcbench.leaderboard.statistics import Score
 from dcbench.suites.comparison import Comparison, Line
 from dcbench.suites.file import Published

@@ -15,16 +15,9 @@ from rich.console import Console
 from dcbench.leaderboard.board import read_leaderboard
 from dcbench.leaderboard.report.data import leaderboard_data, row_data
 from dcbench.leaderboard.report.files import NO_TABLE, build, differences, generated_files
-from dcbench.leaderboard.report.tables import (
-    count,
-    csv,
-    deviations,
-    label,
-    markdown,
-    percent,
-    seconds,
-    terminal_tables,
-)
+from dcbench.leaderboard.report.tables import csv, markdown
+from dcbench.leaderboard.report.terminal import terminal_tables
+from dcbench.leaderboard.report.words import count, deviations, label, percent, seconds
 from dcbench.leaderboard.scores import Row, find_records, networks_of, official, rows
 from dcbench.leaderboard.statistics import Score
 from dcbench.utils.errors import StorageError

@@ -10,7 +10,9 @@ from helpers import make_record
 
 from dcbench.leaderboard.board import Leaderboard
 from dcbench.leaderboard.report.data import leaderboard_data
-from dcbench.leaderboard.report.tables import costs, heading, markdown, terminal_tables
+from dcbench.leaderboard.report.tables import costs, markdown
+from dcbench.leaderboard.report.terminal import terminal_tables
+from dcbench.leaderboard.report.words import heading
 from dcbench.leaderboard.results import Results
 from dcbench.leaderboard.rules import Rules, read_rules
 from dcbench.leaderboard.scores import rows

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dcbench.leaderboard.board import Leaderboard
-from dcbench.leaderboard.report.tables import label
+from dcbench.leaderboard.report.words import label
 from dcbench.leaderboard.scores import Board, Row, networks_of
 from dcbench.results.stored_pixels import stored_pixels
 from dcbench.utils.errors import DcbenchError

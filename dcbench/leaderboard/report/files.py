@@ -11,7 +11,8 @@ from pathlib import Path
 from dcbench.leaderboard.board import Leaderboard, read_leaderboard
 from dcbench.leaderboard.report.page import page
 from dcbench.leaderboard.report.readme import with_tables
-from dcbench.leaderboard.report.tables import MARK, cell, costs, csv, heading, legend, markdown
+from dcbench.leaderboard.report.tables import MARK, costs, csv, legend, markdown
+from dcbench.leaderboard.report.words import cell, heading
 from dcbench.leaderboard.standings import Standings
 from dcbench.utils.files import slug, write_atomically
 

@@ -18,17 +18,8 @@ from markupsafe import Markup
 from dcbench.leaderboard.board import Leaderboard
 from dcbench.leaderboard.report.data import leaderboard_data
 from dcbench.leaderboard.report.pixels import page_pictures
-from dcbench.leaderboard.report.tables import (
-    DASH,
-    MARK,
-    bounds,
-    heading,
-    label,
-    legend,
-    percent,
-    rank,
-    test_images,
-)
+from dcbench.leaderboard.report.tables import MARK, legend, test_images
+from dcbench.leaderboard.report.words import DASH, bounds, heading, label, percent, rank
 from dcbench.leaderboard.rules import Rules
 from dcbench.utils.wording import counted
 

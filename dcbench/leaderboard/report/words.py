@@ -1,0 +1,121 @@
+"""How numbers, rows and tables are said, wherever they stand."""
+
+from __future__ import annotations
+
+import html
+import re
+
+from dcbench.leaderboard.scores import Row
+from dcbench.leaderboard.standings import Entry, Standings
+from dcbench.leaderboard.statistics import Interval, Score
+from dcbench.results.records import TeacherFacts
+from dcbench.utils.wording import counted
+
+DASH = "–"
+
+
+def percent(value: float | None) -> str:
+    """Return a fraction as a percentage with one decimal, or a dash."""
+    return DASH if value is None else f"{100 * value:.1f}"
+
+
+def deviations(score: Score) -> str:
+    """Return the two deviations in points, between sets and within a set."""
+    return f"{percent(score.between_std)}/{percent(score.within_std)}"
+
+
+def bounds(interval: Interval | None) -> str:
+    """Return an interval of fractions in percent, or a dash."""
+    return f"{percent(interval[0])}–{percent(interval[1])}" if interval else DASH
+
+
+def seconds(value: float | None) -> str:
+    """Return seconds with two digits that matter, or a dash."""
+    if value is None:
+        return DASH
+    return f"{value:.2g}" if value < 10 else f"{value:.0f}"
+
+
+def both_seconds(row: Row) -> str:
+    """Return the seconds of a row's sets and, after a plus sign, those of the networks that they used."""
+    networks = f" + {seconds(row.networks_seconds)}" if row.networks_seconds else ""
+    return seconds(row.condense_seconds) + networks
+
+
+def size(value: int | None) -> str:
+    """Return bytes in the largest decimal unit that leaves a digit before the point, or a dash."""
+    if value is None:
+        return DASH
+    thousands = min(3, (len(str(value)) - 1) // 3)
+    amount, unit = value / 1000**thousands, ("B", "kB", "MB", "GB")[thousands]
+    return f"{amount:.3g} {unit}" if amount < 1000 else f"{amount:.0f} {unit}"
+
+
+def rank(entry: Entry) -> str:
+    """Return the place or the range of places that a row may have, or a dash."""
+    if entry.rank is None:
+        return DASH
+    best, worst = entry.rank
+    return str(best) if best == worst else f"{best}–{worst}"
+
+
+def count(row: Row) -> str:
+    """Return sets x networks per set, over the networks of a row."""
+    scores = sorted(row.scores.values(), key=lambda score: (score.sets, score.trials))
+    return ", ".join(dict.fromkeys(map(sample, scores)))
+
+
+def sample(score: Score | None) -> str:
+    """Return sets x networks per set, or a dash."""
+    if score is None:
+        return DASH
+    even = score.trials % score.sets == 0
+    return f"{score.sets}x{score.trials // score.sets}" if even else f"{score.trials} in {score.sets}"
+
+
+def label(row: Row) -> str:
+    """Return the method with the options that are not its defaults."""
+    return one_line(f"{row.method_name} ({row.options})" if row.options else row.method_name)
+
+
+def cell(text: str) -> str:
+    """Escape a text for a cell of a Markdown table."""
+    return re.sub(r"([\\|`\[\]])", r"\\\1", html.escape(one_line(text), quote=False))
+
+
+def one_line(text: str) -> str:
+    """Return a text without line breaks."""
+    return " ".join(text.split())
+
+
+def heading(table: Standings, several_versions: bool = False) -> str:
+    """Return what a table is of, but for the data set."""
+    size = f"{counted(table.ipc, 'image')} per class" if table.ipc else "all images"
+    version = f", data {table.dataset_sha256[:12]}" if several_versions else ""
+    budget = "" if table.budget == "full" else f", budget {table.budget}"
+    teacher = f", teacher {table.teacher[:12]}" if table.teacher else ""
+    return f"{size}, protocol `{cell(table.protocol)}`{budget}, {cell(table.track)}s{teacher}{version}"
+
+
+def matched_on(row: Row) -> str:
+    """Return a row's label and the network matched on."""
+    return label(row) + (f" matched on {row.matching_network}" if row.matching_network else "")
+
+
+def points(difference: float | None) -> str:
+    """Return a difference of fractions in points with its sign, or a dash."""
+    return DASH if difference is None else f"{100 * difference:+.1f}"
+
+
+def teacher_in_words(teacher: TeacherFacts) -> str:
+    """Return a teacher on one line."""
+    accuracy = percent(teacher.held_out_accuracy)
+    return (
+        f"Teacher: {teacher.network}, {accuracy} % on held-out training images, {size(teacher.bytes)}, "
+        f"hash {teacher.sha256[:12]}."
+    )
+
+
+def lacking(entry: Entry) -> str:
+    """Return what a row is and what it lacks to be ranked."""
+    return f"{matched_on(entry.row)}: provisional, {'; '.join(entry.provisional)}."
