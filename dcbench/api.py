@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dcbench.core.condensed_set import CondensedSet, SetTraits
     from dcbench.core.dataset import Dataset, DatasetInfo, Split, Splits
     from dcbench.core.loss_watch import Diverged
+    from dcbench.core.measure import Measure
     from dcbench.core.method import Checkpoint, Method, Setting, Start, Task
     from dcbench.core.split import ResidentSplit
     from dcbench.core.trained_network import NetworkRecipe, TrainedNetwork
@@ -44,6 +45,7 @@ __all__ = [
     "DcbenchError",
     "Diverged",
     "FeatureCoreset",
+    "Measure",
     "Method",
     "NetworkRecipe",
     "Progress",
@@ -85,6 +87,7 @@ _MODULES = (
     "core.condensed_set",
     "core.dataset",
     "core.loss_watch",
+    "core.measure",
     "core.method",
     "core.split",
     "core.trained_network",

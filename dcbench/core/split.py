@@ -53,8 +53,12 @@ class ResidentSplit:
 
     def normalised(self, indices: Tensor | slice) -> Tensor:
         """Return images in normalised space, (pixel / 255 - mean) / std: float32, shape (n, C, H, W)."""
+        return self.normalise(self.raw(indices))
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """Return pixels in [0, 1], float32, shape (n, C, H, W), in normalised space; gradients pass through."""
         mean, std = self._statistics
-        return self.raw(indices).sub_(mean).div_(std)
+        return (pixels - mean).div_(std)
 
     def raw(self, indices: Tensor | slice) -> Tensor:
         """Return images as pixels in [0, 1]: float32, shape (n, C, H, W)."""

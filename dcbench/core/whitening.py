@@ -60,9 +60,9 @@ class WhitenedSplit(ResidentSplit):
 
     whitening: Whitening
 
-    def normalised(self, indices: Tensor | slice) -> Tensor:
-        """Return whitened images: float32, shape (n, C, H, W)."""
-        return self.whitening(self.raw(indices))
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """Return whitened images, from pixels in [0, 1]: float32, shape (n, C, H, W)."""
+        return self.whitening(pixels)
 
 
 def whiten(train: ResidentSplit) -> WhitenedSplit:
