@@ -83,7 +83,7 @@ protocol_option = click.option(
     default=defaults.PROTOCOL,
     metavar="NAME",
     show_default=True,
-    help="Evaluation protocol, as in kd or kd:teacher=resnet18.",
+    help="Evaluation protocol, as in dsa, dsa:steps=300 for at most so many steps, or kd:teacher=resnet18.",
 )
 first_seed_option = number(
     "--seed", default=0, show_default=True, type=click.IntRange(0, 2**62), help="First seed."

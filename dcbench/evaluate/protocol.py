@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
@@ -36,6 +37,8 @@ class EvaluationProtocol(ABC):
         departures: where it differs from the authors' code.
         epochs: passes over the condensed set.
         soft_labels: whether it is meant for sets with soft labels.
+        steps: bound on the optimiser's steps, as in ``dc:steps=300``: fewer epochs, at least one, and the
+            schedule is over these; None for all of them.
     """
 
     name: str
@@ -45,6 +48,7 @@ class EvaluationProtocol(ABC):
     departures: str
     epochs: int
     soft_labels: bool = False
+    steps: int | None = None
 
     def spelt(self, options: str, make_architecture: Callable[[str], Architecture]) -> Self:
         """Return the protocol with the options that users write after ``name:``.
@@ -52,9 +56,13 @@ class EvaluationProtocol(ABC):
         Raises:
             DcbenchError: for options that do not fit.
         """
-        if options:
-            raise DcbenchError(f"protocol {self.name!r} has no options, and {options!r} is given.")
-        return self
+        if not options:
+            return self
+        key, _, text = options.partition("=")
+        if key.strip() != "steps" or not re.fullmatch(r"[1-9][0-9]{0,8}", text.strip()):
+            raise DcbenchError(f"protocol {self.name}:{options}: write {self.name}:steps=NUMBER.")
+        steps = int(text)
+        return replace(self, name=f"{self.name}:steps={steps}", steps=steps)
 
     def check_dataset(self, info: DatasetInfo) -> None:
         """Raise a `DcbenchError` for a data set that the protocol cannot be used on."""
@@ -90,12 +98,10 @@ class EvaluationProtocol(ABC):
         """Return the number of images per step."""
 
     def epochs_for(self, info: DatasetInfo, n_images: int, budget: Budget) -> int:
-        """Return the number of epochs on ``n_images`` images, within the budget's steps."""
-        epochs = self._epochs(info)
-        if budget.max_steps is None:
-            return epochs
+        """Return the number of epochs on ``n_images`` images, within the protocol's steps and the budget's."""
         steps_per_epoch = math.ceil(n_images / self.batch_size_for(info, n_images))
-        return max(1, min(epochs, budget.max_steps // steps_per_epoch))
+        bounds = [steps // steps_per_epoch for steps in (self.steps, budget.max_steps) if steps is not None]
+        return max(1, min([self._epochs(info), *bounds]))
 
     def _epochs(self, info: DatasetInfo) -> int:
         return self.epochs

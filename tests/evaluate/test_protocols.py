@@ -55,6 +55,7 @@ def test_the_constants_of_dc_are_pinned():
         "weight_decay": 5e-4,
         "decay": 0.1,
         "soft_labels": False,
+        "steps": None,
     }
 
 
@@ -263,12 +264,24 @@ def test_kd_is_called_by_its_teacher(spelling, name):
         ("kd:teacher=convnt", r"unknown network 'convnt'\. Did you mean 'convnet'"),
         ("kd:teacher=", r"protocol kd:teacher=: write kd:teacher=NETWORK\."),
         ("kd:convnet", r"protocol kd:convnet: write kd:teacher=NETWORK\."),
-        ("dsa:teacher=mlp", r"protocol 'dsa' has no options, and 'teacher=mlp' is given\."),
+        ("dsa:teacher=mlp", r"protocol dsa:teacher=mlp: write dsa:steps=NUMBER\."),
+        ("dc:steps=0", r"protocol dc:steps=0: write dc:steps=NUMBER\."),
+        ("dc:300", r"protocol dc:300: write dc:steps=NUMBER\."),
     ],
 )
 def test_what_does_not_fit_a_protocol_is_refused(spelling, message):
     with pytest.raises(DcbenchError, match=message):
         get_protocol(spelling, MAKE)
+
+
+def test_a_protocol_of_few_steps_has_fewer_epochs_a_name_of_its_own_and_no_others_key():
+    few = get_protocol("dsa: steps = 100", MAKE)
+    assert (few.name, few.steps) == ("dsa:steps=100", 100)
+    assert get_protocol(few.name, MAKE) == few
+    assert [few.epochs_for(PLAIN, n_images, FULL) for n_images in (10, 257, 25601)] == [100, 50, 1]
+    assert few.epochs_for(PLAIN, 10, bounded(7)) == 7
+    assert get_protocol("dc:steps=10000", MAKE).epochs_for(PLAIN, 10, FULL) == 300
+    assert few.recipe(PLAIN) != DSA.recipe(PLAIN)
 
 
 def test_a_teacher_of_other_classes_is_refused():
