@@ -26,8 +26,17 @@ from dcbench.cli import options
 @options.names("--method", "-m", "methods", help="Only this method.")
 @options.sizes(help="Only this many images per class.")
 @options.names("--protocol", "protocols", help="Only what was evaluated under this protocol.")
+@click.option(
+    "--without-sets", is_flag=True, help="Leave out the sets, because others publish them; the card says where."
+)
 def submit(
-    results: Path, into: Path, name: str | None, title: str | None, submitted_by: tuple[str, ...], **words: Any
+    results: Path,
+    into: Path,
+    name: str | None,
+    title: str | None,
+    submitted_by: tuple[str, ...],
+    without_sets: bool,
+    **words: Any,
 ) -> None:
     """Make a submission from RESULTS: records, condensed sets, and a card to fill in.
 
@@ -47,16 +56,18 @@ def submit(
     if slug(name) != name:
         raise DcbenchError(f"--name {name!r} cannot be a folder's name; {slug(name)!r} can.")
     target = into / name
-    records = make_submission(results, target, selection, title or name, submitted_by, options.load_plugins())
+    about = (title or name, submitted_by, options.load_plugins())
+    records = make_submission(results, target, selection, *about, without_sets)
     sets = len({record.condense_key for record in records})
     click.echo(f"{target}: {len(records)} records of {sets} condensed sets")
     _show_provisional(target)
     card = read_submission(target).card
-    about = card.methods if card else ()
-    empty = {field for each in about for field in ("paper", "code_url") if not getattr(each, field)}
+    methods, files = (card.methods, card.files) if card else ((), ())
+    asked = ((methods, ("paper", "code_url")), (files, ("url", "licence")))
+    empty = {field for some, fields in asked for each in some for field in fields if not getattr(each, field)}
     if empty:
         click.echo(f"Fill in {target / CARD}, which says nothing yet of: {', '.join(sorted(empty))}")
-    click.echo(f"Next: dcbench leaderboard verify {target}")
+    click.echo(f"Next: dcbench leaderboard verify {target}{' --set FILE' * bool(files)}")
 
 
 def _show_provisional(target: Path) -> None:

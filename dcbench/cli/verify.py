@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -41,6 +42,14 @@ ESTIMATE_SECONDS = 3600.0
 )
 @options.names("--dataset", "-d", "datasets", help="Where a data set is, for example npz:my_set.npz.")
 @click.option(
+    "--set",
+    "files",
+    type=click.Path(exists=True, path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="A file of sets that others publish: the submission has their records, and its card says where it is.",
+)
+@click.option(
     "--keep",
     type=options.FOLDER,
     metavar="DIR",
@@ -53,6 +62,7 @@ ESTIMATE_SECONDS = 3600.0
 def verify(
     folder: Path,
     datasets: tuple[str, ...],
+    files: tuple[Path, ...],
     keep: Path | None,
     mark: bool,
     seed: int | None,
@@ -72,6 +82,7 @@ def verify(
     from dcbench.engine.engine import choose_engine
     from dcbench.results.store import Store
     from dcbench.results.submission import read_submission, write_verification
+    from dcbench.submissions.published import with_published_sets
     from dcbench.submissions.verify import Verifier, load_datasets, verification
     from dcbench.utils.devices import choose_device
     from dcbench.utils.files import ensure_writable
@@ -83,7 +94,9 @@ def verify(
             click.echo(f"--seed {seed}", err=True)
     submission, plugins, chosen = read_submission(folder), options.load_plugins(), choose_device(device)
     loaded = load_datasets(submission, datasets, plugins, data_root, chosen)
-    with _progress() as progress, choose_engine(engine, chosen, long=True, side_by_side=True).active():
+    engine_used = choose_engine(engine, chosen, long=True, side_by_side=True)
+    with TemporaryDirectory() as brought, _progress() as progress, engine_used.active():
+        submission = with_published_sets(submission, files, loaded, Path(brought))
         if keep:
             ensure_writable(keep)
         store = Store(keep) if keep else None

@@ -4,7 +4,7 @@
 
     leaderboards/submissions/NAME/
       records.jsonl        one line per trained network
-      sets/*.safetensors   the condensed sets
+      sets/*.safetensors   the condensed sets, but for those that others publish
       networks/*           the teachers of the records, where they are small
       card.toml            what cannot be known from the records: who, which paper, which code
       verification.json    what a re-evaluation found, once there was one
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Annotated
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from dcbench.results.records import Record
 from dcbench.results.store import RECORDS, read_records
@@ -41,6 +41,33 @@ Line = Annotated[
 """Text on one line, without characters that move, hide or reverse the text beside it."""
 
 
+def _is_link(value: str) -> str:
+    """Refuse links that lead to no page, or run as a script."""
+    if value and not value.startswith(("https://", "http://")):
+        raise ValueError("a link begins with https:// or http://")
+    return value
+
+
+Link = Annotated[Line, AfterValidator(_is_link)]
+"""The address of a page, or empty."""
+
+
+class PublishedFile(BaseModel):
+    """What a card says of a file with condensed sets that others publish, and that the submission does not have.
+
+    Attributes:
+        sha256: hash of the file; of images and labels in two files, that of the one followed by the other.
+        url: where it is, at one commit of its repository, so that it stays as it is.
+        licence: under which it is published there.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    url: Link = ""
+    licence: Line = ""
+
+
 class MethodCard(BaseModel):
     """What a card says of one method of the records: links are empty where there is none."""
 
@@ -50,17 +77,9 @@ class MethodCard(BaseModel):
     title: Line = ""
     authors: tuple[Line, ...] = ()
     paper: Line = ""
-    paper_url: Line = ""
-    code_url: Line = ""
+    paper_url: Link = ""
+    code_url: Link = ""
     track: Line = "hard-label"
-
-    @field_validator("paper_url", "code_url")
-    @classmethod
-    def _link(cls, value: str) -> str:
-        """Refuse links that lead to no page, or run as a script."""
-        if value and not value.startswith(("https://", "http://")):
-            raise ValueError("a link begins with https:// or http://")
-        return value
 
 
 class Card(BaseModel):
@@ -73,6 +92,7 @@ class Card(BaseModel):
     commands: tuple[Line, ...] = ()
     notes: tuple[Line, ...] = ()
     methods: tuple[MethodCard, ...] = ()
+    files: tuple[PublishedFile, ...] = ()
 
     def method(self, name: str) -> MethodCard | None:
         """Return what it says of a method."""
@@ -80,7 +100,8 @@ class Card(BaseModel):
 
     def to_toml(self) -> str:
         """Return the card's file."""
-        return tomli_w.dumps(self.model_dump(mode="json"), multiline_strings=False)
+        stated = self.model_dump(mode="json", exclude=None if self.files else {"files"})
+        return tomli_w.dumps(stated, multiline_strings=False)
 
 
 class Found(BaseModel):
@@ -133,12 +154,14 @@ class Submission:
         records: all of its records.
         card: None where there is none, as in the results of a run.
         verification: None where there is none for just these records.
+        brought: another folder with sets of its records, which whoever verifies has brought.
     """
 
     folder: Path
     records: tuple[Record, ...]
     card: Card | None = None
     verification: Verification | None = None
+    brought: Path | None = None
 
     @property
     def name(self) -> str:
@@ -146,9 +169,11 @@ class Submission:
         return self.folder.resolve().name
 
     def set_path(self, condense_key: str) -> Path | None:
-        """Return the file of a condensed set, or None where it is not in the folder."""
+        """Return the file of a condensed set, or None where it is neither in the folder nor brought."""
         ending = f"_{condense_key[:12]}.safetensors"
-        return next((path for path in sorted(self.folder.glob(f"{SETS}/*")) if path.name.endswith(ending)), None)
+        folders = [self.folder, self.brought] if self.brought else [self.folder]
+        paths = (path for folder in folders for path in sorted(folder.glob(f"{SETS}/*")))
+        return next((path for path in paths if path.name.endswith(ending)), None)
 
 
 def find_submissions(folder: Path) -> tuple[Submission, ...]:

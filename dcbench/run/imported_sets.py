@@ -18,6 +18,7 @@ from dcbench.core import whitening
 from dcbench.core.architecture import Architecture, fit
 from dcbench.core.condensed_set import CondensedSet, Origin, SetTraits
 from dcbench.core.dataset import Dataset, DatasetInfo
+from dcbench.core.loaded_dataset import LoadedDataset
 from dcbench.core.spec import CondenseSpec
 from dcbench.core.split import ResidentSplit
 from dcbench.core.trained_network import NetworkSpec
@@ -205,22 +206,45 @@ def plan_imports(
         files.append(file)
         if file.unused:
             warnings.warn(f"{file.path} also has {', '.join(file.unused)}, which is not used.", stacklevel=2)
-        for number, each in enumerate(file.sets):
-            condensed = to_condensed(each, data, claim, file.path)
-            options, shown = _foreign_options(file, number, condensed, data.info, claim)
-            spec = CondenseSpec(
-                dataset=data.info.name,
-                dataset_sha256=data.info.sha256,
-                method=claim.method or UNNAMED,
-                method_version="1",
-                options=options,
-                ipc=size_of_imported(condensed, data.info),
-                matching_network=claim.network,
-                seed=number,
-            )
-            source = ImportedSet(condensed, Origin(IMPORTED, "", file.sha256, shown))
+        for number in range(len(file.sets)):
+            spec, source = imported_set(file, number, claim, data)
             cells.setdefault(source.set_sha256, Cell(spec, source, data, trials))
     return Plan(tuple(cells.values()), request.protocol, request.budget, request.device), files
+
+
+def imported_set(
+    file: ForeignFile, number: int, claim: Claim, data: LoadedDataset
+) -> tuple[CondenseSpec, ImportedSet]:
+    """Return one of the sets of a foreign file with its spec; a `DcbenchError` says what does not fit."""
+    condensed = to_condensed(file.sets[number], data, claim, file.path)
+    options, shown = _foreign_options(file, number, condensed, data.info, claim)
+    spec = CondenseSpec(
+        dataset=data.info.name,
+        dataset_sha256=data.info.sha256,
+        method=claim.method or UNNAMED,
+        method_version="1",
+        options=options,
+        ipc=size_of_imported(condensed, data.info),
+        matching_network=claim.network,
+        seed=number,
+    )
+    return spec, ImportedSet(condensed, Origin(IMPORTED, "", file.sha256, shown))
+
+
+def claim_of(record: Record) -> Claim:
+    """Return what a user said of the set that a record is of, as the record's options keep it."""
+    kept = record.options
+    return Claim(
+        None if record.method == UNNAMED else record.method,
+        record.matching_network,
+        pixels=kept.get("pixels") if "pixels" in record.changed_options else None,
+        mean=tuple(kept.get("mean", ())),
+        std=tuple(kept.get("std", ())),
+        grey=kept.get("grey", False),
+        labels=kept.get("labels"),
+        labels_are=kept.get("labels_are"),
+        brings=dict(record.brings),
+    )
 
 
 def worse_than_guessing(records: Iterable[Record], info: DatasetInfo) -> list[str]:

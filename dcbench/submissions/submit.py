@@ -23,6 +23,7 @@ from dcbench.results.submission import (
     VERIFICATION,
     Card,
     MethodCard,
+    PublishedFile,
     Submission,
     find_submissions,
 )
@@ -62,7 +63,13 @@ class Selection:
 
 
 def make_submission(
-    results: Path, target: Path, selection: Selection, title: str, submitted_by: tuple[str, ...], plugins: Plugins
+    results: Path,
+    target: Path,
+    selection: Selection,
+    title: str,
+    submitted_by: tuple[str, ...],
+    plugins: Plugins,
+    without_sets: bool = False,
 ) -> list[Record]:
     """Make a submission's folder from the results of a run.
 
@@ -74,13 +81,15 @@ def make_submission(
     Args:
         target: the submission's folder. One that exists gets the new records and sets in the place of its old
             ones. It keeps its card and other files, but not its verification, which was of other records.
+        without_sets: whether the sets are of others and stay behind. The card then has their files' hashes.
 
     Returns:
         The records submitted.
 
     Raises:
-        DcbenchError: when there is nothing to submit, a condensed set is missing or damaged, another submission
-            has one of the rows already, or the folder is there and is no submission. Nothing is written then.
+        DcbenchError: when there is nothing to submit, a condensed set is missing, damaged or not of others,
+            another submission has one of the rows already, or the folder is there and is no submission. Nothing
+            is written then.
         StorageError: when it cannot be written.
     """
     records = selection.of(find_records(results))
@@ -98,11 +107,15 @@ def make_submission(
         refuse_shared_rows([*others, (Submission(target, tuple(records)), records)])
     if target.exists() and not ((target / RECORDS).exists() or (target / CARD).exists()):
         raise DcbenchError(f"{target} is there already, and is no submission: it has no {RECORDS}.")
-    paths = _sets(results, records)
+    if without_sets and (own := sorted({record.method for record in records if not record.imported})):
+        raise DcbenchError(
+            f"only sets made elsewhere may stay behind, and dcbench made those of {', '.join(own)}."
+        )
+    paths = [] if without_sets else _sets(results, records)
     for path in paths:  # a damaged set is found before anything is written
         without_images(path)
     if not (target / CARD).exists():
-        card = draft_card(records, title, submitted_by, plugins)
+        card = draft_card(records, title, submitted_by, plugins, without_sets)
         write_atomically(target / CARD, card.to_toml().encode())
     remove(target / VERIFICATION)
     for path in paths:
@@ -117,7 +130,13 @@ def make_submission(
     return records
 
 
-def draft_card(records: Iterable[Record], title: str, submitted_by: tuple[str, ...], plugins: Plugins) -> Card:
+def draft_card(
+    records: Iterable[Record],
+    title: str,
+    submitted_by: tuple[str, ...],
+    plugins: Plugins,
+    without_sets: bool = False,
+) -> Card:
     """Return a card with what records and installed plugins say."""
     records, cards = list(records), []
     for name, record in sorted({record.method: record for record in records}.items()):
@@ -126,7 +145,11 @@ def draft_card(records: Iterable[Record], title: str, submitted_by: tuple[str, .
         # Those of a paper stand in its citation.
         authors = () if paper else _authors(record.plugin)
         cards.append(MethodCard(name=name, title=summary, authors=authors, paper=paper, track=str(record.track)))
-    return Card(title=title, submitted_by=submitted_by, commands=commands(records), methods=tuple(cards))
+    hashes = sorted({record.source_sha256 for record in records}) if without_sets else ()
+    files = tuple(PublishedFile(sha256=each) for each in hashes)
+    return Card(
+        title=title, submitted_by=submitted_by, commands=commands(records), methods=tuple(cards), files=files
+    )
 
 
 def _authors(distribution: str) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ from dcbench.evaluate.trial import evaluate
 from dcbench.leaderboard.scores import rows
 from dcbench.results.set_file import load_set, save_set
 from dcbench.results.store import RECORDS, Store, read_records
-from dcbench.run.imported_sets import Claim, plan_imports, worse_than_guessing
+from dcbench.run.imported_sets import Claim, claim_of, plan_imports, worse_than_guessing
 from dcbench.run.scheduler import Scheduler
 from dcbench.utils.errors import DcbenchError
 
@@ -68,6 +68,28 @@ def kept(folder):
 def saved(folder, content, name="set.pt"):
     torch.save(content, folder / name)
     return folder / name
+
+
+CLAIMS = {
+    "named": ({"data": [[PIXELS, LABELS]], "accs_all_exps": {}}, {"method": "theirs", "network": "linear"}),
+    "unnamed": ({"data": [[PIXELS, LABELS]], "accs_all_exps": {}}, {}),
+    "other statistics": ([PIXELS, LABELS], {"mean": (0.2,), "std": (0.4,)}),
+    "grey, in order": (PIXELS.expand(6, 3, 8, 8).clone(), {"grey": True, "labels": "in-order", "pixels": "raw"}),
+    "classes": ([PIXELS, torch.eye(3)[LABELS]], {"labels_are": "classes", "pixels": "zca"}),
+    "logits": ([PIXELS, torch.eye(3)[LABELS]], {"labels_are": "logits", "pixels": "raw", "brings": {"lr": 0.1}}),
+}
+
+
+@pytest.mark.parametrize("kind", CLAIMS)
+def test_records_keep_what_a_user_said_of_a_set(tmp_path, plan_of, kind):
+    content, said = CLAIMS[kind]
+    path = saved(tmp_path, content)
+    (cell,) = plan_of(path, claim=Claim(**said)).cells
+    about = {name: getattr(cell.spec, name) for name in ("method", "matching_network", "options")}
+    brings, changed = cell.source.condensed.brings, [*cell.source.origin.changed_options]
+    record = make_record(**about, brings=brings, changed_options=changed)
+    (again,) = plan_of(path, claim=claim_of(record)).cells
+    assert (again.spec, again.source.set_sha256) == (cell.spec, cell.source.set_sha256)
 
 
 def test_sets_of_the_authors_format_become_one_row(tmp_path, judge, plugins):

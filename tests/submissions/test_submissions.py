@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -53,6 +54,7 @@ from dcbench.run.scheduler import Scheduler
 from dcbench.submissions.comparison import ERROR_RATE, compare_with_stated
 from dcbench.submissions.integrity import check_submission, record_problems
 from dcbench.submissions.leakage import count_test_images
+from dcbench.submissions.published import with_published_sets
 from dcbench.submissions.submit import Selection, make_submission
 from dcbench.submissions.verify import Verifier, load_datasets, sample_sets, verification
 from dcbench.utils.errors import DcbenchError
@@ -596,6 +598,58 @@ def test_several_files_of_others_are_one_row_that_is_verified(judge, verify, tmp
     (row,) = rows(read_submission(folder).records)
     assert (row.options, row.scores["linear"].sets) == ("", 3)
     assert verify(folder).problems == []
+
+
+@pytest.fixture
+def published(judge, plugins, tmp_path):
+    """A submission of what others publish, without their sets, and their file."""
+    judge(saved(tmp_path / "a.pt", foreign_sets(2)))
+    folder = tmp_path / "published"
+    make_submission(tmp_path / "r", folder, EVERYTHING, "Theirs", ("I",), plugins, without_sets=True)
+    return folder, tmp_path / "a.pt"
+
+
+@pytest.fixture
+def bring(hazy, tmp_path):
+    """Read a submission with the files of others."""
+    return lambda folder, *files: with_published_sets(
+        read_submission(folder), files, {"hazy": hazy}, tmp_path / "brought"
+    )
+
+
+def test_sets_that_others_publish_stay_behind_and_are_verified_from_their_file(published, bring, hazy, plugins):
+    folder, file = published
+    assert sorted(path.name for path in folder.iterdir()) == ["card.toml", "records.jsonl"]
+    (stated,) = read_submission(folder).card.files
+    assert stated.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+    brought = bring(folder, file.rename(file.with_name("renamed.pt")))
+    problems, sets = check_submission(brought, {"hazy": hazy}, plugins)
+    assert (problems, len(sets)) == ([], 2)
+
+
+def test_a_file_of_others_that_is_needed_is_named_with_its_place(published, bring):
+    folder, _ = published
+    card = folder / "card.toml"
+    card.write_text(card.read_text().replace('url = ""', 'url = "https://their.page/a.pt"'))
+    with pytest.raises(DcbenchError, match=r"Name their files with --set; .* https://their\.page/a\.pt"):
+        bring(folder)
+
+
+def test_another_file_than_that_of_the_records_is_refused(published, bring, tmp_path):
+    with pytest.raises(DcbenchError, match=r"b\.pt, [0-9a-f]{64}, is no file of which published needs sets"):
+        bring(published[0], saved(tmp_path / "b.pt", foreign_sets(2, seed=1)))
+
+
+def test_the_sets_of_a_file_are_those_of_the_records(published, bring, hazy, plugins):
+    folder, file = published
+    rewrite(folder, lambda record: record | {"set_sha256": "0" * 64})
+    problems, _ = check_submission(bring(folder, file), {"hazy": hazy}, plugins)
+    assert any("its hash is" in each.what for each in problems)
+
+
+def test_only_sets_of_others_stay_behind(results, tmp_path, plugins):
+    with pytest.raises(DcbenchError, match="dcbench made those of random"):
+        make_submission(results, tmp_path / "new", EVERYTHING, "Mine", ("Me",), plugins, without_sets=True)
 
 
 UNEVEN = {

@@ -40,7 +40,8 @@ def page_pictures(leaderboard: Leaderboard) -> tuple[dict[str, Pixels], dict[str
         submission = leaderboard.submission(row)
         path = submission.set_path(key) if submission else None
         if path is None:
-            why_not[key] = "its set is not in the folder"
+            published = submission and submission.card and submission.card.files
+            why_not[key] = "others publish its set" if published else "its set is not in the folder"
         elif isinstance(stored := stored_pixels(path, MOST_OF_A_CLASS), str):
             why_not[key] = stored
         else:

@@ -181,8 +181,15 @@ function submission(card) {
     ...by,
     ...card.notes.map((note) => element("p", {}, note)),
     ...(methods.length ? [element("ul", {}, ...methods)] : []),
+    ...card.files.map(publishedFile),
     ...commands,
   );
+}
+
+/** Where sets are that others publish, and that the submission does not have. */
+function publishedFile(file) {
+  const where = link(file.url, "published by others") ?? "published by others";
+  return element("p", { class: "small" }, "Sets ", where, `: ${file.licence}; SHA-256 ${file.sha256.slice(0, 12)}…`);
 }
 
 /** What the card says of a method, with links to its paper and code. */
