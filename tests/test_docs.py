@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 from installed import run
 
 from dcbench import api, hookspecs
@@ -224,3 +225,11 @@ def test_the_python_example_of_the_readme_runs(tmp_path, monkeypatch):
     }
     assert shown["condensed"].images.shape == (10, 1, 8, 8)
     assert len(shown["score"].records) == 5
+
+
+def test_the_hours_of_the_reproduction_are_those_of_the_records(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    (command,) = (each for each in commands() if each.endswith("--hours"))
+    printed = CliRunner().invoke(main, shlex.split(command)[1:]).output
+    assert printed.count("\n") == 2 + 12
+    assert f"```\n\n{printed}\n" in README

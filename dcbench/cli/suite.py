@@ -86,8 +86,9 @@ def list_(as_json: bool) -> None:
 @click.argument("name")
 @selection_options
 @options.results_option
+@click.option("--hours", is_flag=True, help="Show in how many hours sets were condensed instead, as Markdown.")
 @json_option
-def show(name: str, results: Path, as_json: bool, **words: Any) -> None:
+def show(name: str, results: Path, hours: bool, as_json: bool, **words: Any) -> None:
     """Show a suite's numbers beside the published ones, and how much of it is done.
 
     It reads records alone and loads no data set. Give the same options as to `dcbench suite run` to see the same
@@ -96,7 +97,13 @@ def show(name: str, results: Path, as_json: bool, **words: Any) -> None:
     from dcbench.leaderboard.scores import find_records
 
     selection = _select(name, words, options.load_plugins(suites_only=True))
-    _print(selection, find_records(results), options.load_plugins, as_json)
+    if hours:
+        from dcbench.suites.comparison import compare
+        from dcbench.suites.tables import hours as hours_table
+
+        click.echo(hours_table(compare(selection, find_records(results), options.load_plugins)))
+    else:
+        _print(selection, find_records(results), options.load_plugins, as_json)
 
 
 @suite.command()

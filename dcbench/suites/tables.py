@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import groupby
+from statistics import fmean
 from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
+from tabulate import tabulate
 
 from dcbench.leaderboard.report.terminal import empty_table
 from dcbench.leaderboard.report.words import DASH, deviations, percent, sample
 from dcbench.leaderboard.statistics import Score
 from dcbench.suites.comparison import Comparison, Line
 from dcbench.suites.file import Published
-from dcbench.suites.selection import SuiteSelection
+from dcbench.suites.selection import Key, SuiteSelection
 
 LEGEND = (
     "Test accuracy in %. Ours: mean over condensed sets of the mean over networks (standard deviation between "
@@ -45,6 +48,21 @@ def tables(comparison: Comparison) -> list[tuple[str, Table]]:
             made.append(_table(dataset, single))
         made += matrices
     return made
+
+
+def hours(comparison: Comparison) -> str:
+    """Return, in Markdown, in how many hours a set of each experiment was condensed; a dash if it was not."""
+    seconds: dict[Key, dict[str, float]] = defaultdict(dict)
+    for record in comparison.own.records:
+        key = (record.dataset, record.ipc, record.method, record.matching_network)
+        if record.condense_seconds is not None:
+            seconds[key][record.condense_key] = record.condense_seconds
+    lines = []
+    for (dataset, ipc, method), group in groupby(comparison.lines, key=lambda line: line.key[:3]):
+        taken = {line.key[3] or DASH: seconds[line.key].values() for line in group}
+        spent = {name: f"{fmean(each) / 3600:.2g}" if each else DASH for name, each in taken.items()}
+        lines.append({"data set": dataset, "ipc": str(ipc or "all"), "method": method, **spent})
+    return tabulate(lines, headers="keys", tablefmt="github", disable_numparse=True)
 
 
 def remarks(selection: SuiteSelection, comparison: Comparison) -> list[str]:
