@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from dcbench.formats.images import IMAGE_ENDINGS, open_image
     from dcbench.formats.npz import ArrayFile, open_arrays
     from dcbench.results.records import Record
+    from dcbench.run.observer import Observer
 
 __all__ = [
     "IMAGE_ENDINGS",
@@ -48,6 +49,7 @@ __all__ = [
     "Measure",
     "Method",
     "NetworkRecipe",
+    "Observer",
     "Progress",
     "Record",
     "ResidentSplit",
@@ -102,6 +104,7 @@ _MODULES = (
     "formats.images",
     "formats.npz",
     "results.records",
+    "run.observer",
 )
 
 

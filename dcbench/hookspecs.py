@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from dcbench.core.architecture import Architecture
     from dcbench.core.dataset import Dataset
     from dcbench.core.method import Method
+    from dcbench.core.spec import CondenseSpec
     from dcbench.results.records import Record
+    from dcbench.run.observer import Observer
 
 PROJECT = "dcbench"
 
@@ -64,7 +66,17 @@ def dcbench_register_suites() -> list[Path]:  # type: ignore[empty-body]
     """
 
 
+@hookspec
+def dcbench_register_observers() -> list[type[Observer]]:  # type: ignore[empty-body]
+    """Return the observer classes this plugin provides, which ``--observe`` turns on.
+
+    Called once per process, with the same rule for names.
+    """
+
+
 # --- Observation: called during a run; the return value is ignored -----------------------------------
+# A plugin that has these hooks observes every run; an `Observer` implements them for runs that ask for it.
+# All are called in the process of the run, whoever works on the cells.
 # An observer that raises is reported once and not called again; the run goes on.
 
 
@@ -83,6 +95,9 @@ class Progress:
         run_done: pieces of the run that are finished.
         run_total: pieces of the run.
         slot: which of several pieces that are worked on at once, from 0.
+        spec: of the condensed set that the work is for.
+        loss: iteration, counted from 1, and value of the method's last loss that is known; None if there is none.
+            On a GPU it may be 20 iterations old, because no step waits for it.
     """
 
     phase: Literal["train", "condense", "evaluate"]
@@ -94,6 +109,8 @@ class Progress:
     run_done: int
     run_total: int
     slot: int = 0
+    spec: CondenseSpec | None = None
+    loss: tuple[int, float] | None = None
 
     @property
     def lane(self) -> int:
@@ -115,11 +132,37 @@ def dcbench_progress(progress: Progress) -> None:
 
 
 @hookspec
-def dcbench_record_added(record: Record) -> None:
+def dcbench_set_added(spec: CondenseSpec, path: Path, picture: Path | None) -> None:
+    """Observe a condensed set.
+
+    Called when it is in the results and networks are about to be trained on it, also if an earlier run made it.
+
+    Args:
+        spec: what it is.
+        path: its file.
+        picture: of its images, a PNG file; None if it could not be drawn.
+    """
+
+
+@hookspec
+def dcbench_record_added(record: Record, spec: CondenseSpec) -> None:
     """Observe a record.
 
     Called just after it has been written to the results.
 
     Args:
         record: one evaluation of one condensed set by one network, or a failure.
+        spec: of the condensed set.
+    """
+
+
+@hookspec
+def dcbench_cell_ended(spec: CondenseSpec, status: str) -> None:
+    """Observe the end of the work on a condensed set and its evaluations.
+
+    Called after all its records.
+
+    Args:
+        spec: of the condensed set.
+        status: ``done``, ``failed`` if a record is a failure, or ``interrupted``.
     """

@@ -102,8 +102,9 @@ def run(
         data_root: folder of the data sets.
         progress: whether to show progress bars, in a terminal or a notebook.
         execution: how and where: ``results`` (a folder), ``device``, ``engine``, ``jobs``, ``threads``,
-            ``force``, ``checkpoint_every``; for a cluster ``executor``, ``address``, ``cpus_per_cell``,
-            ``gpus_per_cell`` and ``memory_per_cell``. `dcbench run --help` says what they mean.
+            ``force``, ``checkpoint_every``, ``observe`` (names, or instances of `dcbench.api.Observer`); for a
+            cluster ``executor``, ``address``, ``cpus_per_cell``, ``gpus_per_cell`` and ``memory_per_cell``.
+            `dcbench run --help` says what they mean.
 
     Raises:
         DcbenchError: for whatever cannot be served, before any work; or when results cannot be written.
@@ -329,7 +330,11 @@ def _asked(
     for name in words:
         if name not in known:
             raise unknown_name("argument", name, known)
-    how = Execution(**{**words, "results": _path(words.get("results")) or Path("results")})
+    given = {
+        "results": _path(words.get("results")) or Path("results"),
+        "observe": _listed("observe", words.get("observe")),
+    }
+    how = Execution(**{**words, **given})
     plugins = Plugins.load()
     return plugins, how, new_request(plugins, device=how.device, data_root=_path(data_root), **asked)
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dcbench.core.architecture import Architecture
     from dcbench.core.dataset import Dataset
     from dcbench.core.method import Method
+    from dcbench.run.observer import Observer
 
 C = TypeVar("C", bound=Component)
 T = TypeVar("T")
@@ -99,6 +100,7 @@ class Plugins:
         self.datasets: Registry[type[Dataset]] = Registry("dataset")
         self.architectures: Registry[type[Architecture]] = Registry("network")
         self.methods: Registry[type[Method]] = Registry("method")
+        self.observers: Registry[type[Observer]] = Registry("observer")
         self.suites: Registry[Path] = Registry("suite")
         self._silenced: set[str] = set()
 
@@ -188,7 +190,12 @@ class Plugins:
 
     def registries(self) -> dict[str, Registry[Any]]:
         """Return the registries of components by the plural that `dcbench list` takes."""
-        return {"datasets": self.datasets, "architectures": self.architectures, "methods": self.methods}
+        return {
+            "datasets": self.datasets,
+            "architectures": self.architectures,
+            "methods": self.methods,
+            "observers": self.observers,
+        }
 
     def make_dataset(self, text: str) -> Dataset:
         """Return the data set that a user or a record names, e.g. ``cifar10``."""
@@ -197,6 +204,10 @@ class Plugins:
     def make_architecture(self, text: str) -> Architecture:
         """Return the architecture that a user or a record names, e.g. ``convnet:norm=batch`` or ``mine@2``."""
         return self._make(self.architectures, text)
+
+    def make_observer(self, text: str) -> Observer:
+        """Return the observer that a user names, e.g. ``wandb:project=mine``."""
+        return self._make(self.observers, text)
 
     def method_class(self, name: str) -> type[Method]:
         """Return the method of that name."""

@@ -72,6 +72,7 @@ def carry_out(
 
     if dry_run:
         execution.choose_executor(plan.device)  # options that do not go together are found here, too
+        execution.observers(plugins)
         _show_plan(plan, outlines, Store(execution.results), execution.force, as_json)
         return
     if plan.device.type == "cpu" and execution.threads is None and execution.executor == "local":

@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dcbench.checks import ARCHITECTURE_CHECKS, DATASET_CHECKS, METHOD_CHECKS, Check, Result, run_checks
+from dcbench.checks import (
+    ARCHITECTURE_CHECKS,
+    COMPONENT_CHECKS,
+    DATASET_CHECKS,
+    METHOD_CHECKS,
+    Check,
+    Result,
+    run_checks,
+)
 from dcbench.core.component import Component, Spelling
 from dcbench.core.method import Method
 from dcbench.plugins import Plugins, Registry
@@ -39,6 +47,7 @@ def find_subject(plugins: Plugins, text: str, kind: str | None, options: Mapping
         "method": (plugins.methods, METHOD_CHECKS),
         "dataset": (plugins.datasets, DATASET_CHECKS),
         "architecture": (plugins.architectures, ARCHITECTURE_CHECKS),
+        "observer": (plugins.observers, COMPONENT_CHECKS),
     }
     matching = [each for each, (registry, _) in kinds.items() if kind in (None, each) and registry.find(name)]
     if not matching:

@@ -25,7 +25,7 @@ LABELS = {"long": "compiles", "official": "enters tables"}
 @click.argument("name")
 @json_option
 def describe(name: str, as_json: bool) -> None:
-    """Describe a data set, architecture, method, protocol, budget or suite, with every option."""
+    """Describe a data set, architecture, method, observer, protocol, budget or suite, with every option."""
     from dcbench.core.component import Component
     from dcbench.core.spec import BUDGETS
     from dcbench.evaluate.protocols import PROTOCOLS, get_protocol

@@ -154,6 +154,11 @@ _execution_options: Callable[[F], F] = apply(
         help="Save the state of a condensation this often, or less where that would take more than 2 % of the "
         "time.  [30]",
     ),
+    names(
+        "--observe",
+        help="Write losses, pictures and accuracies for an experiment tracker, too: tensorboard, wandb or mlflow, "
+        "with options as in wandb:project=mine. `dcbench describe NAME` has them.",
+    ),
     click.option("--dry-run", is_flag=True, help="Show the plan and what of it is done; do nothing."),
     click.option("--force", is_flag=True, help="Do again what is done."),
 )

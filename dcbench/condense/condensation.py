@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from pydantic import TypeAdapter, ValidationError
@@ -30,6 +30,13 @@ from dcbench.results.set_file import load_set, save_set
 from dcbench.utils.errors import DcbenchError, NewerFormat
 from dcbench.utils.files import remove
 from dcbench.utils.seeds import derive_seed, new_generator, seeded_globals
+
+
+class StepReport(Protocol):
+    """Is told how far a condensation is."""
+
+    def __call__(self, done: int, total: int, loss: tuple[int, float] | None = None) -> None:
+        """Take the steps done, their number, and the last loss that was checked, with its iteration."""
 
 
 def stored_set(
@@ -78,7 +85,7 @@ class Condensation:
         spec: CondenseSpec,
         train: ResidentSplit,
         artefacts: Artefacts,
-        progress: Callable[[int, int], None],
+        progress: StepReport,
         report: Report,
     ) -> CondensedSet:
         """Run the method, and store its condensed set and its cost; see `dcbench.run.cells.SetSource`.
@@ -114,6 +121,9 @@ class Condensation:
             earlier,
         )
 
+        def tell(done: int, total: int) -> None:
+            progress(done, total, None if losses.last is None else (losses.iteration, losses.last))
+
         def trained(*asked: Any) -> tuple[TrainedNetwork, ...]:
             with checkpoint.not_counted():
                 return networks(*asked)
@@ -124,7 +134,7 @@ class Condensation:
             generator=generator,
             architecture=self.architecture,
             checkpoint=checkpoint,
-            progress=progress,
+            progress=tell,
             losses=losses,
             networks=trained,
             seed=spec.seed,

@@ -31,6 +31,7 @@ class LossWatch:
     def __init__(self, name: str = "the loss", unit: str = "iteration", explodes: bool = True) -> None:
         """Set how messages call the loss and count its steps, and whether a finite loss may be out of bounds."""
         self.first: float | None = None
+        self.last: float | None = None
         self.iteration = 0
         self._name, self._unit, self._explodes = name, unit, explodes
         self._pending: list[tuple[int, Tensor]] = []
@@ -59,7 +60,7 @@ class LossWatch:
     def _look(self, iteration: int, loss: float) -> None:
         if not math.isfinite(loss):
             raise self._diverged(iteration, f"is {loss} in {self._unit} {iteration}")
-        self.iteration = iteration
+        self.iteration, self.last = iteration, loss
         if self.first is None:
             self.first = loss
         elif self._explodes and abs(loss) > EXPLODED * max(1.0, abs(self.first)):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import traceback
 import warnings
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from itertools import groupby
@@ -19,7 +19,7 @@ import torch
 
 import dcbench
 from dcbench.condense.checkpoint import checkpointing_every
-from dcbench.condense.condensation import stored_set
+from dcbench.condense.condensation import StepReport, stored_set
 from dcbench.condense.trained_networks import Report, TrainedNetworks
 from dcbench.core.architecture import Architecture
 from dcbench.core.condensed_set import CondensedSet, Origin
@@ -221,20 +221,20 @@ class CellRunner:
         about = (self.spec, self.data, self._origin, self.conditions, self.artefacts, network)
         self.tell(Recorded(self.assignment.number, describe_work(*about, **fields)))
 
-    def _reporter(self) -> Callable[[int, int], None]:
+    def _reporter(self) -> StepReport:
         """Return the callback that passes the steps of the condensation on; say that it starts."""
         # The callback is handed to methods, so it must not lead to this object, which has the test split.
         number, spec, myself = self.assignment.number, self.spec, weakref.ref(self)
 
-        def report(done: int, total: int) -> None:
+        def report(done: int, total: int, loss: tuple[int, float] | None = None) -> None:
             if runner := myself():
                 runner._steps_left = done < total or total == 0
-                runner.tell(Step(number, "condense", spec.work, f"seed {spec.seed}", done, total))
+                runner.tell(Step(number, "condense", spec.work, f"seed {spec.seed}", done, total, loss=loss))
 
         report(0, 0)
         return report
 
-    def _train_reporter(self, condensing: Callable[[int, int], None] | None = None) -> Report:
+    def _train_reporter(self, condensing: StepReport | None = None) -> Report:
         """Return the callback that passes on how far networks are that the work needs.
 
         ``condensing`` tells that the condensation itself goes on when they are there.

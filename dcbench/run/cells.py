@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 
+from dcbench.condense.condensation import StepReport
 from dcbench.condense.trained_networks import Report, network_specs
 from dcbench.core.architecture import Architecture
 from dcbench.core.condensed_set import CondensedSet, Origin, SetTraits
@@ -48,7 +49,7 @@ class SetSource(Protocol):
         spec: CondenseSpec,
         train: ResidentSplit,
         artefacts: Artefacts,
-        progress: Callable[[int, int], None],
+        progress: StepReport,
         report: Report,
     ) -> CondensedSet:
         """Make the set of a spec and keep it in the results, with what it cost.
@@ -57,7 +58,7 @@ class SetSource(Protocol):
             spec: what to make.
             train: the training split, on the device. The test split is not an argument.
             artefacts: where checkpoints and the result go.
-            progress: called with the steps done and their number.
+            progress: told how far it is.
             report: told how far the training of networks is that the set needs.
         """
 

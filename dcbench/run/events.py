@@ -48,7 +48,8 @@ class Conditions:
 class Step:
     """So many steps of a piece of work are done; 0 of 0 when it starts. ``left`` counts trials like this one.
 
-    ``slot`` is 0, but for trials that are worked on beside another of the same cell.
+    ``slot`` is 0, but for trials that are worked on beside another of the same cell. ``loss`` is that of a method,
+    with its iteration.
     """
 
     number: int
@@ -59,6 +60,7 @@ class Step:
     total: int
     left: int = 1
     slot: int = 0
+    loss: tuple[int, float] | None = None
 
 
 @dataclass(frozen=True)

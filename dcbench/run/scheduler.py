@@ -109,7 +109,9 @@ class Scheduler:
                 self.executor.run(self)
         finally:
             while self._locks:
-                self._locks.popitem()[1].release()
+                number, lock = self._locks.popitem()
+                lock.release()
+                self._tell_end(number, "interrupted")
         return self.outcome
 
     def datasets(self) -> dict[DatasetKey, LoadedDataset]:
@@ -180,6 +182,7 @@ class Scheduler:
                 if event.number not in self._ready:
                     self._count_piece(event.number)
                 self._ready.add(event.number)
+                self._tell_set(self.cells[event.number].spec)
                 self.outcome.condensed += event.made
             case Recorded():
                 self._add(event.number, event.record)
@@ -194,6 +197,7 @@ class Scheduler:
         if number not in self._failed:
             self.store.remove_lock(self.cells[number].spec.key())
         lock.release()
+        self._tell_end(number, "failed" if number in self._failed else "done")
 
     def requeue(self, number: int, reason: str) -> None:
         """Take back a cell whose worker died for some reason. After the last attempt it has failed."""
@@ -219,7 +223,7 @@ class Scheduler:
 
     def _add(self, number: int, record: Record) -> None:
         self.store.append(record)
-        self.plugins.observe("dcbench_record_added", record=record)
+        self.plugins.observe("dcbench_record_added", record=record, spec=self.cells[number].spec)
         if record.status == "failed":
             self.outcome.failures.append(record)
             self._failed.add(number)
@@ -233,10 +237,21 @@ class Scheduler:
         self._done[number] = min(self._done[number] + 1, self._pieces[number])
 
     def _show(self, step: Step, slot: int) -> None:
-        left = self._alike[self.cells[step.number].spec.work] if step.phase == "condense" else step.left
+        spec = self.cells[step.number].spec
+        left = self._alike[spec.work] if step.phase == "condense" else step.left
         piece = (step.phase, step.work, step.piece, step.done, step.total, left)
-        moment = Progress(*piece, sum(self._done), sum(self._pieces), slot + self.slots * step.slot)
+        slot += self.slots * step.slot
+        moment = Progress(*piece, sum(self._done), sum(self._pieces), slot, spec, step.loss)
         self.plugins.observe("dcbench_progress", progress=moment)
+
+    def _tell_set(self, spec: CondenseSpec) -> None:
+        path, picture = self.store.set_path(spec), self.store.picture_path(spec)
+        self.plugins.observe(
+            "dcbench_set_added", spec=spec, path=path, picture=picture if picture.exists() else None
+        )
+
+    def _tell_end(self, number: int, status: str) -> None:
+        self.plugins.observe("dcbench_cell_ended", spec=self.cells[number].spec, status=status)
 
     def _warn_of_changed_code(self) -> None:
         """Say when results of other code are taken as done."""

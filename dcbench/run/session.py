@@ -34,6 +34,7 @@ from dcbench.run.executors.processes import Processes
 from dcbench.run.executors.serial import Serial
 from dcbench.run.imported_sets import worse_than_guessing
 from dcbench.run.objects import Build, dataset_of
+from dcbench.run.observer import Observer
 from dcbench.run.plan import Request
 from dcbench.run.scheduler import Outcome, Scheduler
 from dcbench.utils.devices import choose_device
@@ -55,6 +56,7 @@ class Execution:
         results: folder of the results.
         checkpoint_every: seconds between two checkpoints of a condensation, at least.
         force: whether what is done is done again.
+        observe: observers that are told what happens, by name or as objects.
     """
 
     device: str = "auto"
@@ -69,6 +71,7 @@ class Execution:
     results: Path = Path("results")
     checkpoint_every: float | None = None
     force: bool = False
+    observe: tuple[str | Observer, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse numbers that are too small."""
@@ -78,6 +81,11 @@ class Execution:
             value = getattr(self, name)
             if value is not None and not (isinstance(value, int | float) and value >= 0):
                 raise DcbenchError(f"{name} must be a number of at least 0, not {value!r}.")
+
+    def observers(self, plugins: Plugins) -> list[Observer]:
+        """Return the observers; a `DcbenchError` says that there is none of a name, or what its options are."""
+        made = (plugins.make_observer(each) if isinstance(each, str) else each for each in self.observe)
+        return list(dict.fromkeys(made))
 
     def choose_executor(self, device: torch.device) -> Executor:
         """Return who works on the cells of a plan for this device.
@@ -225,6 +233,10 @@ def carry_out(plan: Plan, plugins: Plugins, execution: Execution, progress: bool
     engine = choose_engine(execution.engine, plan.device, plan.budget.long, side_by_side=freely)
     ensure_writable(execution.results)
     with ExitStack() as afterwards:
+        for observer in execution.observers(plugins):
+            observer.start(execution.results)
+            plugins.manager.register(observer, str(observer))
+            afterwards.callback(plugins.manager.unregister, observer)
         afterwards.callback(torch.set_num_threads, torch.get_num_threads())
         if execution.threads is not None and isinstance(executor, Serial):
             torch.set_num_threads(execution.threads)

@@ -1,0 +1,1 @@
+"""Experiment trackers that runs may be written for."""
