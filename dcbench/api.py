@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from dcbench.engine.trained_networks import teacher_recipe
     from dcbench.engine.training import accuracy, logits, train_network
     from dcbench.engine.unrolled import trajectory_matching_gradient
+    from dcbench.evaluate.accuracy import Accuracy
     from dcbench.formats.images import IMAGE_ENDINGS, open_image
     from dcbench.formats.npz import ArrayFile, open_arrays
     from dcbench.results.records import Record
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = [
     "IMAGE_ENDINGS",
     "SGD",
+    "Accuracy",
     "Architecture",
     "ArrayFile",
     "Checkpoint",
@@ -101,6 +103,7 @@ _MODULES = (
     "engine.trained_networks",
     "engine.training",
     "engine.unrolled",
+    "evaluate.accuracy",
     "formats.images",
     "formats.npz",
     "results.records",

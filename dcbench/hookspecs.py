@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from dcbench.core.architecture import Architecture
     from dcbench.core.dataset import Dataset
+    from dcbench.core.measure import Measure
     from dcbench.core.method import Method
     from dcbench.core.spec import CondenseSpec
     from dcbench.results.records import Record
@@ -52,6 +53,14 @@ def dcbench_register_architectures() -> list[type[Architecture]]:  # type: ignor
 @hookspec
 def dcbench_register_methods() -> list[type[Method]]:  # type: ignore[empty-body]
     """Return the condensation method classes this plugin provides.
+
+    Called once per process, with the same rule for names.
+    """
+
+
+@hookspec
+def dcbench_register_measures() -> list[type[Measure]]:  # type: ignore[empty-body]
+    """Return the measure classes this plugin provides: what may be asked of a trained network.
 
     Called once per process, with the same rule for names.
     """

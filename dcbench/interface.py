@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from dcbench.core.architecture import Architecture
     from dcbench.core.dataset import Dataset
+    from dcbench.core.measure import Measure
     from dcbench.core.method import Method
     from dcbench.core.split import ResidentSplit
     from dcbench.formats.foreign import ForeignFile
@@ -70,6 +71,7 @@ def run(
     sets: int | None = None,
     evals: int | None = None,
     protocol: str = "dc",
+    measures: str | Measure | Iterable[str | Measure] | None = None,
     seed: int = 0,
     baselines: bool | None = None,
     validation: float | None = None,
@@ -96,6 +98,8 @@ def run(
         sets: condensed sets for each combination.
         evals: evaluation networks for each set and architecture.
         protocol: how evaluation networks are trained.
+        measures: what is asked of each of them: names, or instances of `dcbench.api.Measure`. None is test
+            accuracy.
         seed: the first seed.
         baselines: whether to run the baselines, too. None runs them where no data set is named.
         validation: a share of the training images on which networks are tested in place of the test split.
@@ -125,6 +129,7 @@ def run(
         sets=sets,
         evals=evals,
         protocol=protocol,
+        measures=_listed("measures", measures),
         seed=seed,
         baselines=baselines,
         validation=validation,
@@ -204,6 +209,7 @@ def evaluate(
     matched_on: str | None = None,
     evals: int | None = None,
     protocol: str = "dc",
+    measures: str | Measure | Iterable[str | Measure] | None = None,
     budget: str = "full",
     seed: int = 0,
     data_root: str | Path | None = None,
@@ -230,7 +236,7 @@ def evaluate(
         networks: as of `run`.
         method: name of the row in the tables.
         matched_on: name of the network that the images were matched on.
-        evals, protocol, budget, seed, data_root, progress, execution: as of `run`.
+        evals, protocol, measures, budget, seed, data_root, progress, execution: as of `run`.
 
     Raises:
         DcbenchError: for images or labels that do not fit the data set, and for whatever else cannot be served.
@@ -262,6 +268,7 @@ def evaluate(
         budget=budget,
         evals=evals,
         protocol=protocol,
+        measures=_listed("measures", measures),
         seed=seed,
     )
     plan, _ = plan_imports(paths, claim, request, plugins)

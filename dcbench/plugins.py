@@ -23,6 +23,7 @@ from dcbench.utils.errors import DcbenchError, find_name, unknown_name
 if TYPE_CHECKING:
     from dcbench.core.architecture import Architecture
     from dcbench.core.dataset import Dataset
+    from dcbench.core.measure import Measure
     from dcbench.core.method import Method
     from dcbench.run.observer import Observer
 
@@ -100,6 +101,7 @@ class Plugins:
         self.datasets: Registry[type[Dataset]] = Registry("dataset")
         self.architectures: Registry[type[Architecture]] = Registry("network")
         self.methods: Registry[type[Method]] = Registry("method")
+        self.measures: Registry[type[Measure]] = Registry("measure")
         self.observers: Registry[type[Observer]] = Registry("observer")
         self.suites: Registry[Path] = Registry("suite")
         self._silenced: set[str] = set()
@@ -194,6 +196,7 @@ class Plugins:
             "datasets": self.datasets,
             "architectures": self.architectures,
             "methods": self.methods,
+            "measures": self.measures,
             "observers": self.observers,
         }
 
@@ -204,6 +207,10 @@ class Plugins:
     def make_architecture(self, text: str) -> Architecture:
         """Return the architecture that a user or a record names, e.g. ``convnet:norm=batch`` or ``mine@2``."""
         return self._make(self.architectures, text)
+
+    def make_measure(self, text: str) -> Measure:
+        """Return the measure that a user or a record names, e.g. ``adversarial:eps=4``."""
+        return self._make(self.measures, text)
 
     def make_observer(self, text: str) -> Observer:
         """Return the observer that a user names, e.g. ``wandb:project=mine``."""

@@ -25,7 +25,7 @@ LABELS = {"long": "compiles", "official": "enters tables"}
 @click.argument("name")
 @json_option
 def describe(name: str, as_json: bool) -> None:
-    """Describe a data set, architecture, method, observer, protocol, budget or suite, with every option."""
+    """Describe one name, whatever its kind (`dcbench list` has all of them), with every option."""
     from dcbench.core.component import Component
     from dcbench.core.spec import BUDGETS
     from dcbench.evaluate.protocols import PROTOCOLS, get_protocol
@@ -69,6 +69,7 @@ def _component_facts(registry: Registry[Any], name: str) -> dict[str, Any]:
         "version": component.version,
         "sha256": getattr(component, "sha256", ""),
         "unsuitable": ", ".join(sorted(unsuitable)),
+        "main_score": getattr(component, "main", ""),
         "quick_budget": ", ".join(f"{key}={value}" for key, value in quick),
         "spelling": f"{component.argument.upper()},option=value".removeprefix(","),
         "from": f"{origin.distribution} {origin.version} ({origin.module})",

@@ -45,6 +45,7 @@ def _split(_: Any, __: Any, text: str | None) -> list[str] | None:
     help="Rows of numbers are logits, or stand for the class of their largest.",
 )
 @options.protocol_option
+@options.measure_option
 @click.option("--budget", default="full", metavar="NAME", show_default=True, help="full or quick.")
 @options.first_seed_option
 @options.execution_options

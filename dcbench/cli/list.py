@@ -7,14 +7,14 @@ import click
 from dcbench.cli.options import load_plugins
 from dcbench.cli.output import json_option, print_rows
 
-KINDS = ("datasets", "architectures", "methods", "observers", "protocols", "budgets", "suites")
+KINDS = ("datasets", "architectures", "methods", "measures", "observers", "protocols", "budgets", "suites")
 
 
 @click.command("list")
 @click.argument("kind", type=click.Choice(KINDS), required=False)
 @json_option
 def list_(kind: str | None, as_json: bool) -> None:
-    """List data sets, architectures, methods, observers, protocols, budgets and suites."""
+    """List data sets, architectures, methods, measures, observers, protocols, budgets and suites."""
     from dcbench.core.spec import BUDGETS
     from dcbench.evaluate.protocols import PROTOCOLS
     from dcbench.suites.file import summary

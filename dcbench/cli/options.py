@@ -85,6 +85,11 @@ protocol_option = click.option(
     show_default=True,
     help="Evaluation protocol, as in dsa, dsa:steps=300 for at most so many steps, or kd:teacher=resnet18.",
 )
+measure_option = names(
+    "--measure",
+    "measures",
+    help=f"What to ask of each trained network, as in adversarial or adversarial:eps=4.  [{defaults.MEASURE}]",
+)
 first_seed_option = number(
     "--seed", default=0, show_default=True, type=click.IntRange(0, 2**62), help="First seed."
 )

@@ -57,15 +57,16 @@ if TYPE_CHECKING:
 @options.number("--sets", help="Condensed sets per setting, a cell each.  [1]")
 @options.evals_option
 @options.protocol_option
+@options.measure_option
 @options.first_seed_option
 @options.execution_options
 @json_option
 def run(dry_run: bool, as_json: bool, execution: Execution, **words: Any) -> None:
     """Condense, train fresh networks on the result, and compare.
 
-    --method, --dataset, --ipc, --network and --eval-network may be repeated: the run is their product. What
-    the results folder already has is not done again; an interrupted run goes on where it was. Where no data set
-    is named, a method is compared with the baselines.
+    --method, --dataset, --ipc, --network and --eval-network may be repeated: the run is their product. Each
+    trained network is asked every --measure. What the results folder already has is not done again; an
+    interrupted run goes on where it was. Where no data set is named, a method is compared with the baselines.
 
     Exit code: 0 if everything went well, 1 if something failed (the rest is done all the same), 2 for a
     mistake in the request, 130 when interrupted.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -20,6 +20,9 @@ SCHEMA = 1
 
 HARD_LABELS, SOFT_LABELS = "hard-label", "soft-label"
 """The tracks. Sets of different tracks are never ranked together."""
+
+ACCURACY = "accuracy"
+"""The measure that is asked of every network unless others are named, and that leaderboards rank by."""
 
 HELD_OUT = "validation"
 """The option of a data set by which held-out training images take the place of its test split."""
@@ -82,12 +85,13 @@ class CondenseSpec(Spec):
 
 
 class EvaluationSpec(Spec):
-    """All that one accuracy depends on: which tensors, tested on which data, by which network and protocol.
+    """All that one result depends on: which tensors, tested on which data, by which network, protocol and measure.
 
     Attributes:
         recipe: what the protocol does on this data set, see `EvaluationProtocol.recipe`.
         budget: name; the quick budget bounds the protocol's steps.
         seed: of the initialisation, the shuffles and the augmentation.
+        measure: what is asked of the network, see `dcbench.core.measure`.
     """
 
     set_sha256: str
@@ -98,6 +102,11 @@ class EvaluationSpec(Spec):
     recipe: str = ""
     budget: str
     seed: int
+    measure: str = ACCURACY
+
+    def asked(self, measure: object) -> Self:
+        """Return the spec of another measure of the same network."""
+        return self.model_copy(update={"measure": str(measure)})
 
 
 @dataclass(frozen=True)

@@ -149,18 +149,15 @@ def accuracy(network: nn.Module, split: ResidentSplit, batch_size: int = TEST_BA
 
     An image for which an output is NaN has no prediction, and counts as one divided by the number of classes.
     """
-    return both_accuracies(network, split, batch_size)[0]
+    return both_accuracies(logits(network, split, batch_size), split)[0]
 
 
-def both_accuracies(
-    network: nn.Module, split: ResidentSplit, batch_size: int = TEST_BATCH
-) -> tuple[float, float | None]:
-    """Return the `accuracy`, and the mean of the accuracies of the classes (balanced accuracy).
+def both_accuracies(outputs: Tensor, split: ResidentSplit) -> tuple[float, float | None]:
+    """Return the `accuracy` of `logits`, and the mean of the accuracies of the classes (balanced accuracy).
 
     The second is None where the classes are even: the largest has less than twice the images of the smallest. A
     class without images does not count in it.
     """
-    outputs = logits(network, split, batch_size)
     undefined = outputs.isnan().any(dim=1)
     right = (outputs.argmax(dim=1) == split.labels) & ~undefined
     labels, right, undefined = torch.stack([split.labels, right.long(), undefined.long()]).cpu()  # one read

@@ -9,7 +9,7 @@ same spec gives the same bytes on a busy day.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import replace
 from functools import partial
@@ -20,10 +20,12 @@ from torch import nn
 
 from dcbench.core.architecture import Architecture, new_network
 from dcbench.core.condensed_set import CondensedSet
+from dcbench.core.measure import Measure
 from dcbench.core.spec import Budget, EvaluationSpec
 from dcbench.core.split import ResidentSplit
 from dcbench.engine.compiled import count_weight_flops
 from dcbench.engine.engine import SHARE_FROM, active_engine, draws_or_changes
+from dcbench.evaluate.accuracy import ACCURACY
 from dcbench.evaluate.protocol import EvaluationProtocol
 from dcbench.evaluate.trial import Trial, evaluate
 
@@ -54,15 +56,19 @@ def evaluate_all(
     budget: Budget,
     report: Report,
     teacher: nn.Module | None = None,
+    measures: Mapping[int, Sequence[Measure]] | None = None,
 ) -> Generator[Trial | Exception, None, None]:
     """Yield the trials of specs that differ in their seeds, in order, or what was raised instead.
 
-    See `dcbench.evaluate.trial.evaluate`. ``report`` is called in the caller's thread.
+    See `dcbench.evaluate.trial.evaluate`. ``report`` is called in the caller's thread, and ``measures`` says what
+    is asked of the network of each seed; without it, its accuracy.
     """
 
     def one(spec: EvaluationSpec, progress: Progress, draws: bool = True) -> Trial | Exception:
+        asked = measures[spec.seed] if measures else (ACCURACY,)
+        judged = (condensed, test, architecture, protocol, budget)
         try:
-            return evaluate(spec, condensed, test, architecture, protocol, budget, progress, draws, teacher)
+            return evaluate(spec, *judged, progress, draws, teacher, asked)
         except Exception as error:  # whatever a network may raise
             return error
 

@@ -24,12 +24,12 @@ class Leaderboard:
     rules: Rules
     rows: tuple[Row, ...]
     tables: tuple[Standings, ...]
-    _of: Mapping[tuple[str, str], Submission] = field(default_factory=dict, repr=False)
-    """By condense key and protocol: one set may be judged by several, in several submissions."""
+    _of: Mapping[tuple[str, str, str], Submission] = field(default_factory=dict, repr=False)
+    """By condense key, protocol and measure: one set may be judged by several, in several submissions."""
 
     def submission(self, row: Row) -> Submission | None:
         """Return the submission that has the records of a row; the first of several."""
-        found = ((key, row.protocol) for key in row.condense_keys)
+        found = ((key, row.protocol, row.measure) for key in row.condense_keys)
         return next((self._of[each] for each in found if each in self._of), None)
 
     def method_card(self, row: Row) -> MethodCard | None:
@@ -69,14 +69,16 @@ def read_leaderboard(folder: Path, all_budgets: bool = False) -> Leaderboard:
     entering = [(each, each.records if all_budgets else official(each.records)) for each in submissions]
     if (folder / SUBMISSIONS).is_dir():
         refuse_shared_rows(entering)
-    of = {(each.condense_key, each.protocol): one for one, some in reversed(entering) for each in some}
+    of = {
+        (each.condense_key, each.protocol, each.measure): one for one, some in reversed(entering) for each in some
+    }
     table = [
-        _with_found(row, of[row.condense_keys[0], row.protocol])
+        _with_found(row, of[row.condense_keys[0], row.protocol, row.measure])
         for row in rows(record for _, records in entering for record in records)
     ]
 
     def may_be_reference(row: Row) -> bool:
-        return not rules.references or of[row.condense_keys[0], row.protocol].name in rules.references
+        return not rules.references or of[row.condense_keys[0], row.protocol, row.measure].name in rules.references
 
     tables = with_dd_ranking(standings(table, rules, may_be_reference), rules.dd_ranking)
     return Leaderboard(submissions, rules, tuple(table), tuple(tables), of)
@@ -85,7 +87,12 @@ def read_leaderboard(folder: Path, all_budgets: bool = False) -> Leaderboard:
 def _found(row: Row, submission: Submission | None) -> list[Found]:
     """Return what the verification of a row's submission found on its sets."""
     stated = submission.verification.found if submission and submission.verification else ()
-    return [each for each in stated if each.condense_key in row.condense_keys and each.protocol == row.protocol]
+    judged = row.protocol, row.measure
+    return [
+        each
+        for each in stated
+        if each.condense_key in row.condense_keys and (each.protocol, each.measure) == judged
+    ]
 
 
 def _with_found(row: Row, submission: Submission) -> Row:

@@ -15,7 +15,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from dcbench.core.spec import HARD_LABELS
+from dcbench.core.spec import ACCURACY, HARD_LABELS
 from dcbench.leaderboard.rules import Augmentations
 from dcbench.leaderboard.standings import Entry, Standings
 
@@ -26,13 +26,19 @@ def with_dd_ranking(tables: Sequence[Standings], protocols: Augmentations | None
     """Return the tables with both scores in each entry for which what they need stands in some table."""
     if protocols is None:
         return list(tables)
-    by_protocol = {(*_data(table), table.protocol): table for table in tables if table.track == HARD_LABELS}
+    accuracies = [table for table in tables if table.measure == ACCURACY]
+    by_protocol = {(*_data(table), table.protocol): table for table in accuracies if table.track == HARD_LABELS}
 
     def scored(entry: Entry, table: Standings) -> Entry:
         about = (entry, table, by_protocol, protocols)
         return replace(entry, lrs=_lrs(*about), ars=_ars(*about))
 
-    return [replace(table, entries=tuple(scored(entry, table) for entry in table.entries)) for table in tables]
+    return [
+        replace(table, entries=tuple(scored(entry, table) for entry in table.entries))
+        if table.measure == ACCURACY
+        else table
+        for table in tables
+    ]
 
 
 def _data(table: Standings) -> tuple[object, ...]:

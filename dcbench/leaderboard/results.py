@@ -54,10 +54,12 @@ class Results:
         ipc: int | None = None,
         track: str | None = None,
         protocol: str | None = None,
+        measure: str | None = None,
     ) -> pd.DataFrame:
         """Return a row for each method, best first.
 
-        Its columns: ``matched on``; a column for each evaluation network, with the mean accuracy as a fraction;
+        Its columns: ``matched on``; a column for each evaluation network, with the mean accuracy as a fraction
+        (or the mean of the measure's main score);
         ``mean`` over the networks that all rows have; ``low`` and ``high``, its 95 % interval (None where there is
         one trial alone); ``over random``, for soft labels and under a teacher alone, how far the mean lies above
         that of random images with such labels; and ``n``, sets x networks for each. References with hard labels
@@ -65,6 +67,7 @@ class Results:
 
         Args:
             dataset, ipc, track, protocol: which table; what is left out must be the same in all.
+            measure: what was asked of the networks; None for accuracy where that was asked.
 
         Raises:
             DcbenchError: when there is no such table, or several.
@@ -75,7 +78,7 @@ class Results:
             raise DcbenchError("there are no successful trials; the failures are in .failures.")
         if protocol is None and len({table.protocol for table in self._standings}) > 1:
             protocol = self.protocol or None
-        wanted = {"dataset": dataset, "ipc": ipc, "track": track, "protocol": protocol}
+        wanted = {"dataset": dataset, "ipc": ipc, "track": track, "protocol": protocol, "measure": measure}
         chosen = find_table(self._standings, wanted)
         return pd.DataFrame(
             [

@@ -19,6 +19,7 @@ from dcbench.results.store import RECORDS, latest, read_records
 MADE_ELSEWHERE = "made elsewhere: "
 AS_RECORDED = (
     *("dataset", "dataset_sha256", "protocol", "budget"),
+    *("measure", "main", "unit", "lower_is_better"),
     *("ipc", "method", "method_version", "matching_network", "seeded"),
 )
 """Fields of a `Competitor` that a record has under the same names."""
@@ -28,7 +29,10 @@ AS_RECORDED = (
 class Board:
     """What a row must share with another to be compared with it, but for the images per class.
 
-    ``teacher`` is the hash of the network that labelled the images; empty under a protocol without one.
+    Attributes:
+        teacher: hash of the network that labelled the images; empty under a protocol without one.
+        measure: what was asked of the networks, as ``accuracy``.
+        main, unit, lower_is_better: the score of it that counts, see `dcbench.core.measure.Measure`.
     """
 
     dataset: str
@@ -37,6 +41,20 @@ class Board:
     budget: str
     track: str
     teacher: str
+    measure: str
+    main: str
+    unit: str
+    lower_is_better: bool
+
+    @property
+    def sign(self) -> int:
+        """1 where a higher score is better, else -1."""
+        return -1 if self.lower_is_better else 1
+
+    @property
+    def of_fractions(self) -> bool:
+        """Whether scores lie between 0 and 1."""
+        return self.unit == "%"
 
 
 @dataclass(frozen=True)
@@ -68,7 +86,7 @@ class Row(Competitor):
     """One competitor of a table.
 
     Attributes:
-        scores: by evaluation network.
+        scores: of the measure's main score, by evaluation network.
         unseen_mean: mean of the scores, as a fraction, on the networks that no row of the same board was matched
             on, so that rows compare that were matched on different networks. It is None where there is no such
             network, or where this row lacks one that another row of the same size was evaluated on.
@@ -82,7 +100,7 @@ class Row(Competitor):
         condense_keys: of its sets, in the order of their seeds.
         teachers: that of its networks, under a protocol that has one.
         test_images: of the data set; the fewest where records differ.
-        trials: accuracies by evaluation network and set.
+        trials: main scores by evaluation network and set.
         found: means that a verification found, by evaluation network and set, of networks on which all sets were
             verified.
     """
@@ -112,7 +130,7 @@ class Row(Competitor):
 
     def _over(self, trials: Trials, networks: Sequence[str]) -> Estimate | None:
         known = {network: trials[network] for network in networks if network in trials}
-        return estimate(known, self.seeded) if len(known) == len(networks) else None
+        return estimate(known, self.seeded, self.of_fractions) if len(known) == len(networks) else None
 
     def mean_over(self, networks: Sequence[str]) -> float | None:
         """Return the mean over some networks, as a fraction; None where there are none or one is missing."""
@@ -240,7 +258,7 @@ def _brought(record: Record) -> list[str]:
 
 def _row(who: Competitor, records: Sequence[Record]) -> Row:
     trials, seconds = _trials(records), _seconds(records)
-    scores = {network: score(by_set, who.seeded) for network, by_set in trials.items()}
+    scores = {network: score(by_set, who.seeded, who.of_fractions) for network, by_set in trials.items()}
     diverged = Counter(record.evaluation_network for record in records if record.diverged)
     balanced = {network: score(by_set) for network, by_set in _trials(records, "balanced_accuracy").items()}
     for network, each in scores.items():
@@ -268,11 +286,11 @@ def _row(who: Competitor, records: Sequence[Record]) -> Row:
     )
 
 
-def _trials(records: Iterable[Record], measure: str = "accuracy") -> Trials:
-    """Return the accuracies of records, of one kind, by network and set, both sorted."""
+def _trials(records: Iterable[Record], name: str = "value") -> Trials:
+    """Return the main scores of records, or another, by network and set, both sorted."""
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
-        if (value := getattr(record, measure)) is not None:
+        if (value := getattr(record, name)) is not None:
             found[str(record.evaluation_network)][record.condense_key].append(value)
     return {network: dict(sorted(by_set.items())) for network, by_set in sorted(found.items())}
 
@@ -299,4 +317,5 @@ def _order(row: Row, common: Sequence[str]) -> tuple[object, ...]:
     """Sort by the mean over the networks in common, if there are any."""
     mean = row.mean_over(common or sorted(row.scores)) or 0.0
     ipc = row.ipc if row.ipc is not None else float("inf")
-    return (row.dataset, row.dataset_sha256, ipc, row.protocol, row.track, -mean, *row.made_by, row.budget)
+    board = row.dataset, row.dataset_sha256, ipc, row.protocol, row.track, row.measure
+    return (*board, -row.sign * mean, *row.made_by, row.budget)

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from dcbench.core.spec import HARD_LABELS
+from dcbench.core.spec import ACCURACY, HARD_LABELS
 from dcbench.leaderboard.rules import Rules
 from dcbench.leaderboard.scores import Board, Row
 from dcbench.leaderboard.statistics import Estimate, Interval, better, satterthwaite
@@ -116,15 +116,19 @@ def standings(
 
 
 def find_table(tables: Sequence[Standings], wanted: Mapping[str, object]) -> Standings:
-    """Return the one table whose fields have the wanted values, compared as text; None stands for any value.
+    """Return the one table whose fields have the wanted values, compared as text.
+
+    None stands for any value, but for the measure: for accuracy, where there are tables of it.
 
     Raises:
         DcbenchError: where there is no such table, or several.
     """
     asked = {name: str(value) for name, value in wanted.items() if value is not None}
+    if ACCURACY in {each.measure for each in tables}:
+        asked.setdefault("measure", ACCURACY)
     found = [each for each in tables if all(str(getattr(each, name)) == asked[name] for name in asked)]
     if len(found) != 1:
-        names = ("dataset", "ipc", "track", "protocol")
+        names = ("dataset", "ipc", "track", "protocol", "measure")
         there = "; ".join(", ".join(f"{name}={getattr(each, name)!r}" for name in names) for each in tables)
         raise DcbenchError(f"{len(found)} tables are of that kind: name one of {there or 'none'}.")
     return found[0]
@@ -161,10 +165,11 @@ class _Maker:
         entries = [replace(each, below=self._below(each.row, references["floor"])) for each in entries]
         entries = self._ranked(entries)
         missing = [name for kind, name in names.items() if name and references[kind] is None]
-        random = self._random()
+        random, sign = self._random(), self.board[0].sign
         if random and (base := self._mean_of(random, entries)) is not None:
             entries = [
-                each if each.mean is None else replace(each, over_random=each.mean - base) for each in entries
+                each if each.mean is None else replace(each, over_random=sign * (each.mean - base))
+                for each in entries
             ]
         elif random and random not in missing:
             missing.append(random)
@@ -193,7 +198,8 @@ class _Maker:
             if (each.row.method, each.row.options, each.row.ipc, each.row.board) == wanted
             and each.row in self.references
         ]
-        return max((mean for mean in found if mean is not None), default=None)
+        sign = self.board[0].sign
+        return max((mean for mean in found if mean is not None), key=lambda mean: sign * mean, default=None)
 
     def _reference(self, name: str) -> Row | None:
         """Return the row of a reference: with its default options, hard labels, of its newest version."""
@@ -217,7 +223,7 @@ class _Maker:
             estimate=row.estimate_over(self.networks),
             found=row.found_over(self.networks),
             unseen_mean=unseen,
-            drop=own.mean - unseen if own and unseen is not None else None,
+            drop=row.sign * (own.mean - unseen) if own and unseen is not None else None,
             gap=gap,
             gap_half_width=None if reference else half_width,
             provisional=(*self._lacks(row), *self._superseded(row)),
@@ -228,7 +234,7 @@ class _Maker:
         if floor is None or row.board != floor.board or row.ipc != floor.ipc or row.matching_network is None:
             return None
         own, least = (each.scores.get(row.matching_network) for each in (row, floor))
-        lower = own is not None and least is not None and own.mean < least.mean
+        lower = own is not None and least is not None and row.sign * own.mean < row.sign * least.mean
         return f"below {floor.method} on {row.matching_network}" if lower and row is not floor else None
 
     def _gap(self, row: Row, floor: Row, ceiling: Row) -> tuple[float | None, float | None]:
@@ -237,7 +243,7 @@ class _Maker:
         Its variance is the sum over the three of (derivative of the share times error of the mean) squared.
         """
         mean, low, high = (each.mean_over(self.networks) for each in (row, floor, ceiling))
-        if mean is None or low is None or high is None or high <= low:
+        if mean is None or low is None or high is None or row.sign * (high - low) <= 0:
             return None, None
         gap = (mean - low) / (high - low)
         known = [each.estimate_over(self.networks) for each in (row, floor, ceiling)]
@@ -259,7 +265,8 @@ class _Maker:
             for number, each in enumerate(entries)
             if not each.provisional and each.row.ipc == size is not None and each.row.board == board
         ]
-        above = better([estimate for _, estimate in rivals if estimate])
+        sign = self.board[0].sign
+        above = better([replace(each, mean=sign * each.mean) for _, each in rivals if each])
         ranked = list(entries)
         for place, (number, _) in enumerate(rivals):
             rank = 1 + int(above[:, place].sum()), len(rivals) - int(above[place].sum())
@@ -305,4 +312,4 @@ def _order(entry: Entry) -> tuple[object, ...]:
     """Sort by the mean, what is not ranked after what is; the ceiling at the end."""
     row = entry.row
     mean = entry.found.mean if entry.found else entry.mean
-    return (row.ipc is None, mean is None, bool(entry.provisional), -(mean or 0), *row.made_by)
+    return (row.ipc is None, mean is None, bool(entry.provisional), -row.sign * (mean or 0), *row.made_by)

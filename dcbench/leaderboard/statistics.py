@@ -28,11 +28,13 @@ class Estimate:
         mean: as a fraction.
         error: its standard error.
         freedom: degrees of freedom of that error.
+        bounded: whether it is of fractions.
     """
 
     mean: float
     error: float
     freedom: float
+    bounded: bool = True
 
     @property
     def half_width(self) -> float:
@@ -41,8 +43,9 @@ class Estimate:
 
     @property
     def interval(self) -> Interval:
-        """The 95 % interval of an accuracy, which lies between 0 and 1."""
-        return max(0.0, self.mean - self.half_width), min(1.0, self.mean + self.half_width)
+        """The 95 % interval; that of fractions lies between 0 and 1."""
+        low, high = self.mean - self.half_width, self.mean + self.half_width
+        return (max(0.0, low), min(1.0, high)) if self.bounded else (low, high)
 
 
 @dataclass(frozen=True)
@@ -75,12 +78,12 @@ class Score:
     balanced: float | None = None
 
 
-def score(by_set: Mapping[str, Sequence[float]], seeded: bool = True) -> Score:
-    """Summarise the accuracies of one evaluation network by condensed set."""
+def score(by_set: Mapping[str, Sequence[float]], seeded: bool = True, bounded: bool = True) -> Score:
+    """Summarise the accuracies, or other main scores, of one evaluation network by condensed set."""
     means = np.array([np.mean(each) for each in by_set.values()])
     known = [(np.var(each, ddof=1), len(each)) for each in by_set.values() if len(each) > 1]
     noise = sum(variance / count for variance, count in known) / len(means)
-    about = estimate({"": by_set}, seeded)
+    about = estimate({"": by_set}, seeded, bounded)
     return Score(
         mean=float(means.mean()),
         between_std=float(max(0.0, means.var(ddof=1) - noise) ** 0.5) if len(means) > 1 else None,
@@ -93,7 +96,7 @@ def score(by_set: Mapping[str, Sequence[float]], seeded: bool = True) -> Score:
     )
 
 
-def estimate(trials: Trials, seeded: bool) -> Estimate | None:
+def estimate(trials: Trials, seeded: bool, bounded: bool = True) -> Estimate | None:
     """Return the mean over evaluation networks of the mean over sets, with its error.
 
     Args:
@@ -102,6 +105,7 @@ def estimate(trials: Trials, seeded: bool) -> Estimate | None:
             n of them have n - 1 degrees of freedom. If not, only the networks vary: each architecture has its own
             deviation, and the degrees of freedom are those of Welch and Satterthwaite (Satterthwaite, An
             approximate distribution of estimates of variance components, Biometrics 1946).
+        bounded: whether they are fractions.
 
     Returns:
         None where the sets are not the same, or too few: less than two sets, or two networks of one set.
@@ -112,13 +116,14 @@ def estimate(trials: Trials, seeded: bool) -> Estimate | None:
         means = np.mean([[np.mean(by_set[key]) for key in sorted(by_set)] for by_set in trials.values()], axis=0)
         if len(means) < 2:
             return None
-        return Estimate(float(means.mean()), float(means.std(ddof=1)) / len(means) ** 0.5, len(means) - 1)
+        error = float(means.std(ddof=1)) / len(means) ** 0.5
+        return Estimate(float(means.mean()), error, len(means) - 1, bounded)
     samples = [np.concatenate([*by_set.values()]) for by_set in trials.values()]
     if min(map(len, samples)) < 2:
         return None
     mean = float(np.mean([each.mean() for each in samples]))
     parts = [(float(each.var(ddof=1)) / len(each) / len(samples) ** 2, len(each) - 1) for each in samples]
-    return Estimate(mean, sum(part for part, _ in parts) ** 0.5, satterthwaite(parts))
+    return Estimate(mean, sum(part for part, _ in parts) ** 0.5, satterthwaite(parts), bounded)
 
 
 def satterthwaite(parts: Sequence[tuple[float, float]]) -> float:

@@ -7,13 +7,13 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
 from pydantic_core import from_json
 
-from dcbench.core.spec import CondenseSpec, EvaluationSpec
+from dcbench.core.spec import ACCURACY, CondenseSpec, EvaluationSpec
 from dcbench.utils.errors import newer_format
 
-RECORD_SCHEMA: Literal[7] = 7
+RECORD_SCHEMA: Literal[8] = 8
 IMPORTED = "imported"
 """The plugin of a record whose set was made elsewhere."""
 OF_ONE_SET = frozenset({"file_sha256", "set", "pixels"})
@@ -62,13 +62,17 @@ class Record(BaseModel):
         recipe: what the protocol does on this data set, as in the evaluation key.
         engine: how it was computed, see `dcbench.engine.engine`.
         track: ``hard-label`` or ``soft-label``; never ranked together.
-        accuracy: fraction of the test split classified correctly after the last epoch.
+        measure: what was asked of the network, see `dcbench.core.measure`.
+        main, unit, lower_is_better: which of its scores tables show, and how, as the measure has it.
+        scores: by name, but for the next two.
+        accuracy: fraction of the test split classified correctly after the last epoch; None where another measure
+            was asked.
         balanced_accuracy: mean over the classes of the fraction classified correctly; None where the test classes
             are even, and before schema 7.
         diverged: in which epoch the training of the network diverged; empty if it did not. The accuracy is then
             that of the network at that time, an image counting as chance for which it has no prediction.
         n_test: images in the test split.
-        condense_seconds, eval_seconds: wall time.
+        condense_seconds, eval_seconds: wall time; the latter of training and of this measure alone.
         peak_memory_bytes: while condensing; on CUDA what was allocated there, else resident memory.
         networks_seconds: what the trained networks took that the method used, and the teacher of the protocol, in
             full, whoever made them; 0 for none.
@@ -85,7 +89,7 @@ class Record(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
 
-    schema_: Literal[1, 2, 3, 4, 5, 6, 7] = Field(RECORD_SCHEMA, alias="schema")
+    schema_: Literal[1, 2, 3, 4, 5, 6, 7, 8] = Field(RECORD_SCHEMA, alias="schema")
     status: Literal["ok", "failed"]
     error: str = ""
     key: str
@@ -109,6 +113,11 @@ class Record(BaseModel):
     engine: str
     track: str | None = None
     eval_seed: int | None = None
+    measure: str = ACCURACY
+    main: str = ACCURACY
+    unit: str = "%"
+    lower_is_better: bool = False
+    scores: dict[str, FiniteFloat] = {}
     accuracy: float | None = Field(None, ge=0, le=1)
     balanced_accuracy: float | None = Field(None, ge=0, le=1)
     diverged: str = ""
@@ -149,7 +158,7 @@ class Record(BaseModel):
     @model_validator(mode="after")
     def _complete(self) -> Self:
         """Refuse a success that lacks what a success has."""
-        needed = ("accuracy", "evaluation_network", "track", "eval_seed", "set_sha256")
+        needed = ("value", "evaluation_network", "track", "eval_seed", "set_sha256")
         missing = [name for name in needed if getattr(self, name) is None]
         if self.status == "ok" and missing:
             raise ValueError(f"a successful record must have {', '.join(missing)}")
@@ -162,6 +171,11 @@ class Record(BaseModel):
     def imported(self) -> bool:
         """Whether the set was made elsewhere: its seed is then only its place in its file."""
         return self.plugin == IMPORTED and {*self.options} >= OF_ONE_SET
+
+    @property
+    def value(self) -> float | None:
+        """The main score."""
+        return self.scores.get(self.main, self.accuracy if self.main == ACCURACY else None)
 
     def condense_spec(self) -> CondenseSpec:
         """Return what was condensed, and how."""
@@ -179,6 +193,8 @@ class Record(BaseModel):
         unknown_then |= {"recipe"} if self.schema_ < 5 else set()
         unknown_then |= {"brings", "networks_seconds", "teacher"} if self.schema_ < 6 else set()
         unknown_then |= {"balanced_accuracy", "diverged"} if self.schema_ < 7 else set()
+        of_measures = {"measure", "main", "unit", "lower_is_better", "scores"}
+        unknown_then |= of_measures if self.schema_ < 8 else set()
         fields = self.model_dump(mode="json", by_alias=True, exclude=unknown_then)
         return sealed(fields) if self.schema_ >= 3 else _canonical(fields)
 

@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from filelock import FileLock
 
+from dcbench.core.spec import ACCURACY
 from dcbench.results.artefacts import Artefacts
 from dcbench.results.records import Record
 from dcbench.utils.errors import DcbenchError, NewerFormat, newer_format
@@ -18,8 +19,8 @@ from dcbench.utils.files import storing, sync_folder
 
 RECORDS = "records.jsonl"
 
-TrialKey = tuple[str, str | None, str, str, int | None]
-"""Condense key, evaluation network, protocol, budget, evaluation seed."""
+TrialKey = tuple[str, str | None, str, str, int | None, str]
+"""Condense key, evaluation network, protocol, budget, evaluation seed, measure."""
 
 
 class Store(Artefacts):
@@ -59,9 +60,17 @@ class Store(Artefacts):
         self.records.append(record)
         _keep(self._trials, self._sets, record)
 
-    def find(self, condense_key: str, network: str, protocol: str, budget: str, eval_seed: int) -> Record | None:
+    def find(
+        self,
+        condense_key: str,
+        network: str,
+        protocol: str,
+        budget: str,
+        eval_seed: int,
+        measure: str = ACCURACY,
+    ) -> Record | None:
         """Return the successful record of a trial on the set of its key that was made last, if there is one."""
-        record = self._trials.get((condense_key, network, protocol, budget, eval_seed))
+        record = self._trials.get((condense_key, network, protocol, budget, eval_seed, measure))
         return record if record and record.set_sha256 == self._sets[condense_key].set_sha256 else None
 
     def append(self, record: Record) -> None:
@@ -179,4 +188,5 @@ def _keep(trials: dict[TrialKey, Record], sets: dict[str, Record], record: Recor
 
 def _trial_key(record: Record) -> TrialKey:
     """Return which trial a record is of. It is the same for a trial that was done again."""
-    return record.condense_key, record.evaluation_network, record.protocol, record.budget, record.eval_seed
+    judged = record.evaluation_network, record.protocol, record.budget, record.eval_seed, record.measure
+    return record.condense_key, *judged

@@ -22,6 +22,7 @@ from typing import Annotated
 import tomli_w
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from dcbench.core.spec import ACCURACY
 from dcbench.results.records import Record
 from dcbench.results.store import RECORDS, read_records
 from dcbench.utils.errors import DcbenchError
@@ -108,9 +109,9 @@ class Found(BaseModel):
     """What networks trained anew on one condensed set gave.
 
     Attributes:
-        condense_key, protocol: the set, and how it was evaluated.
+        condense_key, protocol, measure: the set, how it was evaluated, and what was asked.
         network: evaluation network; empty for the mean over all of them.
-        mean, networks: accuracy as a fraction, over how many networks.
+        mean, networks: accuracy as a fraction, or another main score, over how many networks.
         tolerance: how far the stated mean over the row's sets may be above that found, as a fraction.
     """
 
@@ -122,6 +123,7 @@ class Found(BaseModel):
     mean: float
     networks: int
     tolerance: float
+    measure: Line = ACCURACY
 
 
 class Verification(BaseModel):

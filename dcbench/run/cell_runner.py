@@ -9,7 +9,7 @@ from __future__ import annotations
 import traceback
 import warnings
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from itertools import groupby
@@ -24,10 +24,13 @@ from dcbench.condense.trained_networks import Report, TrainedNetworks
 from dcbench.core.architecture import Architecture
 from dcbench.core.condensed_set import CondensedSet, Origin
 from dcbench.core.loaded_dataset import LoadedDataset
+from dcbench.core.measure import Measure
 from dcbench.core.spec import CondenseSpec, EvaluationSpec
 from dcbench.core.split import ResidentSplit
 from dcbench.core.trained_network import TrainedNetwork
 from dcbench.engine.memory import free_what_failed, is_out_of_memory
+from dcbench.evaluate.accuracy import ACCURACY
+from dcbench.evaluate.asking import Answer
 from dcbench.evaluate.protocol import EvaluationProtocol
 from dcbench.evaluate.side_by_side import evaluate_all
 from dcbench.evaluate.trial import Trial
@@ -79,9 +82,10 @@ class CellRunner:
             return
         # A set that had to be made again, on other hardware say, may differ from what was evaluated.
         trials = [
-            (network, seed)
+            (network, seed, measure)
             for network, seed in self.assignment.trials
-            if recorded.get((str(network), seed)) != set_sha256
+            for measure in self.conditions.measures
+            if recorded.get((str(network), seed, str(measure))) != set_sha256
         ]
         if not trials:
             return
@@ -94,8 +98,11 @@ class CellRunner:
         except Exception as error:  # whatever whitening, or training a teacher, may raise
             return self._tell_failure(error)
         for network, group in groupby(trials, key=lambda trial: trial[0]):
+            asked: dict[int, list[Measure]] = {}
+            for _, seed, measure in group:
+                asked.setdefault(seed, []).append(measure)
             with engine.active():  # for each network, since not all of them may compile
-                self._evaluate(condensed, set_sha256, network, [seed for _, seed in group], test, teacher)
+                self._evaluate(condensed, set_sha256, network, asked, test, teacher)
 
     def _condense(self) -> CondensedSet | None:
         """Return the condensed set, from the results or made now; None if that failed."""
@@ -156,11 +163,12 @@ class CellRunner:
         condensed: CondensedSet,
         set_sha256: str,
         network: Architecture,
-        seeds: Sequence[int],
+        asked: Mapping[int, Sequence[Measure]],
         test: ResidentSplit,
         teacher: TrainedNetwork | None,
     ) -> None:
-        """Run the trials of one network and tell their records."""
+        """Train one network from each seed, ask what is asked of it, and tell the records."""
+        seeds = list(asked)
         specs = [
             EvaluationSpec(
                 set_sha256=set_sha256,
@@ -184,13 +192,19 @@ class CellRunner:
             self.tell(Step(self.assignment.number, "evaluate", work, piece, done, total, left, slot))
 
         judged = (condensed, test, network, self.conditions.protocol, self.conditions.budget)
-        trials = evaluate_all(specs, *judged, report, teacher.network() if teacher else None)
+        trials = evaluate_all(specs, *judged, report, teacher.network() if teacher else None, asked)
         with closing(trials):
             for index, (spec, trial) in enumerate(zip(specs, trials, strict=True)):
                 if isinstance(trial, Exception):
-                    self._tell_failure(trial, spec, network)
+                    for measure in asked[spec.seed]:
+                        self._tell_failure(trial, spec, network, measure)
                     continue
-                self._tell_record(spec, network, **trial_fields(trial, condensed, started[index], teacher))
+                for answer in trial.answers:
+                    if answer.error:
+                        self._tell_failure(answer.error, spec, network, answer.measure)
+                        continue
+                    fields = trial_fields(trial, answer, condensed, started[index], teacher)
+                    self._tell_record(spec, network, **fields)
 
     def _teacher(self) -> TrainedNetwork | None:
         """The protocol's teacher, if it has one: from the results, or trained now."""
@@ -198,9 +212,14 @@ class CellRunner:
         return teacher_of(self.conditions.protocol, self.data, networks)
 
     def _tell_failure(
-        self, error: Exception, trial: EvaluationSpec | None = None, network: Architecture | None = None
+        self,
+        error: Exception,
+        trial: EvaluationSpec | None = None,
+        network: Architecture | None = None,
+        measure: Measure = ACCURACY,
     ) -> None:
         """Keep the traceback, and tell a failed record."""
+        trial = trial and trial.asked(measure)
         self.artefacts.write_traceback((trial or self.spec).key(), "".join(traceback.format_exception(error)))
         message = f"{type(error).__name__}: {error}"
         if is_out_of_memory(error):
@@ -210,11 +229,12 @@ class CellRunner:
                 used = getattr(self.source, "architecture", None)
             fitting = what_would_fit(self.spec, self.data, used, self.conditions, trial is not None)
             message = f"{message.rstrip('. :')}. {fitting}"
-        self._tell_record(trial, network, status="failed", error=message, started_at=now())
+        self._tell_record(trial, network, status="failed", error=message, started_at=now(), **_words_of(measure))
 
     def _tell_record(self, trial: EvaluationSpec | None, network: Architecture | None, **fields: Any) -> None:
         """Tell the record of a trial, or of the condensation."""
         if trial:
+            trial = trial.asked(fields["measure"])
             fields |= {"set_sha256": trial.set_sha256, "eval_seed": trial.seed}
             fields["evaluation_network"] = trial.evaluation_network
         fields["key"] = (trial or self.spec).key()
@@ -259,16 +279,23 @@ def teacher_of(
 
 
 def trial_fields(
-    trial: Trial, condensed: CondensedSet, started_at: str, teacher: TrainedNetwork | None = None
+    trial: Trial,
+    answer: Answer,
+    condensed: CondensedSet,
+    started_at: str,
+    teacher: TrainedNetwork | None = None,
 ) -> dict[str, Any]:
-    """Return what `describe_work` is told of a trial, but for what its spec says."""
+    """Return what `describe_work` is told of what a network answered, but for what its spec says."""
+    scores = dict(answer.scores)
     return {
         "status": "ok",
         "track": condensed.track,
-        "accuracy": trial.accuracy,
-        "balanced_accuracy": trial.balanced_accuracy,
+        "accuracy": scores.pop("accuracy", None),
+        "balanced_accuracy": scores.pop("balanced_accuracy", None),
+        "scores": scores,
+        **_words_of(answer.measure),
         "diverged": trial.diverged,
-        "eval_seconds": round(trial.seconds, 3),
+        "eval_seconds": round(trial.seconds + answer.seconds, 3),
         "storage_bytes": condensed.storage_bytes,
         "brings": condensed.brings,
         "packages": dict(trial.packages),
@@ -277,6 +304,12 @@ def trial_fields(
         "teacher": teacher.facts if teacher else {},
         "teacher_seconds": teacher.seconds if teacher else 0.0,
     }
+
+
+def _words_of(measure: Measure) -> dict[str, Any]:
+    """Return what a record says of a measure."""
+    words = {name: getattr(measure, name) for name in ("main", "unit", "lower_is_better")}
+    return {"measure": str(measure), **words}
 
 
 def describe_work(

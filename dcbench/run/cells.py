@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from typing import Protocol
 
 import torch
@@ -15,9 +16,11 @@ from dcbench.core.architecture import Architecture
 from dcbench.core.condensed_set import CondensedSet, Origin, SetTraits
 from dcbench.core.dataset import DatasetInfo
 from dcbench.core.loaded_dataset import LoadedDataset
+from dcbench.core.measure import Measure
 from dcbench.core.spec import SOFT_LABELS, Budget, CondenseSpec
 from dcbench.core.split import ResidentSplit
 from dcbench.core.trained_network import NetworkSpec
+from dcbench.evaluate.accuracy import ACCURACY
 from dcbench.evaluate.protocol import EvaluationProtocol
 from dcbench.evaluate.protocols import PROTOCOLS
 from dcbench.results.artefacts import Artefacts
@@ -93,20 +96,24 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """The cells of a run, in order, and how they are judged."""
+    """The cells of a run, in order, and how they are judged: each network of a trial is asked all measures."""
 
     cells: tuple[Cell, ...]
     protocol: EvaluationProtocol
     budget: Budget
     device: torch.device
+    measures: tuple[Measure, ...] = (ACCURACY,)
 
     def __post_init__(self) -> None:
-        """Let the protocol refuse, with a `DcbenchError`, data and sets that it cannot be used on.
+        """Let the protocol and the measures refuse, with a `DcbenchError`, what they cannot be used on.
 
         What it can be used on, but is not meant for, is a warning.
         """
         for data in {id(cell.data): cell.data for cell in self.cells}.values():
             self.protocol.check_dataset(data.info)
+            for measure in self.measures:
+                if reason := measure.unsuited(data.info):
+                    raise DcbenchError(f"measure {measure} cannot be asked on {data.info.name}: it {reason}.")
         judged = {(cell.spec.method, cell.source.traits) for cell in self.cells if cell.trials}
         for method, traits in sorted(judged, key=str):
             try:
@@ -123,17 +130,18 @@ class Plan:
                 hint = f"Its sets are for the protocol {' or '.join(meant)}."
                 warnings.warn(f"{method}: protocol {self.protocol.name} {lost}. {hint}", stacklevel=2)
 
-    def trials(self, cell: Cell, store: Store) -> Iterator[tuple[Architecture, int, Record | None]]:
-        """Yield the trials of a cell, each with its successful record in the results, if there is one."""
+    def trials(self, cell: Cell, store: Store) -> Iterator[tuple[Architecture, int, Measure, Record | None]]:
+        """Yield the trials of a cell, a measure each, with its successful record in the results or None."""
         key = cell.spec.key()
         info = cell.data.info
         augmented, recipe = (None, self.protocol.augmentation(info)), self.protocol.recipe(info)
         names: dict[int, str] = {}  # writing a network's name takes longer than finding a record
-        for network, seed in cell.trials:
+        asked = [(measure, str(measure)) for measure in self.measures]
+        for (network, seed), (measure, word) in product(cell.trials, asked):
             name = names.get(id(network)) or names.setdefault(id(network), str(network))
-            record = store.find(key, name, self.protocol.name, self.budget.name, seed)
+            record = store.find(key, name, self.protocol.name, self.budget.name, seed, word)
             same = record and record.augmentation in augmented and record.recipe == recipe
-            yield network, seed, record if same else None
+            yield network, seed, measure, record if same else None
 
     def networks(self, store: Store, force: bool = False) -> list[NetworkSpec]:
         """Return the trained networks that are needed for what is left to do, each once."""
@@ -150,13 +158,13 @@ class Plan:
 
     def covered(self, store: Store) -> list[Record]:
         """Return the successful records of all trials that the results have."""
-        return [record for cell in self.cells for _, _, record in self.trials(cell, store) if record]
+        return [record for cell in self.cells for *_, record in self.trials(cell, store) if record]
 
-    def pending(self, cell: Cell, store: Store, force: bool = False) -> list[tuple[Architecture, int]]:
+    def pending(self, cell: Cell, store: Store, force: bool = False) -> list[tuple[Architecture, int, Measure]]:
         """Return the trials of a cell that the results do not have yet; with ``force``, all of them."""
         set_sha256 = cell.source.set_sha256
         return [
-            (network, seed)
-            for network, seed, record in self.trials(cell, store)
+            (network, seed, measure)
+            for network, seed, measure, record in self.trials(cell, store)
             if force or record is None or set_sha256 not in (None, record.set_sha256)
         ]

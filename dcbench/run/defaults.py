@@ -10,3 +10,4 @@ QUICK_EVAL_NETWORKS = ("convnet", "mlp", "lenet")
 """Without AlexNet, which takes as long to train on the whole data set as all else together."""
 IPC = 1
 PROTOCOL = "dc"
+MEASURE = "accuracy"

@@ -6,6 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from datetime import timedelta
+from itertools import groupby
 
 from dcbench.core.spec import CondenseSpec
 from dcbench.results.provenance import describe_device
@@ -29,16 +30,22 @@ def estimate(plan: Plan, outlines: Sequence[Outline], store: Store, force: bool 
     here = [record for record in store.records if record.status == "ok" and record.device.startswith(machine)]
     sets = _spans((_set_kind(each), each.set_sha256, each.condense_seconds) for each in here)
     trials = _spans(
-        (_trial_kind(each, str(each.evaluation_network), each.protocol, each.budget), each.key, each.eval_seconds)
+        (
+            _trial_kind(each, str(each.evaluation_network), each.protocol, each.budget, each.measure),
+            each.key,
+            each.eval_seconds,
+        )
         for each in here
     )
     found_sets: list[Span | None] = [None] * len(outlines)
     found_trials: list[Span | None] = [None] * sum(each.trials for each in outlines)
     for cell in plan.cells:
         pending = plan.pending(cell, store, force)
-        for network, _ in pending:
-            kind = _trial_kind(cell.spec, str(network), plan.protocol.name, plan.budget.name)
-            found_trials.append(trials.get(kind))
+        for network, asked in groupby(pending, key=lambda trial: trial[:2]):
+            judged = str(network[0]), plan.protocol.name, plan.budget.name
+            # One training for all measures; which takes longest is the best guess.
+            spans = [trials.get(_trial_kind(cell.spec, *judged, str(measure))) for *_, measure in asked]
+            found_trials.append(max((span for span in spans if span), default=None))
         if pending and (force or not store.set_path(cell.spec).exists()):
             found_sets.append(sets.get(_set_kind(cell.spec)))
     measured = [span for span in (*found_sets, *found_trials) if span]
@@ -72,6 +79,6 @@ def _set_kind(of: Record | CondenseSpec) -> Hashable:
     return of.dataset, of.ipc, of.method, of.method_version, options, of.matching_network
 
 
-def _trial_kind(of: Record | CondenseSpec, network: str, protocol: str, budget: str) -> Hashable:
+def _trial_kind(of: Record | CondenseSpec, network: str, protocol: str, budget: str, measure: str) -> Hashable:
     # Sets of one size take the same time, whoever made them; without a size they are the method's.
-    return of.dataset, of.ipc or of.method, network, protocol, budget
+    return of.dataset, of.ipc or of.method, network, protocol, budget, measure

@@ -7,11 +7,16 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from dcbench.core.architecture import Architecture
+from dcbench.core.measure import Measure
 from dcbench.core.spec import Budget, CondenseSpec
 from dcbench.engine.engine import Engine
+from dcbench.evaluate.accuracy import ACCURACY
 from dcbench.evaluate.protocol import EvaluationProtocol
 from dcbench.results.records import Record
 from dcbench.run.cells import SetSource
+
+TrialName = tuple[str, int, str]
+"""Evaluation network, its seed, and the measure."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +25,7 @@ class Assignment:
 
     Attributes:
         number: of the cell in the run.
-        recorded: for trials that are done, by network and seed, the hash of the set that was evaluated.
+        recorded: for trials that are done, by network, seed and measure, the hash of the set that was evaluated.
         afresh: make the set again even if it is there.
         others: hashes of the sets of smaller seeds, on which the same networks were trained.
     """
@@ -29,7 +34,7 @@ class Assignment:
     spec: CondenseSpec
     source: SetSource
     trials: tuple[tuple[Architecture, int], ...]
-    recorded: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    recorded: Mapping[TrialName, str] = field(default_factory=dict)
     afresh: bool = False
     others: frozenset[str] = frozenset()
 
@@ -42,6 +47,7 @@ class Conditions:
     budget: Budget
     engine: Engine
     checkpoint_every: float | None = None
+    measures: tuple[Measure, ...] = (ACCURACY,)
 
 
 @dataclass(frozen=True)

@@ -209,7 +209,8 @@ def plan_imports(
         for number in range(len(file.sets)):
             spec, source = imported_set(file, number, claim, data)
             cells.setdefault(source.set_sha256, Cell(spec, source, data, trials))
-    return Plan(tuple(cells.values()), request.protocol, request.budget, request.device), files
+    plan = Plan(tuple(cells.values()), request.protocol, request.budget, request.device, request.measures)
+    return plan, files
 
 
 def imported_set(

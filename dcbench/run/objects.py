@@ -17,6 +17,7 @@ from torch import nn
 from dcbench.core.architecture import Architecture
 from dcbench.core.component import Component
 from dcbench.core.dataset import Dataset, DatasetInfo
+from dcbench.core.measure import Measure
 from dcbench.plugins import PluginInfo, Plugins, Registry
 from dcbench.results.provenance import code_sha256
 from dcbench.utils.errors import DcbenchError
@@ -34,6 +35,15 @@ def dataset_of(given: str | Dataset, plugins: Plugins) -> Dataset:
         DcbenchError: for an unknown name, an object of another kind, or one with an installed data set's name.
     """
     return plugins.make_dataset(given) if isinstance(given, str) else checked(given, Dataset, plugins.datasets)
+
+
+def measure_of(given: str | Measure, plugins: Plugins) -> Measure:
+    """Return the measure that a user gives, by name or as it is.
+
+    Raises:
+        DcbenchError: for an unknown name, an object of another kind, or one with an installed measure's name.
+    """
+    return plugins.make_measure(given) if isinstance(given, str) else checked(given, Measure, plugins.measures)
 
 
 def architecture_of(given: str | Architecture | Build, plugins: Plugins) -> Architecture:

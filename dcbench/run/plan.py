@@ -19,8 +19,10 @@ from dcbench.core.component import Component
 from dcbench.core.condensed_set import Origin, SetTraits
 from dcbench.core.dataset import Dataset, DatasetInfo
 from dcbench.core.loaded_dataset import LoadedDataset, load_dataset
+from dcbench.core.measure import Measure
 from dcbench.core.method import IS_START, Method, Setting, dependencies_in
 from dcbench.core.spec import Budget, CondenseSpec
+from dcbench.evaluate.accuracy import ACCURACY
 from dcbench.evaluate.protocol import EvaluationProtocol
 from dcbench.plugins import Plugins
 from dcbench.results.checked_set import read_checked_set
@@ -50,6 +52,7 @@ class Request:
             serve, its cell fails and the others go on.
         replacement: whether methods that draw images and have an option ``replacement`` draw with replacement.
         extend: whether methods that have an option ``extend`` go on from the state of fewer steps.
+        measures: what is asked of every network.
     """
 
     datasets: tuple[str | Dataset, ...]
@@ -68,6 +71,7 @@ class Request:
     baselines: tuple[str, ...] = ()
     replacement: bool = False
     extend: bool = False
+    measures: tuple[Measure, ...] = (ACCURACY,)
 
 
 def make_plan(request: Request, plugins: Plugins) -> Plan:
@@ -101,7 +105,7 @@ def make_plan(request: Request, plugins: Plugins) -> Plan:
             for cell in _cells(request, plugins, data, method, ipc, network, evaluated):
                 cells.setdefault(cell.spec.key(), cell)
     _warn_of_memory(cells.values(), request.device)
-    return Plan(tuple(cells.values()), request.protocol, request.budget, request.device)
+    return Plan(tuple(cells.values()), request.protocol, request.budget, request.device, request.measures)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from dcbench.results.records import Record
 from dcbench.results.store import Store
 from dcbench.run.cell_runner import describe_work
 from dcbench.run.cells import Cell, Plan
-from dcbench.run.events import Assignment, Conditions, Event, Ready, Recorded, Step, Warned
+from dcbench.run.events import Assignment, Conditions, Event, Ready, Recorded, Step, TrialName, Warned
 from dcbench.run.executors import Executor
 from dcbench.run.executors.serial import Serial
 from dcbench.utils.errors import DcbenchError
@@ -72,7 +72,7 @@ class Scheduler:
         """
         self.plan, self.plugins, self.store, self.force = plan, plugins, store, force
         self.executor = executor or Serial()
-        self.conditions = Conditions(plan.protocol, plan.budget, engine, checkpoint_every)
+        self.conditions = Conditions(plan.protocol, plan.budget, engine, checkpoint_every, plan.measures)
         pending = ((cell, len(plan.pending(cell, store, force))) for cell in plan.cells)
         todo = [
             (cell, trials)
@@ -87,7 +87,7 @@ class Scheduler:
         self._waiting = deque(range(len(todo)))
         self._locks: dict[int, BaseFileLock] = {}
         self._begun: Counter[int] = Counter()
-        self._added: dict[int, dict[tuple[str, int], str]] = {}
+        self._added: dict[int, dict[TrialName, str]] = {}
         self._alike = Counter(cell.spec.work for cell in self.cells)
         self._ready: set[int] = set()
         self._failed: set[int] = set()
@@ -156,8 +156,8 @@ class Scheduler:
         if self.force:
             recorded = self._added.get(number, {})
         elif self.plan.pending(cell, store) or not (cell.trials or store.set_path(cell.spec).exists()):
-            trials = self.plan.trials(cell, store)
-            recorded = {(str(network), seed): str(done.set_sha256) for network, seed, done in trials if done}
+            records = (record for *_, record in self.plan.trials(cell, store) if record)
+            recorded = {_trial_of(record): str(record.set_sha256) for record in records}
         else:
             return None
         self._begun[number] += 1
@@ -228,8 +228,7 @@ class Scheduler:
             self.outcome.failures.append(record)
             self._failed.add(number)
             return
-        trial = (str(record.evaluation_network), int(record.eval_seed or 0))
-        self._added.setdefault(number, {})[trial] = str(record.set_sha256)
+        self._added.setdefault(number, {})[_trial_of(record)] = str(record.set_sha256)
         self.outcome.evaluated += 1
         self._count_piece(number)
 
@@ -258,7 +257,7 @@ class Scheduler:
         changed = {
             name
             for cell in self.plan.cells
-            for network, _, record in self.plan.trials(cell, self.store)
+            for network, _, _, record in self.plan.trials(cell, self.store)
             for name in (_other_code(record, cell, network) if record else ())
         }
         for name in sorted(changed) if not self.force else ():
@@ -287,6 +286,10 @@ def _other_code(record: Record, cell: Cell, network: Architecture) -> Iterator[s
             yield str(getattr(record, part))
     for package in changed_packages(type(network), record.packages):
         yield f"{network}, which is {package}'s,"
+
+
+def _trial_of(record: Record) -> TrialName:
+    return str(record.evaluation_network), int(record.eval_seed or 0), record.measure
 
 
 def _but_for_the_seed(spec: CondenseSpec) -> str:

@@ -19,9 +19,11 @@ import torch
 
 from dcbench.core.architecture import Architecture
 from dcbench.core.dataset import Dataset
+from dcbench.core.measure import Measure
 from dcbench.core.method import Method
 from dcbench.core.spec import get_budget
 from dcbench.engine.engine import choose_engine
+from dcbench.evaluate.accuracy import ACCURACY
 from dcbench.evaluate.protocols import get_protocol
 from dcbench.plugins import Plugins
 from dcbench.results.records import Record
@@ -33,9 +35,9 @@ from dcbench.run.executors import Executor
 from dcbench.run.executors.processes import Processes
 from dcbench.run.executors.serial import Serial
 from dcbench.run.imported_sets import worse_than_guessing
-from dcbench.run.objects import Build, dataset_of
+from dcbench.run.objects import Build, dataset_of, measure_of
 from dcbench.run.observer import Observer
-from dcbench.run.plan import Request
+from dcbench.run.plan import Request, unique
 from dcbench.run.scheduler import Outcome, Scheduler
 from dcbench.utils.devices import choose_device
 from dcbench.utils.errors import DcbenchError, StorageError
@@ -164,6 +166,7 @@ def new_request(
     sets: int | None = None,
     evals: int | None = None,
     protocol: str | None = None,
+    measures: Sequence[str | Measure] = (),
     seed: int = 0,
     baselines: bool | None = None,
     replacement: bool = False,
@@ -213,6 +216,7 @@ def new_request(
         baselines=tuple(name for name in defaults.BASELINES if wanted and name in plugins.methods.items),
         replacement=replacement,
         extend=extend,
+        measures=tuple(unique(measure_of(each, plugins) for each in measures)) or (ACCURACY,),
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtrit
 
+from dcbench.core.spec import ACCURACY
 from dcbench.leaderboard.statistics import satterthwaite
 from dcbench.submissions.integrity import SubmittedSet, sets_by_row
 
@@ -16,8 +17,8 @@ ERROR_RATE = 0.01
 TELLING = 0.1
 """A comparison whose tolerance is wider than this, as a fraction, tells nothing: more networks are needed."""
 
-Accuracies = dict[tuple[str, str, str], list[float]]
-"""By condense key, protocol and evaluation network."""
+Accuracies = dict[tuple[str, str, str, str], list[float]]
+"""Main scores, accuracies where that was measured, by condense key, protocol, measure and evaluation network."""
 
 
 @dataclass(frozen=True)
@@ -25,16 +26,18 @@ class StatedAndFound:
     """Stated against found accuracies of one row; all but the counts are fractions.
 
     Attributes:
-        what, protocol: the row, in words.
+        what, protocol, measure: the row, in words.
         network: on which networks were evaluated; empty for the mean over all of them.
         keys: condense keys of the sets compared.
         stated_n, found_n: networks trained, over all sets.
         stated, found: means over sets of the means over networks.
-        tolerance: how far what is stated may be above what is found by chance.
+        tolerance: how far what is stated may be better than what is found by chance.
+        sign, fractions: see `dcbench.leaderboard.scores.Board`.
     """
 
     what: str
     protocol: str
+    measure: str
     network: str
     keys: tuple[str, ...]
     stated_n: int
@@ -42,16 +45,18 @@ class StatedAndFound:
     stated: float
     found: float
     tolerance: float
+    sign: int = 1
+    fractions: bool = True
 
     @property
     def ok(self) -> bool:
         """Whether what is stated is found again, as far as can be told."""
-        return self.stated - self.found <= self.tolerance
+        return self.sign * (self.stated - self.found) <= self.tolerance
 
     @property
     def telling(self) -> bool:
         """Whether a false statement of some size would have been found out."""
-        return self.tolerance <= TELLING
+        return self.tolerance <= TELLING or not self.fractions
 
 
 def compare_with_stated(sets: Sequence[SubmittedSet], found: Accuracies) -> list[StatedAndFound]:
@@ -65,8 +70,7 @@ def compare_with_stated(sets: Sequence[SubmittedSet], found: Accuracies) -> list
     groups: list[tuple[tuple[str, ...], list[SubmittedSet]]] = []
     for row in sorted(sets_by_row(sets), key=lambda row: _row_name(row[0])):
         tried = {
-            each.key: [network for network in each.networks if (each.key, each.protocol, network) in found]
-            for each in row
+            each.key: [network for network in each.networks if (*each.judged, network) in found] for each in row
         }
         networks = tuple(sorted({network for some in tried.values() for network in some}))
         groups += [((network,), [each for each in row if network in tried[each.key]]) for network in networks]
@@ -80,10 +84,9 @@ def _compare(
     networks: tuple[str, ...], row: Sequence[SubmittedSet], found: Accuracies, level: float
 ) -> StatedAndFound:
     """Compare the mean of a row's sets over some networks."""
-    pairs = [
-        (each.stated(network), found[each.key, each.protocol, network]) for each in row for network in networks
-    ]
-    least = (1 / row[0].records[0].n_test) ** 2
+    pairs = [(each.stated(network), found[*each.judged, network]) for each in row for network in networks]
+    who = row[0].competitor
+    least = (1 / row[0].records[0].n_test) ** 2 if who.of_fractions else 0.0
     # Of every set and network, the variance of the difference of its two means, by the deviation found.
     parts = [
         (max(float(np.var(after, ddof=1)), least) * (1 / len(before) + 1 / len(after)), len(after) - 1)
@@ -93,6 +96,9 @@ def _compare(
     return StatedAndFound(
         what=_row_name(row[0]),
         protocol=row[0].protocol,
+        measure=row[0].measure,
+        sign=who.sign,
+        fractions=who.of_fractions,
         network=networks[0] if len(networks) == 1 else "",
         keys=tuple(each.key for each in row),
         stated_n=sum(len(before) for before, _ in pairs),
@@ -105,4 +111,6 @@ def _compare(
 
 def _row_name(submitted: SubmittedSet) -> str:
     options = submitted.competitor.options
-    return f"{submitted.checked.spec.work}{f' ({options})' if options else ''}, protocol {submitted.protocol}"
+    measure = f", {submitted.measure}" * (submitted.measure != ACCURACY)
+    work = f"{submitted.checked.spec.work}{f' ({options})' if options else ''}"
+    return f"{work}, protocol {submitted.protocol}{measure}"

@@ -33,7 +33,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class SubmittedSet:
-    """A condensed set of a submission as its file has it, with the records of its trials under one protocol."""
+    """A condensed set of a submission as its file has it, with the records of one protocol and measure."""
 
     checked: CheckedSet
     records: tuple[Record, ...]
@@ -49,6 +49,16 @@ class SubmittedSet:
         return self.records[0].protocol
 
     @property
+    def measure(self) -> str:
+        """What was asked of the networks."""
+        return self.records[0].measure
+
+    @property
+    def judged(self) -> tuple[str, str, str]:
+        """Condense key, protocol and measure."""
+        return self.key, self.protocol, self.measure
+
+    @property
     def competitor(self) -> Competitor:
         """The row that it belongs to."""
         return competitor(self.records[0])
@@ -59,8 +69,8 @@ class SubmittedSet:
         return sorted({str(record.evaluation_network) for record in self.records})
 
     def stated(self, network: str) -> list[float]:
-        """Return the accuracies stated for a network."""
-        return [r.accuracy for r in self.records if r.evaluation_network == network and r.accuracy is not None]
+        """Return the main scores stated for a network."""
+        return [r.value for r in self.records if r.evaluation_network == network and r.value is not None]
 
 
 def sets_by_row(sets: Iterable[SubmittedSet]) -> list[list[SubmittedSet]]:
@@ -88,20 +98,20 @@ def check_submission(
         problems.append(Problem(RECORDS, "its last line is torn"))
     problems += [Problem(CARD, what) for what in _card_problems(submission.card, stated)]
     problems += [Problem(_name(record), what) for record in stated for what in record_problems(record)]
-    by_set: dict[tuple[str, str], list[Record]] = defaultdict(list)
+    by_set: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
     for record in counted:
-        by_set[record.condense_key, record.protocol].append(record)
+        by_set[record.condense_key, record.protocol, record.measure].append(record)
     for row in by_row(counted).values():
         what = [*_seed_problems(row), *_method_problems(row[0], datasets, plugins)]
         problems += [Problem(_name(row[0]), each) for each in what]
     sets = []
-    for (key, _), records in sorted(by_set.items()):
+    for (key, *_), records in sorted(by_set.items()):
         read = _read_set(submission.set_path(key), records, datasets[records[0].dataset], plugins)
         if isinstance(read, SubmittedSet):
             sets.append(read)
         else:
             problems += read
-    backed = {submission.set_path(key) for key, _ in by_set}
+    backed = {submission.set_path(key) for key, *_ in by_set}
     unbacked = sorted({*sets_folder.glob("*.safetensors")} - backed)
     problems += [Problem(f"{SETS}/{path.name}", "no record is of this set") for path in unbacked]
     teachers, errors = read_networks(folder)

@@ -85,13 +85,14 @@ class VerificationResult:
         made = []
         for each in self.comparisons:
             for key in each.keys:
-                about = {"condense_key": key, "protocol": each.protocol, "network": each.network}
+                about = {"condense_key": key, "protocol": each.protocol, "measure": each.measure}
                 some = [
                     accuracies
-                    for (of, protocol, network), accuracies in self.accuracies.items()
-                    if (of, protocol) == (key, each.protocol) and each.network in ("", network)
+                    for (*judged, network), accuracies in self.accuracies.items()
+                    if judged == [*about.values()] and each.network in ("", network)
                 ]
                 mean = sum(sum(accuracies) / len(accuracies) for accuracies in some) / len(some)
+                about |= {"network": each.network}
                 made.append(Found(**about, mean=mean, networks=sum(map(len, some)), tolerance=each.tolerance))
         return tuple(made)
 
@@ -179,7 +180,7 @@ class Verifier:
                     for accuracy in trained:
                         accuracies.append(accuracy)
                         self.progress(self.evals * index + len(accuracies), total)
-                found[submitted.key, submitted.protocol, network] = accuracies
+                found[*submitted.judged, network] = accuracies
             except DcbenchError:
                 raise
             except Exception as error:  # whatever a network may raise on whatever a set may hold
@@ -197,7 +198,7 @@ class Verifier:
         self, submitted: SubmittedSet, architecture: Architecture, spec: EvaluationSpec
     ) -> float | None:
         """Return the accuracy of a network that was trained before by what would train it now."""
-        at = (submitted.key, spec.evaluation_network, spec.protocol, spec.budget, spec.seed)
+        at = (submitted.key, spec.evaluation_network, spec.protocol, spec.budget, spec.seed, spec.measure)
         kept = self.store.find(*at) if self.store else None
         if kept is None:
             return None
@@ -207,12 +208,12 @@ class Verifier:
         here = (augmentation, active_engine().name, code, torch.__version__, dcbench.__version__, taught_by)
         engine = kept.engine.removesuffix(IN_PART)
         then = (kept.augmentation, engine, kept.sources, kept.torch, kept.dcbench, kept.teacher)
-        return kept.accuracy if (kept.evaluation_spec(), then) == (spec, here) else None
+        return kept.value if (kept.evaluation_spec(), then) == (spec, here) else None
 
     def _accuracies(
         self, submitted: SubmittedSet, architecture: Architecture, teachers: _Teachers
     ) -> Generator[float, None, None]:
-        """Yield the accuracy of each network trained anew; those that are kept are not trained again."""
+        """Yield the main score of each network trained anew; those that are kept are not trained again."""
         first, checked, network = submitted.records[0], submitted.checked, str(architecture)
         data, condensed = self.datasets[first.dataset], checked.condensed
         protocol = get_protocol(first.protocol, self.plugins.make_architecture)
@@ -234,17 +235,21 @@ class Verifier:
             started.setdefault(index, now())
 
         judged = (condensed, data.test_split(condensed.zca), architecture, protocol, conditions.budget)
-        trials = evaluate_all(specs, *judged, note_start, teacher.network() if teacher else None)
+        asked = {spec.seed: [self.plugins.make_measure(first.measure)] for spec in specs}
+        trials = evaluate_all(specs, *judged, note_start, teacher.network() if teacher else None, asked)
         with closing(trials):
             for index, (spec, trial) in enumerate(zip(specs, trials, strict=True)):
                 if isinstance(trial, Exception):
                     raise trial
+                (answer,) = trial.answers
+                if answer.error:
+                    raise answer.error
                 if self.store:
                     about = (checked.spec, data, checked.origin, conditions, self.store, architecture)
-                    fields = trial_fields(trial, condensed, started[index], teacher)
+                    fields = trial_fields(trial, answer, condensed, started[index], teacher)
                     fields |= {"key": spec.key(), "set_sha256": spec.set_sha256, "eval_seed": spec.seed}
                     self.store.append(describe_work(*about, evaluation_network=network, **fields))
-                yield trial.accuracy
+                yield answer.scores[answer.measure.main]
 
 
 @dataclass(frozen=True)

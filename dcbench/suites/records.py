@@ -14,7 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from dcbench.core.component import Spelling
-from dcbench.core.spec import get_budget
+from dcbench.core.spec import ACCURACY, get_budget
 from dcbench.leaderboard.scores import drop_other_augmentations
 from dcbench.results.records import Record
 from dcbench.results.store import latest
@@ -75,7 +75,7 @@ def suite_records(
     names = _Names(selection, plugins)
     pairs = [
         (record, renamed)
-        for record in drop_other_augmentations(latest(records))
+        for record in drop_other_augmentations(latest(each for each in records if each.measure == ACCURACY))
         if (renamed := names.renamed(record)) and _belongs(renamed, selection)
     ]
     current = _like_the_newest(pairs, lambda record: record.dataset, lambda record: record.dataset_sha256)

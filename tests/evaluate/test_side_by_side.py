@@ -16,7 +16,7 @@ from dcbench.cli import main
 from dcbench.core.condensed_set import CondensedSet
 from dcbench.core.spec import QUICK, EvaluationSpec
 from dcbench.engine.engine import Engine
-from dcbench.engine.training import both_accuracies
+from dcbench.engine.training import logits
 from dcbench.evaluate import side_by_side
 from dcbench.evaluate.dc import DC
 from dcbench.evaluate.side_by_side import evaluate_all
@@ -55,14 +55,14 @@ def judge(tiny, condensed, monkeypatch):
         def spy(network, split):
             values = torch.cat([each.detach().flatten() for each in network.parameters()])
             weights[hash(values.numpy().tobytes())] = values
-            return both_accuracies(network, split)
+            return logits(network, split)
 
         def take(*moment):
             told.append((threading.current_thread(), *moment))
             if report is not None:
                 report(*moment)
 
-        monkeypatch.setattr("dcbench.evaluate.trial.both_accuracies", spy)
+        monkeypatch.setattr("dcbench.evaluate.accuracy.logits", spy)
         specs = [spec_of(architecture, seed) for seed in seeds]
         before = torch.get_num_threads()
         torch.set_num_threads(threads)
@@ -82,7 +82,8 @@ def test_the_bytes_are_those_of_one_thread(judge, architecture):
     expected, weights, _ = judge(ALONE, architecture, threads=1)
     trials, others, _ = judge(TOGETHER, architecture)
     assert others == weights
-    assert [(each.accuracy, each.threads) for each in trials] == [(each.accuracy, 1) for each in expected]
+    scores = [each.answers[0].scores for each in expected]
+    assert [(each.answers[0].scores, each.threads) for each in trials] == [(each, 1) for each in scores]
     assert torch.equal(torch.get_rng_state(), state)
 
 

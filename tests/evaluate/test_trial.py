@@ -10,7 +10,7 @@ from dcbench.core.architecture import new_network
 from dcbench.core.condensed_set import CondensedSet
 from dcbench.core.spec import BUDGETS, EvaluationSpec
 from dcbench.core.split import ResidentSplit
-from dcbench.engine.training import accuracy, both_accuracies, train_network
+from dcbench.engine.training import accuracy, both_accuracies, logits, train_network
 from dcbench.evaluate.dc import DC
 from dcbench.evaluate.trial import evaluate
 from dcbench.utils.seeds import derive_seed, new_generator
@@ -42,7 +42,7 @@ def trial(tiny, condensed, seed=0, architecture=None, progress=lambda done, tota
 
 
 def test_training_on_two_images_a_class_beats_chance(tiny, condensed):
-    assert trial(tiny, condensed).accuracy > 0.6
+    assert trial(tiny, condensed).answers[0].scores["accuracy"] > 0.6
 
 
 @pytest.mark.parametrize("architecture", [tiny_plugin.Linear(), tiny_plugin.Dropout()])
@@ -53,9 +53,9 @@ def test_the_same_spec_gives_the_same_weights_whatever_the_global_generator(
 
     def spy(network, split):
         weights.append(torch.cat([parameter.detach().flatten() for parameter in network.parameters()]))
-        return both_accuracies(network, split)
+        return logits(network, split)
 
-    monkeypatch.setattr("dcbench.evaluate.trial.both_accuracies", spy)
+    monkeypatch.setattr("dcbench.evaluate.accuracy.logits", spy)
     for state in (1, 2):
         torch.manual_seed(state)
         trial(tiny, condensed, architecture=architecture)
@@ -85,7 +85,7 @@ def test_the_protocol_by_hand(tiny, condensed):
             for parameter, gradient, v in zip(network.parameters(), gradients, velocity, strict=True):
                 v.mul_(0.9).add_(gradient + 5e-4 * parameter)
                 parameter -= (0.01 if epoch < 150 else 0.001) * v
-    assert trial(tiny, condensed).accuracy == accuracy(network, tiny.test)
+    assert trial(tiny, condensed).answers[0].scores["accuracy"] == accuracy(network, tiny.test)
 
 
 def test_accuracy_counts_right_answers(tiny):
@@ -115,17 +115,17 @@ def test_balanced_accuracy_is_the_mean_over_classes_where_these_are_uneven(tiny)
         def forward(self, images):
             return F.one_hot(torch.ones(len(images), dtype=torch.int64), 3).float()
 
-    assert both_accuracies(Always(), tiny.test)[1] is None
+    assert both_accuracies(logits(Always(), tiny.test), tiny.test)[1] is None
     kept = torch.cat([tiny.test.class_indices[1], tiny.test.class_indices[0][:1]])
     uneven = ResidentSplit(tiny.test.images[kept], tiny.test.labels[kept], tiny.info)
-    assert both_accuracies(Always(), uneven) == (1 - 1 / len(kept), 0.5)
+    assert both_accuracies(logits(Always(), uneven), uneven) == (1 - 1 / len(kept), 0.5)
 
 
 def test_a_network_that_diverges_is_tested_as_it_is_then(tiny, condensed):
     far = CondensedSet(condensed.images * 1e30, condensed.labels)
     found = trial(tiny, far)
     assert found.diverged.startswith("the training loss is nan in epoch")
-    assert found.accuracy == pytest.approx(1 / 3)
+    assert found.answers[0].scores["accuracy"] == pytest.approx(1 / 3)
     assert trial(tiny, condensed).diverged == ""
 
 

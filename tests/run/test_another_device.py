@@ -20,7 +20,7 @@ from dcbench.core.loaded_dataset import LoadedDataset, load_dataset
 from dcbench.core.method import Setting
 from dcbench.core.spec import QUICK, EvaluationSpec
 from dcbench.engine.siamese import OPERATIONS, SiameseAugmentation
-from dcbench.engine.training import both_accuracies
+from dcbench.engine.training import logits
 from dcbench.evaluate.protocols import PROTOCOLS, get_protocol
 from dcbench.evaluate.trial import evaluate
 from dcbench.plugins import Plugins
@@ -185,12 +185,12 @@ def test_a_protocol_gives_the_same_weights_and_does_not_wait(name, form, channel
     weights, accuracies, reads = [], [], []
 
     def spy(network, split):
-        result = both_accuracies(network, split)
+        result = logits(network, split)
         reads.append(len(READS))
         weights.append(torch.cat([each.detach().flatten() for each in network.parameters()]).cpu())
         return result
 
-    monkeypatch.setattr("dcbench.evaluate.trial.both_accuracies", spy)
+    monkeypatch.setattr("dcbench.evaluate.accuracy.logits", spy)
     for data in (cpu, cpu.on(DEVICE)):
         spec = EvaluationSpec(
             set_sha256="0", dataset="made_up", dataset_sha256="0", evaluation_network="convnet",
@@ -203,7 +203,7 @@ def test_a_protocol_gives_the_same_weights_and_does_not_wait(name, form, channel
         )
         judged = (condensed, test, ConvNet(width=8, depth=2), protocol, budget, steps)
         trial = evaluate(spec, *judged, teacher=teacher)
-        accuracies.append(trial.accuracy)
+        accuracies.append(trial.answers[0].scores["accuracy"])
     assert torch.equal(*weights)
     assert accuracies[0] == accuracies[1]
     steps.check(per_step=0)

@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from dcbench.core.spec import ACCURACY
 from dcbench.leaderboard.board import Leaderboard
-from dcbench.leaderboard.scores import Row
+from dcbench.leaderboard.scores import Board, Row
 from dcbench.leaderboard.standings import Entry, Standings
 
 SELDOM = frozenset({"balanced", "diverged"})
 """Fields of a score that are left out where there is nothing to be said."""
 
+
+OF_MEASURES = ("measure", "main", "unit", "lower_is_better")
+"""Fields that are left out where accuracy was measured."""
 
 SOME_TABLES = ("below", "over_random", "lrs", "ars")
 """Fields of entries that not every table has."""
@@ -23,7 +27,7 @@ def leaderboard_data(leaderboard: Leaderboard) -> list[dict[str, Any]]:
     Accuracies, deviations, intervals and shares are fractions.
     """
     return [
-        _plain(table, "teacher", *["random"] * (table.random is None))
+        _plain(table, "teacher", *["random"] * (table.random is None), *_untold(table))
         | {"entries": [_entry_data(entry, leaderboard) for entry in table.entries]}
         for table in leaderboard.tables
     ]
@@ -35,9 +39,8 @@ def row_data(row: Row) -> dict[str, Any]:
         network: {name: value for name, value in asdict(score).items() if value or name not in SELDOM}
         for network, score in sorted(row.scores.items())
     }
-    plain = _plain(row, "all_options", "seeded", "condense_keys", "trials", "found", "teacher", "teachers") | {
-        "scores": scores
-    }
+    told_apart = ("all_options", "seeded", "condense_keys", "trials", "found", "teacher", "teachers")
+    plain = _plain(row, *told_apart, *_untold(row)) | {"scores": scores}
     plain |= {"diverged": row.diverged} if row.diverged else {}
     plain |= {"made_elsewhere": True} if row.made_elsewhere else {}
     return plain | (
@@ -60,6 +63,10 @@ def _entry_data(entry: Entry, leaderboard: Leaderboard) -> dict[str, Any]:
         "submission": submission.name if submission else None,
         "card": card.model_dump(mode="json") if card else None,
     }
+
+
+def _untold(of: Board) -> tuple[str, ...]:
+    return OF_MEASURES if of.measure == ACCURACY else ()
 
 
 def _plain(item: Row | Standings | Entry, *without: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from dcbench.leaderboard.board import Leaderboard
 from dcbench.leaderboard.report.data import leaderboard_data
 from dcbench.leaderboard.report.pixels import page_pictures
 from dcbench.leaderboard.report.tables import MARK, legend, test_images
-from dcbench.leaderboard.report.words import DASH, bounds, heading, label, percent, rank
+from dcbench.leaderboard.report.words import DASH, bounds, heading, label, rank, written
 from dcbench.leaderboard.rules import Rules
 from dcbench.utils.wording import counted
 
@@ -44,7 +44,7 @@ def page(leaderboard: Leaderboard) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"percent": percent, "bounds": bounds, "rank": rank, "label": label}
+    environment.filters |= {"written": written, "bounds": bounds, "rank": rank, "label": label}
     style = _read("style.css")
     script = "\n".join(map(_read, SCRIPTS))
     return environment.get_template("template.html").render(

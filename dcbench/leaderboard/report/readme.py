@@ -19,7 +19,7 @@ from dcbench.utils.errors import DcbenchError, unknown_name
 from dcbench.utils.text_files import read_text
 
 _MARKED = re.compile(r"<!-- dcbench:table (?P<what>.*?) -->\n.*?<!-- dcbench:end -->", re.DOTALL)
-_CHOICES = ("dataset", "ipc", "protocol", "track")
+_CHOICES = ("dataset", "ipc", "protocol", "track", "measure")
 
 
 def with_tables(path: Path, leaderboard: Leaderboard) -> tuple[str, str]:

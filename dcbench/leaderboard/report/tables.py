@@ -10,6 +10,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from dcbench.core.spec import ACCURACY
 from dcbench.leaderboard.board import Leaderboard
 from dcbench.leaderboard.report.words import (
     DASH,
@@ -28,6 +29,7 @@ from dcbench.leaderboard.report.words import (
     rank,
     size,
     teacher_in_words,
+    written,
 )
 from dcbench.leaderboard.rules import Rules
 from dcbench.leaderboard.scores import Row, networks_of
@@ -39,7 +41,19 @@ LEFT_ALIGNED = {"method", "matched on", "device", "engine", "commit"}
 
 CSV_COLUMNS = (
     *("dataset", "dataset_sha256", "ipc", "method", "method_version", "options", "matching_network", "protocol"),
-    *("budget", "track", "evaluation_network", "mean", "between_std", "within_std", "error", "low", "high"),
+    *(
+        "budget",
+        "track",
+        "measure",
+        "main",
+        "evaluation_network",
+        "mean",
+        "between_std",
+        "within_std",
+        "error",
+        "low",
+        "high",
+    ),
     *("sets", "trials", "condense_seconds", "networks_seconds", "peak_memory_bytes", "storage_bytes", "devices"),
     *("engines", "commits"),
 )
@@ -80,9 +94,12 @@ def legend(rules: Rules) -> str:
 def markdown(table: Standings, leaderboard: Leaderboard) -> str:
     """Return a table of standings in Markdown; beneath it, what its means are over and provisional rows lack."""
 
+    unit = table.unit
+
     def accuracy(score: Score, mark: str) -> str:
         balanced = f"<br>balanced {percent(score.balanced)}" if score.balanced is not None else ""
-        return f"{percent(score.mean)}{mark} ({deviations(score)})<br>{bounds(score.interval)}{balanced}"
+        about = f"({deviations(score, unit)})<br>{bounds(score.interval, unit)}"
+        return f"{written(score.mean, unit)}{mark} {about}{balanced}"
 
     lines = []
     for entry in table.entries:
@@ -90,10 +107,12 @@ def markdown(table: Standings, leaderboard: Leaderboard) -> str:
         lines.append(
             {
                 **_line(entry, table, cell, accuracy),
-                "mean": f"{percent(entry.mean)}<br>{bounds(entry.interval)}" if entry.mean is not None else DASH,
+                "mean": f"{written(entry.mean, table.unit)}<br>{bounds(entry.interval, table.unit)}"
+                if entry.mean is not None
+                else DASH,
                 **_found(entry, table, "<br>{}"),
-                "unseen": percent(entry.unseen_mean),
-                "drop": percent(entry.drop),
+                "unseen": written(entry.unseen_mean, table.unit),
+                "drop": written(entry.drop, table.unit),
                 "gap": _gap(entry),
                 **_over_random(entry, table),
                 "n": count(entry.row),
@@ -121,6 +140,7 @@ def _diverged(row: Row) -> str:
 def test_images(table: Standings) -> str:
     """Return how much an accuracy would change with other test images."""
     means = [entry.mean for entry in table.entries if entry.mean is not None and entry.row.ipc]
+    means *= table.measure == ACCURACY  # other measures may ask about fewer images
     images = min(entry.row.test_images for entry in table.entries)
     if not means or not images:
         return ""
@@ -136,13 +156,14 @@ def _found(entry: Entry, table: Standings, bounded: str) -> dict[str, str]:
     """Return the column of what verifications found, if one of the table's rows has that."""
     if not any(each.found for each in table.entries):
         return {}
-    found = entry.found
-    return {"found anew": percent(found.mean) + bounded.format(bounds(found.interval)) if found else DASH}
+    found, unit = entry.found, table.unit
+    told = written(found.mean, unit) + bounded.format(bounds(found.interval, unit)) if found else DASH
+    return {"found anew": told}
 
 
 def _over_random(entry: Entry, table: Standings) -> dict[str, str]:
     """Return the column that tables of soft labels and of teachers have."""
-    return {} if table.random is None else {"over random": points(entry.over_random)}
+    return {} if table.random is None else {"over random": points(entry.over_random, table.unit)}
 
 
 def _soft_notes(table: Standings) -> list[str]:
@@ -161,12 +182,14 @@ def latex(table: Standings) -> str:
     """Return a table of standings for LaTeX, with the rules of the package booktabs: what a paper has room for."""
 
     def accuracy(score: Score, mark: str) -> str:
-        deviation = f" ± {percent(score.between_std)}" if score.between_std is not None else ""
-        return percent(score.mean) + deviation + mark
+        deviation = f" ± {written(score.between_std, table.unit)}" if score.between_std is not None else ""
+        return written(score.mean, table.unit) + deviation + mark
 
     lines = []
     for entry in table.entries:
-        mean = percent(entry.mean) + (f" ({bounds(entry.interval)})" if entry.interval else "")
+        mean = written(entry.mean, table.unit) + (
+            f" ({bounds(entry.interval, table.unit)})" if entry.interval else ""
+        )
         more = {
             "mean (95 %)": mean,
             **_found(entry, table, " ({})"),
@@ -185,9 +208,13 @@ def brief(table: Standings, leaderboard: Leaderboard) -> str:
     """Return a table of standings in Markdown without deviations and superseded rows, for a README."""
     lines = []
     for entry in (each for each in table.entries if not each.superseded):
-        mean = f"{percent(entry.mean)} ({bounds(entry.interval)})" if entry.mean is not None else DASH
+        mean = (
+            f"{written(entry.mean, table.unit)} ({bounds(entry.interval, table.unit)})"
+            if entry.mean is not None
+            else DASH
+        )
         verified = "✓" if leaderboard.mark(entry.row) else DASH
-        line = _line(entry, table, cell, lambda score, mark: percent(score.mean) + mark)
+        line = _line(entry, table, cell, lambda score, mark: written(score.mean, table.unit) + mark)
         line |= {
             "mean (95 %)": mean,
             **_found(entry, table, " ({})"),

@@ -9,15 +9,17 @@ import rich.box
 from rich.markup import escape
 from rich.table import Table
 
-from dcbench.core.spec import HARD_LABELS
+from dcbench.core.spec import ACCURACY, HARD_LABELS
 from dcbench.leaderboard.report.words import (
     DASH,
     both_seconds,
     count,
     deviations,
+    measured,
     percent,
     points,
     teacher_in_words,
+    written,
 )
 from dcbench.leaderboard.scores import Row, networks_of
 from dcbench.leaderboard.standings import Standings
@@ -38,13 +40,13 @@ def empty_table(title: str | None = None) -> Table:
 
 
 def terminal_tables(table: Sequence[Row], title: str, standings: Sequence[Standings] = ()) -> list[Table]:
-    """Return cross-architecture tables for the terminal, one for each protocol, budget, track and teacher.
+    """Return cross-architecture tables, one for each protocol, budget, track, measure and teacher.
 
     The standings of the same rows say how far those of soft labels, and those under a teacher, are over random.
     """
-    groups: dict[tuple[str, str, str, str], list[Row]] = defaultdict(list)
+    groups: dict[tuple[str, str, str, str, str], list[Row]] = defaultdict(list)
     for row in table:
-        groups[row.protocol, row.budget, row.track, row.teacher].append(row)
+        groups[row.protocol, row.budget, row.track, row.measure, row.teacher].append(row)
     tracks = {row.track for row in table} != {HARD_LABELS}
     over = {
         id(entry.row): (each.random, entry.over_random)
@@ -55,9 +57,13 @@ def terminal_tables(table: Sequence[Row], title: str, standings: Sequence[Standi
     below = {id(entry.row): entry.below for each in standings for entry in each.entries if entry.below}
     return [
         _terminal_table(
-            some, f"{title}: protocol {protocol}, budget {budget}{f', {track}s' * tracks}", over, below
+            some,
+            f"{title}: protocol {protocol}, budget {budget}{f', {track}s' * tracks}"
+            + f", {measured(some[0])}" * (measure != ACCURACY),
+            over,
+            below,
         )
-        for (protocol, budget, track, _), some in sorted(groups.items())
+        for (protocol, budget, track, measure, _), some in sorted(groups.items())
     ]
 
 
@@ -95,8 +101,8 @@ def _terminal_table(
             _terminal_label(row, named, below.get(id(row))),
         ]
         cells = [_terminal_cell(row, network) for network in networks]
-        above = [points(over.get(id(row), ("", None))[1])] * bool(random)
-        shown.add_row(*head, *cells, percent(row.unseen_mean), *above, count(row), both_seconds(row))
+        above = [points(over.get(id(row), ("", None))[1], row.unit)] * bool(random)
+        shown.add_row(*head, *cells, written(row.unseen_mean, row.unit), *above, count(row), both_seconds(row))
     return shown
 
 
@@ -113,4 +119,6 @@ def _terminal_cell(row: Row, network: str) -> str:
         return DASH
     mark = "*" if network == row.matching_network else ""
     balanced = f"\n[dim]bal {percent(score.balanced)}[/dim]" if score.balanced is not None else ""
-    return f"[bold]{percent(score.mean)}{mark}[/bold]\n[dim]{deviations(score)}[/dim]{balanced}"
+    return (
+        f"[bold]{written(score.mean, row.unit)}{mark}[/bold]\n[dim]{deviations(score, row.unit)}[/dim]{balanced}"
+    )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import html
 import re
 
-from dcbench.leaderboard.scores import Row
+from dcbench.core.spec import ACCURACY
+from dcbench.leaderboard.scores import Board, Row
 from dcbench.leaderboard.standings import Entry, Standings
 from dcbench.leaderboard.statistics import Interval, Score
 from dcbench.results.records import TeacherFacts
@@ -19,14 +20,19 @@ def percent(value: float | None) -> str:
     return DASH if value is None else f"{100 * value:.1f}"
 
 
-def deviations(score: Score) -> str:
-    """Return the two deviations in points, between sets and within a set."""
-    return f"{percent(score.between_std)}/{percent(score.within_std)}"
+def written(value: float | None, unit: str = "%") -> str:
+    """Return a score, or a deviation of scores, in the unit of its table: a fraction in percent."""
+    return percent(value) if value is None or unit == "%" else f"{value:.3g}"
 
 
-def bounds(interval: Interval | None) -> str:
-    """Return an interval of fractions in percent, or a dash."""
-    return f"{percent(interval[0])}–{percent(interval[1])}" if interval else DASH
+def deviations(score: Score, unit: str = "%") -> str:
+    """Return the two deviations, between sets and within a set; those of fractions in points."""
+    return f"{written(score.between_std, unit)}/{written(score.within_std, unit)}"
+
+
+def bounds(interval: Interval | None, unit: str = "%") -> str:
+    """Return an interval of scores, or a dash."""
+    return f"{written(interval[0], unit)}–{written(interval[1], unit)}" if interval else DASH
 
 
 def seconds(value: float | None) -> str:
@@ -94,7 +100,15 @@ def heading(table: Standings, several_versions: bool = False) -> str:
     version = f", data {table.dataset_sha256[:12]}" if several_versions else ""
     budget = "" if table.budget == "full" else f", budget {table.budget}"
     teacher = f", teacher {table.teacher[:12]}" if table.teacher else ""
-    return f"{size}, protocol `{cell(table.protocol)}`{budget}, {cell(table.track)}s{teacher}{version}"
+    measure = f", {cell(measured(table))}" if table.measure != ACCURACY else ""
+    return f"{size}, protocol `{cell(table.protocol)}`{budget}, {cell(table.track)}s{teacher}{measure}{version}"
+
+
+def measured(of: Board) -> str:
+    """Return what a table's scores are, as in ``adversarial: pgd_accuracy``."""
+    unit = f", in {of.unit}" * (of.unit not in ("", "%"))
+    lower = ", lower is better" * of.lower_is_better
+    return f"{of.measure}: {of.main}{unit}{lower}"
 
 
 def matched_on(row: Row) -> str:
@@ -102,9 +116,11 @@ def matched_on(row: Row) -> str:
     return label(row) + (f" matched on {row.matching_network}" if row.matching_network else "")
 
 
-def points(difference: float | None) -> str:
-    """Return a difference of fractions in points with its sign, or a dash."""
-    return DASH if difference is None else f"{100 * difference:+.1f}"
+def points(difference: float | None, unit: str = "%") -> str:
+    """Return a difference of scores with its sign, of fractions in points, or a dash."""
+    if difference is None:
+        return DASH
+    return f"{100 * difference:+.1f}" if unit == "%" else f"{difference:+.3g}"
 
 
 def teacher_in_words(teacher: TeacherFacts) -> str:
