@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import shlex
 import sys
@@ -233,3 +234,13 @@ def test_the_hours_of_the_reproduction_are_those_of_the_records(monkeypatch):
     printed = CliRunner().invoke(main, shlex.split(command)[1:]).output
     assert printed.count("\n") == 2 + 12
     assert f"```\n\n{printed}\n" in README
+
+
+def test_no_committed_mean_is_as_far_from_a_paper_as_the_readme_rules_out():
+    lines = []
+    for name in ("gradient-matching-cross-architecture", "random-and-coresets-dc"):
+        words = ["suite", "show", name, "--results", str(ROOT / "leaderboards"), "--json"]
+        lines += json.loads(CliRunner().invoke(main, words).stdout)["lines"]
+    apart = [line["z"] for line in lines if line["z"] is not None]
+    assert len(apart) == 8
+    assert (round(min(apart), 1), round(max(apart), 1)) == (-1.2, 1.1)
