@@ -15,8 +15,12 @@ function pictures(tables) {
         .map((entry) => `${entryName(entry)}: ${entry.no_picture ?? "no set"}.`),
     ),
   );
-  const made = [element("p", { class: "key" }, pictureNote(tables))];
-  if (figures.length) made.push(element("div", { class: "pictures" }, ...figures));
+  const made = [];
+  if (figures.length)
+    made.push(
+      element("p", { class: "key" }, pictureNote(tables)),
+      element("div", { class: "pictures" }, ...figures),
+    );
   if (lacking.length)
     made.push(element("p", { class: "small lacking" }, "Without a picture: ", lacking.join(" ")));
   return made;

@@ -18,33 +18,22 @@ function plots(tables, name, width) {
   const left =
     tables.reduce((sum, table) => sum + table.entries.filter((entry) => !entry.reference).length, 0) -
     points.length;
+  const common = { points, lines, accuracy, name, width: each };
+  const drawings = [
+    plot({
+      ...common,
+      title: "seconds to condense a set",
+      value: allSeconds,
+      written: (x) => `${seconds(x)} s`,
+    }),
+  ];
+  if (severalSizes)
+    drawings.push(
+      plot({ ...common, title: "size of a set", value: (entry) => entry.storage_bytes, written: bytes }),
+    );
+  if (!drawings.some((each) => each instanceof SVGElement)) return drawings;
   return [
-    element(
-      "div",
-      { class: "plots" },
-      plot({
-        points,
-        lines,
-        accuracy,
-        name,
-        width: each,
-        title: "seconds to condense a set",
-        value: allSeconds,
-        written: (x) => `${seconds(x)} s`,
-      }),
-      severalSizes
-        ? plot({
-            points,
-            lines,
-            accuracy,
-            name,
-            width: each,
-            title: "size of a set",
-            value: (entry) => entry.storage_bytes,
-            written: bytes,
-          })
-        : null,
-    ),
+    element("div", { class: "plots" }, ...drawings),
     element("ul", { class: "legend", "aria-label": "Methods" }, ...methods.map(legendItem)),
     element("p", { class: "small" }, plotNote(left)),
   ];
@@ -109,8 +98,9 @@ function referenceLines(tables) {
 
 function plot(figure) {
   const shown = figure.points.filter((point) => figure.value(point.entry) > 0);
+  if (!shown.length)
+    return element("p", { class: "small" }, `No row has ${figure.accuracy} and ${figure.title}.`);
   const drawing = frame(figure, shown);
-  if (!shown.length) return drawing.svg;
   const x = logScale(
     shown.map((point) => figure.value(point.entry)),
     MARGIN.left + 16,
@@ -147,16 +137,8 @@ function frame(figure, shown) {
       viewBox: `0 0 ${figure.width} ${HEIGHT}`,
     },
     drawn("title", { id: title }, `${figure.name}: ${figure.accuracy} against ${figure.title}`),
-    drawn("desc", { id: description }, said.length ? said.join("; ") : "no row has both"),
+    drawn("desc", { id: description }, said.join("; ")),
   );
-  if (!shown.length)
-    svg.append(
-      drawn(
-        "text",
-        { class: "none", x: figure.width / 2, y: HEIGHT / 2 },
-        `no row has ${figure.accuracy} and ${figure.title}`,
-      ),
-    );
   return { svg };
 }
 
