@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from dcbench.core.dataset import Dataset, DatasetInfo, Split, Splits
     from dcbench.core.loss_watch import Diverged
     from dcbench.core.measure import Measure
-    from dcbench.core.method import Checkpoint, Method, Setting, Start, Task
+    from dcbench.core.method import Checkpoint, Extendable, Method, Setting, Start, Task
     from dcbench.core.split import ResidentSplit
     from dcbench.core.trained_network import NetworkRecipe, TrainedNetwork
     from dcbench.engine.augment import augment
@@ -47,6 +47,7 @@ __all__ = [
     "DatasetInfo",
     "DcbenchError",
     "Diverged",
+    "Extendable",
     "FeatureCoreset",
     "Measure",
     "Method",

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, ValidationError
 from torch import Tensor, nn
 
 from dcbench.core.architecture import Architecture, new_network, without_classifier
-from dcbench.core.component import Component
+from dcbench.core.component import Component, option
 from dcbench.core.condensed_set import CondensedSet, SetTraits
 from dcbench.core.dataset import DatasetInfo
 from dcbench.core.loss_watch import LossWatch
@@ -306,3 +306,18 @@ class Method(Component):
 
         The same task must give the same bytes. Do not change the inputs.
         """
+
+
+class Extendable(Method):
+    """A method of ``iterations`` whose work may go on from that of fewer, where ``--extend`` asks for it."""
+
+    extend: bool = option(
+        False,
+        "draws do not depend on iterations and the last state is kept: more iterations then go on from it",
+        source="dcbench",
+        added_later=True,
+    )
+
+    def extends(self) -> str | None:
+        """Return the option ``iterations``, if the user asks for this."""
+        return "iterations" if self.extend else None

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import types
 import warnings
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -384,12 +385,15 @@ def test_a_method_starts_from_the_set_of_a_file_and_its_spec_names_the_set(run, 
             plan(**wanted | change)
 
 
-@pytest.mark.parametrize("method", ["dm", "gradmatch"])
+@pytest.mark.parametrize("method", ["dm", "gradmatch", "mtt"])
 def test_a_set_that_is_extended_is_that_of_all_iterations_at_once(run, plan, method, tmp_path):
-    wanted = {"methods": (method, "random"), "networks": ("convnet:depth=1,width=4",), "extend": True, "evals": 1}
+    wanted = {"methods": (method, "random"), "networks": ("convnet:depth=1,width=4",), "extend": True}
+    wanted["protocol"] = replace(PROTOCOLS["dc"], epochs=2)
+    short = {"experts": 2, "expert_epochs": 1, "max_start_epoch": 2, "syn_steps": 2, "batch_expert": 46}
+    short = short if method == "mtt" else {}
 
     def made(folder, iterations):
-        changes = wanted | {"options": {f"{method}.iterations": iterations}}
+        changes = wanted | {"options": {f"{method}.iterations": iterations, **short}}
         store, spec = run(tmp_path / folder, **changes).store, plan(**changes).cells[0].spec
         assert (spec.method, spec.options["extend"]) == (method, True)
         return store.set_path(spec).read_bytes(), cost_beside(store.set_path(spec))

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from dcbench.api import (
     CondensedSet,
+    Extendable,
     Method,
     Setting,
     SiameseAugmentation,
@@ -34,7 +35,7 @@ CODE = "the authors' code"
 NO_AUGMENTATION = "none"
 
 
-class DistributionMatching(Method):
+class DistributionMatching(Extendable):
     """Synthetic images trained so that their mean features match the real images' (distribution matching).
 
     Version 1 runs K iterations. The authors' code runs one more. The networks are never trained, and stay in
@@ -60,12 +61,6 @@ class DistributionMatching(Method):
         "none for no augmentation",
         source=CODE,
     )
-    extend: bool = option(
-        False,
-        "draws do not depend on iterations and the last state is kept: more iterations then go on from it",
-        source="dcbench",
-        added_later=True,
-    )
     init: Start = option("real", "what the images start as: noise, real, or a set's file", source=PAPER)
 
     def resolve(self, setting: Setting) -> "DistributionMatching":
@@ -79,10 +74,6 @@ class DistributionMatching(Method):
         if self.strategy != NO_AUGMENTATION:
             changes["strategy"] = suitable_strategy(setting.info, self.strategy)
         return self.model_copy(update=changes)
-
-    def extends(self) -> str | None:
-        """Say that more iterations may go on from the state of fewer, where the user asks for that."""
-        return "iterations" if self.extend else None
 
     def condense(self, task: Task) -> CondensedSet:
         """Run algorithm 1."""

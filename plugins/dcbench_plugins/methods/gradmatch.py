@@ -21,6 +21,7 @@ from dcbench.api import (
     SGD,
     CondensedSet,
     DcbenchError,
+    Extendable,
     Method,
     Setting,
     SiameseAugmentation,
@@ -44,7 +45,7 @@ LOOPS = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: 
 """Outer and inner loops by images per class, as in the authors' code."""
 
 
-class GradMatch(Method):
+class GradMatch(Extendable):
     """Synthetic images trained so that their gradients match the real images' (gradient matching).
 
     Version 1 runs K iterations, as the paper says. The authors' code evaluates after K, too, and then runs one
@@ -88,12 +89,6 @@ class GradMatch(Method):
         added_later=True,
         ge=0,
     )
-    extend: bool = option(
-        False,
-        "draws do not depend on iterations and the last state is kept: more iterations then go on from it",
-        source="dcbench",
-        added_later=True,
-    )
     init: Start = option("noise", "what the images start as: noise, real, or a set's file", source=PAPER)
     distance: Literal["layerwise", "cosine", "squared"] = option(
         "layerwise",
@@ -116,10 +111,6 @@ class GradMatch(Method):
                 "per class): networks that are trained in between have no gradients to keep."
             )
         return resolved
-
-    def extends(self) -> str | None:
-        """Say that more iterations may go on from the state of fewer, where the user asks for that."""
-        return "iterations" if self.extend else None
 
     def condense(self, task: Task) -> CondensedSet:
         """Run algorithm 1."""

@@ -23,6 +23,7 @@ from dcbench.api import (
     CondensedSet,
     DatasetInfo,
     Diverged,
+    Extendable,
     Method,
     NetworkRecipe,
     Setting,
@@ -87,7 +88,7 @@ VALUES = {
 }
 
 
-class TrajectoryMatching(Method):
+class TrajectoryMatching(Extendable):
     """Synthetic images, and a learning rate, that lead networks along experts' training (trajectory matching).
 
     The set brings the learned rate, and networks are trained on it at that rate. The experts are trained networks
@@ -175,6 +176,8 @@ class TrajectoryMatching(Method):
         student = experts[0].network()
         state = task.checkpoint.load() or self._start(task)
         state = {name: each.to(task.device) if each.is_floating_point() else each for name, each in state.items()}
+        for name in ("losses", "lrs"):  # of fewer iterations, where a set is extended
+            state[name] = torch.cat([state[name], state[name].new_zeros(self.iterations - len(state[name]))])
 
         for iteration in range(int(state["done"]), self.iterations):
             turn = iteration % self.experts
