@@ -13,7 +13,7 @@ import torch
 from pydantic import field_validator
 from torch import Tensor, nn
 
-from dcbench.api import DatasetInfo, Measure, ResidentSplit, accuracy, option
+from dcbench.api import DatasetInfo, Measure, ResidentSplit, accuracy, hookimpl, option
 
 from .common_corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from .strata import stratified
@@ -98,3 +98,9 @@ def corrupted(split: ResidentSplit, name: str, severity: int) -> ResidentSplit:
 def _kept(dataset_sha256: str, images_sha256: str) -> dict[tuple[str, int], Tensor]:
     """Return where the process keeps corrupted images, by name and severity: of the last images alone."""
     return {}
+
+
+@hookimpl
+def dcbench_register_measures() -> list[type[Measure]]:
+    """Provide the measure."""
+    return [Corruptions]
