@@ -93,7 +93,7 @@ def evaluate(
     if not as_json:
         for file in foreign:
             _show_file(file, claim.brings.get("lr"))
-    carry_out(plan, plugins, execution, dry_run=dry_run, as_json=as_json)
+    carry_out([plan], plugins, execution, dry_run=dry_run, as_json=as_json)
 
 
 def _show_file(file: ForeignFile, lr: float | None) -> None:

@@ -88,4 +88,4 @@ def run(dry_run: bool, as_json: bool, execution: Execution, **words: Any) -> Non
     absent = absent_datasets(map(str, named), plugins, request.data_root) if dry_run else []
     plan = make_plan(replace(request, datasets=tuple(each for each in named if str(each) not in absent)), plugins)
     outlines = outline(replace(request, datasets=tuple(absent)), plugins) if absent else []
-    carry_out(plan, plugins, execution, dry_run=dry_run, as_json=as_json, outlines=outlines)
+    carry_out([plan], plugins, execution, dry_run=dry_run, as_json=as_json, outlines=outlines)

@@ -72,10 +72,10 @@ def list_(as_json: bool) -> None:
             loaded = load_suite(plugins.suite_path(name))
             row["title"] = loaded.file.title
             selection = select(loaded)
-            experiments, networks = selection.experiments(), len(selection.eval_networks)
+            experiments = selection.experiments()
             row["settings"] = str(len(experiments))
             row["sets"] = str(sum(each.sets for each in experiments))
-            row["trials"] = str(networks * sum(each.sets * each.evals for each in experiments))
+            row["trials"] = str(sum(part.trials for part in selection.parts))
         except DcbenchError as error:  # one that is broken hides no other
             row["title"] = f"{row['title']} (cannot be used: {error})".strip()
         rows.append({**row, "from": plugins.suites.origins[name].distribution})
@@ -124,18 +124,19 @@ def run(name: str, data_root: Path, dry_run: bool, as_json: bool, execution: Exe
     selection = _select(name, words, plugins)
     absent = absent_datasets(selection.datasets, plugins, data_root) if dry_run else []
     outlines = [
-        Outline(*each.key, seed, each.evals * len(selection.eval_networks))
-        for each in selection.experiments()
-        for seed in range(selection.seed, selection.seed + each.sets)
+        Outline(*each.key, seed, each.evals * len(part.eval_networks), part.suite.file.protocol)
+        for part in selection.parts
+        for each in part.experiments()
+        for seed in range(part.seed, part.seed + each.sets)
         if each.key[0] in absent
     ]
     here = replace(selection, datasets=tuple(each for each in selection.datasets if each not in absent))
-    plan = here.plan(plugins, choose_device(execution.device), data_root)
+    plans = [part.plan(plugins, choose_device(execution.device), data_root) for part in here.parts]
 
     def report(records: list[Record]) -> None:
         _print(selection, records, lambda: plugins, as_json)
 
-    carry_out(plan, plugins, execution, dry_run=dry_run, as_json=as_json, report=report, outlines=outlines)
+    carry_out(plans, plugins, execution, dry_run=dry_run, as_json=as_json, report=report, outlines=outlines)
 
 
 def _select(name: str, words: dict[str, Any], plugins: Plugins) -> SuiteSelection:
@@ -150,23 +151,33 @@ def _select(name: str, words: dict[str, Any], plugins: Plugins) -> SuiteSelectio
 def _print(
     selection: SuiteSelection, records: list[Record], plugins: Callable[[], Plugins], as_json: bool
 ) -> None:
-    """Print the comparison."""
+    """Print the comparison with what is published, or of the rankings of an architecture search."""
     from rich.markup import escape
+    from rich.table import Table
 
     from dcbench.cli.output import make_console
+    from dcbench.suites import search_tables, tables
     from dcbench.suites.comparison import compare
-    from dcbench.suites.tables import as_data, remarks, tables
+    from dcbench.suites.search import search
 
-    comparison, suite = compare(selection, records, plugins), selection.suite
+    suite, shown = selection.suite, list[tuple[str, Table]]()
+    if suite.file.truth:
+        ranked = search(selection, records, plugins)
+        data, told = search_tables.as_data(selection, ranked), search_tables.remarks(selection, ranked)
+        shown += search_tables.tables(selection, ranked)
+    else:
+        comparison = compare(selection, records, plugins)
+        data, told = tables.as_data(selection, comparison), tables.remarks(selection, comparison)
+        shown += tables.tables(comparison)
     if as_json:
-        print_json(as_data(selection, comparison))
+        print_json(data)
         return
     console = make_console()
     how = f"protocol {suite.file.protocol}, budget {selection.budget}"
     console.print(f"[bold]{escape(suite.name)}[/bold]: {escape(suite.file.title)}; {how}")
-    for heading, table in tables(comparison):
+    for heading, table in shown:
         console.print(f"\n{escape(heading)}", table, sep="\n")
-    *paragraphs, done = map(escape, remarks(selection, comparison))
+    *paragraphs, done = map(escape, told)
     for paragraph in paragraphs:
         console.print(f"[dim]{paragraph}[/dim]")
     console.print(done)

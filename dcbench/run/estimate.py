@@ -20,13 +20,13 @@ Span = tuple[float, float, float]
 """Seconds: the mean, the least and the most."""
 
 
-def estimate(plan: Plan, outlines: Sequence[Outline], store: Store, force: bool = False) -> str:
-    """Say how long what a plan has left to do will take; nothing is known of the ``outlines``.
+def estimate(plans: Sequence[Plan], outlines: Sequence[Outline], store: Store, force: bool = False) -> str:
+    """Say how long what plans for one device have left to do will take; nothing is known of the ``outlines``.
 
     Work is of one kind if it differs in the seed alone, or in the threads and the engine: hence the least and the
     most. The training of networks that a method or a teacher needs is not in it.
     """
-    machine = describe_device(plan.device, 1).removesuffix(", 1 thread")
+    machine = describe_device(plans[0].device, 1).removesuffix(", 1 thread")
     here = [record for record in store.records if record.status == "ok" and record.device.startswith(machine)]
     sets = _spans((_set_kind(each), each.set_sha256, each.condense_seconds) for each in here)
     trials = _spans(
@@ -39,7 +39,7 @@ def estimate(plan: Plan, outlines: Sequence[Outline], store: Store, force: bool 
     )
     found_sets: list[Span | None] = [None] * len(outlines)
     found_trials: list[Span | None] = [None] * sum(each.trials for each in outlines)
-    for cell in plan.cells:
+    for plan, cell in [(each, cell) for each in plans for cell in each.cells]:
         pending = plan.pending(cell, store, force)
         for network, asked in groupby(pending, key=lambda trial: trial[:2]):
             judged = str(network[0]), plan.protocol.name, plan.budget.name

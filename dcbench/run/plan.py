@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -31,6 +31,7 @@ from dcbench.run.cells import Cell, Plan, Unserved
 from dcbench.run.memory_advice import shortage
 from dcbench.run.objects import Build, architecture_of, checked, dataset_of, plugin_and_version
 from dcbench.utils.errors import DcbenchError, find_name, unknown_name
+from dcbench.utils.wording import counted
 
 C = TypeVar("C", bound=Component)
 
@@ -53,6 +54,7 @@ class Request:
         replacement: whether methods that draw images and have an option ``replacement`` draw with replacement.
         extend: whether methods that have an option ``extend`` go on from the state of fewer steps.
         measures: what is asked of every network.
+        leave_out: whether evaluation networks that cannot take the images are left out, with a warning.
     """
 
     datasets: tuple[str | Dataset, ...]
@@ -72,6 +74,7 @@ class Request:
     replacement: bool = False
     extend: bool = False
     measures: tuple[Measure, ...] = (ACCURACY,)
+    leave_out: bool = False
 
 
 def make_plan(request: Request, plugins: Plugins) -> Plan:
@@ -100,12 +103,28 @@ def make_plan(request: Request, plugins: Plugins) -> Plan:
         other = hashes.setdefault(data.info.name, data.info.sha256)
         if other != data.info.sha256:
             raise DcbenchError(f"two different data sets of this run are called {data.info.name!r}.")
-        evaluated = unique(fit(network, data.info) for network in eval_networks)
+        evaluated = unique(_fitting(eval_networks, data.info, request.leave_out))
         for ipc, method, network in product(sorted(set(request.ipcs)), methods, networks):
             for cell in _cells(request, plugins, data, method, ipc, network, evaluated):
                 cells.setdefault(cell.spec.key(), cell)
     _warn_of_memory(cells.values(), request.device)
     return Plan(tuple(cells.values()), request.protocol, request.budget, request.device, request.measures)
+
+
+def _fitting(networks: Sequence[Architecture], info: DatasetInfo, leave_out: bool) -> list[Architecture]:
+    """Return evaluation networks resolved for a data set, without those that cannot take its images if asked."""
+    fitting, others = [], []
+    for network in networks:
+        try:
+            fitting.append(fit(network, info))
+        except DcbenchError:
+            others.append(str(network))
+            if not leave_out or len(others) == len(networks):
+                raise
+    if others:
+        what = f"{len(others)} of {counted(len(networks), 'evaluation network')} cannot take the images"
+        warnings.warn(f"{info.name}: {what}, and are left out: {', '.join(others)}.", stacklevel=2)
+    return fitting
 
 
 @dataclass(frozen=True)
@@ -118,6 +137,7 @@ class Outline:
     network: str | None
     seed: int
     trials: int
+    protocol: str
 
 
 def outline(request: Request, plugins: Plugins) -> list[Outline]:
@@ -134,7 +154,8 @@ def outline(request: Request, plugins: Plugins) -> list[Outline]:
         sets, evals = (request.sets, request.evals) if "seed" in depends else (1, request.sets * request.evals)
         size, matched = ipc if "ipc" in depends else None, str(network) if "network" in depends else None
         for seed in range(request.seed, request.seed + sets):
-            each = Outline(dataset.record_name(), size, method.name, matched, seed, evals * count)
+            key = dataset.record_name(), size, method.name, matched
+            each = Outline(*key, seed, evals * count, request.protocol.name)
             found[str(method), each] = None
     return [each for _, each in found]
 

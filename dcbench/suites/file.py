@@ -22,6 +22,19 @@ A suite is a TOML file; its name is the file's, without ``.toml``. Its lists mul
 
 ``notes``, ``fixed``, ``fixed_evals``, ``budget``, ``options`` and ``published`` may be left out. The
 published numbers are a CSV file with the columns of `Published`; columns with a default may be left out.
+
+An architecture search has many evaluation networks, mostly from a grid, and says by what they are ranked::
+
+    [grid]
+    network = "convnet"
+    options = { width = [32, 64], depth = [1, 2, 3] }      # their product, or of it
+    sample = 4                                             # so many, drawn with
+    seed = 0
+
+    [truth]
+    method = "whole"
+    protocol = "dc:steps=1200"
+    evals = 2
 """
 
 from __future__ import annotations
@@ -29,14 +42,26 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from dcbench.utils.errors import DcbenchError
+from dcbench.utils.hashes import derive_seed
 from dcbench.utils.text_files import mistake, read_text, read_toml
 
 
@@ -48,7 +73,12 @@ def _flat(options: Any) -> Any:
     for key, value in options.items():
         inner = value if isinstance(value, dict) else {"": value}
         flat |= {f"{key}.{name}".rstrip("."): each for name, each in inner.items()}
-    return {key: each if isinstance(each, str) else json.dumps(each, default=str) for key, each in flat.items()}
+    return {key: _text(each) for key, each in flat.items()}
+
+
+def _text(value: Any) -> str:
+    """Return the value of an option as users type it."""
+    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
@@ -62,6 +92,57 @@ class _Row(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+class Grid(_Row):
+    """Networks of one architecture: the product of the values of its options, or some of it.
+
+    Attributes:
+        network: the architecture's name.
+        options: the values of each option.
+        sample: how many networks are drawn, uniformly; None for all.
+        seed: of the draw. A smaller sample is part of a larger one.
+    """
+
+    network: str
+    options: Annotated[Mapping[str, Annotated[tuple[Any, ...], Field(min_length=1)]], Field(min_length=1)]
+    sample: StrictCount | None = None
+    seed: Annotated[int, Field(strict=True)] = 0
+
+    @property
+    def size(self) -> int:
+        """The number of networks of the product."""
+        return math.prod(map(len, self.options.values()))
+
+    def names(self) -> tuple[str, ...]:
+        """Return the networks as users type them, in the order of the product."""
+        texts = [[_text(each) for each in values] for values in self.options.values()]
+        names = [
+            f"{self.network}:" + ",".join(map("=".join, zip(self.options, values, strict=True)))
+            for values in product(*texts)
+        ]
+        drawn = sorted(names, key=lambda name: derive_seed("grid", self.seed, name))[: self.sample]
+        return tuple(name for name in names if name in {*drawn})
+
+    @model_validator(mode="after")
+    def _large_enough(self) -> Self:
+        if self.sample and self.sample > self.size:
+            raise ValueError(f"the grid has {self.size} networks, fewer than the sample of {self.sample}")
+        return self
+
+
+class Truth(_Row):
+    """What the networks of an architecture search are ranked by: their accuracy when trained on another set.
+
+    Attributes:
+        method: makes the set, as a rule of all training images.
+        protocol: by which they are trained.
+        evals: how many of each architecture.
+    """
+
+    method: str
+    protocol: str
+    evals: StrictCount = 1
+
+
 class SuiteFile(_Row):
     """What a suite's file says.
 
@@ -73,6 +154,9 @@ class SuiteFile(_Row):
         fixed_evals: evaluation networks, in all, for methods that ignore the seed; ``sets * evals`` unless given,
             which for the whole training set is work without much use.
         options: method options, as ``option`` or ``method.option``, to values as users type them.
+        grid: more evaluation networks; once read, they are among the others. Those of them that cannot take the
+            images of a data set are left out on it.
+        truth: by what an architecture search ranks the networks; None for a table of accuracies.
     """
 
     title: str = Field(min_length=1)
@@ -82,7 +166,9 @@ class SuiteFile(_Row):
     methods: Names
     ipcs: Annotated[tuple[StrictCount, ...], Field(min_length=1)]
     networks: Names
-    eval_networks: Names
+    grid: Grid | None = None
+    eval_networks: tuple[str, ...] = Field((), validate_default=True)
+    truth: Truth | None = None
     sets: StrictCount
     evals: StrictCount
     fixed: tuple[str, ...] = ()
@@ -91,6 +177,14 @@ class SuiteFile(_Row):
     budget: str = "full"
     options: Annotated[Mapping[str, str], BeforeValidator(_flat)] = {}
     published: str = Field("", pattern=r"^([^/\\]+\.csv)?$")
+
+    @field_validator("eval_networks")
+    @classmethod
+    def _with_grid(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        grid = info.data.get("grid")
+        if not (names or grid):
+            raise ValueError("there is no network, nor a grid of them")
+        return names + (grid.names() if grid else ())
 
 
 class Published(_Row):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -111,7 +112,7 @@ class _Names:
             tidy(self.plugins().make_dataset(name).record_name()) if ":" in name else name: name
             for name in selection.datasets
         }
-        self.declared = cache(self._declared)
+        self.declared, self.canonical = cache(self._declared), cache(self._canonical)
 
     def renamed(self, record: Record) -> Record | None:
         """Return a record with the suite's names; None where its data set or method is none of the suite's."""
@@ -130,9 +131,20 @@ class _Names:
         if spelling is None or (same := tidy(spelling)) in networks:
             return spelling and same
         name = Spelling.of(spelling).name
-        left = {each: self._left_open(same, each) for each in networks if Spelling.of(each).name == name}
+        alike = [each for each in networks if Spelling.of(each).name == name]
+        if alike and (known := self.canonical(tuple(alike)).get(same)):
+            return known
+        left = {each: self._left_open(same, each) for each in alike}
         fitting = [(count, each) for each, count in left.items() if count is not None]
         return min(fitting)[1] if fitting else spelling
+
+    def _canonical(self, networks: tuple[str, ...]) -> dict[str, str]:
+        """Return networks by the spelling that records have where nothing depends on the images."""
+        known = {}
+        for each in networks:
+            with suppress(DcbenchError):  # where its plugin is not installed
+                known[tidy(str(self.plugins().make_architecture(each)))] = each
+        return known
 
     def _left_open(self, spelling: str, network: str) -> int | None:
         """Count the options that a network leaves to the images; None if they cannot have made it the spelling."""

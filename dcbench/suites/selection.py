@@ -88,6 +88,23 @@ class SuiteSelection(SuiteFilter):
     depends: Mapping[str, frozenset[str]]
     published: Mapping[tuple[Key, str], Published]
 
+    @property
+    def truth(self) -> SuiteSelection | None:
+        """What an architecture search ranks its networks by, as a suite of its own; None for other suites."""
+        told = self.suite.file.truth
+        if told is None:
+            return None
+        changes = {"methods": (told.method,), "protocol": told.protocol, "fixed_evals": None, "truth": None}
+        file = self.suite.file.model_copy(update={**changes, "options": {}})
+        suite = replace(self.suite, file=file, published=())
+        part = replace(self, suite=suite, methods=_tidy(file.methods), sets=1, evals=told.evals)
+        return replace(part, options={}, depends=_dependencies(suite), published={})
+
+    @property
+    def parts(self) -> tuple[SuiteSelection, ...]:
+        """What is run one after another: the truth of an architecture search, then the suite itself."""
+        return (self.truth, self) if self.truth else (self,)
+
     def experiments(self, depends: Mapping[str, frozenset[str]] | None = None) -> list[Experiment]:
         """Return the experiments, by data set and size, sets of any size last.
 
@@ -108,6 +125,11 @@ class SuiteSelection(SuiteFilter):
             return self.sets, self.evals
         trials = self.sets * self.evals
         return 1, min(trials, self.suite.file.fixed_evals or trials)
+
+    @property
+    def trials(self) -> int:
+        """The number of networks to train, those that a data set's images do not suit among them."""
+        return sum(each.sets * each.evals for each in self.experiments()) * len(self.eval_networks)
 
     def plan(self, plugins: Plugins, device: torch.device, data_root: Path) -> Plan:
         """Look up all names, load the data sets and list the cells.
@@ -140,6 +162,7 @@ class SuiteSelection(SuiteFilter):
                 seed=self.seed,
                 device=device,
                 data_root=data_root,
+                leave_out=self.suite.file.grid is not None,
             )
             try:
                 cells += make_plan(request, plugins).cells
@@ -277,6 +300,10 @@ def _resolve_options(selection: SuiteSelection, plugins: Plugins) -> dict[str, s
                 plugins.make_architecture(network)
     with _naming(suite, "protocol"):
         get_protocol(file.protocol, plugins.make_architecture)
+    if file.truth:
+        with _naming(suite, "truth"):
+            plugins.method_class(file.truth.method)
+            get_protocol(file.truth.protocol, plugins.make_architecture)
     with _naming(suite, "options"):
         own = distribute_options(file.options, list(classes.values()))
         for name, cls in classes.items():

@@ -31,6 +31,8 @@ from dcbench.suites.selection import SuiteFilter, select
 from dcbench.utils.errors import DcbenchError
 
 OURS = (
+    "architecture-search",
+    "architecture-search-720",
     "distribution-matching-table",
     "eccv-2024-challenge",
     "gradient-matching-cross-architecture",
@@ -141,6 +143,8 @@ def published(**changes):
         ("eccv-2024-challenge", 3, 3, 9, 2),
         ("soft-labels-random", 2 * 2 * 3, 2 * 2 * 3 * 3, 2 * 2 * 3 * 3 * 5, 6),
         ("rded-table", 2 * 3, 2 * 3 * 3, 2 * 3 * 3 * 3, 3),
+        ("architecture-search", 2 * 4, 2 * (3 * 3 + 1), 2 * (3 * 3 + 1) * 48, 0),
+        ("architecture-search-720", 4, 4, 4 * 720, 0),
     ],
 )
 def test_our_suites_are_whole_and_all_they_name_is_installed(plugins, name, cells, sets, trials, numbers):
