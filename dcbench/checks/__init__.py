@@ -17,12 +17,14 @@ from dcbench.checks.architectures import ARCHITECTURE_CHECKS
 from dcbench.checks.check import Check, CheckFailed, Result, run_checks
 from dcbench.checks.components import COMPONENT_CHECKS
 from dcbench.checks.datasets import DATASET_CHECKS
+from dcbench.checks.measures import MEASURE_CHECKS
 from dcbench.checks.methods import METHOD_CHECKS
 
 __all__ = [
     "ARCHITECTURE_CHECKS",
     "COMPONENT_CHECKS",
     "DATASET_CHECKS",
+    "MEASURE_CHECKS",
     "METHOD_CHECKS",
     "Check",
     "CheckFailed",

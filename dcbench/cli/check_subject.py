@@ -10,6 +10,7 @@ from dcbench.checks import (
     ARCHITECTURE_CHECKS,
     COMPONENT_CHECKS,
     DATASET_CHECKS,
+    MEASURE_CHECKS,
     METHOD_CHECKS,
     Check,
     Result,
@@ -35,9 +36,9 @@ class CheckSubject:
 
 
 def find_subject(plugins: Plugins, text: str, kind: str | None, options: Mapping[str, str]) -> CheckSubject:
-    """Find what a user names: ``text``, with the options of a data set or an architecture in it.
+    """Find what a user names: ``text``, with its options in it, but for a method.
 
-    The kind is method, dataset or architecture, or None for whichever has the name; the options are a method's.
+    The kind is that of a plugin, or None for whichever has the name; the options are a method's.
 
     Raises:
         DcbenchError: when there is none of that name, several, or an option does not fit.
@@ -47,6 +48,7 @@ def find_subject(plugins: Plugins, text: str, kind: str | None, options: Mapping
         "method": (plugins.methods, METHOD_CHECKS),
         "dataset": (plugins.datasets, DATASET_CHECKS),
         "architecture": (plugins.architectures, ARCHITECTURE_CHECKS),
+        "measure": (plugins.measures, MEASURE_CHECKS),
         "observer": (plugins.observers, COMPONENT_CHECKS),
     }
     matching = [each for each, (registry, _) in kinds.items() if kind in (None, each) and registry.find(name)]

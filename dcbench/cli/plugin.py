@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dcbench.checks import Result
     from dcbench.plugins import PluginInfo
 
-KINDS = ("method", "dataset", "architecture")
+KINDS = ("method", "dataset", "architecture", "measure")
 MARKS = {"passed": ("✓", "green"), "failed": ("✗", "red"), "blocked": ("–", "yellow"), "not tried": ("–", None)}
 
 
@@ -70,10 +70,10 @@ def _row(info: PluginInfo) -> dict[str, str]:
 @data_root_option
 @json_option
 def check(name: str, kind: str | None, options: dict[str, str], data_root: Path, as_json: bool) -> None:
-    """Check that an installed method, data set or architecture keeps its contract.
+    """Check that an installed method, data set, architecture or measure keeps its contract.
 
     A method is tried on a few small, made-up images with the options of the quick budget. This takes seconds.
-    Write the options of data sets and networks into their names.
+    Write the options of data sets, networks and measures into their names.
 
     Exit code: 0 if every check passes, 1 if one fails, 2 for a mistake in the command.
 
@@ -130,13 +130,19 @@ def new(name: str, kind: str, into: Path) -> None:
       dcbench plugin new my-method
       dcbench plugin new my-images --kind dataset
       dcbench plugin new my-network --kind architecture
+      dcbench plugin new my-measure --kind measure
     """
     from dcbench.cli.scaffold import component_name, write_plugin
 
     component, folder = component_name(name, kind, load_plugins(strict=False)), into / name
     for path in write_plugin(component, kind, folder):
         click.echo(f"Written: {path}")
-    how = {"method": "--method", "dataset": "--budget quick --dataset", "architecture": "--eval-network"}[kind]
+    how = {
+        "method": "--method",
+        "dataset": "--budget quick --dataset",
+        "architecture": "--eval-network",
+        "measure": "--measure",
+    }[kind]
     pip = "pip" if find_spec("pip") else "uv pip"  # not in environments that uv makes
     click.echo(
         f"\nIt works as it is. Put your code into {folder}/dcbench_{component}.py.\n\n"

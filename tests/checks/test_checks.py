@@ -14,8 +14,26 @@ import torch
 from helpers import make_task
 from torch import nn
 
-from dcbench.api import Architecture, CondensedSet, Dataset, DcbenchError, Method, Split, Splits, hookimpl, option
-from dcbench.checks import ARCHITECTURE_CHECKS, DATASET_CHECKS, METHOD_CHECKS, CheckFailed, run_checks
+from dcbench.api import (
+    Architecture,
+    CondensedSet,
+    Dataset,
+    DcbenchError,
+    Measure,
+    Method,
+    Split,
+    Splits,
+    hookimpl,
+    option,
+)
+from dcbench.checks import (
+    ARCHITECTURE_CHECKS,
+    DATASET_CHECKS,
+    MEASURE_CHECKS,
+    METHOD_CHECKS,
+    CheckFailed,
+    run_checks,
+)
 from dcbench.checks import method_results as results
 from dcbench.checks.tryout import CheckImages, CheckNetwork, try_out
 from dcbench.cli.check_subject import find_subject
@@ -67,6 +85,42 @@ SMALL = {"convnet": "convnet:width=8", "timm": "timm:resnet10t", "torchvision": 
 def test_our_architectures_keep_the_contract(name, installed):
     subject = find_subject(installed, SMALL.get(name, name), "architecture", {})
     assert not failures(ARCHITECTURE_CHECKS, subject.component)
+
+
+@pytest.mark.parametrize("name", own("measures"))
+def test_our_measures_keep_the_contract(name, installed):
+    subject = find_subject(installed, name, "measure", {})
+    assert not failures(MEASURE_CHECKS, subject.component)
+
+
+def asking(check, how):
+    """A measure that breaks one check, and the check."""
+
+    def scores(self, network, test, generator):
+        return {"main": how(network, test, generator)}
+
+    facts = {"__doc__": "A measure.", "__annotations__": {}, "name": "mine", "main": "main", "scores": scores}
+    return pytest.param(type("Mine", (Measure,), facts), check, id=check)
+
+
+def sure(network, test, generator):
+    return float(network(test.normalised(slice(None))).softmax(1).amax(1).mean())
+
+
+@pytest.mark.parametrize(
+    ("measure", "check"),
+    [
+        asking("gives_finite_scores", lambda *_: float("nan")),
+        asking("gives_finite_scores", lambda network, *_: float(network.train().training)),
+        asking("fractions_are_fractions", lambda *given: 100 * sure(*given)),
+        asking("looks_at_the_network", lambda *_: 0.5),
+        asking("gives_the_same_scores_twice", lambda *given: sure(*given) * random.random()),
+        asking("gives_the_same_scores_twice", lambda *given: sure(*given) + 0 * float(torch.rand(()))),
+    ],
+)
+def test_a_measure_that_breaks_the_contract_fails_the_check_of_it(measure, check):
+    found = failures(MEASURE_CHECKS, measure)
+    assert check in found
 
 
 def test_our_data_sets_keep_the_contract(installed, tmp_path):

@@ -129,7 +129,7 @@ def markdown(table: Standings, leaderboard: Leaderboard) -> str:
         notes.append("‡ made elsewhere: dcbench evaluated these sets, and did not condense them.")
     notes += [cell(f"{name}: no record.") for name in table.missing]
     notes += [cell(note) for note in _soft_notes(table)]
-    return "\n\n".join([_tabulated(lines, "github", table.missing), *notes])
+    return "\n\n".join([_tabulated(lines, "github", table.missing), *filter(None, notes)])
 
 
 def _diverged(row: Row) -> str:
@@ -277,7 +277,7 @@ def _gap(entry: Entry) -> str:
     if entry.gap is None:
         return DASH
     half_width = f" ± {100 * entry.gap_half_width:.0f}" if entry.gap_half_width is not None else ""
-    return f"{100 * entry.gap:.0f}{half_width} %"
+    return f"{round(100 * entry.gap)}{half_width} %"
 
 
 def csv(table: Sequence[Row]) -> str:

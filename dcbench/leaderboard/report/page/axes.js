@@ -26,15 +26,18 @@ function logScale(values, start, end) {
   return { place, ticks: ticks.filter((tick) => Math.log10(tick) >= from && Math.log10(tick) <= to) };
 }
 
-function linearScale(values, start, end) {
+/** A scale with room at both ends, fractions within theirs, and its ticks: 1, 2 or 5 times a power of ten apart. */
+function linearScale(values, start, end, of) {
   const [low, high] = [Math.min(...values), Math.max(...values)];
-  const room = Math.max(0.05 * (high - low), 0.01);
-  const [from, to] = [Math.max(0, low - room), Math.min(1, high + room)];
+  const fractions = unitOf(of) === "%";
+  const room = Math.max(0.05 * (high - low), fractions ? 0.01 : 0.01 * Math.abs(high) || 1);
+  const [from, to] = fractions ? [Math.max(0, low - room), Math.min(1, high + room)] : [low - room, high + room];
   const place = (value) => start + ((value - from) / (to - from)) * (end - start);
-  const step = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2].find((each) => (to - from) / each <= 7) ?? 0.25;
+  const power = 10 ** Math.floor(Math.log10((to - from) / 7));
+  const step = [1, 2, 5, 10].map((each) => each * power).find((each) => (to - from) / each <= 7);
   const ticks = [];
   for (let index = Math.ceil(from / step); index * step <= to; index += 1) ticks.push(index * step);
-  return { place, ticks };
+  return { place, ticks, written: (tick) => written(tick, of).replace(/\.0$/, "") };
 }
 
 function heights(points, lines) {
@@ -52,7 +55,7 @@ function drawAxes(svg, figure, x, y) {
       drawn(
         "text",
         { class: "tick y", x: MARGIN.left - 8, y: y.place(tick) },
-        String(Number((100 * tick).toFixed(1))),
+        y.written(tick),
       ),
     );
   }
@@ -68,7 +71,7 @@ function drawAxes(svg, figure, x, y) {
     drawn(
       "text",
       { class: "name x", transform: `translate(14 ${middle}) rotate(-90)` },
-      `${figure.accuracy}, %`,
+      figure.accuracy,
     ),
   );
 }

@@ -17,7 +17,7 @@ function columnsOf(table, span) {
     number(
       "mean",
       "mean",
-      "descending",
+      table.lower_is_better ? "ascending" : "descending",
       (entry) => entry.mean,
       (entry) => meanCell(entry, span),
     ),
@@ -28,14 +28,14 @@ function columnsOf(table, span) {
       "unseen",
       "descending",
       (entry) => entry.unseen_mean,
-      (entry) => percent(entry.unseen_mean),
+      (entry) => written(entry.unseen_mean, entry),
     ),
     number(
       "drop",
       "drop",
       "ascending",
       (entry) => entry.drop,
-      (entry) => signed(entry.drop),
+      (entry) => signed(entry.drop, entry),
     ),
     number(
       "gap",
@@ -127,8 +127,8 @@ function meanCell(entry, span) {
   const point = element("span", { class: "point" });
   point.style.left = place(entry.mean);
   bar.append(point);
-  const value = element("span", { class: "value" }, percent(entry.mean));
-  return [value, bar, element("span", { class: "small" }, bounds(entry.interval))];
+  const value = element("span", { class: "value" }, written(entry.mean, entry));
+  return [value, bar, element("span", { class: "small" }, bounds(entry.interval, entry))];
 }
 
 /** The mean on one network, its interval, and the deviations between and within sets. */
@@ -137,9 +137,9 @@ function scoreCell(entry, network) {
   if (!score) return DASH;
   const star = network === entry.matching_network ? "*" : "";
   return [
-    element("span", { class: "value" }, percent(score.mean), element("span", { class: "star" }, star)),
-    element("span", { class: "small" }, bounds(score.interval)),
-    element("span", { class: "small" }, `${percent(score.between_std)} / ${percent(score.within_std)}`),
+    element("span", { class: "value" }, written(score.mean, entry), element("span", { class: "star" }, star)),
+    element("span", { class: "small" }, bounds(score.interval, entry)),
+    element("span", { class: "small" }, `${written(score.between_std, entry)} / ${written(score.within_std, entry)}`),
     ...(score.balanced ? [element("span", { class: "small" }, `balanced ${percent(score.balanced)}`)] : []),
   ];
 }
@@ -149,7 +149,9 @@ function foundColumns(table) {
   if (!table.entries.some((entry) => entry.found)) return [];
   const value = (entry) => entry.found?.[0] ?? null;
   const cell = (entry) =>
-    entry.found ? [percent(value(entry)), element("span", { class: "small" }, bounds(entry.found.slice(1)))] : DASH;
+    entry.found
+      ? [written(value(entry), entry), element("span", { class: "small" }, bounds(entry.found.slice(1), entry))]
+      : DASH;
   return [number("found", "found anew", "descending", value, cell)];
 }
 
@@ -157,7 +159,7 @@ function foundColumns(table) {
 function overRandomColumns(table) {
   if (!table.random) return [];
   const over = (entry) => entry.over_random ?? null;
-  return [number("over-random", "over random", "descending", over, (entry) => signed(over(entry)))];
+  return [number("over-random", "over random", "descending", over, (entry) => signed(over(entry), entry))];
 }
 
 /** One of DD-Ranking's scores. */
@@ -166,8 +168,8 @@ function scoreColumn(name) {
   return number(name, name.toUpperCase(), "descending", value, (entry) => percent(value(entry)));
 }
 
-function signed(fraction) {
-  return percent(fraction).replace("-", "−");
+function signed(difference, of) {
+  return written(difference, of).replace("-", "−");
 }
 
 /** A share in percent, with half its interval where that is known. */

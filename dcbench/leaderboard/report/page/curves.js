@@ -6,7 +6,7 @@ const CURVE_SIZES = 3; // images per class that a curve needs
 function curveParts(tables, name, open) {
   const sizes = distinct(tables.map((table) => table.ipc).filter((ipc) => ipc !== null));
   if (sizes.length < CURVE_SIZES) return [];
-  return [part("Accuracy against images per class", open, (node) => curves(tables, name, node.clientWidth), true)];
+  return [part(`${capital(scoreName(tables[0]))} against images per class`, open, (node) => curves(tables, name, node.clientWidth), true)];
 }
 
 function curves(tables, name, width) {
@@ -15,7 +15,7 @@ function curves(tables, name, width) {
   const figure = plot({
     points: points.map((point) => ({ ...point, label: "" })),
     lines: referenceLines(tables).filter((line) => line.kind === "ceiling"),
-    accuracy: state.network ? `accuracy on ${state.network}` : "mean accuracy",
+    accuracy: quantity(tables[0]),
     name,
     width: Math.min(width, 760),
     title: "images per class",
@@ -55,7 +55,7 @@ function series(points) {
 function crossings(points) {
   const all = series(points);
   const floor = all.find(([first]) => first.entry.reference === "floor");
-  if (!floor || floor.length < CURVE_SIZES) return [];
+  if (!floor || floor.length < CURVE_SIZES || floor[0].entry.lower_is_better) return [];
   return all
     .filter((some) => some !== floor)
     .map(([{ entry, mean }]) => {

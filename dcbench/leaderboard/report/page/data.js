@@ -38,8 +38,24 @@ function percent(fraction) {
   return fraction === null || fraction === undefined ? DASH : (100 * fraction).toFixed(1);
 }
 
-function bounds(interval) {
-  return interval ? `${percent(interval[0])}–${percent(interval[1])}` : DASH;
+/** Writes a score in the unit of its row or table: in percent, unless another measure was asked. */
+function written(value, of) {
+  if (of.unit === undefined || of.unit === "%" || value === null || value === undefined) return percent(value);
+  return digits(value, 3);
+}
+
+function bounds(interval, of) {
+  return interval ? `${written(interval[0], of)}–${written(interval[1], of)}` : DASH;
+}
+
+/** What the scores of a table are, with their unit. */
+function scoreName(table) {
+  if (!table.measure) return "accuracy";
+  return `${table.measure}: ${table.main}`;
+}
+
+function unitOf(table) {
+  return table.unit ?? "%";
 }
 
 /** Writes a number with about as many digits as matter. */

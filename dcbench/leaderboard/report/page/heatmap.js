@@ -31,7 +31,7 @@ function heatMap(table, name) {
     "div",
     { class: "scroller", role: "region", tabindex: "0", "aria-label": `Heat map: ${name}` },
     made,
-    scale(span),
+    scale(span, table),
   );
 }
 
@@ -70,7 +70,7 @@ function heatCell(entry, network, span) {
   const score = entry.scores[network];
   if (!score) return element("td", { class: "number empty" }, DASH);
   const own = network === entry.matching_network;
-  const cell = element("td", { class: own ? "number own" : "number" }, percent(score.mean) + (own ? "*" : ""));
+  const cell = element("td", { class: own ? "number own" : "number" }, written(score.mean, entry) + (own ? "*" : ""));
   const share = (score.mean - span[0]) / (span[1] - span[0] || 1);
   for (const [theme, ramp] of Object.entries(RAMPS)) {
     const colour = mixed(ramp, share);
@@ -80,13 +80,13 @@ function heatCell(entry, network, span) {
   return cell;
 }
 
-function scale(span) {
+function scale(span, table) {
   return element(
     "p",
     { class: "scale" },
-    percent(span[0]),
+    written(span[0], table),
     element("span", { class: "ramp", "aria-hidden": "true" }),
-    percent(span[1]),
+    written(span[1], table),
     element("span", { class: "own-key" }, "* matched and evaluated on the same network"),
   );
 }

@@ -30,6 +30,10 @@ function optionText(name, value) {
   return name === "track" ? trackName(value) : value;
 }
 
+function capital(text) {
+  return text[0].toUpperCase() + text.slice(1);
+}
+
 function trackName(track) {
   return `${track.replace("-", " ")}s`;
 }
@@ -77,7 +81,8 @@ function nothing() {
 /** What may be compared: a table for each number of images per class, and beneath them what is drawn of all. */
 function board(tables, open) {
   const [table] = tables;
-  const name = `${table.dataset}, ${table.protocol}, ${trackName(table.track)}`;
+  const measure = table.measure ? `, ${scoreName(table)}` : "";
+  const name = `${table.dataset}, ${table.protocol}, ${trackName(table.track)}${measure}`;
   const sections = tables.map((each) =>
     element(
       "section",
@@ -95,7 +100,7 @@ function board(tables, open) {
     part("Across architectures", open, () => [
       element("div", { class: "heats" }, ...tables.map((each) => heatMap(each, ipcName(each.ipc)))),
     ]),
-    part("Accuracy against cost", open, (node) => plots(tables, name, node.clientWidth), true),
+    part(`${capital(scoreName(table))} against cost`, open, (node) => plots(tables, name, node.clientWidth), true),
     ...curveParts(tables, name, open),
     part("Condensed images", open, () => pictures(tables)),
   );
@@ -106,6 +111,7 @@ function aboutBoard(table) {
     DATA.tables.filter((each) => each.dataset === table.dataset).map((each) => each.dataset_sha256),
   );
   const said = [trackName(table.track), `protocol ${table.protocol}`];
+  if (table.measure) said.push(scoreName(table) + (table.lower_is_better ? ", lower is better" : ""));
   if (table.budget !== "full") said.push(`budget ${table.budget}`);
   if (versions.length > 1) said.push(`data ${table.dataset_sha256.slice(0, 12)}`);
   return said.join(" · ");

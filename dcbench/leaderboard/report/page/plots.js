@@ -6,7 +6,7 @@ let plotCount = 0;
 
 /** The plots of a board, and the legend of all. */
 function plots(tables, name, width) {
-  const accuracy = state.network ? `accuracy on ${state.network}` : "mean accuracy";
+  const accuracy = quantity(tables[0]);
   const twoColumns = width >= 760;
   const each = twoColumns ? Math.floor((width - 24) / 2) : width;
   const points = tables.flatMap((table) => pointsOf(table));
@@ -46,6 +46,12 @@ function plotNote(left) {
   return left ? `${said} ${counted(left, "row")} without this accuracy: not drawn.` : said;
 }
 
+/** What stands on the axis of scores: on one network, or the mean over several. */
+function quantity(table) {
+  const unit = unitOf(table) ? `, ${unitOf(table)}` : "";
+  return (state.network ? `${scoreName(table)} on ${state.network}` : `mean ${scoreName(table)}`) + unit;
+}
+
 /** What is drawn of a table: its rows but the references, with an accuracy and its interval. */
 function pointsOf(table, withReferences = false) {
   const made = [];
@@ -64,7 +70,8 @@ function labelPoints(points) {
   for (const point of points) {
     const { entry } = point;
     const alike = points.filter((other) => other.entry.method === entry.method);
-    const best = alike.every((other) => other.entry.ipc !== entry.ipc || other.mean <= point.mean);
+    const sign = entry.lower_is_better ? -1 : 1;
+    const best = alike.every((other) => other.entry.ipc !== entry.ipc || sign * (point.mean - other.mean) >= 0);
     const matched = points.length <= LABEL_ALL && several(alike, (each) => each.matching_network);
     const said = [methodName(entry)];
     if (matched && entry.matching_network) said.push(entry.matching_network);
@@ -89,7 +96,7 @@ function referenceLines(tables) {
       lines.set(`${entry.reference} ${mean}`, {
         mean,
         kind: entry.reference,
-        label: `${methodName(entry)}${size} ${percent(mean)}`,
+        label: `${methodName(entry)}${size} ${written(mean, entry)}`,
       });
     }
   }
@@ -106,7 +113,7 @@ function plot(figure) {
     MARGIN.left + 16,
     figure.width - MARGIN.right - 16,
   );
-  const y = linearScale(heights(shown, figure.lines), HEIGHT - MARGIN.bottom, MARGIN.top);
+  const y = linearScale(heights(shown, figure.lines), HEIGHT - MARGIN.bottom, MARGIN.top, shown[0].entry);
   drawAxes(drawing.svg, figure, x, y);
   const placed = dodged(
     shown.map((point) => ({ ...point, x: x.place(figure.value(point.entry)), y: y.place(point.mean) })),
@@ -143,7 +150,9 @@ function frame(figure, shown) {
 }
 
 function describe(point, figure) {
-  const interval = point.interval ? ` (${bounds(point.interval)})` : "";
+  const { entry } = point;
+  const interval = point.interval ? ` (${bounds(point.interval, entry)})` : "";
+  const unit = unitOf(entry) ? ` ${unitOf(entry)}` : "";
   const cost = figure.written(figure.value(point.entry));
-  return `${entryName(point.entry)}, ${ipcName(point.entry.ipc)}: ${percent(point.mean)}${interval} % at ${cost}`;
+  return `${entryName(entry)}, ${ipcName(entry.ipc)}: ${written(point.mean, entry)}${interval}${unit} at ${cost}`;
 }

@@ -1,7 +1,7 @@
 // What is chosen, and the address that says so: a copied link shows the same.
 
-const FILTERS = ["dataset", "ipc", "protocol", "track", "network"];
-const state = { dataset: "", ipc: "", protocol: "", track: "", network: "", sort: "", order: "", row: "" };
+const FILTERS = ["dataset", "ipc", "protocol", "track", "measure", "network"];
+const state = { dataset: "", ipc: "", protocol: "", track: "", measure: "", network: "", sort: "", order: "", row: "" };
 
 /** The values of each filter, as they stand in the address. */
 const CHOICES = {
@@ -11,11 +11,16 @@ const CHOICES = {
     .map(ipcValue),
   protocol: distinct(DATA.tables.map((table) => table.protocol)).sort(),
   track: distinct(DATA.tables.map((table) => table.track)).sort(),
+  measure: distinct(DATA.tables.map(measureOf)).sort(),
   network: distinct(DATA.tables.flatMap(networksOf)).sort(),
 };
 
 function ipcValue(ipc) {
   return ipc === null ? "any" : String(ipc);
+}
+
+function measureOf(table) {
+  return table.measure ?? "accuracy";
 }
 
 function networksOf(table) {
@@ -41,7 +46,9 @@ function rowAddress(table, entry) {
 function rowName(table, entry) {
   const { dataset, dataset_sha256: data, ipc, protocol, track } = table;
   const teachers = (entry.teachers ?? []).map((teacher) => teacher.sha256.slice(0, 8));
-  return [dataset, data.slice(0, 8), ipcValue(ipc), protocol, track, ...teachers, entryName(entry)].join(" / ");
+  const measure = table.measure ? [table.measure] : [];
+  const place = [dataset, data.slice(0, 8), ipcValue(ipc), protocol, track, ...measure, ...teachers];
+  return [...place, entryName(entry)].join(" / ");
 }
 
 function writeAddress() {
@@ -63,6 +70,7 @@ function chosenTables() {
     .filter((table) => !state.ipc || ipcValue(table.ipc) === state.ipc)
     .filter((table) => !state.protocol || table.protocol === state.protocol)
     .filter((table) => !state.track || table.track === state.track)
+    .filter((table) => !state.measure || measureOf(table) === state.measure)
     .map((table) => ({ ...table, entries: table.entries.filter(isChosen), networks: table.networks }))
     .filter((table) => table.entries.some((entry) => isMeasured(entry)));
 }
@@ -85,6 +93,7 @@ function boardsOf(tables) {
       table.protocol,
       table.budget,
       table.track,
+      measureOf(table),
     ]);
     if (!boards.has(key)) boards.set(key, []);
     boards.get(key).push(table);
