@@ -75,20 +75,18 @@ def evaluate(
       dcbench evaluate data.pt -d cifar10 --raw --factor 2 --method idc_authors --protocol dsa
       dcbench evaluate results/sets/*.safetensors -d digits --eval-network resnet18
     """
-    from dcbench.run.imported_sets import check_named, make_claim, plan_imports
+    from dcbench.run.cells import Plan
+    from dcbench.run.imported_sets import make_claim, outline_imports, plan_imports
     from dcbench.run.session import new_request
-    from dcbench.utils.errors import DcbenchError
 
     claim = make_claim(**{name: words.pop(name) for name in signature(make_claim).parameters})
     plugins = options.load_plugins()
     request = new_request(plugins, datasets=(dataset,), device=execution.device, **words)
-    if dry_run:
-        check_named(files, claim, request, plugins)
-        if absent_datasets([dataset], plugins, request.data_root):
-            raise DcbenchError(
-                f"{dataset} is not in {request.data_root}, and --dry-run downloads nothing. --data-root says "
-                "where to look; without --dry-run, the data set is downloaded."
-            )
+    if dry_run and absent_datasets([dataset], plugins, request.data_root):
+        outlines = outline_imports(files, claim, request, plugins)
+        nothing = Plan((), request.protocol, request.budget, request.device)
+        carry_out([nothing], plugins, execution, dry_run=True, as_json=as_json, outlines=outlines)
+        return
     plan, foreign = plan_imports(files, claim, request, plugins)
     if not as_json:
         for file in foreign:

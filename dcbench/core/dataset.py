@@ -100,8 +100,12 @@ class Dataset(Component):
 
     def holding_out(self, share: float) -> Self:
         """Return it with a share of the training images in the place of the test split; see `DatasetForm`."""
+        return self.in_form(self.form.model_copy(update={HELD_OUT: share}))
+
+    def in_form(self, form: DatasetForm) -> Self:
+        """Return it in another form."""
         dataset = self.model_copy()
-        dataset._form = self.form.model_copy(update={HELD_OUT: share})
+        dataset._form = form
         return dataset
 
     def table_name(self) -> str:

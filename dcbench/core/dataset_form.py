@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 from torch import Tensor
 
 from dcbench.core.component import option
-from dcbench.utils.errors import DcbenchError
+from dcbench.utils.errors import DcbenchError, find_name
 
 if TYPE_CHECKING:
     from dcbench.core.dataset import Split, Splits
@@ -36,7 +36,8 @@ class DatasetForm(BaseModel):
 
     classes: str | None = option(
         None,
-        "the classes to keep, by number from 0, as in 0-19 or 3+7; in this order they become 0, 1, 2, …",
+        "the classes to keep, by number from 0 or by name, as in 0-19, 3+7 or cat+dog; records have the numbers, "
+        "in the order of which they become 0, 1, 2, …",
     )
     train_per_class: int | None = option(
         None, "training images to keep of each class, at even distances in the data set's order", ge=1
@@ -59,17 +60,13 @@ class DatasetForm(BaseModel):
     @field_validator("classes")
     @classmethod
     def _canonical_classes(cls, text: str | None) -> str | None:
-        """Spell the same classes the same way: sorted, and three or more in a row as a range."""
+        """Spell the same classes the same way, but for names, whose numbers are not known here."""
         if text is None:
             return None
-        labels = _labels(text)
-        if len(labels) < 2:
-            raise ValueError("two classes at least are needed, as in 3+7")
-        runs = [
-            [label for _, label in run]
-            for _, run in itertools.groupby(enumerate(labels), key=lambda each: each[1] - each[0])
-        ]
-        return "+".join(f"{run[0]}-{run[-1]}" if len(run) > 2 else "+".join(map(str, run)) for run in runs)
+        named = not re.fullmatch(CLASSES, text)
+        if len(set(text.split("+")) if named else _labels(text)) < 2:
+            raise ValueError("two classes at least are needed, as in 3+7 or cat+dog")
+        return text if named else _spelled(_labels(text))
 
     @field_validator("size")
     @classmethod
@@ -83,6 +80,17 @@ class DatasetForm(BaseModel):
         """Return the options that are not at their defaults, as users write them; empty for none."""
         changed = self.model_dump(exclude_defaults=True)
         return ",".join(f"{key}={changed[key]}" for key in sorted(changed))
+
+    def numbered(self, class_names: tuple[str, ...]) -> DatasetForm:
+        """Return the same form with the numbers of classes in place of their names.
+
+        Raises:
+            DcbenchError: if the data set has no class of a name.
+        """
+        if self.classes is None or re.fullmatch(CLASSES, self.classes):
+            return self
+        labels = {class_names.index(find_name("class", name, class_names)) for name in self.classes.split("+")}
+        return self.model_copy(update={"classes": _spelled(sorted(labels))})
 
     def spelled_after(self, name: str) -> str:
         """Return a data set's name or spelling with this form."""
@@ -130,10 +138,8 @@ def _labels(text: str) -> list[int]:
     """Return the classes that ``0-2+7`` names, sorted, each once.
 
     Raises:
-        ValueError: for another form, or a range that runs backwards.
+        ValueError: for a range that runs backwards.
     """
-    if not re.fullmatch(CLASSES, text):
-        raise ValueError("name classes by their numbers from 0, as in 0-19 or 3+7")
     labels: set[int] = set()
     for part in text.split("+"):
         first, _, last = part.partition("-")
@@ -141,6 +147,15 @@ def _labels(text: str) -> list[int]:
             raise ValueError(f"the range {part} runs backwards")
         labels.update(range(int(first), int(last or first) + 1))
     return sorted(labels)
+
+
+def _spelled(labels: list[int]) -> str:
+    """Return sorted classes as text, three or more in a row as a range."""
+    runs = [
+        [label for _, label in run]
+        for _, run in itertools.groupby(enumerate(labels), key=lambda each: each[1] - each[0])
+    ]
+    return "+".join(f"{run[0]}-{run[-1]}" if len(run) > 2 else "+".join(map(str, run)) for run in runs)
 
 
 def _with_classes(splits: Splits, labels: list[int]) -> Splits:

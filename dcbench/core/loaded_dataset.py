@@ -79,6 +79,7 @@ def load_dataset(dataset: Dataset, root: Path, device: torch.device = CPU) -> Lo
             f"have the hash {data.info.sha256[:12]}, not {dataset.sha256[:12]}. {remedy}"
         )
     try:
+        dataset = dataset.in_form(dataset.form.numbered(splits.class_names))
         formed = dataset.form.apply(splits)
     except DcbenchError as error:
         raise DcbenchError(f"dataset {dataset} cannot be had: {error}.") from None

@@ -42,6 +42,8 @@ from dcbench.utils.errors import DcbenchError
 IMAGE_TYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64)
 LABEL_TYPES = (*IMAGE_TYPES, torch.bool, torch.int8, torch.int16, torch.int32, torch.int64)
 
+FACTS = ("mean", "std", "classes")
+"""What `dcbench.formats.export` says beside a set, all of which the data set says, too."""
 IN_ORDER: Literal["in-order"] = "in-order"
 """Said of labels: the images are sorted by class, with as many of each."""
 
@@ -129,7 +131,9 @@ def _read_file(path: Path, said: Path | Literal["in-order"] | None) -> ForeignFi
         )
     if len(sets) == 1 and sets[0].lr is None and (beside := _beside(path, "images?", "lr")):
         sets = (replace(sets[0], lr=as_rate(first_of(read_content(beside), RATES), beside)),)
-    unused = tuple(str(name) for name in content if name not in used) if isinstance(content, Mapping) else ()
+    named = list(content) if isinstance(content, Mapping) else []
+    used = (*used, *(FACTS if all(name in named for name in FACTS) else ()))
+    unused = tuple(str(name) for name in named if name not in used)
     sets = tuple(_in_memory(each, path) for each in sets)
     return ForeignFile(path, digest.hexdigest(), sets, stated_accuracies(content), unused)
 

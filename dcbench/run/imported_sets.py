@@ -32,7 +32,7 @@ from dcbench.results.records import IMPORTED, Record
 from dcbench.results.set_file import save_set
 from dcbench.run.cells import Cell, Plan
 from dcbench.run.objects import architecture_of, dataset_of
-from dcbench.run.plan import Request, load_named, unique
+from dcbench.run.plan import Outline, Request, load_named, unique
 from dcbench.utils.errors import DcbenchError
 
 UNNAMED = "imported"
@@ -168,6 +168,16 @@ def check_named(
     return dataset, networks, matched
 
 
+def outline_imports(
+    paths: Sequence[Path | ForeignFile], claim: Claim, request: Request, plugins: Plugins
+) -> list[Outline]:
+    """Return what is planned for files of which only the names are looked at, because the data set is not here."""
+    dataset, networks, _ = check_named(paths, claim, request, plugins)
+    name, trials = dataset.record_name(), request.evals * len(networks)
+    one = Outline(name, "?", claim.method or UNNAMED, claim.network, 0, trials, request.protocol.name)
+    return [one] * len(paths)
+
+
 def plan_imports(
     paths: Sequence[Path | ForeignFile], claim: Claim, request: Request, plugins: Plugins
 ) -> tuple[Plan, list[ForeignFile]]:
@@ -204,8 +214,8 @@ def plan_imports(
             continue
         file = path if isinstance(path, ForeignFile) else read_foreign(path, data.info, claim)
         files.append(file)
-        if file.unused:
-            warnings.warn(f"{file.path} also has {', '.join(file.unused)}, which is not used.", stacklevel=2)
+        if unused := ", ".join(name for name in file.unused if name not in claim.brings):
+            warnings.warn(f"{file.path} also has {unused}, which is not used.", stacklevel=2)
         for number in range(len(file.sets)):
             spec, source = imported_set(file, number, claim, data)
             cells.setdefault(source.set_sha256, Cell(spec, source, data, trials))

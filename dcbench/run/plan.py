@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -129,10 +129,10 @@ def _fitting(networks: Sequence[Architecture], info: DatasetInfo, leave_out: boo
 
 @dataclass(frozen=True)
 class Outline:
-    """A cell of a data set that is not here: what is known of it without its images."""
+    """A cell of a data set that is not here: what is known of it without its images; ``?`` is not known."""
 
     dataset: str
-    ipc: int | None
+    ipc: int | Literal["?"] | None
     method: str
     network: str | None
     seed: int

@@ -376,6 +376,9 @@ def test_a_dry_run_plans_for_data_that_are_not_here_and_downloads_nothing(dcbenc
     assert "To do: 10 of 10 condensations, 36 evaluations" in result.stdout
     assert "cifar10:classes=0+1 is not here, and --dry-run downloads nothing" in result.stdout
     assert "digits is not here" not in result.stdout
+    (tmp_path / "theirs.pt").touch()
+    theirs = dcbench(f"evaluate {tmp_path / 'theirs.pt'} -d cifar10 --eval-network mlp --evals 3 {absent}")
+    assert re.search(r"cifar10 +[?] +imported +– +0 +[?] +3 +[?]", theirs.stdout)
     suite = dcbench(f"suite run reproduction-48 --dataset mnist --ipc 1 --network mlp {absent}")
     assert (suite.exit_code, "mnist is not here" in suite.stdout) == (0, True)
     assert not (tmp_path / "data").exists()

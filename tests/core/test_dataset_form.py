@@ -82,6 +82,7 @@ def test_classes_are_kept_in_both_splits_and_numbered_anew():
         assert torch.equal(kept.images, whole.images[chosen])
         assert torch.equal(kept.labels, (whole.labels[chosen] == 3).long())
     assert (data.info.mean, data.info.std) == (COLOUR.mean, COLOUR.std)
+    assert load("classes=d+b").info == data.info  # whose name has the numbers
 
 
 def test_training_images_are_kept_at_even_distances_and_all_test_images():
@@ -130,7 +131,8 @@ def test_a_known_hash_is_that_of_the_data_as_they_are():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("classes=cat+dog", "option 'classes' of dataset 'theirs': name classes by their numbers from 0"),
+        ("classes=a+dog", r"dataset theirs:classes=a\+dog cannot be had: unknown class 'dog'"),
+        ("classes=a+a", "two classes at least"),
         ("classes=3", "two classes at least"),
         ("classes=3-1", "the range 3-1 runs backwards"),
         ("classes=0+4", r"dataset theirs:classes=0\+4 cannot be had: its classes are 0 to 3, and 4 is none"),

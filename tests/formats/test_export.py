@@ -36,7 +36,9 @@ def read_again(path, words):
     named = {word[2:]: kinds[word](value) for word, value in pairwise(given) if word in kinds}
     pixels = {"--zca": "zca", "--normalised": "normalised"}.get(given[0] if given else "")
     split = Split(TRAIN.images, TRAIN.labels)
-    (foreign,) = read_foreign(path, TRAIN.info).sets
+    file = read_foreign(path, TRAIN.info)
+    assert not {*file.unused} - named.keys()  # nothing that a warning has to name
+    (foreign,) = file.sets
     data = LoadedDataset(TRAIN.info, split, split)
     return to_condensed(foreign, data, Statement(pixels=pixels, brings=named), path)
 

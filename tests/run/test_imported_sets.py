@@ -12,6 +12,7 @@ import torch
 from click.testing import CliRunner
 from dcbench_plugins.datasets.digits import Digits
 from helpers import make_info, make_record, make_set
+from running import SHORT
 from safetensors import safe_open
 
 import dcbench
@@ -222,7 +223,7 @@ def test_our_own_sets_join_the_records_of_their_run(tmp_path, run, judge):
     (path,) = (tmp_path / "r" / "sets").glob("*.safetensors")
     (first,) = made.store.records
     # Elsewhere: another folder, without the records.
-    (other,) = judge(tmp_path / "elsewhere", path, budget=BUDGETS["full"])
+    (other,) = judge(tmp_path / "elsewhere", path, budget=BUDGETS["full"], protocol=SHORT)
     differs = {"eval_seconds", "started_at", "peak_memory_bytes"}
     assert other.model_dump(exclude=differs) == first.model_dump(exclude=differs)
     (copy,) = (tmp_path / "elsewhere" / "sets").glob("*.safetensors")

@@ -61,7 +61,9 @@ class DistributionMatching(Extendable):
         "none for no augmentation",
         source=CODE,
     )
-    init: Start = option("real", "what the images start as: noise, real, or a set's file", source=PAPER)
+    init: Start = option(
+        "real", "what the images start as: noise, real, or a set's file, whose cost is not counted", source=PAPER
+    )
 
     def resolve(self, setting: Setting) -> "DistributionMatching":
         """Fill in the learning rate, leave out what does not suit; check that the network has features."""

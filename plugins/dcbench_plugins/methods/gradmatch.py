@@ -89,7 +89,9 @@ class GradMatch(Extendable):
         added_later=True,
         ge=0,
     )
-    init: Start = option("noise", "what the images start as: noise, real, or a set's file", source=PAPER)
+    init: Start = option(
+        "noise", "what the images start as: noise, real, or a set's file, whose cost is not counted", source=PAPER
+    )
     distance: Literal["layerwise", "cosine", "squared"] = option(
         "layerwise",
         "between gradients: 1 - cosine summed over output rows, 1 - cosine of all, or squared error",

@@ -141,7 +141,9 @@ class TrajectoryMatching(Extendable):
         "that do not suit the data set are left out; none for no augmentation",
         source=CODE,
     )
-    init: Start = option("real", "what the images start as: noise, real, or a set's file", source=CODE)
+    init: Start = option(
+        "real", "what the images start as: noise, real, or a set's file, whose cost is not counted", source=CODE
+    )
     lr_expert: float = option(0.01, "learning rate of the experts' SGD", source=CODE, gt=0)
     momentum_expert: float = option(0.0, "momentum of the experts' SGD", source=CODE, ge=0, lt=1)
     batch_expert: int | None = option(
