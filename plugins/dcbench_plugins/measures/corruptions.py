@@ -41,7 +41,7 @@ class Corruptions(Measure):
         "ICLR 2019"
     )
 
-    images: int = option(1000, "test images to corrupt, each class with its share of them; 0 for all", ge=0)
+    images: int = option(500, "test images to corrupt, each class with its share of them; 0 for all", ge=0)
     types: str = option("all", f"corruptions, such as fog+snow, or all: {', '.join(CORRUPTIONS)}")
 
     @field_validator("types")
