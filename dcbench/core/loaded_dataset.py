@@ -82,7 +82,7 @@ def load_dataset(dataset: Dataset, root: Path, device: torch.device = CPU) -> Lo
         dataset = dataset.in_form(dataset.form.numbered(splits.class_names))
         formed = dataset.form.apply(splits)
     except DcbenchError as error:
-        raise DcbenchError(f"dataset {dataset} cannot be had: {error}.") from None
+        raise DcbenchError(f"dataset {dataset} cannot be had: {str(error).rstrip('.')}.") from None
     return data if formed is splits else _described(dataset, formed, device)
 
 

@@ -17,7 +17,15 @@ from dcbench.core.loaded_dataset import LoadedDataset
 from dcbench.formats.foreign import Statement
 from dcbench.formats.forms import ForeignSet
 from dcbench.formats.labels import in_order, to_labels
-from dcbench.formats.pixels import Pixels, better_word, beyond, can_be_pixels, scaled, statistics_problem
+from dcbench.formats.pixels import (
+    Pixels,
+    are_shifted,
+    better_word,
+    beyond,
+    can_be_pixels,
+    scaled,
+    statistics_problem,
+)
 from dcbench.utils.errors import DcbenchError
 
 
@@ -119,19 +127,24 @@ def _fitting_form(shape: torch.Size, info: DatasetInfo) -> str:
 
 
 def _doubt(images: Tensor, claimed: Pixels, said: Statement, data: LoadedDataset, path: Path) -> None:
-    """Warn where another word for the pixels clearly fits better than that of the user."""
+    """Warn where another word for the pixels, or other statistics, clearly fit better than those of the user."""
     images = images.float()
     if not bool(torch.isfinite(images).all()):
         return
     statistics = (said.mean, said.std) if said.mean else (data.info.mean, data.info.std)
     word = better_word(images, claimed, data.train, lambda: data.train_split(zca=True), statistics)
     if word:
-        low, high, mean = (float(value) for value in (images.min(), images.max(), images.mean()))
-        warnings.warn(
-            f"{path}: pixels from {low:.3g} to {high:.3g} with a mean of {mean:.3g} are not like those of "
-            f"{data.info.name} when they are {claimed}. They are like {word} ones: say --{word}.",
-            stacklevel=3,
-        )
+        better = f"They are like {word} ones: say --{word}."
+    elif claimed == "normalised" and are_shifted(images, data.train, *statistics):
+        better = "If they were normalised by other statistics, say which: --mean and --std."
+    else:
+        return
+    low, high, mean = (float(value) for value in (images.min(), images.max(), images.mean()))
+    warnings.warn(
+        f"{path}: pixels from {low:.3g} to {high:.3g} with a mean of {mean:.3g} are not like those of "
+        f"{data.info.name} when they are {claimed}. {better}",
+        stacklevel=3,
+    )
 
 
 def _normalise(images: Tensor, pixels: Pixels, info: DatasetInfo, said: Statement, path: Path) -> Tensor:

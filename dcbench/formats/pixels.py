@@ -19,6 +19,10 @@ SAMPLE = 1000
 """About so many training images are looked at."""
 MISFIT = 0.5
 """`Look.misfit` from which on a word is doubted."""
+SHIFTED = 1.0
+"""Deviations between the means of images and of training images, from which on other statistics are likely."""
+NEAR = 0.25
+"""How far outside [0, 1] raw pixels are still near."""
 WHITENED = 3 * 32 * 32
 """Larger images are not whitened for a comparison: that takes minutes."""
 
@@ -30,9 +34,12 @@ def beyond(images: Tensor) -> tuple[float, int]:
 
 
 def can_be_pixels(images: Tensor) -> bool:
-    """Say whether numbers can be raw pixels that a method did not clamp: most in [0, 1], none beyond [-1, 2]."""
-    far, count = beyond(images)
-    return far <= 1 and count <= images.numel() / 2
+    """Say whether numbers can be raw pixels that a method did not clamp: most near [0, 1], none beyond [-1, 2].
+
+    Near, because most pixels of digits are background, all of which may lie a little below 0.
+    """
+    outside = (images - images.clamp(0, 1)).abs()
+    return float(outside.max()) <= 1 and int((outside > NEAR).sum()) <= images.numel() / 2
 
 
 def scaled(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
@@ -65,8 +72,11 @@ class Look:
         """
         ratio = (self.std.clamp(min=1e-6) / real.std.clamp(min=1e-6)).log()
         contrast = torch.where(ratio > 0, ratio / 2, -ratio)
-        shift = (self.mean - real.mean).abs() / torch.maximum(self.std, real.std).clamp(min=1e-6)
-        return float((contrast + shift).mean()) + 2 * abs(self.correlation - real.correlation)
+        return float(contrast.mean()) + self.shift(real) + 2 * abs(self.correlation - real.correlation)
+
+    def shift(self, real: Look) -> float:
+        """Return how far the means are apart, in deviations."""
+        return float(((self.mean - real.mean).abs() / torch.maximum(self.std, real.std).clamp(min=1e-6)).mean())
 
 
 def better_word(
@@ -106,6 +116,12 @@ def better_word(
     others = {word: found.misfit(Look.of(make())) for word, make in under.items() if word != claimed}
     best = min(others, key=lambda word: others[word])
     return best if others[best] < misfit / 2 and (best != "raw" or can_be_pixels(images)) else None
+
+
+def are_shifted(images: Tensor, train: ResidentSplit, mean: Sequence[float], std: Sequence[float]) -> bool:
+    """Say whether images, floating, (N, C, H, W), were clearly not normalised by this mean and deviation."""
+    chosen = torch.arange(0, len(train), max(1, len(train) // SAMPLE)).to(train.device)
+    return Look.of(images).shift(Look.of(scaled(train.images[chosen].float() / 255, mean, std))) > SHIFTED
 
 
 def statistics_problem(info: DatasetInfo, mean: Sequence[float], std: Sequence[float]) -> str:

@@ -181,7 +181,8 @@ def _methods(request: Request, plugins: Plugins) -> list[Method]:
     for word, lack in (("replacement", "draws images with replacement"), ("extend", "goes on from fewer steps")):
         able = [cls.name for cls in classes if getattr(request, word) and word in cls.model_fields]
         if getattr(request, word) and not able:
-            raise DcbenchError(f"no method of this run {lack}.")
+            others = [name for name, cls in sorted(plugins.methods.items.items()) if word in cls.model_fields]
+            raise DcbenchError(f"no method of this run {lack}; of all, {', '.join(others)} can.")
         for name in able:
             chosen[name].setdefault(word, True)
     given = [checked(each, Method, plugins.methods) for each in request.methods if not isinstance(each, str)]

@@ -103,6 +103,11 @@ def test_raw_pixels_a_little_outside_are_used_and_it_is_said():
     ]
 
 
+def test_background_that_is_all_a_little_below_0_is_of_pixels():
+    _, told = converted(X * (X > 0.8) * 1.2 - 0.1, pixels="raw")
+    assert "raw pixels lie outside [0, 1], by up to 0.1. They are used" in told[-1]
+
+
 @pytest.mark.parametrize(("images", "hint"), [(X * 255, "save them as uint8"), (X * 6 - 3, "normalised ones")])
 def test_what_cannot_be_pixels_is_refused(images, hint):
     with pytest.raises(DcbenchError, match=rf"must lie in \[0, 1\], but for a few .*{hint}"):
@@ -141,6 +146,14 @@ def test_a_word_that_does_not_fit_is_doubted_and_the_better_one_named(true, clai
 @pytest.mark.parametrize("scale", [1.5, 3.0])
 def test_more_contrast_than_real_images_have_is_not_doubted(scale):
     assert converted(UNDER["normalised"] * scale, pixels="normalised")[1] == []
+
+
+@pytest.mark.parametrize(("mean", "std", "told"), [(0.8, 0.1, 1), (0.45, 0.25, 0)])
+def test_images_that_other_statistics_normalised_are_doubted_where_that_can_be_seen(mean, std, told):
+    images = (PIXELS - mean) / std
+    found = converted(images, pixels="normalised")[1]
+    assert [text.partition("other statistics, ")[2] for text in found] == ["say which: --mean and --std."] * told
+    assert converted(images, pixels=None, mean=(mean,), std=(std,))[1] == []
 
 
 def test_words_are_compared_on_real_images(tmp_path, plugins):

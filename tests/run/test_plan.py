@@ -407,5 +407,7 @@ def test_a_set_that_is_extended_is_that_of_all_iterations_at_once(run, plan, met
 
 
 def test_what_cannot_be_extended_is_refused(plan):
-    with pytest.raises(DcbenchError, match="no method of this run goes on from fewer steps"):
+    with pytest.raises(
+        DcbenchError, match="no method of this run goes on from fewer steps; of all, dm, dsa, gradmatch, mtt can"
+    ):
         plan(methods=("random",), extend=True)
