@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from dcbench.utils.cores import let_waiting_threads_sleep
 
 if TYPE_CHECKING:
-    from dcbench.interface import condense, evaluate, leaderboard, load_set, run
+    from dcbench.interface import condense, continual, evaluate, leaderboard, load_set, run
     from dcbench.utils.errors import DcbenchError
 
-__all__ = ["DcbenchError", "condense", "evaluate", "leaderboard", "load_set", "run"]
+__all__ = ["DcbenchError", "condense", "continual", "evaluate", "leaderboard", "load_set", "run"]
 __version__ = "0.1.0"
 DISTRIBUTION = "dcbench-suite"
 _FOLDERS = ("condense", "evaluate", "leaderboard", "run")

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from dcbench.run.plan import Request
     from dcbench.run.session import Completed, Execution
 
-__all__ = ["DcbenchError", "condense", "evaluate", "leaderboard", "load_set", "run"]
+__all__ = ["DcbenchError", "condense", "continual", "evaluate", "leaderboard", "load_set", "run"]
 
 _running = threading.Lock()
 """Held while this process carries out a run: threads and generators of torch are the whole process's."""
@@ -135,6 +135,64 @@ def run(
         validation=validation,
     )
     return _results(carry_out(make_plan(request, plugins), plugins, how, progress))
+
+
+@_alone()
+def continual(
+    methods: str | Method | Iterable[str | Method] | None = None,
+    dataset: str | Dataset | Iterable[str | Dataset] | None = None,
+    ipc: int | Iterable[int] | None = None,
+    *,
+    steps: int = 5,
+    orders: int = 5,
+    networks: str | Architecture | Build | Iterable[str | Architecture | Build] | None = None,
+    matching_network: str | Architecture | Build | Iterable[str | Architecture | Build] | None = None,
+    options: Mapping[str, Any] | None = None,
+    budget: str | None = None,
+    evals: int | None = None,
+    protocol: str = "dc",
+    measures: str | Measure | Iterable[str | Measure] | None = None,
+    seed: int = 0,
+    data_root: str | Path | None = None,
+    progress: bool = True,
+    **execution: Any,
+) -> Results:
+    """Condense classes that come in steps, and train fresh networks on the memory: `dcbench continual`.
+
+    `Results.curves` has the accuracy after each step.
+
+    Args:
+        methods, dataset: as of `run`.
+        ipc: images per class in the memory.
+        steps: in how many steps the classes come, as many in each, two at least.
+        orders: orders of the classes, of the seeds ``seed``, ``seed + 1``, …
+        networks, matching_network, options, budget, evals, protocol, measures, seed, data_root, progress,
+        execution: as of `run`.
+
+    Raises:
+        DcbenchError: for whatever cannot be served, before any work; or when results cannot be written.
+    """
+    from dcbench.run.continual import plan_continual
+    from dcbench.run.session import carry_out
+
+    plugins, how, request = _asked(
+        execution,
+        data_root,
+        methods=_listed("methods", methods),
+        datasets=_listed("dataset", dataset),
+        ipcs=_listed("ipc", ipc),
+        networks=_listed("matching_network", matching_network),
+        eval_networks=_listed("networks", networks),
+        options=options,
+        budget=budget,
+        evals=evals,
+        protocol=protocol,
+        measures=_listed("measures", measures),
+        seed=seed,
+        baselines=False,
+    )
+    plans = plan_continual(request, steps, orders, plugins)
+    return _results(*(carry_out(plan, plugins, how, progress) for plan in plans))
 
 
 @_alone()
@@ -346,13 +404,16 @@ def _asked(
     return plugins, how, new_request(plugins, device=how.device, data_root=_path(data_root), **asked)
 
 
-def _results(completed: Completed) -> Results:
+def _results(*completed: Completed) -> Results:
+    """Return the records of plans that were carried out one after the other, and warn of failures."""
     from dcbench.leaderboard.results import Results
     from dcbench.run.session import describe_failures
 
-    for failure in describe_failures(completed.outcome.failures):
+    failures = [failure for each in completed for failure in each.outcome.failures]
+    for failure in describe_failures(failures):
         warnings.warn(f"failed: {failure}", stacklevel=5)
-    return Results(completed.records, completed.store.root, completed.outcome.failures)
+    records = [record for each in completed for record in each.records]
+    return Results(records, completed[0].store.root, failures)
 
 
 def _given_sets(images: Any, labels: Any) -> tuple[tuple[Path | ForeignFile, ...], str | Path | None]:

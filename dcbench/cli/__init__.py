@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from dcbench import __version__
+from dcbench.cli.continual import continual
 from dcbench.cli.describe import describe
 from dcbench.cli.doctor import doctor
 from dcbench.cli.evaluate import evaluate
@@ -46,7 +47,20 @@ class Commands(click.Group):
 
 @click.group(
     cls=Commands,
-    commands=[run, evaluate, suite, show, export, list_, describe, leaderboard, networks, plugin, doctor],
+    commands=[
+        run,
+        evaluate,
+        continual,
+        suite,
+        show,
+        export,
+        list_,
+        describe,
+        leaderboard,
+        networks,
+        plugin,
+        doctor,
+    ],
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.option(

@@ -111,7 +111,7 @@ def _show_plans(
     cells: list[tuple[object, ...]] = []
     for plan, cell in [(each, cell) for each in plans for cell in each.cells]:
         spec, trials, pending = cell.spec, len(cell.trials), len(plan.pending(cell, store, force))
-        condensed = "yes" if not pending or (store.set_path(spec).exists() and not force) else "no"
+        condensed = "yes" if (trials and not pending) or (store.set_path(spec).exists() and not force) else "no"
         names = (spec.dataset, spec.ipc or "all", spec.method, spec.matching_network or "–", spec.seed)
         changed = [f"{name}={spec.options[name]}" for name in cell.source.origin.changed_options]
         cells.append((*names, condensed, trials, trials - pending, ", ".join(changed), plan.protocol.name))

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from dcbench.cli.options import EXISTING_FOLDER, POSITIVE
-from dcbench.cli.output import json_option, print_json, print_scores
+from dcbench.cli.output import json_option, print_curves, print_json, print_scores
 from dcbench.cli.submit import submit
 from dcbench.cli.verify import verify
-
-if TYPE_CHECKING:
-    from dcbench.leaderboard.scores import Row
-    from dcbench.leaderboard.standings import Standings
 
 folder_argument = click.argument("folder", default="leaderboards", type=EXISTING_FOLDER)
 
@@ -95,6 +89,7 @@ def check(folder: Path, as_json: bool) -> None:
 def show(folder: Path, dataset: str | None, ipc: int | None, form: str) -> None:
     """Show all successful records of FOLDER as tables, quick ones included."""
     from dcbench.leaderboard.board import read_leaderboard
+    from dcbench.leaderboard.report.curves import curves_markdown
     from dcbench.leaderboard.report.data import leaderboard_data
     from dcbench.leaderboard.report.tables import csv, latex, markdown
     from dcbench.leaderboard.report.words import heading
@@ -102,16 +97,15 @@ def show(folder: Path, dataset: str | None, ipc: int | None, form: str) -> None:
 
     board = read_leaderboard(folder, all_budgets=True)
     if dataset is not None:
-        dataset = find_name("data set in these records", dataset, {row.dataset for row in board.rows})
-
-    def wanted(each: Row | Standings) -> bool:
-        return dataset in (None, each.dataset) and ipc in (None, each.ipc or ipc)
-
-    board = replace(board, rows=tuple(filter(wanted, board.rows)), tables=tuple(filter(wanted, board.tables)))
-    if not board.rows and form != "json":
+        found = {each.dataset for each in (*board.rows, *board.curves)}
+        dataset = find_name("data set in these records", dataset, found)
+    board = board.of(dataset, ipc)
+    if not (board.rows or board.curves) and form != "json":
         raise DcbenchError(f"{folder} has no records of that kind.")
     if form == "terminal":
-        print_scores(board.rows, str(folder), False, board.tables)
+        if board.rows:
+            print_scores(board.rows, str(folder), False, board.tables)
+        print_curves(board.curves, False)
     elif form == "json":
         print_json(leaderboard_data(board))
     elif form == "csv":
@@ -119,5 +113,5 @@ def show(folder: Path, dataset: str | None, ipc: int | None, form: str) -> None:
     elif form == "latex":
         click.echo("\n\n".join(latex(table) for table in board.tables))
     else:
-        parts = (f"## {table.dataset}, {heading(table)}\n\n{markdown(table, board)}" for table in board.tables)
-        click.echo("\n\n".join(parts))
+        parts = [f"## {table.dataset}, {heading(table)}\n\n{markdown(table, board)}" for table in board.tables]
+        click.echo("\n\n".join([*parts, *curves_markdown(board.curves)]))

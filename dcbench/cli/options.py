@@ -65,6 +65,18 @@ def parse_options(options: tuple[str, ...]) -> dict[str, str]:
     return parsed
 
 
+methods_option = names("--method", "-m", "methods", help=f"Condensation method.  [{', '.join(defaults.METHODS)}]")
+datasets_option = names("--dataset", "-d", "datasets", help=f"Data set.  [{defaults.DATASET}]")
+network_option = names("--network", "networks", help=f"Matching network.  [{defaults.NETWORK}]")
+replacement_option = click.option(
+    "--replacement", is_flag=True, help="Draw random images with replacement where a method can."
+)
+budget_option = click.option(
+    "--budget",
+    metavar="NAME",
+    help="full: the paper's recipe for each set and network; quick: a first look in minutes, kept out of official "
+    "tables.  [full if a data set is named, else quick]",
+)
 method_option = partial(
     click.option,
     *("--option", "-o", "options"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,6 +12,7 @@ import click
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from dcbench.leaderboard.continual import Curve
     from dcbench.leaderboard.scores import Row
     from dcbench.leaderboard.standings import Standings
 
@@ -36,6 +38,20 @@ def print_scores(table: Sequence[Row], title: str, as_json: bool, standings: Seq
     least = [shown.__rich_measure__(console, console.options).minimum for shown in tables]
     console.width = max(console.width, *least)
     console.print(*tables, f"[dim]{LEGEND}[/dim]")
+
+
+def print_curves(curves: Sequence[Curve], as_json: bool) -> None:
+    """Print the tables of continual learning."""
+    from dcbench.leaderboard.report.curves import CURVES_LEGEND, curve_lines, curve_tables
+
+    if as_json:
+        print_json([asdict(each) for each in curves])
+        return
+    for title, some in curve_tables(curves):
+        click.echo(f"{some[0].dataset}: {title}")
+        print_rows(curve_lines(some), False)
+    if curves:
+        click.echo(CURVES_LEGEND)
 
 
 def print_rows(rows: Sequence[dict[str, str]], as_json: bool) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@options.names("--method", "-m", "methods", help=f"Condensation method.  [{', '.join(defaults.METHODS)}]")
+@options.methods_option
 @click.option(
     "--baselines/--no-baselines",
     default=None,
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     help="Go on from the set of fewer iterations that was made with --extend, to what all at once give. Draws "
     "differ from those without --extend, so rows say extend=True.",
 )
-@click.option("--replacement", is_flag=True, help="Draw random images with replacement where a method can.")
-@options.names("--dataset", "-d", "datasets", help=f"Data set.  [{defaults.DATASET}]")
+@options.replacement_option
+@options.datasets_option
 @options.sizes(help="Images per class.  [1]")
 @click.option(
     "--validation",
@@ -41,19 +41,14 @@ if TYPE_CHECKING:
     help="For choosing options: test on this share of the training images, held out, and not on the test split. "
     "The data set is then recorded with validation=SHARE, and stays out of official tables.  [0.1]",
 )
-@options.names("--network", "networks", help=f"Matching network.  [{defaults.NETWORK}]")
+@options.network_option
 @options.eval_network_option
 @options.method_option(
     help="Method option, e.g. -o lr_img=0.05. With several methods, -o gradmatch.iterations=20 goes to that "
     "method alone; without a prefix, to every --method that has the option. Several values, as in "
     "-o lr_img=0.1,1,10, make a row each."
 )
-@click.option(
-    "--budget",
-    metavar="NAME",
-    help="full: the paper's recipe for each set and network; quick: a first look in minutes, kept out of official "
-    "tables.  [full if a data set is named, else quick]",
-)
+@options.budget_option
 @options.number("--sets", help="Condensed sets per setting, a cell each.  [1]")
 @options.evals_option
 @options.protocol_option

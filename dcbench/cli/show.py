@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -18,7 +17,8 @@ def show(results: Path, dataset: str | None, out: Path | None) -> None:
     """Draw figures of RESULTS, each as PNG and PDF; needs matplotlib.
 
     accuracy-… has test accuracy against images per class, a panel for each evaluation network and a line for each
-    method, with 95 % intervals where several sets tell them. images-… is a contact sheet: the first images of each
+    method, with 95 % intervals where several sets tell them. continual-… has the accuracy after each step of
+    `dcbench continual`. images-… is a contact sheet: the first images of each
     class, by all methods. `dcbench leaderboard show` prints the numbers.
     """
     from dcbench.leaderboard.board import read_leaderboard
@@ -26,11 +26,11 @@ def show(results: Path, dataset: str | None, out: Path | None) -> None:
     from dcbench.utils.errors import DcbenchError, find_name
 
     board = read_leaderboard(results, all_budgets=True)
-    if not board.rows:
+    found = {each.dataset for each in (*board.rows, *board.curves)}
+    if not found:
         raise DcbenchError(f"{results} has no records: name the results of a run.")
     if dataset is not None:
-        dataset = find_name("data set in these records", dataset, {row.dataset for row in board.rows})
-        board = replace(board, rows=tuple(row for row in board.rows if row.dataset == dataset))
+        board = board.of(find_name("data set in these records", dataset, found))
     written, missing = write_figures(board, out or results / "figures")
     for path in written:
         click.echo(f"wrote {path}")

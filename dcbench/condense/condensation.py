@@ -173,7 +173,7 @@ def header(spec: CondenseSpec, condensed: CondensedSet, train: ResidentSplit, or
     """Return the provenance for the header of a set. Nothing in it differs between two runs of a spec."""
     return {
         "condense_key": spec.key(),
-        "spec": spec.model_dump(mode="json"),
+        "spec": spec.model_dump(mode="json", exclude_defaults=True),
         "set_sha256": condensed.sha256(),
         "track": condensed.track,
         "classes": list(train.info.class_names),

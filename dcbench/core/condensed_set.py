@@ -90,6 +90,11 @@ class CondensedSet:
         """What it brings with it beside images and labels: the fields of `BRINGS` that are not the default."""
         return {name: getattr(self, name) for name, default in BRINGS.items() if getattr(self, name) != default}
 
+    @property
+    def targets(self) -> Tensor:
+        """What networks are to say of the images: int64, shape (N,), or probabilities, float32, shape (N, K)."""
+        return self.labels if self.temperature is None else (self.labels / self.temperature).softmax(dim=1)
+
     def decoded(self) -> tuple[Tensor, Tensor]:
         """Return what networks are trained on.
 
@@ -101,7 +106,7 @@ class CondensedSet:
             Images, float32, shape (N * f * f, C, H, W), and labels: int64, shape (N * f * f,), or probabilities,
             float32, shape (N * f * f, K).
         """
-        labels = self.labels if self.temperature is None else (self.labels / self.temperature).softmax(dim=1)
+        labels = self.targets
         if self.factor == 1:
             return self.images, labels
         n, channels, height, width = self.images.shape

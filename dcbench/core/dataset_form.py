@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
@@ -64,9 +65,9 @@ class DatasetForm(BaseModel):
         if text is None:
             return None
         named = not re.fullmatch(CLASSES, text)
-        if len(set(text.split("+")) if named else _labels(text)) < 2:
+        if len(set(text.split("+")) if named else class_labels(text)) < 2:
             raise ValueError("two classes at least are needed, as in 3+7 or cat+dog")
-        return text if named else _spelled(_labels(text))
+        return text if named else _spelled(class_labels(text))
 
     @field_validator("size")
     @classmethod
@@ -80,6 +81,10 @@ class DatasetForm(BaseModel):
         """Return the options that are not at their defaults, as users write them; empty for none."""
         changed = self.model_dump(exclude_defaults=True)
         return ",".join(f"{key}={changed[key]}" for key in sorted(changed))
+
+    def with_classes(self, labels: Iterable[int]) -> DatasetForm:
+        """Return the same form with these classes alone, by their numbers in the whole data set."""
+        return self.model_copy(update={"classes": _spelled(sorted(labels))})
 
     def numbered(self, class_names: tuple[str, ...]) -> DatasetForm:
         """Return the same form with the numbers of classes in place of their names.
@@ -106,7 +111,7 @@ class DatasetForm(BaseModel):
             DcbenchError: if the data set does not have the classes, the images or the channels for it.
         """
         if self.classes is not None:
-            splits = _with_classes(splits, _labels(self.classes))
+            splits = _with_classes(splits, class_labels(self.classes))
         if self.train_per_class is not None:
             splits = replace(splits, train=_thinned(splits.train, splits.class_names, self.train_per_class))
         if self.validation is not None:
@@ -134,7 +139,7 @@ class DatasetForm(BaseModel):
         return images
 
 
-def _labels(text: str) -> list[int]:
+def class_labels(text: str) -> list[int]:
     """Return the classes that ``0-2+7`` names, sorted, each once.
 
     Raises:

@@ -59,8 +59,32 @@ class LoadedDataset:
         return train, WhitenedSplit(self.test.images, self.test.labels, self.info, train.whitening)
 
 
-def load_dataset(dataset: Dataset, root: Path, device: torch.device = CPU) -> LoadedDataset:
-    """Load, check and hash a data set; a `DcbenchError` says why its data or its plugin are not usable."""
+def load_dataset(
+    dataset: Dataset, root: Path, device: torch.device = CPU, splits: Splits | None = None
+) -> LoadedDataset:
+    """Load, check and hash a data set; a `DcbenchError` says why its data or its plugin are not usable.
+
+    ``splits`` is what `read_splits` returned for the data set in any form, so that no file is read again.
+    """
+    data, read = None, splits or read_splits(dataset, root)
+    if splits is None:
+        data = _described(dataset, read, device)
+        if dataset.sha256 not in ("", data.info.sha256):
+            raise DcbenchError(
+                f"dataset {dataset.name!r} is damaged, or not the version that dcbench knows by that name: its "
+                f"data have the hash {data.info.sha256[:12]}, not {dataset.sha256[:12]}. "
+                + dataset.remedy.replace("{root}", str(root))
+            )
+    try:
+        dataset = dataset.in_form(dataset.form.numbered(read.class_names))
+        formed = dataset.form.apply(read)
+    except DcbenchError as error:
+        raise DcbenchError(f"dataset {dataset} cannot be had: {str(error).rstrip('.')}.") from None
+    return data if data and formed is read else _described(dataset, formed, device)
+
+
+def read_splits(dataset: Dataset, root: Path) -> Splits:
+    """Return the splits of a data set without its form; a `DcbenchError` says why they are not usable."""
     try:
         splits = dataset.load(root)
         problem = _problem(splits)
@@ -68,22 +92,10 @@ def load_dataset(dataset: Dataset, root: Path, device: torch.device = CPU) -> Lo
         raise
     except Exception as error:
         raise DcbenchError(f"dataset {dataset.name!r} cannot be used: {type(error).__name__}: {error}") from error
-    remedy = dataset.remedy.replace("{root}", str(root))
     if problem:
-        known = f" So it is damaged. {remedy}" if dataset.sha256 else ""
+        known = f" So it is damaged. {dataset.remedy.replace('{root}', str(root))}" if dataset.sha256 else ""
         raise DcbenchError(f"dataset {dataset.name!r} cannot be used: {problem}.{known}")
-    data = _described(dataset, splits, device)
-    if dataset.sha256 not in ("", data.info.sha256):
-        raise DcbenchError(
-            f"dataset {dataset.name!r} is damaged, or not the version that dcbench knows by that name: its data "
-            f"have the hash {data.info.sha256[:12]}, not {dataset.sha256[:12]}. {remedy}"
-        )
-    try:
-        dataset = dataset.in_form(dataset.form.numbered(splits.class_names))
-        formed = dataset.form.apply(splits)
-    except DcbenchError as error:
-        raise DcbenchError(f"dataset {dataset} cannot be had: {str(error).rstrip('.')}.") from None
-    return data if formed is splits else _described(dataset, formed, device)
+    return splits
 
 
 def _described(dataset: Dataset, splits: Splits, device: torch.device) -> LoadedDataset:

@@ -14,6 +14,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict
 
 from dcbench.utils.errors import find_name
+from dcbench.utils.wording import counted
 
 SCHEMA = 1
 """Raised when the meaning of a field below changes, which gives every spec a new key."""
@@ -49,6 +50,31 @@ class Spec(BaseModel):
         return hashlib.sha256(text.encode()).hexdigest()
 
 
+class Steps(BaseModel):
+    """The steps in which the classes of a data set came.
+
+    Attributes:
+        dataset, dataset_sha256: the data set, by its name in records and its hash.
+        classes: the classes of each step so far, by their numbers in the data set.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: str
+    dataset_sha256: str
+    classes: tuple[tuple[int, ...], ...]
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """How many classes came in each step, and how many steps there were."""
+        return len(self.classes[0]), len(self.classes)
+
+    def __str__(self) -> str:
+        """Say them in words."""
+        size, count = self.sizes
+        return f"after {counted(count, 'step')} of {size} classes"
+
+
 class CondenseSpec(Spec):
     """All that a condensed set depends on.
 
@@ -58,6 +84,8 @@ class CondenseSpec(Spec):
         ipc: images per class, or None where the method does not depend on it.
         matching_network: canonical name, or None where the method does not depend on it.
         seed: of every random draw.
+        steps: of a memory in continual learning, which joins sets that were condensed of each step's classes
+            alone; None for a set that was condensed at once.
     """
 
     dataset: str
@@ -68,6 +96,7 @@ class CondenseSpec(Spec):
     ipc: int | None
     matching_network: str | None
     seed: int
+    steps: Steps | None = None
 
     @property
     def work(self) -> str:
@@ -80,8 +109,9 @@ class CondenseSpec(Spec):
         return ", ".join([self.method, *self._choices(), f"seed {self.seed}"])
 
     def _choices(self) -> list[str]:
-        ipc = [f"ipc {self.ipc}"] if self.ipc is not None else []
-        return [*ipc, f"matched on {self.matching_network}"] if self.matching_network else ipc
+        choices = [f"ipc {self.ipc}"] if self.ipc is not None else []
+        choices += [f"matched on {self.matching_network}"] if self.matching_network else []
+        return choices + ([str(self.steps)] if self.steps else [])
 
 
 class EvaluationSpec(Spec):

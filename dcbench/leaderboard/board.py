@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from dcbench.leaderboard.continual import Curve, curves
 from dcbench.leaderboard.dd_ranking import with_dd_ranking
 from dcbench.leaderboard.rules import Rules, read_rules
 from dcbench.leaderboard.scores import Competitor, Row, competitor, official, rows
@@ -24,8 +25,18 @@ class Leaderboard:
     rules: Rules
     rows: tuple[Row, ...]
     tables: tuple[Standings, ...]
+    curves: tuple[Curve, ...] = ()
     _of: Mapping[tuple[str, str, str], Submission] = field(default_factory=dict, repr=False)
     """By condense key, protocol and measure: one set may be judged by several, in several submissions."""
+
+    def of(self, dataset: str | None = None, ipc: int | None = None) -> Leaderboard:
+        """Return the part of a data set and of some images per class; None stands for all."""
+
+        def wanted(each: Row | Standings | Curve) -> bool:
+            return dataset in (None, each.dataset) and ipc in (None, each.ipc or ipc)
+
+        rows, tables = tuple(filter(wanted, self.rows)), tuple(filter(wanted, self.tables))
+        return replace(self, rows=rows, tables=tables, curves=tuple(filter(wanted, self.curves)))
 
     def submission(self, row: Row) -> Submission | None:
         """Return the submission that has the records of a row; the first of several."""
@@ -72,16 +83,14 @@ def read_leaderboard(folder: Path, all_budgets: bool = False) -> Leaderboard:
     of = {
         (each.condense_key, each.protocol, each.measure): one for one, some in reversed(entering) for each in some
     }
-    table = [
-        _with_found(row, of[row.condense_keys[0], row.protocol, row.measure])
-        for row in rows(record for _, records in entering for record in records)
-    ]
+    every = [record for _, records in entering for record in records]
+    table = [_with_found(row, of[row.condense_keys[0], row.protocol, row.measure]) for row in rows(every)]
 
     def may_be_reference(row: Row) -> bool:
         return not rules.references or of[row.condense_keys[0], row.protocol, row.measure].name in rules.references
 
     tables = with_dd_ranking(standings(table, rules, may_be_reference), rules.dd_ranking)
-    return Leaderboard(submissions, rules, tuple(table), tuple(tables), of)
+    return Leaderboard(submissions, rules, tuple(table), tuple(tables), tuple(curves(every)), of)
 
 
 def _found(row: Row, submission: Submission | None) -> list[Found]:
@@ -112,6 +121,6 @@ def refuse_shared_rows(entering: Iterable[tuple[Submission, Iterable[Record]]]) 
             owner = owners.setdefault(competitor(record), each)
             if owner is not each:
                 raise DcbenchError(
-                    f"{owner.name} and {each.name} both have records of {record.method} on {record.dataset}, "
+                    f"{owner.name} and {each.name} both have records of {record.method} on {record.ranked_on[0]}, "
                     f"ipc {record.ipc or 'all'}: a row is of one submission. Submit the others without it."
                 )

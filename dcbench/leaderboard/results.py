@@ -8,7 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dcbench.leaderboard.report.words import count, label
+from dcbench.leaderboard.continual import curves
+from dcbench.leaderboard.report.words import count, label, sample
 from dcbench.leaderboard.rules import Rules
 from dcbench.leaderboard.scores import rows
 from dcbench.leaderboard.standings import Standings, find_table, standings
@@ -96,6 +97,33 @@ class Results:
                 if entry.row.track == chosen.track
             ]
         ).set_index("method")
+
+    def curves(self) -> pd.DataFrame:
+        """Return the accuracies of continual learning: a row for each method, network and number of classes seen.
+
+        Its columns: ``dataset``, ``ipc``, ``protocol``, ``method``, ``matched on``, ``network``, ``classes``,
+        ``mean`` over orders of the classes as a fraction, ``low`` and ``high``, its 95 % interval (None for one
+        order), and ``n``, orders x networks for each.
+        """
+        import pandas as pd
+
+        return pd.DataFrame(
+            [
+                {
+                    **{name: getattr(curve, name) for name in ("dataset", "ipc", "protocol")},
+                    "method": label(curve),
+                    "matched on": curve.matching_network,
+                    "network": curve.network,
+                    "classes": count,
+                    "mean": score.mean,
+                    "low": score.interval[0] if score.interval else None,
+                    "high": score.interval[1] if score.interval else None,
+                    "n": sample(score),
+                }
+                for curve in curves(self.records)
+                for count, score in curve.scores.items()
+            ]
+        )
 
     @cached_property
     def _standings(self) -> Sequence[Standings]:

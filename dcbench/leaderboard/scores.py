@@ -18,7 +18,7 @@ from dcbench.results.store import RECORDS, latest, read_records
 
 MADE_ELSEWHERE = "made elsewhere: "
 AS_RECORDED = (
-    *("dataset", "dataset_sha256", "protocol", "budget"),
+    *("protocol", "budget"),
     *("measure", "main", "unit", "lower_is_better"),
     *("ipc", "method", "method_version", "matching_network", "seeded"),
 )
@@ -65,6 +65,9 @@ class Competitor(Board):
         ipc: None where the set is of any size.
         options: those that are not the method's defaults, e.g. ``iterations=50``.
         all_options: all that the sets have in common, as JSON.
+        steps: of continual learning: how many classes came in each step, and after how many steps the row is; None
+            for sets that were condensed at once. The data set is then that of all classes, and the sets are the
+            memories of several orders of them.
     """
 
     ipc: int | None
@@ -74,6 +77,17 @@ class Competitor(Board):
     matching_network: str | None
     all_options: str
     seeded: bool
+    steps: tuple[int, int] | None
+
+    @property
+    def method_name(self) -> str:
+        """The method, with its version unless that is the first."""
+        return self.method if self.method_version == "1" else f"{self.method}@{self.method_version}"
+
+    @property
+    def board(self) -> Board:
+        """What a row must share with another to be compared with it, but for the images per class."""
+        return Board(*(getattr(self, each.name) for each in fields(Board)))
 
     @property
     def made_elsewhere(self) -> bool:
@@ -146,19 +160,9 @@ class Row(Competitor):
         return f"diverged: {', '.join(some)}" if some else ""
 
     @property
-    def method_name(self) -> str:
-        """The method, with its version unless that is the first."""
-        return self.method if self.method_version == "1" else f"{self.method}@{self.method_version}"
-
-    @property
     def made_by(self) -> tuple[str, str, str, str]:
         """Method, its version, its options, and the network matched on or nothing: what made the sets."""
         return self.method, self.method_version, self.options, self.matching_network or ""
-
-    @property
-    def board(self) -> Board:
-        """What a row must share with another to be compared with it, but for the images per class."""
-        return Board(*(getattr(self, each.name) for each in fields(Board)))
 
 
 def find_records(folder: Path) -> list[Record]:
@@ -195,9 +199,13 @@ def _judged_by(record: Record) -> tuple[str, str, str]:
     return record.dataset, record.dataset_sha256, record.protocol
 
 
-def rows(records: Iterable[Record]) -> list[Row]:
-    """Summarise records: best first within each data set and ipc; sets of any size at the end."""
-    kept = sorted(drop_other_augmentations(_latest(records)), key=lambda record: (record.key, record.condense_key))
+def rows(records: Iterable[Record], in_steps: bool = False) -> list[Row]:
+    """Summarise records: best first within each data set and ipc; sets of any size at the end.
+
+    They are those of sets that were condensed at once, or with ``in_steps`` those of continual learning.
+    """
+    wanted = (record for record in records if bool(record.steps) == in_steps)
+    kept = sorted(drop_other_augmentations(_latest(wanted)), key=lambda record: (record.key, record.condense_key))
     groups = by_row(kept)
     tables: dict[tuple[Board, int | None], list[Row]] = defaultdict(list)
     for who in sorted(groups, key=repr):
@@ -241,12 +249,16 @@ def competitor(record: Record) -> Competitor:
     )
     if record.imported:
         options = {name: value for name, value in options.items() if name not in OF_ONE_SET | {"lr"}}
+    dataset, dataset_sha256 = record.ranked_on
     return Competitor(
+        dataset=dataset,
+        dataset_sha256=dataset_sha256,
         **{name: getattr(record, name) for name in AS_RECORDED},
         track=str(record.track),
         teacher=record.teacher.get("sha256", ""),
         options=changed,
         all_options=MADE_ELSEWHERE * record.imported + json.dumps(options, sort_keys=True),
+        steps=record.steps.sizes if record.steps else None,
     )
 
 

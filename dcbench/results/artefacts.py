@@ -69,7 +69,8 @@ class Artefacts:
     def set_path(self, spec: CondenseSpec) -> Path:
         """Return where the condensed set of a spec is or would be."""
         ipc = f"ipc{spec.ipc}" if spec.ipc is not None else "all"
-        parts = (spec.dataset, ipc, spec.method, spec.matching_network, f"seed{spec.seed}")
+        steps = f"steps{len(spec.steps.classes)}" if spec.steps else None
+        parts = (spec.dataset, ipc, spec.method, spec.matching_network, f"seed{spec.seed}", steps)
         readable = "_".join(slug(part) for part in parts if part)
         return self.root / "sets" / f"{readable}_{spec.key()[:12]}.safetensors"
 

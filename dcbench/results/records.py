@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
 from pydantic_core import from_json
 
-from dcbench.core.spec import ACCURACY, CondenseSpec, EvaluationSpec
+from dcbench.core.spec import ACCURACY, CondenseSpec, EvaluationSpec, Steps
 from dcbench.utils.errors import newer_format
 
 RECORD_SCHEMA: Literal[8] = 8
@@ -56,6 +56,8 @@ class Record(BaseModel):
         matching_network: None where the method does not depend on it.
         condense_seed, eval_seed: seeds of the set and of the network.
         seeded: whether another condense seed would give another set.
+        steps: of a memory in continual learning; None for a set that was condensed at once. ``dataset`` then has
+            the classes seen.
         evaluation_network, protocol, budget: how it was judged.
         augmentation: of the images that the evaluation network was trained on, as the protocol has it; empty for
             none, None where it is not known.
@@ -105,6 +107,7 @@ class Record(BaseModel):
     matching_network: str | None
     condense_seed: int
     seeded: bool = True
+    steps: Steps | None = None
     evaluation_network: str | None = None
     protocol: str
     budget: str
@@ -173,6 +176,12 @@ class Record(BaseModel):
         return self.plugin == IMPORTED and {*self.options} >= OF_ONE_SET
 
     @property
+    def ranked_on(self) -> tuple[str, str]:
+        """Name and hash of the data set whose tables it is for: in continual learning that of all classes."""
+        of = self.steps or self
+        return of.dataset, of.dataset_sha256
+
+    @property
     def value(self) -> float | None:
         """The main score."""
         return self.scores.get(self.main, self.accuracy if self.main == ACCURACY else None)
@@ -195,6 +204,7 @@ class Record(BaseModel):
         unknown_then |= {"balanced_accuracy", "diverged"} if self.schema_ < 7 else set()
         of_measures = {"measure", "main", "unit", "lower_is_better", "scores"}
         unknown_then |= of_measures if self.schema_ < 8 else set()
+        unknown_then |= set() if self.steps else {"steps"}
         fields = self.model_dump(mode="json", by_alias=True, exclude=unknown_then)
         return sealed(fields) if self.schema_ >= 3 else _canonical(fields)
 

@@ -46,7 +46,9 @@ def estimate(plans: Sequence[Plan], outlines: Sequence[Outline], store: Store, f
             # One training for all measures; which takes longest is the best guess.
             spans = [trials.get(_trial_kind(cell.spec, *judged, str(measure))) for *_, measure in asked]
             found_trials.append(max((span for span in spans if span), default=None))
-        if pending and (force or not store.set_path(cell.spec).exists()):
+        if cell.spec.steps:  # joining sets takes no time
+            continue
+        if (pending or not cell.trials) and (force or not store.set_path(cell.spec).exists()):
             found_sets.append(sets.get(_set_kind(cell.spec)))
     measured = [span for span in (*found_sets, *found_trials) if span]
     unknown = (

@@ -17,7 +17,7 @@ from dcbench.condense.condensation import Condensation
 from dcbench.core.architecture import Architecture, fit
 from dcbench.core.component import Component
 from dcbench.core.condensed_set import Origin, SetTraits
-from dcbench.core.dataset import Dataset, DatasetInfo
+from dcbench.core.dataset import Dataset, DatasetInfo, Splits
 from dcbench.core.loaded_dataset import LoadedDataset, load_dataset
 from dcbench.core.measure import Measure
 from dcbench.core.method import IS_START, Method, Setting, dependencies_in
@@ -77,8 +77,10 @@ class Request:
     leave_out: bool = False
 
 
-def make_plan(request: Request, plugins: Plugins) -> Plan:
+def make_plan(request: Request, plugins: Plugins, splits: Splits | None = None) -> Plan:
     """Resolve a request: load its data sets, check that everything fits, and list the cells.
+
+    ``splits`` has been read of all its data sets, which differ in their form alone; see `load_dataset`.
 
     Raises:
         DcbenchError: for any name, option, value or combination that cannot be served, before any work.
@@ -99,7 +101,7 @@ def make_plan(request: Request, plugins: Plugins) -> Plan:
     cells: dict[str, Cell] = {}
     hashes: dict[str, str] = {}
     for dataset in datasets:
-        data = load_named(dataset, plugins, request.data_root, request.device)
+        data = load_named(dataset, plugins, request.data_root, request.device, splits)
         other = hashes.setdefault(data.info.name, data.info.sha256)
         if other != data.info.sha256:
             raise DcbenchError(f"two different data sets of this run are called {data.info.name!r}.")
@@ -287,8 +289,10 @@ def _start_of(method: Method, data: LoadedDataset, ipc: int) -> tuple[Method, Te
     return method, None
 
 
-def load_named(dataset: Dataset, plugins: Plugins, data_root: Path, device: torch.device) -> LoadedDataset:
-    """Load a data set for a run.
+def load_named(
+    dataset: Dataset, plugins: Plugins, data_root: Path, device: torch.device, splits: Splits | None = None
+) -> LoadedDataset:
+    """Load a data set for a run, of ``splits`` where they have been read.
 
     Raises:
         DcbenchError: when it cannot be had, or goes by the name of another that is installed.
@@ -305,7 +309,7 @@ def load_named(dataset: Dataset, plugins: Plugins, data_root: Path, device: torc
             f"{dataset} would be recorded as {name!r}, and {taken!r} is another data set's name. "
             f"Give it one of its own{how}."
         )
-    return load_dataset(dataset, data_root, device)
+    return load_dataset(dataset, data_root, device, splits)
 
 
 def distribute_options(

@@ -117,7 +117,7 @@ class _Names:
     def renamed(self, record: Record) -> Record | None:
         """Return a record with the suite's names; None where its data set or method is none of the suite's."""
         dataset = self.datasets.get(tidy(record.dataset))
-        if dataset is None or record.method not in self.selection.methods or record.imported:
+        if dataset is None or record.method not in self.selection.methods or record.imported or record.steps:
             return None
         update = {
             "dataset": dataset,

@@ -39,7 +39,7 @@ def row_data(row: Row) -> dict[str, Any]:
         network: {name: value for name, value in asdict(score).items() if value or name not in SELDOM}
         for network, score in sorted(row.scores.items())
     }
-    told_apart = ("all_options", "seeded", "condense_keys", "trials", "found", "teacher", "teachers")
+    told_apart = ("all_options", "seeded", "steps", "condense_keys", "trials", "found", "teacher", "teachers")
     plain = _plain(row, *told_apart, *_untold(row)) | {"scores": scores}
     plain |= {"diverged": row.diverged} if row.diverged else {}
     plain |= {"made_elsewhere": True} if row.made_elsewhere else {}

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import io
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import cycle, groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from textwrap import fill
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dcbench.core.spec import ACCURACY
 from dcbench.leaderboard.board import Leaderboard
-from dcbench.leaderboard.report.words import label
-from dcbench.leaderboard.scores import Board, Row, networks_of
+from dcbench.leaderboard.continual import Curve
+from dcbench.leaderboard.report.curves import curve_tables
+from dcbench.leaderboard.report.words import label, measured
+from dcbench.leaderboard.scores import Board, Competitor, Row, networks_of
+from dcbench.leaderboard.statistics import Score
 from dcbench.results.stored_pixels import stored_pixels
 from dcbench.utils.errors import DcbenchError
 from dcbench.utils.files import slug, write_atomically
@@ -52,9 +57,12 @@ def write_figures(leaderboard: Leaderboard, out: Path) -> tuple[list[Path], list
     for row in leaderboard.rows:
         boards[row.board].append(row)
     for board, rows in boards.items():
-        parts = ["accuracy", board.dataset, board.protocol, board.budget * (board.budget != "full"), board.track]
-        parts += [each[:8] for each in (_version(board, leaderboard), board.teacher)]
-        written += _save(_accuracies(board, rows), out, parts)
+        written += _save(_accuracies(board, rows), out, ["accuracy", *_parts(board, leaderboard)])
+    for title, curves in curve_tables(leaderboard.curves):
+        board, size = curves[0].board, f"steps of {curves[0].step_size}"
+        images = [f"ipc{each.ipc}" for each in curves if each.ipc][:1]
+        parts = ["continual", *_parts(board, leaderboard), *images, size]
+        written += _save(_curves(f"{board.dataset}: {title}", curves), out, parts)
     for board, ipc, rows in _sheets(leaderboard.rows):
         strips = {}
         for row in rows:
@@ -86,63 +94,115 @@ def _version(board: Board, leaderboard: Leaderboard) -> str:
     return board.dataset_sha256 if len(hashes) > 1 else ""
 
 
-def _name(row: Row) -> str:
+def _parts(board: Board, leaderboard: Leaderboard) -> list[str]:
+    """Return what tells the figure of a board from others, for its file's name."""
+    parts = [board.dataset, board.protocol, board.budget * (board.budget != "full"), board.track]
+    parts += [board.measure * (board.measure != ACCURACY)]
+    return parts + [each[:8] for each in (_version(board, leaderboard), board.teacher)]
+
+
+def _name(row: Competitor) -> str:
     return label(row) + (f", on {row.matching_network}" if row.matching_network else "")
 
 
 def _accuracies(board: Board, rows: Sequence[Row]) -> Figure:
-    """Draw accuracy against images per class: a panel for each network, a line for each method."""
-    from matplotlib.figure import Figure
-
-    networks, names = networks_of(rows), sorted({_name(row) for row in rows})
+    """Draw accuracy against images per class; sets of all images lie across."""
     sizes = sorted({row.ipc for row in rows if row.ipc is not None})
-    columns = min(3, len(networks))
-    lines = -(-len(networks) // columns)
-    size = max(INCHES * columns / 3, 4.5), 2.6 * lines + 0.2 * len(names) / 3 + 0.3
-    figure = Figure(figsize=size, layout="constrained")
-    panels = figure.subplots(lines, columns, squeeze=False, sharey=True)
-    for panel, network in zip(panels.flat, networks, strict=False):
-        panel.set_title(network, fontsize=9)
-        for number, (name, marker) in enumerate(zip(names, cycle("osD^vPX*"), strict=False)):
-            shift = 1.02 ** (number - len(names) / 2)  # so that intervals do not hide each other
-            _line(panel, [row for row in rows if _name(row) == name], network, shift, f"C{number % 10}", marker)
+
+    def draw(panel: Axes, network: str, name: str, shift: float, style: dict[str, Any]) -> None:
+        here = [row for row in rows if _name(row) == name]
+        scores = {row.ipc: score for row in here if (score := row.scores.get(network))}
+        if None in scores:
+            mean = scores.pop(None).mean
+            panel.axhline(_in_unit(board, mean), color=style["color"], linestyle="--", linewidth=1, label=name)
+        _line(panel, board, {ipc * 1.02**shift: scores[ipc] for ipc in sizes if ipc in scores}, name, style)
         if sizes:
             panel.set_xscale("log")
             panel.set_xticks(sizes, map(str, sizes))
             panel.minorticks_off()
             panel.set_xlim(sizes[0] / 1.5, sizes[-1] * 1.5)
-        panel.set_xlabel("images per class", fontsize=8)
+
+    budget = "" if board.budget == "full" else f", budget {board.budget}"
+    title = f"{board.dataset}, protocol {board.protocol}{budget}, {board.track.replace('-', ' ')}s"
+    return _panels(board, title, "images per class", networks_of(rows), {_name(row) for row in rows}, draw)
+
+
+def _curves(title: str, curves: Sequence[Curve]) -> Figure:
+    """Draw the accuracy of continual learning against the number of classes seen."""
+    seen, board = sorted({count for each in curves for count in each.scores}), curves[0].board
+
+    def draw(panel: Axes, network: str, name: str, shift: float, style: dict[str, Any]) -> None:
+        for each in curves:
+            if (each.network, _name(each)) == (network, name):
+                places = {count + 0.08 * shift: score for count, score in each.scores.items()}
+                _line(panel, board, places, name, style)
+        panel.set_xticks(seen)
+
+    networks = sorted({each.network for each in curves})
+    return _panels(board, title, "classes seen", networks, {_name(each) for each in curves}, draw)
+
+
+def _panels(
+    board: Board,
+    title: str,
+    across: str,
+    networks: Sequence[str],
+    methods: Iterable[str],
+    draw: Callable[..., None],
+) -> Figure:
+    """Draw the scores of a board: a panel for each network, a line for each method.
+
+    Args:
+        board: whose scores they are.
+        title: of the figure.
+        across: what the horizontal axis has.
+        networks, methods: by name.
+        draw: called with the panel, its network, a method, the place of its line beside others, around 0, so that
+            intervals do not hide each other, and the line's style.
+    """
+    from matplotlib.figure import Figure
+
+    names = sorted(methods)
+    columns = min(3, len(networks))
+    lines = -(-len(networks) // columns)
+    width, height = max(INCHES * columns / 3, 4.5), 2.6 * lines + 0.2 * len(names) / columns + 0.3
+    figure = Figure(figsize=(width, height), layout="constrained")
+    panels = figure.subplots(lines, columns, squeeze=False, sharey=True)
+    for panel, network in zip(panels.flat, networks, strict=False):
+        panel.set_title(network, fontsize=9)
+        for number, (name, marker) in enumerate(zip(names, cycle("osD^vPX*"), strict=False)):
+            style = {"color": f"C{number % 10}", "marker": marker}
+            draw(panel, network, name, number - len(names) / 2, style)
+        panel.set_xlabel(across, fontsize=8)
         panel.grid(alpha=0.3)
         panel.tick_params(labelsize=8)
     for panel in panels.flat[len(networks) :]:
         panel.set_axis_off()
-    figure.supylabel("test accuracy (%)", fontsize=9)
-    budget = "" if board.budget == "full" else f", budget {board.budget}"
-    figure.suptitle(
-        f"{board.dataset}, protocol {board.protocol}{budget}, {board.track.replace('-', ' ')}s", fontsize=10
-    )
+    scores = "test accuracy (%)" if board.measure == ACCURACY else measured(board)
+    figure.supylabel(scores, fontsize=9)
+    figure.suptitle(fill(title, round(13 * width)), fontsize=10)
     known = {line.get_label(): line for panel in panels.flat for line in panel.get_lines()}
     handles = {name: known[name] for name in names if name in known}
-    columns = min(3, len(names))
+    columns = min(columns, len(names))
     figure.legend([*handles.values()], [*handles], loc="outside lower center", ncols=columns, fontsize=8)
     return figure
 
 
-def _line(panel: Axes, rows: Sequence[Row], network: str, shift: float, colour: str, marker: str) -> None:
-    """Draw the rows of a method, with the 95 % intervals that are known; one of all images lies across."""
-    name = _name(rows[0])
-    scores = {row.ipc: score for row in rows if (score := row.scores.get(network))}
-    if None in scores:
-        panel.axhline(100 * scores.pop(None).mean, color=colour, linestyle="--", linewidth=1, label=name)
-    sizes = sorted(ipc for ipc in scores if ipc is not None)
-    if not sizes:
+def _line(panel: Axes, board: Board, scores: Mapping[float, Score], name: str, style: dict[str, Any]) -> None:
+    """Draw the scores of a method by their place, with the 95 % intervals that are known."""
+    if not scores:
         return
-    means = [100 * scores[ipc].mean for ipc in sizes]
-    places = [ipc * shift for ipc in sizes]
-    panel.plot(places, means, color=colour, marker=marker, markersize=4, linewidth=1.2, label=name)
-    for ipc in sizes:
-        if interval := scores[ipc].interval:
-            panel.plot([ipc * shift] * 2, [100 * each for each in interval], color=colour, linewidth=1)
+    means = [_in_unit(board, score.mean) for score in scores.values()]
+    panel.plot([*scores], means, markersize=4, linewidth=1.2, label=name, **style)
+    for place, score in scores.items():
+        if score.interval:
+            bounds = [_in_unit(board, each) for each in score.interval]
+            panel.plot([place] * 2, bounds, color=style["color"], linewidth=1)
+
+
+def _in_unit(board: Board, score: float) -> float:
+    """Return a score as it is drawn: a fraction in percent."""
+    return 100 * score if board.of_fractions else score
 
 
 def _contact_sheet(title: str, strips: dict[str, tuple[NDArray[np.uint8], NDArray[np.int64]]]) -> Figure:

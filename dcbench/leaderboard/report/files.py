@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
-from itertools import groupby
 from pathlib import Path
 
 from dcbench.leaderboard.board import Leaderboard, read_leaderboard
+from dcbench.leaderboard.report.curves import curves_markdown
 from dcbench.leaderboard.report.page import page
 from dcbench.leaderboard.report.readme import with_tables
 from dcbench.leaderboard.report.tables import MARK, costs, csv, legend, markdown
 from dcbench.leaderboard.report.words import cell, heading
-from dcbench.leaderboard.standings import Standings
 from dcbench.utils.files import slug, write_atomically
 
 TABLES = "tables"
@@ -23,10 +21,8 @@ PAGE = "index.html"
 
 def generated_files(leaderboard: Leaderboard) -> dict[str, str]:
     """Return the text of every file that is made of a leaderboard, by its name."""
-    files = {
-        _page_name(dataset): _dataset_page(dataset, list(group), leaderboard)
-        for dataset, group in groupby(leaderboard.tables, key=lambda table: table.dataset)
-    }
+    datasets = sorted({each.dataset for each in (*leaderboard.tables, *leaderboard.curves)})
+    files = {_page_name(dataset): _dataset_page(dataset, leaderboard) for dataset in datasets}
     if leaderboard.tables:
         files[SCORES] = csv(leaderboard.rows)
         files[PAGE] = page(leaderboard)
@@ -87,10 +83,12 @@ def _page_name(dataset: str) -> str:
     return f"{name}.md" if name == dataset else f"{name}-{hashlib.sha256(dataset.encode()).hexdigest()[:8]}.md"
 
 
-def _dataset_page(dataset: str, tables: Sequence[Standings], leaderboard: Leaderboard) -> str:
+def _dataset_page(dataset: str, leaderboard: Leaderboard) -> str:
     """Return the page of one data set: for each images per class, the standings, and what sets took."""
-    parts = [f"# {cell(dataset)}", MARK, legend(leaderboard.rules)]
+    tables = [table for table in leaderboard.tables if table.dataset == dataset]
+    parts = [f"# {cell(dataset)}", MARK, *[legend(leaderboard.rules)] * bool(tables)]
     several_versions = len({table.dataset_sha256 for table in tables}) > 1
     for table in tables:
         parts += [f"## {heading(table, several_versions)}", markdown(table, leaderboard), costs(table)]
+    parts += curves_markdown([each for each in leaderboard.curves if each.dataset == dataset])
     return "\n\n".join(parts) + "\n"

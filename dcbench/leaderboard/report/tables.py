@@ -36,7 +36,7 @@ from dcbench.leaderboard.scores import Row, networks_of
 from dcbench.leaderboard.standings import Entry, Standings
 from dcbench.leaderboard.statistics import Score
 
-LEFT_ALIGNED = {"method", "matched on", "device", "engine", "commit"}
+LEFT_ALIGNED = {"method", "matched on", "network", "device", "engine", "commit"}
 
 
 CSV_COLUMNS = (
@@ -129,7 +129,7 @@ def markdown(table: Standings, leaderboard: Leaderboard) -> str:
         notes.append("‡ made elsewhere: dcbench evaluated these sets, and did not condense them.")
     notes += [cell(f"{name}: no record.") for name in table.missing]
     notes += [cell(note) for note in _soft_notes(table)]
-    return "\n\n".join([_tabulated(lines, "github", table.missing), *filter(None, notes)])
+    return "\n\n".join([tabulated(lines, "github", table.missing), *filter(None, notes)])
 
 
 def _diverged(row: Row) -> str:
@@ -197,7 +197,7 @@ def latex(table: Standings) -> str:
             "n": count(entry.row),
         }
         lines.append(_line(entry, table, one_line, accuracy) | more)
-    made = _tabulated(lines, "latex_booktabs", table.missing)
+    made = tabulated(lines, "latex_booktabs", table.missing)
     for symbol, command in (("–", "--"), ("†", r"\textdagger{}"), ("‡", r"\textdaggerdbl{}"), ("±", r"$\pm$")):
         made = made.replace(symbol, command)
     heads = (f"{table.dataset}: {heading(table)}".replace("`", ""), LATEX_LEGEND)
@@ -222,7 +222,7 @@ def brief(table: Standings, leaderboard: Leaderboard) -> str:
             **_over_random(entry, table),
         }
         lines.append(line | {"n": count(entry.row), "✓": verified})
-    return "\n\n".join([_tabulated(lines, "github", table.missing), *map(cell, _soft_notes(table))])
+    return "\n\n".join([tabulated(lines, "github", table.missing), *map(cell, _soft_notes(table))])
 
 
 def costs(table: Standings) -> str:
@@ -244,7 +244,7 @@ def costs(table: Standings) -> str:
         for entry in table.entries
         for row in [entry.row]
     ]
-    return _tabulated(lines, "github")
+    return tabulated(lines, "github")
 
 
 def _line(
@@ -266,7 +266,7 @@ def _line(
     return line
 
 
-def _tabulated(lines: Sequence[dict[str, str]], form: str, missing: Sequence[str] = ()) -> str:
+def tabulated(lines: Sequence[dict[str, str]], form: str = "github", missing: Sequence[str] = ()) -> str:
     """Return lines as a table, with a line of dashes for each reference without a record."""
     align = ["left" if name in LEFT_ALIGNED else "right" for name in lines[0]]
     empty = [dict.fromkeys(lines[0], DASH) | {"method": name} for name in missing]

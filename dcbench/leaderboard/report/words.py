@@ -6,7 +6,7 @@ import html
 import re
 
 from dcbench.core.spec import ACCURACY
-from dcbench.leaderboard.scores import Board, Row
+from dcbench.leaderboard.scores import Board, Competitor, Row
 from dcbench.leaderboard.standings import Entry, Standings
 from dcbench.leaderboard.statistics import Interval, Score
 from dcbench.results.records import TeacherFacts
@@ -79,7 +79,7 @@ def sample(score: Score | None) -> str:
     return f"{score.sets}x{score.trials // score.sets}" if even else f"{score.trials} in {score.sets}"
 
 
-def label(row: Row) -> str:
+def label(row: Competitor) -> str:
     """Return the method with the options that are not its defaults."""
     return one_line(f"{row.method_name} ({row.options})" if row.options else row.method_name)
 
@@ -96,12 +96,19 @@ def one_line(text: str) -> str:
 
 def heading(table: Standings, several_versions: bool = False) -> str:
     """Return what a table is of, but for the data set."""
-    size = f"{counted(table.ipc, 'image')} per class" if table.ipc else "all images"
     version = f", data {table.dataset_sha256[:12]}" if several_versions else ""
-    budget = "" if table.budget == "full" else f", budget {table.budget}"
-    teacher = f", teacher {table.teacher[:12]}" if table.teacher else ""
-    measure = f", {cell(measured(table))}" if table.measure != ACCURACY else ""
-    return f"{size}, protocol `{cell(table.protocol)}`{budget}, {cell(table.track)}s{teacher}{measure}{version}"
+    return setting(table, table.ipc, "`") + version
+
+
+def setting(board: Board, ipc: int | None, quote: str = "") -> str:
+    """Return the images per class and what else rows have in common; names in Markdown have their quotes."""
+    text = cell if quote else one_line
+    size = f"{counted(ipc, 'image')} per class" if ipc else "all images"
+    budget = "" if board.budget == "full" else f", budget {board.budget}"
+    teacher = f", teacher {board.teacher[:12]}" if board.teacher else ""
+    measure = f", {text(measured(board))}" if board.measure != ACCURACY else ""
+    protocol = f"{quote}{text(board.protocol)}{quote}"
+    return f"{size}, protocol {protocol}{budget}, {text(board.track)}s{teacher}{measure}"
 
 
 def measured(of: Board) -> str:

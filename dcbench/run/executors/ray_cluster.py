@@ -135,8 +135,9 @@ class RayCluster:
             try:
                 while scheduler.left or self._running:
                     while len(self._running) < self._room() and (assignment := scheduler.next_cell()):
-                        root, paths = scheduler.store.root, scheduler.store.paths(assignment.spec)
-                        files = read_files(root, (path.relative_to(root).as_posix() for path in paths))
+                        store, specs = scheduler.store, (assignment.spec, *getattr(assignment.source, "parts", ()))
+                        paths = (path.relative_to(store.root) for spec in specs for path in store.paths(spec))
+                        files = read_files(store.root, (path.as_posix() for path in paths))
                         self._running[task.remote(assignment, files, job)] = _RaySlot(assignment)
                     if self._running:
                         self._listen(scheduler)
