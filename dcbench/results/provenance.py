@@ -24,6 +24,7 @@ from torch import nn
 import dcbench
 from dcbench.core.architecture import Architecture
 from dcbench.core.condensed_set import Origin
+from dcbench.core.measure import Measure
 from dcbench.engine.memory import return_freed_memory
 
 _PLAIN = int | float | complex | str | bytes
@@ -207,8 +208,13 @@ class PeakMemory:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in bytes on macOS
 
 
-def sources(origin: Origin, network: Architecture | None) -> dict[str, str]:
-    """Return the hashes of the code behind the matching and the evaluation network, where they are known."""
+def sources(origin: Origin, network: Architecture | None, measure: Measure | None = None) -> dict[str, str]:
+    """Return the hashes of the code behind both networks and the measure, where they are known.
+
+    A measure of the core has none, as protocols have none.
+    """
     evaluation = source_sha256(type(network)) if network else ""
     behind = {"matching_network": origin.network_source_sha256, "evaluation_network": evaluation}
+    if measure and not type(measure).__module__.startswith("dcbench."):
+        behind["measure"] = source_sha256(type(measure))
     return {part: digest for part, digest in behind.items() if digest}

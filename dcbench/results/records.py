@@ -83,8 +83,8 @@ class Record(BaseModel):
         teacher: of a protocol that has one: the fields of `TeacherFacts`; else empty.
         plugin, plugin_version, source_sha256: the distribution that brought the method and its file's hash; for
             sets made elsewhere `IMPORTED`, nothing, and the hash of the set's file.
-        sources: hashes of the files of code behind the ``matching_network`` and the ``evaluation_network``, by
-            these words, where they are known.
+        sources: hashes of the files of code behind the ``matching_network``, the ``evaluation_network`` and the
+            ``measure``, by these words, where they are known.
         packages: versions of what the evaluation network is made of, by the packages' names; torch's is ``torch``.
         device, torch, dcbench, git_sha, git_dirty, started_at: where, with what and when (UTC).
     """

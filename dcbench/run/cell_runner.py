@@ -229,7 +229,7 @@ class CellRunner:
                 used = getattr(self.source, "architecture", None)
             fitting = what_would_fit(self.spec, self.data, used, self.conditions, trial is not None)
             message = f"{message.rstrip('. :')}. {fitting}"
-        self._tell_record(trial, network, status="failed", error=message, started_at=now(), **_words_of(measure))
+        self._tell_record(trial, network, status="failed", error=message, started_at=now(), measure=measure)
 
     def _tell_record(self, trial: EvaluationSpec | None, network: Architecture | None, **fields: Any) -> None:
         """Tell the record of a trial, or of the condensation."""
@@ -293,7 +293,7 @@ def trial_fields(
         "accuracy": scores.pop("accuracy", None),
         "balanced_accuracy": scores.pop("balanced_accuracy", None),
         "scores": scores,
-        **_words_of(answer.measure),
+        "measure": answer.measure,
         "diverged": trial.diverged,
         "eval_seconds": round(trial.seconds + answer.seconds, 3),
         "storage_bytes": condensed.storage_bytes,
@@ -306,12 +306,6 @@ def trial_fields(
     }
 
 
-def _words_of(measure: Measure) -> dict[str, Any]:
-    """Return what a record says of a measure."""
-    words = {name: getattr(measure, name) for name in ("main", "unit", "lower_is_better")}
-    return {"measure": str(measure), **words}
-
-
 def describe_work(
     spec: CondenseSpec,
     data: LoadedDataset,
@@ -319,6 +313,7 @@ def describe_work(
     conditions: Conditions,
     artefacts: Artefacts,
     network: Architecture | None = None,
+    measure: Measure = ACCURACY,
     threads: int | None = None,
     teacher_seconds: float = 0.0,
     **fields: Any,
@@ -342,11 +337,15 @@ def describe_work(
         n_test=len(data.host_test.labels),
         condense_seconds=round(cost.seconds, 3) if cost else None,
         networks_seconds=round((cost.networks_seconds if cost else 0.0) + teacher_seconds, 3),
+        measure=str(measure),
+        main=measure.main,
+        unit=measure.unit,
+        lower_is_better=measure.lower_is_better,
         peak_memory_bytes=cost.peak_memory_bytes if cost else None,
         plugin=origin.distribution,
         plugin_version=origin.version,
         source_sha256=origin.source_sha256,
-        sources=sources(origin, network),
+        sources=sources(origin, network, measure),
         device=_both(cost.device if cost else "", describe_device(data.device, threads)),
         torch=torch.__version__,
         dcbench=dcbench.__version__,

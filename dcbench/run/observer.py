@@ -20,11 +20,11 @@ from dcbench.results.records import Record
 
 @dataclass
 class _Run:
-    """A run of the tracker, and what it was told: the last iteration, and the accuracies by network."""
+    """A run of the tracker, and what it was told: the last iteration, and the scores by their names."""
 
     tracked: Any
     iteration: int = 0
-    accuracies: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    scores: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
 
 class Observer(Component):
@@ -60,7 +60,8 @@ class Observer(Component):
 
         Args:
             run: what `open` returned.
-            name: ``loss``; ``accuracy/NETWORK``, a fraction; or ``mean_accuracy/NETWORK``, which comes last.
+            name: ``loss``; ``accuracy/NETWORK``, a fraction, or the main score of another measure; or
+                ``mean_accuracy/NETWORK``, which comes last.
             value: the number.
             step: the iteration of a loss, from 1; the seed of a network; the number of networks of a mean.
         """
@@ -91,19 +92,19 @@ class Observer(Component):
 
     @hookimpl
     def dcbench_record_added(self, record: Record, spec: CondenseSpec) -> None:
-        """Log the accuracy."""
+        """Log the main score of a measure, such as the accuracy."""
         run = self._run(spec)
-        if record.accuracy is not None and record.evaluation_network:
-            run.accuracies[record.evaluation_network].append(record.accuracy)
-            name = f"accuracy/{record.evaluation_network}"
-            self.log(run.tracked, name, record.accuracy, record.eval_seed or 0)
+        if record.value is not None and record.evaluation_network:
+            name = f"{record.main}/{record.evaluation_network}"
+            run.scores[name].append(record.value)
+            self.log(run.tracked, name, record.value, record.eval_seed or 0)
 
     @hookimpl
     def dcbench_cell_ended(self, spec: CondenseSpec, status: str) -> None:
         """Log the means of the networks that were trained now, and close the tracker's run."""
         if run := self._runs.pop(spec.key(), None):
-            for network, each in run.accuracies.items():
-                self.log(run.tracked, f"mean_accuracy/{network}", mean(each), len(each))
+            for name, each in run.scores.items():
+                self.log(run.tracked, f"mean_{name}", mean(each), len(each))
             self.close(run.tracked, status)
 
     def _run(self, spec: CondenseSpec) -> _Run:

@@ -17,6 +17,7 @@ from filelock import BaseFileLock
 from dcbench.condense.condensation import stored_set
 from dcbench.core.architecture import Architecture
 from dcbench.core.loaded_dataset import LoadedDataset
+from dcbench.core.measure import Measure
 from dcbench.core.spec import CondenseSpec
 from dcbench.engine.engine import PLAIN, Engine
 from dcbench.hookspecs import Progress
@@ -257,8 +258,8 @@ class Scheduler:
         changed = {
             name
             for cell in self.plan.cells
-            for network, _, _, record in self.plan.trials(cell, self.store)
-            for name in (_other_code(record, cell, network) if record else ())
+            for network, _, measure, record in self.plan.trials(cell, self.store)
+            for name in (_other_code(record, cell, network, measure) if record else ())
         }
         for name in sorted(changed) if not self.force else ():
             warnings.warn(
@@ -276,12 +277,12 @@ class Scheduler:
                 raise DcbenchError(f"{path} is another set of the same spec: choose another results folder.")
 
 
-def _other_code(record: Record, cell: Cell, network: Architecture) -> Iterator[str]:
+def _other_code(record: Record, cell: Cell, network: Architecture, measure: Measure) -> Iterator[str]:
     """Name what is behind a record and has other code now; what the record does not know of is not named."""
     origin = cell.source.origin
     if record.source_sha256 != origin.source_sha256:
         yield record.method
-    for part, digest in sources(origin, network).items():
+    for part, digest in sources(origin, network, measure).items():
         if record.sources.get(part, digest) != digest:
             yield str(getattr(record, part))
     for package in changed_packages(type(network), record.packages):

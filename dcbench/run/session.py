@@ -277,7 +277,7 @@ def _refuse_code_without_file(plan: Plan) -> None:
         return
     for cell in plan.cells:
         source = [getattr(cell.source, name, None) for name in ("method", "architecture")]
-        for each in (*source, *(network for network, _ in cell.trials)):
+        for each in (*source, *(network for network, _ in cell.trials), *plan.measures):
             if type(each).__module__ == "__main__":
                 raise DcbenchError(f"{each} is defined in a notebook: leave out jobs, or move it into a module.")
 

@@ -202,7 +202,8 @@ class Verifier:
         kept = self.store.find(*at) if self.store else None
         if kept is None:
             return None
-        code, taught_by = sources(submitted.checked.origin, architecture), submitted.records[0].teacher
+        measure, taught_by = self.plugins.make_measure(spec.measure), submitted.records[0].teacher
+        code = sources(submitted.checked.origin, architecture, measure)
         protocol = get_protocol(spec.protocol, self.plugins.make_architecture)
         augmentation = protocol.augmentation(self.datasets[spec.dataset].info)
         here = (augmentation, active_engine().name, code, torch.__version__, dcbench.__version__, taught_by)

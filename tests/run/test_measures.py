@@ -15,6 +15,7 @@ from dcbench.evaluate.accuracy import ACCURACY
 from dcbench.leaderboard.rules import Rules
 from dcbench.leaderboard.scores import rows
 from dcbench.leaderboard.standings import standings
+from dcbench.results.provenance import source_sha256
 from dcbench.results.store import RECORDS, read_records
 from dcbench.utils.errors import DcbenchError
 
@@ -133,3 +134,16 @@ def test_python_takes_measures_and_tables_are_of_accuracy_unless_told(tmp_path, 
     table = results.table(measure="confidence")
     values = results.trials().query("measure == 'confidence'").scores.map(lambda scores: scores["excess"])
     assert table["mean"].item() == pytest.approx(values.mean())
+
+
+def test_a_record_knows_the_code_of_its_measure_and_a_run_says_when_it_has_changed(run, tmp_path, monkeypatch):
+    run(tmp_path / "r", measures=(ACCURACY, Confidence()))
+    accuracy, confidence = read_records(tmp_path / "r" / RECORDS)
+    assert "measure" not in accuracy.sources
+    assert confidence.sources["measure"] == source_sha256(Confidence)
+    monkeypatch.setattr(
+        "dcbench.results.provenance.source_sha256",
+        lambda cls: "another" if cls is Confidence else source_sha256(cls),
+    )
+    with pytest.warns(UserWarning, match="the code of confidence has changed"):
+        run(tmp_path / "r", measures=(ACCURACY, Confidence()))
