@@ -5,7 +5,7 @@
 - AutoAttack, by its authors' code: Croce, Hein, Reliable Evaluation of Adversarial Robustness with an Ensemble
   of Diverse Parameter-free Attacks, ICML 2020.
 
-Budgets, steps and step size are those of DD-RobustBench (Wu et al., 2024).
+Budgets and steps are those of DD-RobustBench (Wu et al., 2024).
 """
 
 from collections.abc import Callable, Mapping
@@ -51,7 +51,13 @@ class Adversarial(Measure):
         "2+4+8", "budgets in 255ths of the pixels' range, such as 8 or 2+4+8", source="DD-RobustBench"
     )
     steps: int = option(10, "steps of PGD", source="DD-RobustBench", ge=1)
-    step_size: float = option(2.0, "step of PGD in 255ths of the pixels' range", source="DD-RobustBench", gt=0)
+    step_size: float | None = option(
+        None,
+        "step of PGD in 255ths of the pixels' range; by default 2.5 x budget / steps (2 for 8), so that from "
+        "every start the steps reach every corner",
+        source="Madry et al., ICLR 2018; for 8, DD-RobustBench",
+        gt=0,
+    )
     autoattack: bool = option(
         False,
         "whether AutoAttack attacks too, at the largest budget: about 10,000 passes for an image that resists",
@@ -98,9 +104,10 @@ class Adversarial(Measure):
         budgets, attacks = self.eps.split("+"), dict[str, Attack]()
         for budget in budgets:
             eps, suffix = float(budget) / 255, "" if budget == budgets[-1] else f"_eps{budget}"
+            step = self.step_size / 255 if self.step_size else 2.5 * eps / self.steps
             attacks[f"fgsm_accuracy{suffix}"] = partial(fgsm, eps=eps)
             attacks[f"pgd_accuracy{suffix}"] = partial(
-                pgd, eps=eps, step_size=self.step_size / 255, steps=self.steps, generator=generator
+                pgd, eps=eps, step_size=step, steps=self.steps, generator=generator
             )
         if self.autoattack:
             attacks["autoattack_accuracy"] = partial(autoattack, eps=eps, generator=generator)

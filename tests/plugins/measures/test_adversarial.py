@@ -77,6 +77,13 @@ def test_a_linear_network_of_two_classes_meets_its_exact_worst_case(attack, chan
     assert torch.equal(is_right(network, split, attacked), margins > EPS * slope)
 
 
+@pytest.mark.parametrize("options", [{"eps": "60"}, {"eps": "5", "steps": 3}])
+def test_the_steps_of_pgd_reach_every_corner_of_every_budget(options):
+    split, network = two_classes(mid_grey(make_train((9, 9))))
+    attacks = Adversarial(**options)._attacks(generator())
+    torch.testing.assert_close(attacks["pgd_accuracy"](network, split), attacks["fgsm_accuracy"](network, split))
+
+
 def test_in_whitened_space_the_worst_case_is_that_of_the_pixels():
     split, network = two_classes(mid_grey(make_train((9, 9), size=(4, 4))))
     white = whiten(split)
