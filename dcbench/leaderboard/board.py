@@ -11,6 +11,7 @@ from dcbench.leaderboard.continual import Curve, curves
 from dcbench.leaderboard.dd_ranking import with_dd_ranking
 from dcbench.leaderboard.rules import Rules, read_rules
 from dcbench.leaderboard.scores import Competitor, Row, competitor, official, rows
+from dcbench.leaderboard.search import with_search
 from dcbench.leaderboard.standings import Standings, standings
 from dcbench.results.records import Record
 from dcbench.results.submission import SUBMISSIONS, Found, MethodCard, Submission, find_submissions
@@ -90,6 +91,7 @@ def read_leaderboard(folder: Path, all_budgets: bool = False) -> Leaderboard:
         return not rules.references or of[row.condense_keys[0], row.protocol, row.measure].name in rules.references
 
     tables = with_dd_ranking(standings(table, rules, may_be_reference), rules.dd_ranking)
+    tables = with_search(tables, rules.search)
     return Leaderboard(submissions, rules, tuple(table), tuple(tables), tuple(curves(every)), of)
 
 

@@ -7,12 +7,13 @@ change the correlation, and nothing of another condensed set.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dcbench.leaderboard.statistics import CONFIDENCE, Interval
+from dcbench.leaderboard.statistics import CONFIDENCE, Interval, Trials
 from dcbench.utils.hashes import derive_seed
 
 RESAMPLES = 2000
@@ -41,6 +42,14 @@ class Agreement:
     kendall: Correlation
 
 
+def in_common(truth: Mapping[str, float], trials: Trials) -> tuple[list[str], Array, Array]:
+    """Return the networks that the truth and all sets have, with what `agreement` takes of them."""
+    sets = sorted({condensed for by_set in trials.values() for condensed in by_set})
+    networks = [network for network in truth if sets and {*sets} <= trials.get(network, {}).keys()]
+    found = [[np.mean(trials[network][condensed]) for network in networks] for condensed in sets]
+    return networks, np.array([truth[network] for network in networks]), np.array(found)
+
+
 def agreement(truth: Array, found: Array) -> Agreement:
     """Return how well accuracies agree with the truth on the order of the networks.
 
@@ -49,6 +58,8 @@ def agreement(truth: Array, found: Array) -> Agreement:
         found: accuracies by condensed set, shape (S, N). Each set ranks by itself; the correlation is the mean.
     """
     n = len(truth)
+    order = np.lexsort([*found, truth])  # the interval does not depend on the order that the networks come in
+    truth, found = truth[order], found[:, order]
     generator = np.random.default_rng(derive_seed("bootstrap over networks", n))
     resamples = generator.multinomial(n, np.full(n, 1 / n), RESAMPLES if n >= FEWEST else 0)
     weights = np.vstack([np.ones(n), resamples])

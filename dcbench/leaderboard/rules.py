@@ -20,6 +20,15 @@ class Augmentations(BaseModel):
     plain: str
 
 
+class SearchTruth(BaseModel):
+    """By which row networks rank in truth: that of a method under a protocol, as in a suite's ``[truth]``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: str
+    protocol: str
+
+
 class Rules(BaseModel):
     """What stands in a leaderboard's ``rules.toml``.
 
@@ -35,6 +44,7 @@ class Rules(BaseModel):
         datasets: other networks for some data sets.
         references: submissions whose rows may be floor or ceiling; none for all of them.
         dd_ranking: the protocols of DD-Ranking's scores; none for tables without them.
+        search: of architecture searches; none for tables without rank correlations.
         readmes: Markdown files, relative to the folder, whose marked tables are kept up to date.
     """
 
@@ -50,6 +60,7 @@ class Rules(BaseModel):
     datasets: dict[str, tuple[str, ...]] = {}
     references: tuple[str, ...] = ()
     dd_ranking: Augmentations | None = None
+    search: SearchTruth | None = None
     readmes: tuple[str, ...] = ()
 
     def networks_for(self, dataset: str) -> tuple[str, ...]:

@@ -17,6 +17,8 @@ from dcbench.results.records import OF_ONE_SET, Record, TeacherFacts
 from dcbench.results.store import RECORDS, latest, read_records
 
 MADE_ELSEWHERE = "made elsewhere: "
+MOST_COLUMNS = 8
+"""A table with more networks, as those of an architecture search, says how many there are, and their range."""
 AS_RECORDED = (
     *("protocol", "budget"),
     *("measure", "main", "unit", "lower_is_better"),
@@ -239,6 +241,12 @@ def by_row(records: Iterable[Record]) -> dict[Competitor, list[Record]]:
 def networks_of(table: Sequence[Row]) -> list[str]:
     """Return the evaluation networks of a table, sorted."""
     return sorted({network for row in table for network in row.scores})
+
+
+def columns_of(table: Sequence[Row]) -> list[str]:
+    """Return the evaluation networks that get a column: none of a table with more than `MOST_COLUMNS`."""
+    networks = networks_of(table)
+    return networks if len(networks) <= MOST_COLUMNS else []
 
 
 def competitor(record: Record) -> Competitor:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from dcbench.core.spec import ACCURACY, HARD_LABELS
+from dcbench.leaderboard.rank_correlation import Agreement
 from dcbench.leaderboard.rules import Rules
 from dcbench.leaderboard.scores import Board, Row
 from dcbench.leaderboard.statistics import Estimate, Interval, better, satterthwaite
@@ -36,6 +37,7 @@ class Entry:
             number of rows less those that are surely worse, see `dcbench.leaderboard.statistics.better`. None if
             it is not ranked.
         lrs, ars: DD-Ranking's scores, see `dcbench.leaderboard.dd_ranking`; None where a mean is missing.
+        agreement: how well it ranks many networks, see `dcbench.leaderboard.search`; None in most tables.
         provisional: what it lacks to be ranked; empty for a ranked row.
     """
 
@@ -53,6 +55,7 @@ class Entry:
     rank: tuple[int, int] | None = None
     lrs: float | None = None
     ars: float | None = None
+    agreement: Agreement | None = None
     provisional: tuple[str, ...] = ()
 
     @property

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dcbench.leaderboard.rank_correlation import Agreement, agreement, best
+from dcbench.leaderboard.rank_correlation import Agreement, agreement, best, in_common
 from dcbench.leaderboard.report.words import sample
 from dcbench.leaderboard.scores import Row, rows
 from dcbench.leaderboard.statistics import Trials
@@ -120,12 +120,9 @@ def _halves(records: Iterable[Record]) -> tuple[Accuracies, Trials]:
 
 def _ranking(row: Row, truth: Accuracies, trials: Trials, records: Iterable[Record]) -> Ranking | None:
     """Return how a row ranks the networks that all its sets have; None where it has none of the truth's."""
-    sets = sorted({condensed for by_set in trials.values() for condensed in by_set})
-    networks = [network for network in truth if sets and {*sets} <= trials.get(network, {}).keys()]
+    networks, x, y = in_common(truth, trials)
     if not networks:
         return None
-    x = np.array([truth[network] for network in networks])
-    y = np.array([[np.mean(trials[network][condensed]) for network in networks] for condensed in sets])
     top = best(x, BEST)
     seconds = defaultdict(list)
     for record in records:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from dcbench.leaderboard.rank_correlation import FEWEST, Agreement
 from dcbench.leaderboard.report.terminal import empty_table
-from dcbench.leaderboard.report.words import DASH, percent, seconds
+from dcbench.leaderboard.report.words import correlation, percent, seconds
 from dcbench.suites.search import Ranking, Search, SearchedDataset
 from dcbench.suites.selection import SuiteSelection
 from dcbench.utils.wording import counted
@@ -100,5 +100,4 @@ def _table(selection: SuiteSelection, searched: SearchedDataset) -> Table:
 def _said(agreement: Agreement) -> Iterator[str]:
     """Yield both correlations with their intervals."""
     for each in (agreement.spearman, agreement.kendall):
-        value = DASH if each.value is None else f"{each.value:.2f}"
-        yield value + (r" \[{:.2f}, {:.2f}]".format(*each.interval) if each.interval else "")
+        yield escape(correlation(each))

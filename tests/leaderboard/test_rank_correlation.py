@@ -69,3 +69,10 @@ def test_a_share_of_the_best_is_rounded_up_and_has_all_that_are_tied_with_its_la
     assert best(np.arange(48.0), 0.1).tolist() == [43, 44, 45, 46, 47]
     assert best(np.array([0.3, 0.9, 0.9, 0.1]), 0.1).tolist() == [1, 2]
     assert best(np.array([0.0, 0.1 + 0.2, 0.3])).tolist() == [1, 2]
+
+
+def test_the_interval_does_not_depend_on_the_order_of_the_networks():
+    generator = np.random.default_rng(2)
+    truth, found = generator.integers(8, size=(2, 30)) / 8
+    other = generator.permutation(30)
+    assert agreement(truth, found[None]) == agreement(truth[other], found[None, other])

@@ -17,7 +17,7 @@ SELDOM = frozenset({"balanced", "diverged"})
 OF_MEASURES = ("measure", "main", "unit", "lower_is_better")
 """Fields that are left out where accuracy was measured."""
 
-SOME_TABLES = ("below", "over_random", "lrs", "ars")
+SOME_TABLES = ("below", "over_random", "lrs", "ars", "agreement")
 """Fields of entries that not every table has."""
 
 
@@ -57,6 +57,7 @@ def _entry_data(entry: Entry, leaderboard: Leaderboard) -> dict[str, Any]:
             entry, "row", "estimate", "found", *(name for name in SOME_TABLES if getattr(entry, name) is None)
         ),
         "interval": entry.interval,
+        **({"agreement": asdict(entry.agreement)} if entry.agreement else {}),
         **({"found": [entry.found.mean, *entry.found.interval]} if entry.found else {}),
         "reference": entry.reference or None,
         "verified": leaderboard.mark(row),

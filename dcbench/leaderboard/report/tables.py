@@ -17,22 +17,25 @@ from dcbench.leaderboard.report.words import (
     both_seconds,
     bounds,
     cell,
+    correlation,
     count,
     deviations,
     heading,
     label,
     lacking,
+    listed,
     matched_on,
     one_line,
     percent,
     points,
     rank,
     size,
+    span,
     teacher_in_words,
     written,
 )
 from dcbench.leaderboard.rules import Rules
-from dcbench.leaderboard.scores import Row, networks_of
+from dcbench.leaderboard.scores import Row, columns_of, networks_of
 from dcbench.leaderboard.standings import Entry, Standings
 from dcbench.leaderboard.statistics import Score
 
@@ -115,11 +118,12 @@ def markdown(table: Standings, leaderboard: Leaderboard) -> str:
                 "drop": written(entry.drop, table.unit),
                 "gap": _gap(entry),
                 **_over_random(entry, table),
+                **_correlations(entry, table),
                 "n": count(entry.row),
                 "verified": f"✓ {cell(verified)}" if verified else DASH,
             }
         )
-    mean, unseen = (", ".join(networks) for networks in (table.networks, table.unseen))
+    mean, unseen = map(listed, (table.networks, table.unseen))
     notes = [cell(f"Mean: {mean or 'no network that all rows have'}. Unseen: {unseen or 'none of them'}.")]
     notes += [test_images(table)]
     notes += [cell(f"† {lacking(entry)}") for entry in table.entries if entry.provisional]
@@ -166,6 +170,17 @@ def _over_random(entry: Entry, table: Standings) -> dict[str, str]:
     return {} if table.random is None else {"over random": points(entry.over_random, table.unit)}
 
 
+def _correlations(entry: Entry, table: Standings) -> dict[str, str]:
+    """Return the columns of an architecture search, if the table's rows are of one."""
+    if not any(each.agreement for each in table.entries):
+        return {}
+    found = entry.agreement
+    return {
+        "Spearman": correlation(found.spearman if found else None),
+        "Kendall": correlation(found.kendall if found else None),
+    }
+
+
 def _soft_notes(table: Standings) -> list[str]:
     """Return what is to be said beneath a table of soft labels, or of networks that a teacher taught."""
     if table.random is None:
@@ -194,6 +209,7 @@ def latex(table: Standings) -> str:
             "mean (95 %)": mean,
             **_found(entry, table, " ({})"),
             **_over_random(entry, table),
+            **_correlations(entry, table),
             "n": count(entry.row),
         }
         lines.append(_line(entry, table, one_line, accuracy) | more)
@@ -220,6 +236,7 @@ def brief(table: Standings, leaderboard: Leaderboard) -> str:
             **_found(entry, table, " ({})"),
             "gap closed": _gap(entry),
             **_over_random(entry, table),
+            **_correlations(entry, table),
         }
         lines.append(line | {"n": count(entry.row), "✓": verified})
     return "\n\n".join([tabulated(lines, "github", table.missing), *map(cell, _soft_notes(table))])
@@ -260,7 +277,10 @@ def _line(
         "method": text(label(row)) + " †" * bool(entry.provisional) + " ‡" * row.made_elsewhere,
         "matched on": text(row.matching_network or DASH),
     }
-    for network in networks_of([each.row for each in table.entries]):
+    every = [each.row for each in table.entries]
+    if len(columns := columns_of(every)) < len(networks_of(every)):
+        line["networks"] = span(row)
+    for network in columns:
         score, mark = row.scores.get(network), "*" * (network == row.matching_network)
         line[text(network)] = accuracy(score, mark) if score else DASH
     return line

@@ -18,10 +18,11 @@ from dcbench.leaderboard.report.words import (
     measured,
     percent,
     points,
+    span,
     teacher_in_words,
     written,
 )
-from dcbench.leaderboard.scores import Row, networks_of
+from dcbench.leaderboard.scores import Row, columns_of, networks_of
 from dcbench.leaderboard.standings import Standings
 
 LEGEND = (
@@ -75,7 +76,8 @@ def _terminal_table(
     A mark tells which network a row was matched on. The network's name stands beneath the method where rows differ
     in it, or where it was not evaluated.
     """
-    networks = networks_of(table)
+    networks = columns_of(table)
+    many = len(networks) < len(networks_of(table))
     matched = {row.matching_network for row in table} - {None}
     named = len(matched) > 1 or any(row.matching_network not in (None, *row.scores) for row in table)
     shown = empty_table(escape(title))
@@ -89,7 +91,7 @@ def _terminal_table(
     datasets = len({row.dataset for row in table}) > 1
     for name in ["data set"] * datasets + ["ipc", "method"]:
         shown.add_column(name, overflow="fold", min_width=9 if name == "method" else None)
-    for name in networks:
+    for name in networks or ["networks"]:
         shown.add_column(escape(name), justify="right", overflow="fold", min_width=8)
     for name in ("unseen", *["over\nrandom"] * bool(random), "n", "seconds"):
         shown.add_column(name, justify="right", no_wrap=True, min_width=max(map(len, name.split())))
@@ -100,7 +102,7 @@ def _terminal_table(
             str(row.ipc or "all"),
             _terminal_label(row, named, below.get(id(row))),
         ]
-        cells = [_terminal_cell(row, network) for network in networks]
+        cells = [span(row)] if many else [_terminal_cell(row, network) for network in networks]
         above = [points(over.get(id(row), ("", None))[1], row.unit)] * bool(random)
         shown.add_row(*head, *cells, written(row.unseen_mean, row.unit), *above, count(row), both_seconds(row))
     return shown

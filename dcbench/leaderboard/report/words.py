@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Sequence
 
 from dcbench.core.spec import ACCURACY
-from dcbench.leaderboard.scores import Board, Competitor, Row
+from dcbench.leaderboard.rank_correlation import Correlation
+from dcbench.leaderboard.scores import MOST_COLUMNS, Board, Competitor, Row
 from dcbench.leaderboard.standings import Entry, Standings
 from dcbench.leaderboard.statistics import Interval, Score
 from dcbench.results.records import TeacherFacts
@@ -77,6 +79,24 @@ def sample(score: Score | None) -> str:
         return DASH
     even = score.trials % score.sets == 0
     return f"{score.sets}x{score.trials // score.sets}" if even else f"{score.trials} in {score.sets}"
+
+
+def listed(networks: Sequence[str]) -> str:
+    """Return networks by name, or their number where they are too many for columns."""
+    return ", ".join(networks) if len(networks) <= MOST_COLUMNS else counted(len(networks), "network")
+
+
+def span(row: Row) -> str:
+    """Return how many networks a row has, and the least and the greatest of its scores."""
+    means = [score.mean for score in row.scores.values()]
+    return f"{len(means)}: {written(min(means), row.unit)}–{written(max(means), row.unit)}"
+
+
+def correlation(found: Correlation | None) -> str:
+    """Return a rank correlation with its interval, or a dash."""
+    if found is None or found.value is None:
+        return DASH
+    return f"{found.value:.2f}" + (" [{:.2f}, {:.2f}]".format(*found.interval) if found.interval else "")
 
 
 def label(row: Competitor) -> str:

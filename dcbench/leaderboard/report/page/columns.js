@@ -22,7 +22,7 @@ function columnsOf(table, span) {
       (entry) => meanCell(entry, span),
     ),
     ...foundColumns(table),
-    ...networks.map(networkColumn),
+    ...(networksOf(table).length ? networks.map(networkColumn) : [spanColumn()]),
     number(
       "unseen",
       "unseen",
@@ -46,6 +46,7 @@ function columnsOf(table, span) {
     ),
     ...overRandomColumns(table),
     ...["lrs", "ars"].filter((name) => table.entries.some((entry) => entry[name] !== undefined)).map(scoreColumn),
+    ...["spearman", "kendall"].filter(() => table.entries.some((entry) => entry.agreement)).map(agreementColumn),
     number("n", "n", "descending", trials, (entry) => sample(entry)),
     text(
       "verified",
@@ -92,6 +93,26 @@ function text(key, title, value, cell = (entry) => value(entry) ?? DASH) {
 function networkColumn(network) {
   const value = (entry) => entry.scores[network]?.mean ?? null;
   return number(`on ${network}`, network, "descending", value, (entry) => scoreCell(entry, network));
+}
+
+/** How many networks a row has, and the least and the greatest of its scores. */
+function spanColumn() {
+  const means = (entry) => Object.values(entry.scores).map((score) => score.mean);
+  const range = (entry) => [Math.min(...means(entry)), Math.max(...means(entry))];
+  const cell = (entry) =>
+    `${means(entry).length}: ${range(entry).map((value) => written(value, entry)).join("–")}`;
+  return number("networks", "networks", "descending", (entry) => means(entry).length, cell);
+}
+
+/** How well a row ranks the networks of an architecture search, with the 95 % interval. */
+function agreementColumn(name) {
+  const value = (entry) => entry.agreement?.[name].value ?? null;
+  const cell = (entry) => {
+    if (value(entry) === null) return DASH;
+    const interval = entry.agreement[name].interval?.map((each) => each.toFixed(2));
+    return value(entry).toFixed(2) + (interval ? ` [${interval.join(", ")}]` : "");
+  };
+  return number(name, capital(name), "descending", value, cell);
 }
 
 /** The method, what is not its default, what it lacks, and where it is from. */

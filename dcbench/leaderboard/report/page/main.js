@@ -97,13 +97,16 @@ function board(tables, open) {
     { class: "board" },
     element("h2", {}, table.dataset, element("span", { class: "about" }, aboutBoard(table))),
     ...sections,
-    part("Across architectures", open, () => [
-      element("div", { class: "heats" }, ...tables.map((each) => heatMap(each, ipcName(each.ipc)))),
-    ]),
+    ...(networksOf(table).length ? [heats(tables, open)] : []),
     part(`${capital(scoreName(table))} against cost`, open, (node) => plots(tables, name, node.clientWidth), true),
     ...curveParts(tables, name, open),
     part("Condensed images", open, () => pictures(tables)),
   );
+}
+
+function heats(tables, open) {
+  const made = () => tables.map((each) => heatMap(each, ipcName(each.ipc)));
+  return part("Across architectures", open, () => [element("div", { class: "heats" }, ...made())]);
 }
 
 function aboutBoard(table) {

@@ -23,8 +23,12 @@ function measureOf(table) {
   return table.measure ?? "accuracy";
 }
 
+const MOST_COLUMNS = 8; // a table with more networks says how many there are, and their range
+
+/** The networks that get a column each. */
 function networksOf(table) {
-  return distinct(table.entries.flatMap((entry) => Object.keys(entry.scores))).sort();
+  const names = distinct(table.entries.flatMap((entry) => Object.keys(entry.scores))).sort();
+  return names.length > MOST_COLUMNS ? [] : names;
 }
 
 /** Takes over what the address says; what it says of things that are not there is passed over. */
