@@ -796,6 +796,28 @@ def test_sets_made_elsewhere_are_marked(open_page, tmp_path):
     assert "‡ made elsewhere" in text
 
 
+def test_many_networks_have_one_column_and_their_rank_correlations(open_page, tmp_path):
+    names = [f"mlp:width={width}" for width in range(10, 22)]
+
+    def searched(method, ipc, protocol):
+        made = trials(method, None, "first", ipc, "hard-label", ["mlp"] * 12, protocol=protocol, seeded=bool(ipc))
+        return [
+            each.model_copy(update={"evaluation_network": names[place % 24 // 2], "accuracy": 0.01 * (place % 24)})
+            for place, each in enumerate(made)
+        ]
+
+    some = searched("whole", None, "dc:steps=4") + searched("random", 1, "dc:steps=2")
+    folder = write_leaderboard(tmp_path, some, sets=False)
+    with (folder / "rules.toml").open("a") as file:
+        file.write('[search]\nmethod = "whole"\nprotocol = "dc:steps=4"\n')
+    (folder / "page.html").write_text(page(read_leaderboard(folder)))
+    shown = open_page(address=(folder / "page.html").as_uri())
+    table = table_of(shown, "first, dc:steps=2, hard labels, 1 image per class")
+    assert column(table, "networks")[0].startswith("12: ")
+    assert column(table, "kendall")[0] == "1.00 [1.00, 1.00]"
+    assert shown.locator("th", has_text="mlp:width").count() == 0
+
+
 def test_sizes_are_plotted_where_they_differ(open_page, tmp_path):
     some = trials("alpha", "mlp", "first", 1, "hard-label", storage_bytes=1000)
     some += trials("beta", "mlp", "first", 1, "hard-label", storage_bytes=1000)

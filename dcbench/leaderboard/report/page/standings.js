@@ -25,10 +25,11 @@ function standingsTable(table, name) {
 
 /** Over which networks the means are taken, and what labelled the images while networks were trained. */
 function averagedText(table) {
-  const mean = table.networks.join(", ") || "no network that all rows have";
+  const listed = (names) => (names.length > NETWORK_COLUMNS ? counted(names.length, "network") : names.join(", "));
+  const mean = listed(table.networks) || "no network that all rows have";
   const over = table.random ? [`Over random: points above ${table.random}.`] : [];
   const teachers = new Set(table.entries.flatMap((entry) => entry.teachers ?? []).map(teacherText));
-  const means = `Mean: ${mean}. Unseen: ${table.unseen.join(", ") || "none of them"}.`;
+  const means = `Mean: ${mean}. Unseen: ${listed(table.unseen) || "none of them"}.`;
   return [means, table.test_images, ...over, ...teachers].filter(Boolean).join(" ");
 }
 

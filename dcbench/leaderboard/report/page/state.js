@@ -1,5 +1,6 @@
 // What is chosen, and the address that says so: a copied link shows the same.
 
+const NETWORK_COLUMNS = 8; // a table with more networks says how many there are, and their range
 const FILTERS = ["dataset", "ipc", "protocol", "track", "measure", "network"];
 const state = { dataset: "", ipc: "", protocol: "", track: "", measure: "", network: "", sort: "", order: "", row: "" };
 
@@ -23,12 +24,10 @@ function measureOf(table) {
   return table.measure ?? "accuracy";
 }
 
-const MOST_COLUMNS = 8; // a table with more networks says how many there are, and their range
-
 /** The networks that get a column each. */
 function networksOf(table) {
   const names = distinct(table.entries.flatMap((entry) => Object.keys(entry.scores))).sort();
-  return names.length > MOST_COLUMNS ? [] : names;
+  return names.length > NETWORK_COLUMNS ? [] : names;
 }
 
 /** Takes over what the address says; what it says of things that are not there is passed over. */
