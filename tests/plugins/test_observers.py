@@ -92,7 +92,7 @@ def test_wandb_keeps_losses_picture_and_accuracies_offline(observed, tmp_path, m
     assert [(row["iteration"], row["loss"]) for row in rows if "loss" in row] == LOSSES
     accuracies = [(row["network"], row["accuracy/linear"]) for row in rows if "accuracy/linear" in row]
     assert accuracies == [(record.eval_seed, record.accuracy) for record in records]
-    assert [row["networks"] for row in rows if "mean_accuracy/linear" in row] == [2]
+    assert [row["network"] for row in rows if "mean_accuracy/linear" in row] == [2]
     (image,) = path.parent.glob("files/media/images/*.png")
     np.testing.assert_array_equal(np.asarray(Image.open(image).convert("RGB")), picture_of(tmp_path, name))
     (left,) = [each.exit.exit_code for each in kept if each.HasField("exit")]

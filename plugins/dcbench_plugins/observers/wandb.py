@@ -45,14 +45,12 @@ class WeightsAndBiases(Observer):
             settings=wandb.Settings(console="off"),
         )
         run.define_metric("loss", step_metric="iteration")
-        run.define_metric("accuracy/*", step_metric="network")
-        run.define_metric("mean_accuracy/*", step_metric="networks")
+        run.define_metric("*", step_metric="network")
         return run
 
     def log(self, run: Any, name: str, value: float, step: int) -> None:
         """Add a number over an axis of its own, because the package counts steps on and never back."""
-        axis = {"loss": "iteration", "accuracy": "network", "mean_accuracy": "networks"}[name.partition("/")[0]]
-        run.log({name: value, axis: step})
+        run.log({name: value, "iteration" if name == "loss" else "network": step})
 
     def show(self, run: Any, picture: Path) -> None:
         """Add the picture."""
