@@ -137,7 +137,7 @@ def as_labels(value: Any) -> Tensor | None:
 def stacked(value: Any) -> Any:
     """Return a list of tensors of one shape as one tensor; other things as they are."""
     if isinstance(value, Sequence) and value and all(isinstance(each, Tensor) for each in value):
-        with suppress(RuntimeError, NotImplementedError):  # of different shapes, or of strange types
+        with suppress(RuntimeError, NotImplementedError, KeyError):  # of different shapes, or of strange types
             return torch.stack([*value])
     return value
 

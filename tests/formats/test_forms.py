@@ -148,3 +148,9 @@ def test_images_in_colour_for_grey_data(tmp_path):
     with pytest.raises(DcbenchError, match=r"1\.png .* in colour and made_up is grey; --grey makes"):
         the_set(path)
     assert the_set(path, Statement(grey=True)).images[:, 0, 0, 0].tolist() == [0, 76]
+
+
+def test_a_list_of_tensors_that_torch_cannot_stack_is_no_set(tmp_path):
+    strange = torch.empty(3, 1, 2, 2, dtype=torch.float8_e4m3fn, device="meta")
+    with pytest.raises(DcbenchError, match="no condensed set of a known form"):
+        the_set(saved(tmp_path, [[0.5], (strange, torch.zeros(3, 1, 2, 2, dtype=torch.complex64))]))
