@@ -51,7 +51,7 @@ def submit(
 
     selection = Selection(**words)
     chosen = selection.of(find_records(results))
-    parts = [*sorted({each.method for each in chosen}), *sorted({each.dataset for each in chosen})]
+    parts = [*sorted({each.method for each in chosen}), *sorted({each.ranked_on[0] for each in chosen})]
     name = name or slug("-".join(parts))
     if slug(name) != name:
         raise DcbenchError(f"--name {name!r} cannot be a folder's name; {slug(name)!r} can.")

@@ -240,8 +240,8 @@ def _seed_problems(row: Sequence[Record]) -> Iterator[str]:
 
 
 def has_repeated_sets(row: Iterable[Record]) -> bool:
-    """Say whether some of a row's condensed sets are the same."""
-    by_key = {record.condense_key: record.set_sha256 for record in row}
+    """Say whether some of a row's condensed sets are the same; two orders may begin with the same classes."""
+    by_key = {record.condense_key: record.set_sha256 for record in row if not record.steps}
     return len(set(by_key.values())) < len(by_key)
 
 
@@ -260,6 +260,8 @@ def _method_problems(record: Record, datasets: Mapping[str, LoadedDataset], plug
         yield f"the method refuses its options: {error}"
         return
     given = {"seed": record.seeded, "ipc": record.ipc is not None, "network": record.matching_network is not None}
+    if record.steps:  # whose seed draws the order of the classes, too
+        del given["seed"]
     for name, is_given in given.items():
         if is_given != (name in depends):
             yield f"it says that the method {'takes' if is_given else 'ignores'} the {name}, which is not so"

@@ -55,9 +55,10 @@ class Selection:
             return []
         asked = (("dataset", self.datasets), ("method", self.methods), ("protocol", self.protocols))
         for kind, names in asked:
-            here = {getattr(record, kind) for record in found}
+            of = {id(each): each.ranked_on[0] if kind == "dataset" else getattr(each, kind) for each in found}
+            here = {*of.values()}
             wanted = {find_name(f"{kind} of the official records", name, here) for name in names} or here
-            found = [record for record in found if getattr(record, kind) in wanted]
+            found = [record for record in found if of[id(record)] in wanted]
         kept = [record for record in found if not (self.ipcs and record.ipc) or record.ipc in self.ipcs]
         return sorted(kept, key=lambda record: (record.started_at, record.key, record.condense_key))
 
@@ -167,21 +168,22 @@ def commands(records: Iterable[Record]) -> tuple[str, ...]:
     runs: dict[tuple[object, ...], list[Record]] = defaultdict(list)
     for record in records:
         if not record.imported:
-            changed = tuple(record.changed_options)
-            runs[record.dataset, record.protocol, record.method, record.matching_network, changed].append(record)
-    methods: dict[str, set[str]] = defaultdict(set)
+            step = record.steps.sizes[0] if record.steps else None
+            what = (record.ranked_on, step, record.protocol, record.method, record.matching_network)
+            runs[*what, tuple(record.changed_options)].append(record)
+    methods: dict[tuple[str, str], set[str]] = defaultdict(set)
     for some in runs.values():
-        methods[_arguments(some)].add(some[0].method)
+        methods["continual" if some[0].steps else "run", _arguments(some)].add(some[0].method)
     return tuple(
-        " ".join(["dcbench run", *(f"-m {name}" for name in sorted(named)), arguments])
-        for arguments, named in sorted(methods.items())
+        " ".join([f"dcbench {command}", *(f"-m {name}" for name in sorted(named)), arguments])
+        for (command, arguments), named in sorted(methods.items(), key=lambda each: each[0][::-1])
     )
 
 
 def _arguments(records: Sequence[Record]) -> str:
     """Return the arguments of a command that makes the trials of a method with the same options."""
     one = records[0]
-    words = [f"-d {one.dataset}", *(f"-o {name}={one.options[name]}" for name in sorted(one.changed_options))]
+    words = [f"-d {one.ranked_on[0]}", *(f"-o {name}={one.options[name]}" for name in sorted(one.changed_options))]
     named = {
         "--protocol": "protocol",
         "--ipc": "ipc",
@@ -190,7 +192,10 @@ def _arguments(records: Sequence[Record]) -> str:
     }
     for flag, name in named.items():
         words += [f"{flag} {value}" for value in sorted({getattr(each, name) for each in records} - {None})]
-    words.append(f"--sets {len({each.condense_seed for each in records})}")
+    if one.steps:
+        words.append(f"--steps {max(len(each.steps.classes) for each in records if each.steps)}")
+    several = "--orders" if one.steps else "--sets"
+    words.append(f"{several} {len({each.condense_seed for each in records})}")
     return " ".join([*words, f"--evals {1 + max(each.eval_seed or 0 for each in records)}"])
 
 
