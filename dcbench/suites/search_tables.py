@@ -22,7 +22,7 @@ LEGEND = (
     f"over networks, if there are {FEWEST}; another condensed set may change more. Second line: over the best "
     "tenth by the truth, rounded up, with all that are tied with its last. n: condensed sets x networks of each "
     "architecture. chosen: what the best network of the row has by the truth, in %. seconds: to train one network "
-    "of each architecture."
+    "of each architecture. Another seed: the first network of each architecture on the truth against its others."
 )
 
 
