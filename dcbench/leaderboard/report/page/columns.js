@@ -115,12 +115,22 @@ function agreementColumn(name) {
   return number(name, capital(name), "descending", value, cell);
 }
 
+/** A text whose lines may end after a sign, so that they end nowhere else. */
+function breakable(text) {
+  return text.split(/(?<=[_=,:])/).flatMap((each) => [each, element("wbr")]);
+}
+
 /** The method, what is not its default, what it lacks, and where it is from. */
 function methodCell(entry, table) {
-  const name = element("span", { class: "name" }, methodName(entry), entry.provisional.length ? " †" : "");
+  const name = element(
+    "span",
+    { class: "name" },
+    ...breakable(methodName(entry)),
+    entry.provisional.length ? " †" : "",
+  );
   const here = { href: rowAddress(table, entry), class: "permanent", "aria-label": `link to ${entryName(entry)}` };
   const lines = [name, element("a", here, "#")];
-  if (entry.options) lines.push(element("span", { class: "small" }, entry.options));
+  if (entry.options) lines.push(element("span", { class: "small" }, ...breakable(entry.options)));
   if (entry.made_elsewhere) lines.push(element("span", { class: "small" }, "made elsewhere"));
   if (entry.below) lines.push(element("span", { class: "small lacks" }, entry.below));
   if (entry.diverged) lines.push(element("span", { class: "small lacks" }, entry.diverged));
