@@ -20,12 +20,18 @@ class Augmentations(BaseModel):
     plain: str
 
 
-class SearchTruth(BaseModel):
-    """By which row networks rank in truth: that of a method under a protocol, as in a suite's ``[truth]``."""
+class SearchRules(BaseModel):
+    """The tables of an architecture search, whose rows need no networks of their own.
+
+    Attributes:
+        method, truth: by which row networks rank in truth: of this method under this protocol.
+        protocol: of the rows whose ranking is compared with that.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     method: str
+    truth: str
     protocol: str
 
 
@@ -60,11 +66,13 @@ class Rules(BaseModel):
     datasets: dict[str, tuple[str, ...]] = {}
     references: tuple[str, ...] = ()
     dd_ranking: Augmentations | None = None
-    search: SearchTruth | None = None
+    search: SearchRules | None = None
     readmes: tuple[str, ...] = ()
 
-    def networks_for(self, dataset: str) -> tuple[str, ...]:
+    def networks_for(self, dataset: str, protocol: str) -> tuple[str, ...]:
         """Return the networks that a row needs on a data set; none for those that all rows have."""
+        if self.search and protocol in (self.search.truth, self.search.protocol):
+            return ()
         return self.datasets.get(dataset, self.networks)
 
 

@@ -7,25 +7,25 @@ from dataclasses import replace
 
 from dcbench.core.spec import ACCURACY
 from dcbench.leaderboard.rank_correlation import FEWEST, Agreement, agreement, in_common
-from dcbench.leaderboard.rules import SearchTruth
+from dcbench.leaderboard.rules import SearchRules
 from dcbench.leaderboard.scores import Row
 from dcbench.leaderboard.standings import Standings
 
 
-def with_search(tables: Sequence[Standings], truth: SearchTruth | None) -> list[Standings]:
+def with_search(tables: Sequence[Standings], rules: SearchRules | None) -> list[Standings]:
     """Return the tables with the agreement with the truth in each entry that has enough of its networks."""
-    if truth is None:
+    if rules is None:
         return list(tables)
     rows = {
         (table.dataset, table.dataset_sha256, table.budget): entry.row
         for table in tables
         for entry in table.entries
-        if (entry.row.method, table.protocol, table.measure) == (truth.method, truth.protocol, ACCURACY)
+        if (entry.row.method, table.protocol, table.measure) == (rules.method, rules.truth, ACCURACY)
     }
 
     def ranked(table: Standings) -> Standings:
         true = rows.get((table.dataset, table.dataset_sha256, table.budget))
-        if true is None or table.measure != ACCURACY or table.protocol == truth.protocol:
+        if true is None or (table.measure, table.protocol) != (ACCURACY, rules.protocol):
             return table
         entries = (replace(entry, agreement=_agreement(entry.row, true)) for entry in table.entries)
         return replace(table, entries=tuple(entries))

@@ -809,7 +809,7 @@ def test_many_networks_have_one_column_and_their_rank_correlations(open_page, tm
     some = searched("whole", None, "dc:steps=4") + searched("random", 1, "dc:steps=2")
     folder = write_leaderboard(tmp_path, some, sets=False)
     with (folder / "rules.toml").open("a") as file:
-        file.write('[search]\nmethod = "whole"\nprotocol = "dc:steps=4"\n')
+        file.write('[search]\nmethod = "whole"\ntruth = "dc:steps=4"\nprotocol = "dc:steps=2"\n')
     (folder / "page.html").write_text(page(read_leaderboard(folder)))
     shown = open_page(address=(folder / "page.html").as_uri())
     table = table_of(shown, "first, dc:steps=2, hard labels, 1 image per class")

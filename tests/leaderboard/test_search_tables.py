@@ -10,12 +10,12 @@ from scipy import stats
 from dcbench.leaderboard.board import Leaderboard
 from dcbench.leaderboard.report.tables import brief, markdown
 from dcbench.leaderboard.report.terminal import terminal_tables
-from dcbench.leaderboard.rules import Rules, SearchTruth
+from dcbench.leaderboard.rules import Rules, SearchRules
 from dcbench.leaderboard.scores import rows
 from dcbench.leaderboard.search import with_search
 from dcbench.leaderboard.standings import standings
 
-TRUTH = SearchTruth(method="whole", protocol="dc:steps=4")
+SEARCH = SearchRules(method="whole", truth="dc:steps=4", protocol="dc:steps=2")
 GENERATOR = np.random.default_rng(0)
 TRUE, FOUND = GENERATOR.integers(64, size=12) / 64, GENERATOR.integers(64, size=(2, 12)) / 64
 
@@ -29,8 +29,9 @@ def records(accuracies, method, protocol, seed=0, **changes):
     ]
 
 
-def tables(some, rules=TRUTH):
-    return with_search(standings(rows(some), Rules()), rules)
+def tables(some, search=SEARCH):
+    rules = Rules(networks=("mlp", "lenet"), search=search)
+    return with_search(standings(rows(some), rules), search)
 
 
 @pytest.fixture
@@ -72,6 +73,6 @@ def test_many_networks_have_one_column_for_all(some):
 
 
 def test_few_networks_have_a_column_each():
-    few = [record for record in records(TRUE[:8], "random", "dc")]
-    (table,) = tables(few)
+    (table,) = tables(records(TRUE[:8], "random", "dc"))
     assert "mlp:width=17" in markdown(table, Leaderboard((), Rules(), (), ()))
+    assert table.networks == ("mlp", "lenet")

@@ -239,7 +239,7 @@ def test_rules_are_read_and_mistakes_in_them_named(tmp_path):
     path.write_text('floor = "random"\nsets = 5\n[datasets]\nmnist = ["mlp"]\n')
     rules = read_rules(tmp_path)
     assert (rules.floor, rules.sets) == ("random", 5)
-    assert (rules.networks_for("mnist"), rules.networks_for("another")) == (("mlp",), ())
+    assert (rules.networks_for("mnist", "dc"), rules.networks_for("another", "dc")) == (("mlp",), ())
     for text, said in (
         ("sets = 0", "key 'sets': Input should be greater than or equal to 1"),
         ("sets = [", "is not TOML"),

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from helpers import make_record
 from scipy import stats
@@ -141,12 +142,16 @@ def test_the_papers_grid_has_720_networks(plugins):
     ],
 )
 def test_a_mistake_in_a_search_names_the_file_and_the_key(write, plugins, tmp_path, old, new, message):
-    import torch
-
     assert old in SEARCH
     with pytest.raises(DcbenchError) as caught:
         select(load_suite(write(SEARCH.replace(old, new)))).plan(plugins, torch.device("cpu"), tmp_path)
     assert f"blobs.toml: {message}" in str(caught.value)
+
+
+def test_a_grid_of_which_no_network_can_take_the_images_is_refused(write, plugins, tmp_path):
+    text = SEARCH.replace('depth = [1, 4], pooling = ["max", "none"]', 'depth = [4], pooling = ["max"]')
+    with pytest.raises(DcbenchError, match=r"4 poolings leave nothing of images of 8x8 pixels \(tiny\)"):
+        select(load_suite(write(text))).plan(plugins, torch.device("cpu"), tmp_path)
 
 
 def test_a_suite_without_networks_is_refused(write):
