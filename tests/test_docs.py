@@ -103,7 +103,7 @@ def test_the_plugin_of_the_readme_works_and_keeps_the_contract(dcbench_command, 
     (folder / f"{module}.py").write_text(code)
     for line, found in (
         ("plugin check mean-image", "0 failed"),
-        ("run -m mean_image -d digits --eval-network mlp --evals 1", r"mean_image\s+[5-9]\d\.\d"),
+        ("run -m mean_image -d digits --eval-network mlp --evals 1 --budget quick", r"mean_image\s+[5-9]\d\.\d"),
     ):
         done = run(*dcbench_command, *line.split(), cwd=tmp_path, check=False, PYTHONPATH=str(folder))
         assert done.returncode == 0, done.stderr + done.stdout

@@ -550,7 +550,10 @@ def test_records_that_do_not_say_which_teacher_taught_are_a_problem(distilled, v
     assert "its records do not say which teacher the protocol kd:teacher=linear had" in problems
 
 
-def test_a_set_judged_by_two_protocols_is_two_rows_and_each_is_verified(plugins, results, verify, tmp_path):
+def test_a_set_judged_by_two_protocols_is_two_rows_and_each_is_verified(
+    plugins, results, verify, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(PROTOCOLS, "dsa", replace(PROTOCOLS["dsa"], epochs=100))
     words = {"datasets": ("hazy",), "sets": 2, "evals": 3, "eval_networks": ("linear",)}
     carry_out(make_request(results, protocol=PROTOCOLS["dsa"], **words), plugins, results)
     folder = tmp_path / "board" / "both"
@@ -1178,7 +1181,7 @@ def test_a_verified_row_is_ranked_by_what_was_found_and_shows_it_beside_the_stat
     *_, mean = outcome.comparisons
     assert (entry.mean, entry.found.mean) == pytest.approx((mean.stated, mean.found))
     by_set = defaultdict(list)
-    for (key, _, _), accuracies in outcome.accuracies.items():
+    for (key, *_), accuracies in outcome.accuracies.items():
         by_set[key].append(np.mean(accuracies))
     means = [np.mean(each) for each in by_set.values()]
     assert entry.found.error == pytest.approx(stats.sem(means))
