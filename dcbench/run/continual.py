@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import accumulate
+from itertools import accumulate, product
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dcbench.condense.condensation import header, stored_set
-from dcbench.core.architecture import fit
+from dcbench.core.architecture import Architecture, fit
 from dcbench.core.condensed_set import CondensedSet, Origin, SetTraits, check_set
 from dcbench.core.dataset import Dataset, DatasetInfo, Splits
 from dcbench.core.dataset_form import class_labels
@@ -34,8 +34,6 @@ from dcbench.run.objects import architecture_of, dataset_of
 from dcbench.run.plan import Request, load_named, make_plan, unique
 from dcbench.run.session import check_number
 from dcbench.utils.errors import DcbenchError
-
-ORDERS = 5
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ class Part:
         images = condensed.images
         if (self.info.mean, self.info.std) != (train.info.mean, train.info.std):
             mean, std = torch.tensor([self.info.mean, self.info.std]).view(2, 1, -1, 1, 1)
-            images = replace(train, images=train.images[:0].cpu()).normalise(images * std + mean)
+            images = train.normalise((images * std + mean).to(train.device)).cpu()
         of_memory = _renumbered(condensed.targets, labels, train.info.num_classes)
         return CondensedSet(images, of_memory, factor=condensed.factor)
 
@@ -213,33 +211,30 @@ class _Order:
 
     def memories(self, made: list[tuple[Cell, ...]], first_eval_seed: int) -> Iterator[Cell]:
         """Yield the memory after each step of each combination, whose sets in all steps are given."""
-        request, classes = self.request, self.classes
-        for count, seen in enumerate(accumulate(classes), start=1):
-            dataset, data = self._with(seen), self.data
-            if count < len(classes):
-                data = load_named(dataset, self.plugins, request.data_root, request.device, self.splits)
+        request = self.request
+        seeds = range(first_eval_seed, first_eval_seed + request.evals)
+        for count, seen in enumerate(accumulate(self.classes), start=1):
+            data = self.data
+            if count < len(self.classes):
+                named = self._with(seen), self.plugins, request.data_root, request.device
+                data = load_named(*named, self.splits)
             networks = (fit(architecture_of(each, self.plugins), data.info) for each in request.eval_networks)
-            seeds = range(first_eval_seed, first_eval_seed + request.evals)
-            trials = tuple((network, seed) for network in unique(networks) for seed in seeds)
-            place = {label: number for number, label in enumerate(sorted(seen))}
-            steps = Steps(
-                dataset=self.data.info.name,
-                dataset_sha256=self.data.info.sha256,
-                classes=tuple(classes[:count]),
-            )
+            trials = tuple(product(unique(networks), seeds))
             for cells in made:
-                parts = tuple(
-                    Part(cell.spec, cell.data.info, tuple(place[label] for label in labels))
-                    for cell, labels in zip(cells[:count], classes[:count], strict=True)
-                )
-                spec = cells[0].spec.model_copy(
-                    update={
-                        "dataset": data.info.name,
-                        "dataset_sha256": data.info.sha256,
-                        "seed": request.seed,
-                        "steps": steps,
-                    }
-                )
-                origin = replace(cells[0].source.origin, seeded=True)  # the seed draws the order
-                traits = replace(cells[0].source.traits, lr=False)
-                yield Cell(spec, Memory(parts, origin, traits), data, trials)
+                yield self._memory(cells[:count], data, trials)
+
+    def _memory(
+        self, sets: tuple[Cell, ...], data: LoadedDataset, trials: tuple[tuple[Architecture, int], ...]
+    ) -> Cell:
+        """Return the memory of the sets of the first steps, on the data of the classes seen."""
+        classes, first = tuple(self.classes[: len(sets)]), sets[0]
+        seen = sorted(label for step in classes for label in step)
+        parts = tuple(
+            Part(cell.spec, cell.data.info, tuple(map(seen.index, step)))
+            for cell, step in zip(sets, classes, strict=True)
+        )
+        steps = Steps(dataset=self.data.info.name, dataset_sha256=self.data.info.sha256, classes=classes)
+        of = {"dataset": data.info.name, "dataset_sha256": data.info.sha256}
+        spec = first.spec.model_copy(update={**of, "seed": self.request.seed, "steps": steps})
+        origin = replace(first.source.origin, seeded=True)  # the seed draws the order
+        return Cell(spec, Memory(parts, origin, replace(first.source.traits, lr=False)), data, trials)
