@@ -550,10 +550,14 @@ def test_records_that_do_not_say_which_teacher_taught_are_a_problem(distilled, v
     assert "its records do not say which teacher the protocol kd:teacher=linear had" in problems
 
 
-def test_a_set_judged_by_two_protocols_is_two_rows_and_each_is_verified(
-    plugins, results, verify, tmp_path, monkeypatch
-):
+@pytest.fixture
+def short_dsa(monkeypatch):
+    """Train networks under dsa for a tenth of its epochs."""
     monkeypatch.setitem(PROTOCOLS, "dsa", replace(PROTOCOLS["dsa"], epochs=100))
+
+
+@pytest.mark.usefixtures("short_dsa")
+def test_a_set_judged_by_two_protocols_is_two_rows_and_each_is_verified(plugins, results, verify, tmp_path):
     words = {"datasets": ("hazy",), "sets": 2, "evals": 3, "eval_networks": ("linear",)}
     carry_out(make_request(results, protocol=PROTOCOLS["dsa"], **words), plugins, results)
     folder = tmp_path / "board" / "both"
@@ -1196,6 +1200,7 @@ def test_what_is_stated_too_low_is_no_reason_to_refuse(folder, verify):
     assert not verify(folder).ok
 
 
+@pytest.mark.usefixtures("short_dsa")
 def test_a_mark_is_not_that_of_the_same_sets_under_another_protocol(plugins, results, verify, hazy, tmp_path):
     words = {"datasets": ("hazy",), "sets": 2, "evals": 3, "eval_networks": ("linear",)}
     carry_out(make_request(results, protocol=PROTOCOLS["dsa"], **words), plugins, results)
