@@ -173,6 +173,14 @@ def _step_size(info: DatasetInfo, steps: int) -> int:
     return count // steps
 
 
+def classes_of_steps(dataset: Dataset, info: DatasetInfo, size: int, seed: int) -> list[tuple[int, ...]]:
+    """Return the classes of each step, sorted, by their numbers in the whole data set: ``size`` in each."""
+    form = dataset.form.classes
+    labels = class_labels(form) if form else range(info.num_classes)
+    order = np.random.RandomState(seed % 2**32).permutation(list(labels)).tolist()
+    return [tuple(sorted(order[at : at + size])) for at in range(0, len(order), size)]
+
+
 @dataclass(frozen=True)
 class _Order:
     """One order of the classes of a data set; the request has its seed."""
@@ -187,10 +195,7 @@ class _Order:
     @property
     def classes(self) -> list[tuple[int, ...]]:
         """The classes of each step, sorted, by their numbers in the whole data set."""
-        form = self.dataset.form.classes
-        labels = class_labels(form) if form else range(self.data.info.num_classes)
-        order = np.random.RandomState(self.request.seed % 2**32).permutation(list(labels)).tolist()
-        return [tuple(sorted(order[at : at + self.size])) for at in range(0, len(order), self.size)]
+        return classes_of_steps(self.dataset, self.data.info, self.size, self.request.seed)
 
     def _with(self, labels: tuple[int, ...]) -> Dataset:
         """Return the data set with some of its classes."""

@@ -19,6 +19,7 @@ from dcbench.results.network_file import read_networks
 from dcbench.results.records import IMPORTED, Record
 from dcbench.results.store import RECORDS, latest
 from dcbench.results.submission import CARD, NETWORKS, SETS, Card, Submission, misplaced
+from dcbench.run.continual import classes_of_steps
 from dcbench.submissions.leakage import count_test_images
 from dcbench.utils.errors import DcbenchError
 
@@ -103,6 +104,7 @@ def check_submission(
         by_set[record.condense_key, record.protocol, record.measure].append(record)
     for row in by_row(counted).values():
         what = [*_seed_problems(row), *_method_problems(row[0], datasets, plugins)]
+        what += dict.fromkeys(each for record in row for each in order_problems(record, datasets, plugins))
         problems += [Problem(_name(row[0]), each) for each in what]
     sets = []
     for (key, *_), records in sorted(by_set.items()):
@@ -134,6 +136,16 @@ def record_problems(record: Record) -> list[str]:
     if abs(right - round(right)) > 1e-6 * record.n_test and not record.diverged:
         problems.append(f"its accuracy {record.accuracy} is no whole number of its {record.n_test} test images")
     return problems
+
+
+def order_problems(record: Record, datasets: Mapping[str, LoadedDataset], plugins: Plugins) -> Iterator[str]:
+    """Say where classes came in another order than that of the seed: nobody may choose among orders."""
+    if record.steps is None or (data := datasets.get(record.steps.dataset)) is None:
+        return
+    dataset, size = plugins.make_dataset(record.steps.dataset), record.steps.sizes[0]
+    right = classes_of_steps(dataset, data.info, size, record.condense_seed)
+    if list(record.steps.classes) != right[: len(record.steps.classes)]:
+        yield f"its classes come in another order than that of seed {record.condense_seed}"
 
 
 def _card_problems(card: Card | None, records: Sequence[Record]) -> Iterator[str]:

@@ -13,6 +13,7 @@ from dcbench.leaderboard.scores import find_records
 from dcbench.results.submission import read_submission
 from dcbench.run.continual import plan_continual
 from dcbench.run.session import Execution, carry_out
+from dcbench.submissions.integrity import order_problems
 from dcbench.submissions.submit import Selection, make_submission
 from dcbench.submissions.verify import Verifier, load_datasets
 
@@ -46,6 +47,11 @@ def test_memories_are_submitted_verified_and_shown_apart(results, plugins, tmp_p
     result = Verifier(submission, datasets, plugins, 8, None, 0, lambda *_: None).run()
     assert not result.problems
     assert result.ok
+    one = next(record for record in records if record.steps)
+    steps = one.steps.model_copy(update={"classes": ((0, 1, 2, 3, 4),)})
+    (problem,) = order_problems(one.model_copy(update={"steps": steps}), datasets, plugins)
+    assert problem == "its classes come in another order than that of seed 0"
+    assert not [*order_problems(one, datasets, plugins)]
     build(board)
     assert differences(board) == []
     page = (board / "tables" / "digits.md").read_text()
