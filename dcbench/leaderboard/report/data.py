@@ -8,7 +8,7 @@ from typing import Any
 from dcbench.core.spec import ACCURACY
 from dcbench.leaderboard.board import Leaderboard
 from dcbench.leaderboard.scores import Board, Row
-from dcbench.leaderboard.standings import Entry, Standings
+from dcbench.leaderboard.standings import Entry
 
 SELDOM = frozenset({"balanced", "diverged"})
 """Fields of a score that are left out where there is nothing to be said."""
@@ -31,6 +31,11 @@ def leaderboard_data(leaderboard: Leaderboard) -> list[dict[str, Any]]:
         | {"entries": [_entry_data(entry, leaderboard) for entry in table.entries]}
         for table in leaderboard.tables
     ]
+
+
+def board_data(board: Board) -> dict[str, Any]:
+    """Return what rows share as plain data; that accuracy was measured is not told."""
+    return _plain(board, *_untold(board))
 
 
 def row_data(row: Row) -> dict[str, Any]:
@@ -70,7 +75,7 @@ def _untold(of: Board) -> tuple[str, ...]:
     return OF_MEASURES if of.measure == ACCURACY else ()
 
 
-def _plain(item: Row | Standings | Entry, *without: str) -> dict[str, Any]:
+def _plain(item: Board | Entry, *without: str) -> dict[str, Any]:
     """Return the fields of a dataclass, but for some, with lists in the place of tuples."""
     data = {name: value for name, value in vars(item).items() if name not in without}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in data.items()}

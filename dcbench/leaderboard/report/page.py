@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -16,7 +17,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from dcbench.leaderboard.board import Leaderboard
-from dcbench.leaderboard.report.data import leaderboard_data
+from dcbench.leaderboard.continual import Curve
+from dcbench.leaderboard.report.curves import CURVES_LEGEND, curve_lines, curve_tables
+from dcbench.leaderboard.report.data import board_data, leaderboard_data
 from dcbench.leaderboard.report.pixels import page_pictures
 from dcbench.leaderboard.report.tables import MARK, legend, test_images
 from dcbench.leaderboard.report.words import DASH, bounds, heading, label, rank, written
@@ -25,7 +28,7 @@ from dcbench.utils.wording import counted
 
 SCRIPTS = (
     *("data.js", "state.js", "columns.js", "standings.js", "heatmap.js"),
-    *("axes.js", "marks.js", "plots.js", "curves.js", "pictures.js", "main.js"),
+    *("axes.js", "marks.js", "plots.js", "curves.js", "continual.js", "pictures.js", "main.js"),
 )
 """In the order in which they are put together; each builds on those before it."""
 
@@ -85,9 +88,32 @@ def _data(leaderboard: Leaderboard) -> dict[str, Any]:
         "submissions": [
             {"name": each.name, **(each.card.model_dump(mode="json") if each.card else {})}
             for each in leaderboard.submissions
-            if each.name in named
+            if each.name in named or any(record.steps for record in each.records)
+        ],
+        "continual": [_continual(title, curves) for title, curves in curve_tables(leaderboard.curves)],
+        "continual_legend": CURVES_LEGEND,
+    }
+
+
+def _continual(title: str, curves: Sequence[Curve]) -> dict[str, Any]:
+    """Return a table of continual learning: its text, and what is drawn of it."""
+    lines, first = curve_lines(curves), curves[0]
+    drawn = ("method", "method_version", "options", "matching_network", "ipc", "network")
+    return {
+        **board_data(first.board),
+        "title": title,
+        "ipc": next((each.ipc for each in curves if each.ipc), None),
+        "columns": list(lines[0]),
+        "lines": [list(line.values()) for line in lines],
+        "curves": [
+            {**{name: getattr(curve, name) for name in drawn}, "values": _values(curve)} for curve in curves
         ],
     }
+
+
+def _values(curve: Curve) -> list[list[float | None]]:
+    """Return the classes seen, the mean, and its interval, after each step."""
+    return [[seen, each.mean, *(each.interval or (None, None))] for seen, each in curve.scores.items()]
 
 
 def _as_json(data: Any) -> str:

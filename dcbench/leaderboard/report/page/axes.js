@@ -66,7 +66,7 @@ function drawAxes(svg, figure, x, y) {
     drawn(
       "text",
       { class: "name x", x: (MARGIN.left + right) / 2, y: HEIGHT - 6 },
-      `${figure.title}, logarithmic`,
+      figure.linear ? figure.title : `${figure.title}, logarithmic`,
     ),
     drawn(
       "text",

@@ -58,7 +58,9 @@ function show() {
   const many = groups.length > OPEN_BOARDS;
   boards.classList.toggle("many", many);
   boards.replaceChildren(...groups.map((group) => board(group, !many)));
-  if (!groups.length) boards.append(nothing());
+  const steps = continual();
+  document.getElementById("continual").replaceChildren(...steps);
+  if (!groups.length && !steps.length) boards.append(nothing());
   fillOpened();
   document.getElementById("linked")?.scrollIntoView({ block: "center" });
 }

@@ -1,7 +1,10 @@
 // What is drawn into a plot: points with whiskers, lines, and labels where there is room for them.
 
 const MARKERS = ["circle", "square", "triangle", "diamond", "cross", "plus", "wedge", "star"];
-const METHODS = distinct(DATA.tables.flatMap((table) => table.entries.map((entry) => entry.method))).sort();
+const METHODS = distinct([
+  ...DATA.tables.flatMap((table) => table.entries.map((entry) => entry.method)),
+  ...DATA.continual.flatMap((table) => table.curves.map((curve) => curve.method)),
+]).sort();
 const SIDE_STEPS = [0, 12, -12, 24, -24, 36, -36]; // pixels that a point may be moved aside
 
 function drawPoint(svg, point, y, figure) {

@@ -108,11 +108,9 @@ function plot(figure) {
   if (!shown.length)
     return element("p", { class: "small" }, `No row has ${figure.accuracy} and ${figure.title}.`);
   const drawing = frame(figure, shown);
-  const x = logScale(
-    shown.map((point) => figure.value(point.entry)),
-    MARGIN.left + 16,
-    figure.width - MARGIN.right - 16,
-  );
+  const values = shown.map((point) => figure.value(point.entry));
+  const [left, right] = [MARGIN.left + 16, figure.width - MARGIN.right - 16];
+  const x = figure.linear ? linearScale(values, left, right, { unit: "" }) : logScale(values, left, right);
   const y = linearScale(heights(shown, figure.lines), HEIGHT - MARGIN.bottom, MARGIN.top, shown[0].entry);
   drawAxes(drawing.svg, figure, x, y);
   const placed = dodged(
