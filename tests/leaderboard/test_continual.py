@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -13,6 +16,7 @@ from dcbench.leaderboard.board import read_leaderboard
 from dcbench.leaderboard.continual import curves
 from dcbench.leaderboard.report.curves import curve_lines, curve_tables
 from dcbench.leaderboard.report.figures import _curves
+from dcbench.leaderboard.report.page import page
 from dcbench.leaderboard.scores import rows
 from dcbench.leaderboard.statistics import score
 
@@ -113,3 +117,14 @@ def test_a_line_has_the_accuracies_and_their_intervals(folder):
     bars = [tuple(line.get_ydata()) for line in panel.get_lines() if line.get_label().startswith("_")]
     intervals = [score.interval for each in found for score in each.scores.values()]
     assert np.allclose(sorted(bars), sorted((100 * low, 100 * high) for low, high in intervals))
+
+
+def test_the_page_has_the_tables_and_what_is_drawn_of_them(folder):
+    text = page(read_leaderboard(folder))
+    data = json.loads(re.search('<script type="application/json" id="data">(.*?)</script>', text, re.S)[1])
+    (table,) = data["continual"]
+    assert table["columns"][3:] == ["2 classes", "4 classes", "6 classes", "n"]
+    assert [line[0] for line in table["lines"]] == ["whole", "dm"]
+    dm = table["curves"][1]
+    assert [seen for seen, *_ in dm["values"]] == [2, 4, 6]
+    assert all(low < mean < high for _, mean, low, high in dm["values"])
