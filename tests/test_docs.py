@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from installed import run
 
 from dcbench import api, hookspecs
-from dcbench.checks import ARCHITECTURE_CHECKS, DATASET_CHECKS, METHOD_CHECKS
+from dcbench.checks import ARCHITECTURE_CHECKS, DATASET_CHECKS, MEASURE_CHECKS, METHOD_CHECKS
 from dcbench.cli import main
 from dcbench.cli.check_subject import find_subject
 from dcbench.core.method import Task
@@ -195,7 +195,7 @@ def test_the_suite_of_the_guide_can_be_used(plugins, tmp_path):
     assert planned == {"my_method.steps": "50"}
 
 
-@pytest.mark.parametrize("checks", [METHOD_CHECKS, DATASET_CHECKS, ARCHITECTURE_CHECKS])
+@pytest.mark.parametrize("checks", [METHOD_CHECKS, DATASET_CHECKS, ARCHITECTURE_CHECKS, MEASURE_CHECKS])
 def test_the_guide_has_every_check(checks):
     for check in checks:
         assert f"`{check.__name__}`" in GUIDE, check.__name__

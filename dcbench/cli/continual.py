@@ -43,11 +43,13 @@ def continual(dry_run: bool, as_json: bool, execution: Execution, steps: int, or
     orders of the classes, with its 95 % interval. `dcbench show RESULTS` draws it.
 
     Sets and records are kept as those of `dcbench run` are: an interrupted run goes on, and another protocol or
-    network condenses nothing again. With -m whole the memory keeps all images, which is the ceiling.
+    network condenses nothing again. With -m whole the memory keeps all images, which is the ceiling. Networks are
+    trained for every method, order, step and seed: 500 for each method unless told otherwise.
 
     \b
-    Example:
-      dcbench continual -d digits -m dm -m random -m herding --ipc 10 --protocol dsa
+    Examples:
+      dcbench continual -d digits -m random -m herding --ipc 10 --eval-network mlp --evals 1
+      dcbench continual -d mnist -m dm -m random -m herding --ipc 10 --protocol dsa --dry-run
     """
     from dcbench.leaderboard.continual import curves
     from dcbench.run.continual import plan_continual

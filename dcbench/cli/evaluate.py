@@ -66,7 +66,7 @@ def evaluate(
     of all forms. Nothing in a file is run. Soft labels are recorded as such and ranked apart.
 
     Networks are trained by the protocol, at the rate that was learned with a set where there is one. The
-    protocol dc has no siamese augmentation; sets that were made for it score lower there than their papers say.
+    protocol dc has no siamese augmentation; sets made for that score lower under dc than their papers say.
 
     \b
     Examples:

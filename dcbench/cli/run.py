@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 @click.option(
     "--extend",
     is_flag=True,
-    help="Go on from the set of fewer iterations that was made with --extend, to what all at once give. Draws "
-    "differ from those without --extend, so rows say extend=True.",
+    help="Go on from the set of fewer iterations that was made with --extend. The result is that of all at once. "
+    "Draws differ from those without --extend, so rows say extend=True.",
 )
 @options.replacement_option
 @options.datasets_option

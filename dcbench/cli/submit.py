@@ -26,6 +26,7 @@ from dcbench.cli import options
 @options.names("--method", "-m", "methods", help="Only this method.")
 @options.sizes(help="Only this many images per class.")
 @options.names("--protocol", "protocols", help="Only what was evaluated under this protocol.")
+@options.names("--measure", "measures", help="Only what this was asked.")
 @click.option(
     "--without-sets", is_flag=True, help="Leave out the sets, because others publish them; the card says where."
 )

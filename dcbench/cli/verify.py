@@ -40,7 +40,7 @@ ESTIMATE_SECONDS = 3600.0
 @options.number(
     "--seed", type=click.IntRange(0, 2**62), help="Of the sample and the networks.  [0; drawn for --mark]"
 )
-@options.names("--dataset", "-d", "datasets", help="Where a data set is, for example npz:my_set.npz.")
+@options.names("--dataset", "-d", "datasets", help="A data set whose name alone does not find it: npz:my_set.npz.")
 @click.option(
     "--set",
     "files",

@@ -43,18 +43,24 @@ class Selection:
     methods: tuple[str, ...] = ()
     ipcs: tuple[int, ...] = ()
     protocols: tuple[str, ...] = ()
+    measures: tuple[str, ...] = ()
 
     def of(self, records: Iterable[Record]) -> list[Record]:
         """Return the official records that are asked for, one for each trial, in a fixed order.
 
         Raises:
-            DcbenchError: for a data set, method or protocol that no official record is of, with the nearest one.
+            DcbenchError: for a name that no official record is of, with the nearest one.
         """
         found = drop_other_augmentations(latest(official(records)))
         if not found:
             return []
-        asked = (("dataset", self.datasets), ("method", self.methods), ("protocol", self.protocols))
-        for kind, names in asked:
+        asked = {
+            "dataset": self.datasets,
+            "method": self.methods,
+            "protocol": self.protocols,
+            "measure": self.measures,
+        }
+        for kind, names in asked.items():
             of = {id(each): each.ranked_on[0] if kind == "dataset" else getattr(each, kind) for each in found}
             here = {*of.values()}
             wanted = {find_name(f"{kind} of the official records", name, here) for name in names} or here

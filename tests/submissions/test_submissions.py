@@ -557,6 +557,21 @@ def short_dsa(monkeypatch):
 
 
 @pytest.mark.usefixtures("short_dsa")
+def test_what_a_measure_gave_is_a_row_of_its_own_and_is_verified(plugins, results, verify, tmp_path):
+    asked = plugins.make_measure("adversarial:eps=2,images=0,steps=2")
+    words = {"datasets": ("hazy",), "sets": 2, "evals": 3, "eval_networks": ("linear",), "measures": (asked,)}
+    carry_out(make_request(results, **words), plugins, results)
+    folder = tmp_path / "board" / "asked"
+    make_submission(results, folder, Selection(measures=(str(asked),)), "Mine", ("Me",), plugins)
+    (row,) = rows(read_submission(folder).records)
+    assert (row.measure, row.main) == (str(asked), "pgd_accuracy")
+    outcome = verify(folder)
+    assert outcome.ok, outcome
+    assert {each.what.split(", ")[-1].partition(":")[0] for each in outcome.comparisons} == {"adversarial"}
+    (stated,) = {each.stated for each in outcome.comparisons}
+    assert stated == pytest.approx(row.mean_over(["linear"]))
+
+
 def test_a_set_judged_by_two_protocols_is_two_rows_and_each_is_verified(plugins, results, verify, tmp_path):
     words = {"datasets": ("hazy",), "sets": 2, "evals": 3, "eval_networks": ("linear",)}
     carry_out(make_request(results, protocol=PROTOCOLS["dsa"], **words), plugins, results)
