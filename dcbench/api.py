@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from dcbench.formats.npz import ArrayFile, open_arrays
     from dcbench.results.records import Record
     from dcbench.run.observer import Observer
+    from dcbench.utils.seeds import seeded_globals
 
 __all__ = [
     "IMAGE_ENDINGS",
@@ -78,6 +79,7 @@ __all__ = [
     "open_arrays",
     "open_image",
     "option",
+    "seeded_globals",
     "suitable_strategy",
     "teacher_recipe",
     "train_network",
@@ -108,6 +110,7 @@ _MODULES = (
     "formats.images",
     "formats.npz",
     "results.records",
+    "utils.seeds",
     "run.observer",
 )
 

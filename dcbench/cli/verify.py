@@ -150,7 +150,7 @@ def _print(result: VerificationResult, folder: Path) -> None:
     from rich.table import Table
 
     from dcbench.cli.output import make_console
-    from dcbench.leaderboard.report.words import percent
+    from dcbench.leaderboard.report.words import points, written
 
     for problem in result.problems:
         click.echo(f"{problem.where}: {problem.what}")
@@ -161,11 +161,12 @@ def _print(result: VerificationResult, folder: Path) -> None:
         for name in ("network", "sets", "stated", "n", "found", "n", "apart", "tolerance", ""):
             shown.add_column(name, justify="left" if name == "network" else "right", no_wrap=True)
         for each in result.comparisons:
-            numbers = [str(len(each.keys)), percent(each.stated), str(each.stated_n)]
-            numbers += [percent(each.found), str(each.found_n), f"{100 * (each.found - each.stated):+.1f}"]
+            numbers = [str(len(each.keys)), written(each.stated, each.unit), str(each.stated_n)]
+            numbers += [written(each.found, each.unit), str(each.found_n)]
+            numbers += [points(each.found - each.stated, each.unit), written(each.tolerance, each.unit)]
             sign = "✗" if not each.ok else "✓" if each.telling else "?"
             network = each.network or "mean of all"
-            shown.add_row(escape(each.what), escape(network), *numbers, percent(each.tolerance), sign)
+            shown.add_row(escape(each.what), escape(network), *numbers, sign)
         make_console().print(shown)
         wrong = sum(not each.ok for each in result.comparisons)
         telling = sum(each.telling for each in result.comparisons)

@@ -95,6 +95,8 @@ class DatasetForm(BaseModel):
         if self.classes is None or re.fullmatch(CLASSES, self.classes):
             return self
         labels = {class_names.index(find_name("class", name, class_names)) for name in self.classes.split("+")}
+        if len(labels) < 2:
+            raise DcbenchError(f"classes={self.classes} is one class, and two at least are needed.")
         return self.model_copy(update={"classes": _spelled(sorted(labels))})
 
     def spelled_after(self, name: str) -> str:
@@ -137,6 +139,15 @@ class DatasetForm(BaseModel):
                 raise DcbenchError(f"only grey images get three channels, and these have {have}")
             images = images.expand(-1, 3, -1, -1).contiguous()
         return images
+
+
+def without_classes(name: str) -> tuple[list[str], list[int]]:
+    """Return the parts of a record's name of a data set but for its classes, and these; none for all of them."""
+    head, _, options = name.partition(":")
+    parts = [part for part in options.split(",") if part]
+    chosen = [part.removeprefix("classes=") for part in parts if part.startswith("classes=")]
+    rest = [part for part in parts if not part.startswith("classes=")]
+    return [head, *rest], class_labels(chosen[0]) if chosen else []
 
 
 def class_labels(text: str) -> list[int]:

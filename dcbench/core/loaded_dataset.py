@@ -64,7 +64,7 @@ def load_dataset(
 ) -> LoadedDataset:
     """Load, check and hash a data set; a `DcbenchError` says why its data or its plugin are not usable.
 
-    ``splits`` is what `read_splits` returned for the data set in any form, so that no file is read again.
+    ``splits`` is what `read_splits` returned for the data set in any form; if it is given, no file is read.
     """
     data, read = None, splits or read_splits(dataset, root)
     if splits is None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from dcbench.utils.errors import find_name
 from dcbench.utils.wording import counted
@@ -62,7 +62,7 @@ class Steps(BaseModel):
 
     dataset: str
     dataset_sha256: str
-    classes: tuple[tuple[int, ...], ...]
+    classes: Annotated[tuple[Annotated[tuple[int, ...], Field(min_length=1)], ...], Field(min_length=1)]
 
     @property
     def sizes(self) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dcbench.core.measure import Measure
 from dcbench.core.split import ResidentSplit
+from dcbench.engine.memory import free_what_failed, is_out_of_memory
 from dcbench.utils.errors import DcbenchError
 from dcbench.utils.seeds import derive_seed, new_generator
 
@@ -51,7 +52,9 @@ def ask(measures: Sequence[Measure], network: nn.Module, test: ResidentSplit, se
             answers.append(Answer(measure, scores, time.monotonic() - started))
         except Exception as error:  # whatever a measure may raise
             answers.append(Answer(measure, seconds=time.monotonic() - started, error=error))
-            network.load_state_dict(trained)
+            if is_out_of_memory(error):
+                free_what_failed(error)
+            network.load_state_dict(trained, strict=False)
         network.eval()
     return answers
 

@@ -101,8 +101,8 @@ class Results:
     def curves(self) -> pd.DataFrame:
         """Return the accuracies of continual learning: a row for each method, network and number of classes seen.
 
-        Its columns: ``dataset``, ``ipc``, ``protocol``, ``method``, ``matched on``, ``network``, ``classes``,
-        ``mean`` over orders of the classes as a fraction, ``low`` and ``high``, its 95 % interval (None for one
+        Its columns: ``dataset``, ``ipc``, ``protocol``, ``measure``, ``method``, ``matched on``, ``network``,
+        ``classes``, ``mean`` over orders of the classes as a fraction, ``low`` and ``high``, its 95 % interval (None for one
         order), and ``n``, orders x networks for each.
         """
         import pandas as pd
@@ -110,7 +110,7 @@ class Results:
         return pd.DataFrame(
             [
                 {
-                    **{name: getattr(curve, name) for name in ("dataset", "ipc", "protocol")},
+                    **{name: getattr(curve, name) for name in ("dataset", "ipc", "protocol", "measure")},
                     "method": label(curve),
                     "matched on": curve.matching_network,
                     "network": curve.network,

@@ -59,6 +59,8 @@ class CellRunner:
         self._steps_left = False
         for network, _ in assignment.trials:
             source_sha256(type(network))  # now, because files may be edited during hours of work
+        for measure in conditions.measures:
+            source_sha256(type(measure))
 
     def run(self) -> None:
         """Do what is left to do. Failures become records.
@@ -287,11 +289,11 @@ def trial_fields(
 ) -> dict[str, Any]:
     """Return what `describe_work` is told of what a network answered, but for what its spec says."""
     scores = dict(answer.scores)
+    known = ("accuracy", "balanced_accuracy") if answer.measure == ACCURACY else ()
     return {
         "status": "ok",
         "track": condensed.track,
-        "accuracy": scores.pop("accuracy", None),
-        "balanced_accuracy": scores.pop("balanced_accuracy", None),
+        **{name: scores.pop(name, None) for name in known},
         "scores": scores,
         "measure": answer.measure,
         "diverged": trial.diverged,

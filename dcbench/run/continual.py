@@ -4,12 +4,12 @@ It is the class-incremental setting of Zhao and Bilen (Dataset Condensation with
 ``CL_DM.py``), after GDumb (Prabhu et al., ECCV 2020). Each step's set is condensed of its classes alone, by an
 ordinary cell. After each step, fresh networks are trained on the memory, which is the sets of all steps so far,
 and tested on the classes seen. They have an output for each of these. The authors' have one for each class of the
-data set; training keeps those without images low.
+data set; training lowers the outputs of those without images.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, product
 
@@ -165,18 +165,16 @@ def _step_size(info: DatasetInfo, steps: int) -> int:
     check_number("steps", steps, least=2)
     if count % steps or count // steps < 2:
         able = [str(each) for each in range(2, count // 2 + 1) if count % each == 0]
-        how = f"in {' or '.join(able)}" if able else "in no such steps"
+        how = f"They can come in {' or '.join(able)}" if able else "No number of steps serves"
         raise DcbenchError(
             f"{info.name}: its {count} classes cannot come in {steps} steps, because each step has as many, two "
-            f"at least. They can come {how}."
+            f"at least. {how}."
         )
     return count // steps
 
 
-def classes_of_steps(dataset: Dataset, info: DatasetInfo, size: int, seed: int) -> list[tuple[int, ...]]:
-    """Return the classes of each step, sorted, by their numbers in the whole data set: ``size`` in each."""
-    form = dataset.form.classes
-    labels = class_labels(form) if form else range(info.num_classes)
+def classes_of_steps(labels: Sequence[int], size: int, seed: int) -> list[tuple[int, ...]]:
+    """Return the classes of each step, sorted, of some classes by their numbers: ``size`` in each."""
     order = np.random.RandomState(seed % 2**32).permutation(list(labels)).tolist()
     return [tuple(sorted(order[at : at + size])) for at in range(0, len(order), size)]
 
@@ -195,7 +193,9 @@ class _Order:
     @property
     def classes(self) -> list[tuple[int, ...]]:
         """The classes of each step, sorted, by their numbers in the whole data set."""
-        return classes_of_steps(self.dataset, self.data.info, self.size, self.request.seed)
+        form = self.dataset.form.classes
+        labels = class_labels(form) if form else range(self.data.info.num_classes)
+        return classes_of_steps(labels, self.size, self.request.seed)
 
     def _with(self, labels: tuple[int, ...]) -> Dataset:
         """Return the data set with some of its classes."""

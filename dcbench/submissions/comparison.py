@@ -32,7 +32,7 @@ class StatedAndFound:
         stated_n, found_n: networks trained, over all sets.
         stated, found: means over sets of the means over networks.
         tolerance: how far what is stated may be better than what is found by chance.
-        sign, fractions: see `dcbench.leaderboard.scores.Board`.
+        sign, unit: see `dcbench.leaderboard.scores.Board`.
     """
 
     what: str
@@ -46,7 +46,7 @@ class StatedAndFound:
     found: float
     tolerance: float
     sign: int = 1
-    fractions: bool = True
+    unit: str = "%"
 
     @property
     def ok(self) -> bool:
@@ -56,7 +56,7 @@ class StatedAndFound:
     @property
     def telling(self) -> bool:
         """Whether a false statement of some size would have been found out."""
-        return self.tolerance <= TELLING or not self.fractions
+        return self.tolerance <= TELLING or self.unit != "%"
 
 
 def compare_with_stated(sets: Sequence[SubmittedSet], found: Accuracies) -> list[StatedAndFound]:
@@ -98,7 +98,7 @@ def _compare(
         protocol=row[0].protocol,
         measure=row[0].measure,
         sign=who.sign,
-        fractions=who.of_fractions,
+        unit=who.unit,
         network=networks[0] if len(networks) == 1 else "",
         keys=tuple(each.key for each in row),
         stated_n=sum(len(before) for before, _ in pairs),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from dcbench.core.dataset_form import without_classes
 from dcbench.core.loaded_dataset import LoadedDataset
 from dcbench.core.method import Setting, dependencies_in
 from dcbench.evaluate.protocols import get_protocol
@@ -104,7 +105,7 @@ def check_submission(
         by_set[record.condense_key, record.protocol, record.measure].append(record)
     for row in by_row(counted).values():
         what = [*_seed_problems(row), *_method_problems(row[0], datasets, plugins)]
-        what += dict.fromkeys(each for record in row for each in order_problems(record, datasets, plugins))
+        what += dict.fromkeys(each for record in row for each in order_problems(record, datasets))
         problems += [Problem(_name(row[0]), each) for each in what]
     sets = []
     for (key, *_), records in sorted(by_set.items()):
@@ -138,14 +139,24 @@ def record_problems(record: Record) -> list[str]:
     return problems
 
 
-def order_problems(record: Record, datasets: Mapping[str, LoadedDataset], plugins: Plugins) -> Iterator[str]:
-    """Say where classes came in another order than that of the seed: nobody may choose among orders."""
-    if record.steps is None or (data := datasets.get(record.steps.dataset)) is None:
+def order_problems(record: Record, datasets: Mapping[str, LoadedDataset]) -> Iterator[str]:
+    """Say where classes came in another order than that of the seed, or other classes were tested.
+
+    Nobody may choose among orders.
+    """
+    if (steps := record.steps) is None:
         return
-    dataset, size = plugins.make_dataset(record.steps.dataset), record.steps.sizes[0]
-    right = classes_of_steps(dataset, data.info, size, record.condense_seed)
-    if list(record.steps.classes) != right[: len(record.steps.classes)]:
+    info = datasets[steps.dataset].info
+    rest, chosen = without_classes(steps.dataset)
+    right = classes_of_steps(chosen or range(info.num_classes), steps.sizes[0], record.condense_seed)
+    if list(steps.classes) != right[: len(steps.classes)]:
         yield f"its classes come in another order than that of seed {record.condense_seed}"
+    seen = sorted(label for step in steps.classes for label in step)
+    tested_rest, tested = without_classes(record.dataset)
+    if (tested_rest, tested or [*range(info.num_classes)]) != (rest, seen):
+        yield f"it was tested on {record.dataset}, not on the classes of its steps"
+    if steps.dataset_sha256 != info.sha256:
+        yield f"its steps are of other data, {steps.dataset_sha256[:12]}, than those here, {info.sha256[:12]}"
 
 
 def _card_problems(card: Card | None, records: Sequence[Record]) -> Iterator[str]:
@@ -180,7 +191,12 @@ def _set_problems(
 ) -> list[str]:
     """Say where a set is not what its records say."""
     condensed, origin = checked.condensed, checked.origin
+    measure = plugins.make_measure(records[0].measure)
     compared: dict[str, tuple[object, set[object]]] = {
+        "main score": (
+            (measure.main, measure.unit, measure.lower_is_better),
+            {(record.main, record.unit, record.lower_is_better) for record in records},
+        ),
         "hash": (condensed.sha256(), {record.set_sha256 for record in records}),
         "condense key": (checked.spec.key(), {record.condense_key for record in records}),
         "track": (condensed.track, {record.track for record in records}),

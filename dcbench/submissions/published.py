@@ -37,6 +37,8 @@ def with_published_sets(
         for record in official(submission.records)
         if record.source_sha256 in published and submission.set_path(record.condense_key) is None
     }
+    if files and not missing:
+        raise DcbenchError(f"{submission.name} has all its sets, and needs no file.")
     submission = replace(submission, brought=folder)
     for path in files:
         found = ""

@@ -335,7 +335,8 @@ def load_datasets(
     """
     loaded = [load_named(plugins.make_dataset(text), plugins, data_root, device) for text in spellings]
     datasets = {data.info.name: data for data in loaded}
-    for name in sorted({record.dataset for record in official(submission.records)} - datasets.keys()):
+    named = {name for each in official(submission.records) for name in (each.dataset, each.ranked_on[0])}
+    for name in sorted(named - datasets.keys()):
         try:
             dataset = plugins.make_dataset(name)
             if dataset.argument:  # where a user's files are is not for a submission to say

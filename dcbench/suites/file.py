@@ -181,7 +181,9 @@ class SuiteFile(_Row):
     @field_validator("eval_networks")
     @classmethod
     def _with_grid(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        grid = info.data.get("grid")
+        if "grid" not in info.data:  # it was refused
+            return names
+        grid = info.data["grid"]
         if not (names or grid):
             raise ValueError("there is no network, nor a grid of them")
         return names + (grid.names() if grid else ())

@@ -49,9 +49,12 @@ def test_memories_are_submitted_verified_and_shown_apart(results, plugins, tmp_p
     assert result.ok
     one = next(record for record in records if record.steps)
     steps = one.steps.model_copy(update={"classes": ((0, 1, 2, 3, 4),)})
-    (problem,) = order_problems(one.model_copy(update={"steps": steps}), datasets, plugins)
+    problem, tested = order_problems(one.model_copy(update={"steps": steps}), datasets)
     assert problem == "its classes come in another order than that of seed 0"
-    assert not [*order_problems(one, datasets, plugins)]
+    assert tested == f"it was tested on {one.dataset}, not on the classes of its steps"
+    assert not [*order_problems(one, datasets)]
+    (problem,) = order_problems(one.model_copy(update={"dataset": "digits:classes=0+1"}), datasets)
+    assert problem == "it was tested on digits:classes=0+1, not on the classes of its steps"
     build(board)
     assert differences(board) == []
     page = (board / "tables" / "digits.md").read_text()

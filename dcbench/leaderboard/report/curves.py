@@ -11,7 +11,8 @@ from dcbench.leaderboard.report.words import DASH, bounds, cell, label, sample, 
 from dcbench.leaderboard.scores import Board
 
 CURVES_LEGEND = (
-    "The classes come in steps. Test accuracy in % on the classes seen, of fresh networks trained on the memory: "
+    "The classes come in steps. Test accuracy in %, or the main score of the measure that the heading names, on "
+    "the classes seen, of fresh networks trained on the memory: "
     "the sets of all steps so far, each condensed of its step's classes alone. It is the mean over orders of the "
     "classes, with its 95 % interval by Student's t on the orders' means. n: orders x networks for each."
 )

@@ -16,7 +16,7 @@ import torch
 from pydantic import field_validator
 from torch import Tensor, nn
 
-from dcbench.api import DatasetInfo, Measure, ResidentSplit, hookimpl, option
+from dcbench.api import DatasetInfo, Measure, ResidentSplit, hookimpl, option, seeded_globals
 
 from .strata import stratified
 
@@ -141,7 +141,8 @@ def autoattack(network: nn.Module, split: ResidentSplit, eps: float, generator: 
     attack = AutoAttack(lambda pixels: network(split.normalise(pixels)), eps=eps, seed=seed, device=split.device)
     targets = min(9, split.info.num_classes - 1)
     attack.fab.n_target_classes = attack.apgd_targeted.n_target_classes = targets
-    with torch.random.fork_rng():
+    # It draws from torch's global generators, which other networks of this process may be using.
+    with seeded_globals(seed, split.device):
         attacked: Tensor = attack.run_standard_evaluation(images, split.labels, batch_size=BATCH)[0]
     return attacked
 
