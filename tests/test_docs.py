@@ -161,7 +161,7 @@ def test_the_guide_shows_every_hook_with_code():
 
 def test_the_observers_of_the_guide_are_called(run_observed):
     assert "condense random on tiny, ipc 1: done" in run_observed.stdout
-    assert re.search(r"random on mlp: \d+\.\d %", run_observed.stdout)
+    assert re.search(r"random on mlp: accuracy \d\.\d+", run_observed.stdout)
 
 
 @pytest.fixture

@@ -102,8 +102,8 @@ class Results:
         """Return the accuracies of continual learning: a row for each method, network and number of classes seen.
 
         Its columns: ``dataset``, ``ipc``, ``protocol``, ``measure``, ``method``, ``matched on``, ``network``,
-        ``classes``, ``mean`` over orders of the classes as a fraction, ``low`` and ``high``, its 95 % interval (None for one
-        order), and ``n``, orders x networks for each.
+        ``classes``, ``mean`` over orders of the classes as a fraction, ``low`` and ``high``, its 95 % interval
+        (None for one order), and ``n``, orders x networks for each.
         """
         import pandas as pd
 
