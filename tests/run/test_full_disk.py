@@ -29,7 +29,7 @@ def operations_of(run, folder):
 
 
 @pytest.mark.filterwarnings("ignore:.*its last line, which is torn")
-@pytest.mark.parametrize("every", [9, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [9, pytest.param(2, marks=pytest.mark.slow)])  # all of them take five minutes
 def test_where_any_file_operation_fails_the_run_ends_and_goes_on_later(run, tmp_path, every_checkpoint, every):
     operations = operations_of(run, tmp_path / "whole")
     expected = outcome(tmp_path / "whole")

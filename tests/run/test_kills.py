@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 
 
 @pytest.mark.filterwarnings("ignore:.*its last line, which is torn")
-@pytest.mark.parametrize("every", [9, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [9, pytest.param(2, marks=pytest.mark.slow)])  # all of them take five minutes
 def test_killed_before_any_file_operation_or_within_any_write_nothing_is_lost(
     run, tmp_path, every_checkpoint, every
 ):
