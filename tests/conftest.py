@@ -44,6 +44,8 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(config, items):
     if config.getoption("--slow"):
+        # The slow ones first, so that no worker waits for a long one at the end.
+        items.sort(key=lambda item: item.get_closest_marker("slow") is None)
         return
     for item in items:
         if item.get_closest_marker("slow"):
