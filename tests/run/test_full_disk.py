@@ -8,6 +8,7 @@ import subprocess
 import sys
 from contextlib import nullcontext
 
+import depth
 import pytest
 from click.testing import CliRunner
 from file_faults import Faults, disk_full
@@ -29,7 +30,8 @@ def operations_of(run, folder):
 
 
 @pytest.mark.filterwarnings("ignore:.*its last line, which is torn")
-@pytest.mark.parametrize("every", [9, pytest.param(2, marks=pytest.mark.slow)])  # all of them take five minutes
+# Every one takes six minutes.
+@pytest.mark.parametrize("every", [pytest.param(2, marks=pytest.mark.slow) if depth.SLOW else 9])
 def test_where_any_file_operation_fails_the_run_ends_and_goes_on_later(run, tmp_path, every_checkpoint, every):
     operations = operations_of(run, tmp_path / "whole")
     expected = outcome(tmp_path / "whole")

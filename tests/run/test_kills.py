@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import depth
 import pytest
 from killed import killed_at
 from running import check_goes_on, outcome
@@ -16,7 +17,8 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 
 
 @pytest.mark.filterwarnings("ignore:.*its last line, which is torn")
-@pytest.mark.parametrize("every", [9, pytest.param(2, marks=pytest.mark.slow)])  # all of them take five minutes
+# Every one takes six minutes.
+@pytest.mark.parametrize("every", [pytest.param(2, marks=pytest.mark.slow) if depth.SLOW else 9])
 def test_killed_before_any_file_operation_or_within_any_write_nothing_is_lost(
     run, tmp_path, every_checkpoint, every
 ):
@@ -47,7 +49,7 @@ def test_killed_again_and_again_it_completes_all_the_same(run, tmp_path, every_c
     check_goes_on(run, folder, outcome(tmp_path / "whole"))
 
 
-@pytest.mark.parametrize("kills", [5, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [pytest.param(50, marks=pytest.mark.slow) if depth.SLOW else 5])
 def test_runs_killed_at_random_moments_lose_nothing(kills):
     done = subprocess.run(
         [sys.executable, Path(__file__).parents[1] / "support" / "kills.py", "--kills", str(kills)],
