@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from dcbench.core.spec import ACCURACY
 from dcbench.utils.text_files import read_toml
 
 RULES = "rules.toml"
@@ -48,6 +49,7 @@ class Rules(BaseModel):
         networks: evaluation networks that a row needs, and over which rows are ranked; none for those that all
             rows of a table have.
         datasets: other networks for some data sets.
+        measures: other networks for some measures, by their names without options.
         references: submissions whose rows may be floor or ceiling; none for all of them.
         dd_ranking: the protocols of DD-Ranking's scores; none for tables without them.
         search: of architecture searches; none for tables without rank correlations.
@@ -64,16 +66,18 @@ class Rules(BaseModel):
     evals: int = Field(1, ge=1)
     networks: tuple[str, ...] = ()
     datasets: dict[str, tuple[str, ...]] = {}
+    measures: dict[str, tuple[str, ...]] = {}
     references: tuple[str, ...] = ()
     dd_ranking: Augmentations | None = None
     search: SearchRules | None = None
     readmes: tuple[str, ...] = ()
 
-    def networks_for(self, dataset: str, protocol: str) -> tuple[str, ...]:
+    def networks_for(self, dataset: str, protocol: str, measure: str = ACCURACY) -> tuple[str, ...]:
         """Return the networks that a row needs on a data set; none for those that all rows have."""
         if self.search and protocol in (self.search.truth, self.search.protocol):
             return ()
-        return self.datasets.get(dataset, self.networks)
+        own = self.datasets.get(dataset, self.networks)
+        return self.measures.get(measure.partition(":")[0], own)
 
 
 def read_rules(folder: Path) -> Rules:

@@ -151,7 +151,8 @@ class _Maker:
     def __post_init__(self) -> None:
         sized = [row for row in self.board if row.ipc == self.ipc]
         common = set.intersection(*(set(row.scores) for row in sized))
-        self.networks = self.rules.networks_for(sized[0].dataset, sized[0].protocol) or tuple(sorted(common))
+        judged = sized[0].dataset, sized[0].protocol, sized[0].measure
+        self.networks = self.rules.networks_for(*judged) or tuple(sorted(common))
         complete = [row for row in sized if not self._lacks(row)] or sized
         matched = {row.matching_network for row in complete}
         self.unseen = tuple(network for network in self.networks if network not in matched)

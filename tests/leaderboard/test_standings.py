@@ -240,6 +240,10 @@ def test_rules_are_read_and_mistakes_in_them_named(tmp_path):
     rules = read_rules(tmp_path)
     assert (rules.floor, rules.sets) == ("random", 5)
     assert (rules.networks_for("mnist", "dc"), rules.networks_for("another", "dc")) == (("mlp",), ())
+    path.write_text('networks = ["lenet"]\n[measures]\nadversarial = ["mlp"]\n')
+    rules = read_rules(tmp_path)
+    assert rules.networks_for("mnist", "dc", "adversarial:eps=2") == ("mlp",)
+    assert rules.networks_for("mnist", "dc", "corruptions") == ("lenet",)
     for text, said in (
         ("sets = 0", "key 'sets': Input should be greater than or equal to 1"),
         ("sets = [", "is not TOML"),

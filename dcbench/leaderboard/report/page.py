@@ -152,4 +152,5 @@ def _rules_in_words(rules: Rules) -> str:
     needed = f"at least {counted(rules.sets, 'condensed set')} and {counted(rules.evals, 'network')} for each"
     where = [f"on {', '.join(rules.networks) or 'the networks that all rows have'}"]
     where += [f"on {', '.join(networks)} for {dataset}" for dataset, networks in sorted(rules.datasets.items())]
+    where += [f"on {', '.join(networks)} for {measure}" for measure, networks in sorted(rules.measures.items())]
     return f"To be ranked, a row needs {needed}, {'; '.join(where)}. A row with less is provisional (†)."
