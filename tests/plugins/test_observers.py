@@ -6,6 +6,7 @@ import io
 import json
 import struct
 import sys
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -80,7 +81,10 @@ def test_wandb_keeps_losses_picture_and_accuracies_offline(observed, tmp_path, m
     monkeypatch.setenv("WANDB_MODE", "offline")
     name, records = observed("wandb:project=mine")
     (path,) = (tmp_path / "r" / "wandb").glob("offline-run-*/*.wandb")
-    kept = [Record.FromString(each) for each in leveldb_log(path.read_bytes())]
+    kept, until = [], time.monotonic() + 60
+    while not any(each.HasField("exit") for each in kept) and time.monotonic() < until:
+        time.sleep(0.2)  # wandb's own process writes it
+        kept = [Record.FromString(each) for each in leveldb_log(path.read_bytes())]
     run = next(each.run for each in kept if each.HasField("run"))
     assert (run.project, run.display_name, run.run_group) == ("mine", name, "r")
     assert {each.key: json.loads(each.value_json) for each in run.config.update}["method"] == "wanders"
